@@ -115,7 +115,7 @@ class _Routes:
     def __init__(self, settings: Settings, api: Api) -> None:
         origins = origin_pattern(settings.allowed_origins)
         limits, metrics = settings.limit, api.metrics
-        executor = ObservedExecutor(api.services, limits, api.persisted_documents, metrics)
+        executor = ObservedExecutor(api.services, limits, api.persisted_documents, metrics=metrics)
         metrics.read(
             "darkroom_subscription_groups",
             "Groups of subscribers who get the same answers, each of which is made once.",

@@ -20,15 +20,21 @@ from assembly.background import (
     make_exporter,
     make_importer,
     make_orphan_collector,
+    make_permits,
     make_sweeper,
     make_viewer_eraser,
     open_publisher,
     receive_hints,
     stop_at_end,
 )
-from assembly.base import open_base
+from assembly.base import Base, open_base
 from assembly.catalogue import load_trusted_documents
-from assembly.operators import serve_operators, show_slots, show_subscriptions
+from assembly.operators import (
+    serve_operators,
+    show_permits,
+    show_slots,
+    show_subscriptions,
+)
 from assembly.services import make_hub, make_services, make_waiting_turns
 from domain.errors import Overloaded
 from domain.retries import RetryPolicy, retry
@@ -81,11 +87,12 @@ async def open_api(
     """Open everything that answers requests, and close it in reverse."""
     async with AsyncExitStack() as stack:
         base = await open_base(settings, stack)
-        dispatcher = None if settings.nats_url else make_dispatcher(base)
+        permits = make_permits(settings, base)
+        dispatcher = None if settings.nats_url else make_dispatcher(base, permits)
         hints = dispatcher or await open_publisher(settings, stack)
         upload_processor = UploadSandbox()
         stack.push_async_callback(upload_processor.aclose)
-        hub = make_hub(base)
+        hub = make_hub(settings, base)
         eraser = make_viewer_eraser(base)
         waiting = make_waiting_turns(settings, base, hints=hints)
         exporter = make_exporter(base)
@@ -110,15 +117,17 @@ async def open_api(
         admission = Admission(await _open_authenticator(settings, stack), services.viewers, blocked)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
+            await stack.enter_async_context(permits.serve())
             stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
             await stack.enter_async_context(make_deliverer(base).serve())
             show_slots(base.metrics, dispatcher)
-        await stack.enter_async_context(make_sweeper(base, dispatcher).serve())
-        await stack.enter_async_context(make_orphan_collector(base).serve())
-        await stack.enter_async_context(eraser.serve())
-        await stack.enter_async_context(waiting.serve())
-        await stack.enter_async_context(exporter.serve())
-        await stack.enter_async_context(importer.serve())
+            show_permits(base.metrics, permits)
+        for one in (
+            make_sweeper(base, dispatcher),
+            make_orphan_collector(base),
+            *(eraser, waiting, exporter, importer),
+        ):
+            await stack.enter_async_context(one.serve())
         await serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
@@ -127,14 +136,18 @@ async def open_api(
             database=base.database,
             metrics=base.metrics,
             tracer=base.tracer,
-            persisted_documents=PersistedDocuments(
-                MongoDocumentRepository(base.database),
-                trusted=load_trusted_documents(settings),
-                only_trusted=settings.only_trusted_documents,
-            ),
+            persisted_documents=_make_persisted_documents(settings, base),
             object_routes=base.image_tools.object_routes,
             logo_routes=logo_routes({model.company for model in base.registry.all()}),
         )
+
+
+def _make_persisted_documents(settings: Settings, base: Base) -> PersistedDocuments:
+    return PersistedDocuments(
+        MongoDocumentRepository(base.database),
+        trusted=load_trusted_documents(settings),
+        only_trusted=settings.only_trusted_documents,
+    )
 
 
 @asynccontextmanager
@@ -147,9 +160,12 @@ async def open_worker(
     """Run outputs until the block ends, and stop in order."""
     async with AsyncExitStack() as stack:
         base = await open_base(settings, stack)
-        dispatcher = make_dispatcher(base)
+        permits = make_permits(settings, base)
+        dispatcher = make_dispatcher(base, permits)
+        await stack.enter_async_context(permits.serve())
         stop_at_end(dispatcher, stack, grace_left)
         show_slots(base.metrics, dispatcher)
+        show_permits(base.metrics, permits)
         await receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(make_deliverer(base).serve())
         await stack.enter_async_context(make_sweeper(base, dispatcher).serve())
@@ -166,7 +182,7 @@ async def _open_authenticator(settings: Settings, stack: AsyncExitStack) -> Auth
     assert settings.token_issuer
     if not settings.token_audience and not settings.token_authorized_parties:
         log.warning(
-            "tokens for any application accepted",
+            "tokens for every application are accepted",
             reason="neither DARKROOM_TOKEN_AUDIENCE nor DARKROOM_TOKEN_AUTHORIZED_PARTIES is set",
         )
     http = await stack.enter_async_context(httpx2.AsyncClient())

@@ -44,7 +44,8 @@ async def _work(settings: Settings) -> int:
             await importing
             asked = asyncio.Event()
             working = asyncio.create_task(
-                _work_until(asked, complete, stop, metrics_listener), name="worker"
+                _work_until(asked, complete, stop=stop, metrics_listener=metrics_listener),
+                name="worker",
             )
             await stop.watch(working, mongod, end=asked.set)
     ended = working.done() and not working.cancelled()
@@ -54,6 +55,7 @@ async def _work(settings: Settings) -> int:
 async def _work_until(
     asked: asyncio.Event,
     settings: Settings,
+    *,
     stop: Stop,
     metrics_listener: socket.socket | None,
 ) -> None:

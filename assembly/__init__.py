@@ -1,1 +1,1 @@
-"""Puts the parts together, for `bootstrap.py`."""
+"""Makes the parts of a process, for `bootstrap.py`."""

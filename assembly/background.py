@@ -1,4 +1,6 @@
-"""What a process does beside requests: it runs outputs, delivers, exports, cleans up."""
+"""What a process does besides answering requests: it runs outputs, delivers webhooks, exports,
+cleans up.
+"""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -13,6 +15,7 @@ from domain.delivery.deliverer import Deliverer
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.exporter import Exporter
 from domain.execution.importer import Importer
+from domain.execution.permits import Permits
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ports.execution import HintQueue
@@ -28,6 +31,7 @@ from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
+from storage.mongo.permits import MongoPermitRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.trash import MongoTrashRepository
@@ -38,7 +42,16 @@ if TYPE_CHECKING:
     from storage.queue.connection import NatsConnection
 
 
-def make_dispatcher(base: Base) -> Dispatcher:
+def make_permits(settings: Settings, base: Base) -> Permits:
+    limits = {
+        name: limit
+        for name in base.image_tools.remote
+        if (limit := getattr(settings, name).max_total_runs) is not None
+    }
+    return Permits(MongoPermitRepository(base.database), limits)
+
+
+def make_dispatcher(base: Base, permits: Permits) -> Dispatcher:
     runner = OutputRunner(
         claims=base.claims,
         images=base.images,
@@ -51,13 +64,14 @@ def make_dispatcher(base: Base) -> Dispatcher:
         availability=base.availability,
         tracer=base.tracer,
     )
-    return Dispatcher(base.claims, runner)
+    return Dispatcher(base.claims, runner, permits)
 
 
 def stop_at_end(
     dispatcher: Dispatcher, stack: AsyncExitStack, grace_left: Callable[[], float]
 ) -> None:
-    # The stack closes in reverse: what starts outputs has ended before the runs are stopped.
+    # The stack closes in reverse: everything that starts outputs has ended before the runs are
+    # stopped.
     stack.push_async_callback(lambda: dispatcher.stop(grace_left()))
 
 
@@ -73,10 +87,10 @@ def make_deliverer(base: Base) -> Deliverer:
 def make_viewer_eraser(base: Base) -> ViewerEraser:
     return ViewerEraser(
         MongoErasureRepository(base.database),
-        MongoOutputRepository(base.database),
-        MongoConversationRepository(base.database),
-        MongoPostRepository(base.database),
-        base.objects,
+        outputs=MongoOutputRepository(base.database),
+        conversations=MongoConversationRepository(base.database),
+        posts=MongoPostRepository(base.database),
+        objects=base.objects,
     )
 
 

@@ -45,13 +45,15 @@ class Base:
 
     metrics: Metrics
     tracer: Tracer | None
-    """None where operators want no traces."""
+    """None where operators have not enabled traces."""
     database: Database
     image_tools: ImageTools
     objects: Objects
     registry: ModelRegistry
     providers: Mapping[str, Provider]
-    """All that can be used here: with credentials, local, and rehearsals."""
+    """All providers that can be used here: remote ones with credentials, local ones, and
+    rehearsals.
+    """
     caption_models: CaptionModelRegistry
     writers: Mapping[str, CaptionWriter]
     image_writer: ImageWriter
@@ -75,23 +77,14 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
         )
     )
     tools = await stack.enter_async_context(open_image_tools(settings))
-    local = LocalProvider(tools.objects)
-    stack.push_async_callback(local.aclose)
     development = settings.environment == "development"
-    providers: dict[str, Provider] = {local.name: local, **tools.remote}
-    local_writer = LocalWriter()
-    writers: dict[str, CaptionWriter] = {local_writer.name: local_writer, **tools.remote_writers}
-    if development:
-        rehearsal = RehearsalProvider(local)
-        providers[rehearsal.name] = rehearsal
-        rehearsal_writer = RehearsalWriter(compose_caption)
-        writers[rehearsal_writer.name] = rehearsal_writer
+    providers, writers = _add_local(tools, stack, with_rehearsals=development)
     registry = load_registry(settings, with_credentials=providers)
     caption_models = load_caption_registry(settings, with_credentials=writers)
     log_defaults(registry, caption_models)
     in_use = registry.providers_in_use() | caption_models.providers_in_use()
     for name in sorted(tools.remote.keys() - in_use):
-        log.warning("key opens no model", provider=name)
+        log.warning("no model uses this key", provider=name)
     availability = ModelAvailability(
         MongoModelAvailabilityRepository(database), registry, caption_models
     )
@@ -115,3 +108,18 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
         availability=availability,
         webhook_sender=sender,
     )
+
+
+def _add_local(
+    tools: ImageTools, stack: AsyncExitStack, *, with_rehearsals: bool
+) -> tuple[Mapping[str, Provider], Mapping[str, CaptionWriter]]:
+    """The providers with credentials and those of this process, and their writers, by name."""
+    local, local_writer = LocalProvider(tools.objects), LocalWriter()
+    stack.push_async_callback(local.aclose)
+    providers: dict[str, Provider] = {local.name: local, **tools.remote}
+    writers: dict[str, CaptionWriter] = {local_writer.name: local_writer, **tools.remote_writers}
+    if with_rehearsals:
+        rehearsal, rehearsal_writer = RehearsalProvider(local), RehearsalWriter(compose_caption)
+        providers[rehearsal.name] = rehearsal
+        writers[rehearsal_writer.name] = rehearsal_writer
+    return providers, writers

@@ -1,4 +1,6 @@
-"""What makes, decodes and stores images: providers with credentials, and the object store."""
+"""Providers with credentials, decoding, and the object store: what images are made and
+stored with.
+"""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -45,7 +47,7 @@ class _RemoteWriter(CaptionWriter, Protocol):
 
 
 class _OpenProvider(Protocol):
-    """A provider that is opened with a key, a URL, and its maximum of concurrent runs."""
+    """Opens a provider with a key, a URL, and its maximum of concurrent runs."""
 
     def __call__(
         self, references: References, /, *, key: str, url: str, max_concurrent_runs: int
@@ -53,7 +55,7 @@ class _OpenProvider(Protocol):
 
 
 class _OpenWriter(Protocol):
-    """The same for a writer."""
+    """Opens a writer with the same."""
 
     def __call__(
         self, references: References, /, *, key: str, url: str, max_concurrent_runs: int
@@ -62,7 +64,7 @@ class _OpenWriter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTools:
-    """What makes, decodes and stores images. It needs no database."""
+    """What images are made and stored with. It needs no database."""
 
     objects: Objects
     object_routes: Sequence[Route]
@@ -71,7 +73,7 @@ class ImageTools:
     remote: Mapping[str, Provider]
     """Providers that have credentials here, by name."""
     remote_writers: Mapping[str, CaptionWriter]
-    """The writers among them."""
+    """The writers of these providers."""
 
 
 @asynccontextmanager
@@ -102,7 +104,9 @@ async def open_image_tools(settings: Settings) -> AsyncIterator[ImageTools]:
 
 
 def _read_credentials(settings: Settings) -> ContentCredentials | None:
-    """What signs generated images, if anything does. Raise `SettingsError` if it cannot."""
+    """What signs generated images, if the settings have a certificate. Raise `SettingsError` if it
+    cannot sign.
+    """
     if settings.c2pa_certificate is None or settings.c2pa_key is None:
         return None
     try:

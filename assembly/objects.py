@@ -53,14 +53,14 @@ async def open_objects(
 
 
 def image_origins(settings: Settings) -> Sequence[str]:
-    """The origins that images have URLs of, and that uploads are sent to."""
+    """The origins of the URLs of images and uploads."""
     bucket = bucket_of(settings)
     url = urlsplit(settings.public_url if bucket is None else bucket.public_url)
     return [f"{url.scheme}://{url.netloc}"]
 
 
 def bucket_of(settings: Settings) -> "Bucket | None":
-    """The bucket of the settings, if they name one."""
+    """The bucket that the settings name, if they do."""
     if settings.s3_bucket is None:
         return None
     # A quarter of the imports of an API process; without a bucket they are not needed.

@@ -6,6 +6,7 @@ from functools import partial
 
 from assembly.base import Base
 from domain.execution.dispatcher import Dispatcher
+from domain.execution.permits import Permits
 from edge.health import HealthRoutes
 from metrics.backlog import BacklogCollector
 from metrics.series import Metrics
@@ -44,6 +45,17 @@ def show_slots(metrics: Metrics, dispatcher: Dispatcher) -> None:
         metrics.slots.labels(provider).set(limit)
         taken = partial(_count_running, dispatcher, provider)
         metrics.slots_taken.labels(provider).set_function(taken)
+
+
+def show_permits(metrics: Metrics, permits: Permits) -> None:
+    for provider, limit in permits.limits.items():
+        metrics.permits.labels(provider).set(limit)
+        held = partial(_count_held, permits, provider)
+        metrics.permits_held.labels(provider).set_function(held)
+
+
+def _count_held(permits: Permits, provider: str) -> int:
+    return permits.held.get(provider, 0)
 
 
 def _count_running(dispatcher: Dispatcher, provider: str) -> int:

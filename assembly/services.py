@@ -1,12 +1,15 @@
-"""What resolvers call, put together. Nothing is opened here."""
+"""Makes the services that resolvers call. Nothing is opened here."""
 
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Self
 
 from assembly.base import Base
 from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
 from domain.execution.exporter import Exporter
 from domain.execution.importer import Importer
+from domain.partitions import FollowedPartitions
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.rates import Allowance, Rate
@@ -14,6 +17,7 @@ from domain.services.accounts import AccountService
 from domain.services.albums import AlbumService
 from domain.services.blocked_viewers import BlockedViewers
 from domain.services.branches import BranchService
+from domain.services.cancelling import Cancelling
 from domain.services.choices import ChoiceService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
@@ -71,6 +75,49 @@ from subscriptions.turns import TurnUpdates
 from subscriptions.viewer import ViewerUpdates
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What several services use, made once."""
+
+    base: Base
+    hints: HintQueue
+    conversations: MongoConversationRepository
+    turns: MongoTurnRepository
+    outputs: ObservedOutputs
+    posts: MongoPostRepository
+    prompts: MongoPromptRepository
+    images: ImageService
+    accounts: AccountService
+    commands: CommandService
+    cancelling: Cancelling
+
+    @classmethod
+    def of(cls, settings: Settings, base: Base, hints: HintQueue) -> Self:
+        database = base.database
+        conversations, turns = MongoConversationRepository(database), MongoTurnRepository(database)
+        outputs = ObservedOutputs(database, base.metrics, base.registry, base.caption_models)
+        accounts = _make_account_service(settings, database)
+        return cls(
+            base=base,
+            hints=hints,
+            conversations=conversations,
+            turns=turns,
+            outputs=outputs,
+            cancelling=Cancelling(outputs=outputs, hints=hints),
+            posts=MongoPostRepository(database),
+            prompts=MongoPromptRepository(database),
+            images=ImageService(base.images, base.image_writer),
+            accounts=accounts,
+            commands=CommandService(
+                records=MongoIdempotencyRepository(database),
+                conversations=conversations,
+                turns=turns,
+                accounts=accounts,
+                hints=hints,
+            ),
+        )
+
+
 def make_services(
     settings: Settings,
     base: Base,
@@ -84,125 +131,55 @@ def make_services(
     importer: Importer,
     blocked: BlockedViewers,
 ) -> Services:
-    """Put together what resolvers call. It opens nothing."""
-    conversation_repository = MongoConversationRepository(base.database)
-    turn_repository = MongoTurnRepository(base.database)
-    output_repository = ObservedOutputs(
-        base.database, base.metrics, base.registry, base.caption_models
-    )
-    prompt_repository = MongoPromptRepository(base.database)
-    turn_cursors = TurnCursors(base.image_tools.signer)
-    images = ImageService(base.images, base.image_writer)
-    accounts = _make_account_service(settings, base.database)
-    commands = CommandService(
-        records=MongoIdempotencyRepository(base.database),
-        conversations=conversation_repository,
-        turns=turn_repository,
-        accounts=accounts,
-        hints=hints,
-    )
-    conversations = ConversationService(
-        conversation_repository,
-        commands,
-        accounts,
-        images,
-        base.registry,
-        base.image_writer,
-        timedelta(days=settings.restore_days) if settings.restore_days else None,
-    )
-    turns = TurnService(
-        turns=turn_repository,
-        conversations=conversation_repository,
-        commands=commands,
-        accounts=accounts,
-        edits=waiting.edits,
-        outputs=output_repository,
-        hints=hints,
-        waiting=waiting,
-    )
-    outputs = OutputService(
-        outputs=output_repository,
-        commands=commands,
-        accounts=accounts,
-        registry=base.registry,
-        hints=hints,
-        image_writer=base.image_writer,
-    )
-    post_repository = MongoPostRepository(base.database)
-    posts = PostService(
-        posts=post_repository,
-        outputs=output_repository,
-        commands=commands,
-        accounts=accounts,
-        images=images,
-        registry=base.registry,
-        caption_models=base.caption_models,
-        hints=hints,
-        image_writer=base.image_writer,
-    )
-    turn_updates = TurnUpdates(hub, turn_repository, turn_cursors)
-    shares = ShareService(
-        MongoShareRepository(base.database),
-        conversation_repository,
-        ShareTokens(base.image_tools.signer),
-        blocked,
-        page_url=settings.public_url + SHARED_PATH,
-    )
+    """Make the services that resolvers call. Nothing is opened."""
+    database, signer = base.database, base.image_tools.signer
+    shared = _Shared.of(settings, base, hints)
+    accounts, turn_cursors = shared.accounts, TurnCursors(signer)
+    conversations = _make_conversation_service(settings, shared)
+    turns = _make_turn_service(shared, waiting)
+    turn_updates = TurnUpdates(hub, shared.turns, turn_cursors)
+    shares = _make_share_service(settings, shared, blocked)
     return Services(
         registry=base.registry,
         caption_models=base.caption_models,
         conversations=conversations,
         turns=turns,
-        branches=BranchService(
-            MongoBranchRepository(base.database), turn_repository, hints, base.image_writer
-        ),
-        choices=ChoiceService(
-            turn_repository,
-            MongoChoiceRepository(base.database),
-            MongoModelStatsRepository(base.database),
-        ),
-        outputs=outputs,
-        posts=posts,
+        branches=_make_branch_service(shared),
+        choices=_make_choice_service(shared),
+        outputs=_make_output_service(shared),
+        posts=_make_post_service(shared),
         plans=PlanService(conversations, turns),
-        images=images,
+        images=shared.images,
         uploads=_make_upload_service(settings, base, upload_processor=upload_processor),
-        prompts=PromptService(prompt_repository),
-        webhooks=WebhookService(
-            MongoWebhookRepository(base.database), accounts, base.webhook_sender
-        ),
-        favourites=FavouriteService(base.images, prompt_repository),
-        albums=AlbumService(MongoAlbumRepository(base.database), base.images),
-        exports=ExportService(
-            MongoExportRepository(base.database), conversation_repository, accounts, exporter.look
-        ),
-        imports=ImportService(
-            MongoImportRepository(base.database),
-            MongoUploadRepository(base.database),
-            accounts,
-            base.objects,
-            importer.look,
-        ),
+        prompts=PromptService(shared.prompts),
+        webhooks=WebhookService(MongoWebhookRepository(database), accounts, base.webhook_sender),
+        favourites=FavouriteService(base.images, shared.prompts),
+        albums=AlbumService(MongoAlbumRepository(database), base.images),
+        exports=_make_export_service(shared, exporter),
+        imports=_make_import_service(shared, importer),
         shares=shares,
         viewers=_make_viewer_service(settings, base, eraser=eraser),
         accounts=accounts,
-        rate_limits=_make_rate_limits(settings, base.database),
+        rate_limits=_make_rate_limits(settings, database),
         turn_updates=turn_updates,
         shared_turn_updates=SharedTurnUpdates(hub, turn_updates, shares),
-        conversation_updates=ConversationUpdates(hub, conversation_repository),
-        post_updates=PostUpdates(hub, post_repository),
+        conversation_updates=ConversationUpdates(hub, shared.conversations),
+        post_updates=PostUpdates(hub, shared.posts),
         viewer_updates=ViewerUpdates(hub, accounts),
         links=base.objects,
         turn_cursors=turn_cursors,
-        page_cursors=PageCursors(base.image_tools.signer),
+        page_cursors=PageCursors(signer),
     )
 
 
-def make_hub(base: Base) -> Hub:
+def make_hub(settings: Settings, base: Base) -> Hub:
+    partitions = FollowedPartitions(settings.feed_partitions)
     return Hub(
-        ObservedFeed(MongoChangeFeed(base.database), base.metrics),
+        ObservedFeed(MongoChangeFeed(base.database, partitions), base.metrics),
         TurnCursors(base.image_tools.signer),
         MongoAccountRepository(base.database).list_existing,
         observer=UpdateMetrics(base.metrics),
+        partitions=partitions,
     )
 
 
@@ -251,8 +228,8 @@ def _make_viewer_service(settings: Settings, base: Base, *, eraser: ViewerEraser
     return ViewerService(
         MongoViewerRepository(base.database),
         base.image_writer,
-        load_samples if settings.environment == "development" else None,
-        eraser,
+        load_samples=load_samples if settings.environment == "development" else None,
+        eraser=eraser,
     )
 
 
@@ -261,4 +238,92 @@ def _make_account_service(settings: Settings, database: Database) -> AccountServ
         MongoAccountRepository(database),
         starting_credits=settings.starting_credits or 0,
         max_active_outputs=settings.max_active_outputs,
+    )
+
+
+def _make_conversation_service(settings: Settings, shared: _Shared) -> ConversationService:
+    return ConversationService(
+        shared.conversations,
+        shared.commands,
+        shared.accounts,
+        shared.images,
+        shared.base.registry,
+        shared.base.image_writer,
+        timedelta(days=settings.restore_days) if settings.restore_days else None,
+    )
+
+
+def _make_turn_service(shared: _Shared, waiting: WaitingTurns) -> TurnService:
+    return TurnService(
+        turns=shared.turns,
+        conversations=shared.conversations,
+        commands=shared.commands,
+        accounts=shared.accounts,
+        edits=waiting.edits,
+        cancelling=shared.cancelling,
+        waiting=waiting,
+    )
+
+
+def _make_branch_service(shared: _Shared) -> BranchService:
+    branches = MongoBranchRepository(shared.base.database)
+    return BranchService(branches, shared.turns, shared.hints, shared.base.image_writer)
+
+
+def _make_choice_service(shared: _Shared) -> ChoiceService:
+    database = shared.base.database
+    return ChoiceService(
+        shared.turns, MongoChoiceRepository(database), MongoModelStatsRepository(database)
+    )
+
+
+def _make_output_service(shared: _Shared) -> OutputService:
+    return OutputService(
+        outputs=shared.outputs,
+        commands=shared.commands,
+        accounts=shared.accounts,
+        registry=shared.base.registry,
+        cancelling=shared.cancelling,
+        image_writer=shared.base.image_writer,
+    )
+
+
+def _make_post_service(shared: _Shared) -> PostService:
+    return PostService(
+        posts=shared.posts,
+        cancelling=shared.cancelling,
+        commands=shared.commands,
+        accounts=shared.accounts,
+        images=shared.images,
+        registry=shared.base.registry,
+        caption_models=shared.base.caption_models,
+        image_writer=shared.base.image_writer,
+    )
+
+
+def _make_share_service(
+    settings: Settings, shared: _Shared, blocked: BlockedViewers
+) -> ShareService:
+    return ShareService(
+        MongoShareRepository(shared.base.database),
+        shared.conversations,
+        ShareTokens(shared.base.image_tools.signer),
+        blocked,
+        page_url=settings.public_url + SHARED_PATH,
+    )
+
+
+def _make_export_service(shared: _Shared, exporter: Exporter) -> ExportService:
+    exports = MongoExportRepository(shared.base.database)
+    return ExportService(exports, shared.conversations, shared.accounts, exporter.look)
+
+
+def _make_import_service(shared: _Shared, importer: Importer) -> ImportService:
+    database = shared.base.database
+    return ImportService(
+        MongoImportRepository(database),
+        MongoUploadRepository(database),
+        shared.accounts,
+        shared.base.objects,
+        importer.look,
     )

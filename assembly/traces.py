@@ -1,4 +1,4 @@
-"""Opens the traces of a process, where its operators want some."""
+"""Opens the traces of a process, if its operators have enabled them."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -14,7 +14,7 @@ Exporters: TypeAlias = "list[Callable[[], SpanExporter]]"
 
 
 def find_exporters() -> Exporters:
-    """What opens what spans are sent with. Raise SettingsError where it is not installed."""
+    """Open what sends spans. Raise SettingsError where it is not installed."""
     variable = variable_of(Settings, "traces")
     try:
         from tracing import opening  # noqa: PLC0415 - most installations do not have it

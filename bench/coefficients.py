@@ -28,6 +28,7 @@ from bench.model import Coefficients
 from bench.servers import Bench
 from bench.usage import Usage, read_usage, resident_bytes
 from domain.ids import ViewerId
+from domain.partitions import FollowedPartitions
 from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.database import open_database
@@ -244,7 +245,7 @@ async def _feed_reader(m: Measuring) -> Usage:
     async with AsyncExitStack() as stack:
         for _ in range(READERS):
             database = await stack.enter_async_context(open_database(m.site.mongod.uri, DATABASE))
-            task = asyncio.create_task(_read(MongoChangeFeed(database)))
+            task = asyncio.create_task(_read(MongoChangeFeed(database, FollowedPartitions(1))))
             stack.push_async_callback(end, [task])
         await asyncio.sleep(2)
         together = await m.used(lambda: m.commit_together(ids, times))

@@ -31,7 +31,8 @@ LINK: Final = "http://127.0.0.1:8000/objects/%s?expires=1900000000&signature=abc
 PATTERN: Final = [
     {
         "$match": {
-            "ns.coll": "turns",
+            # Those that it writes itself as well: Darkroom's change stream brings its own, too.
+            "ns.coll": {"$in": ["turns", "bench_turns"]},
             "operationType": {"$in": ["insert", "update", "replace"]},
         }
     }
@@ -138,6 +139,12 @@ class Relay:
                 )
             await database["bench_prompts"].update_one(
                 {"_id": "prompt"}, {"$inc": {"uses": 1}}, upsert=True, session=session
+            )
+            await database["bench_days"].update_one(
+                {"_id": "day"},
+                {"$inc": {"models.rehearsal.asked": 1}},
+                upsert=True,
+                session=session,
             )
             await database["bench_entries"].insert_one({"credits": 4}, session=session)
             await database["bench_accounts"].update_one(

@@ -246,7 +246,7 @@ async def connect(bench: Bench, server: Server, scale: float) -> Figures:
 
 
 async def start(bench: Bench, server: Server, scale: float) -> Figures:
-    """`startConversation`, one at a time, with a run that is refused at once."""
+    """`startConversation`, one at a time. Its output only waits: see `bench.darkroom`."""
     count = _part(150, scale)
     bodies = []
     for number in range(count + 20):

@@ -1,8 +1,8 @@
-"""For operators: prepare and try the bucket that keeps the images.
+"""For operators: prepare and test the bucket that stores the images.
 
 `python -m commands.bucket cors` lets the pages of DARKROOM_ALLOWED_ORIGINS upload to it, and any
-page show what links open; with `--create` it makes the bucket first. `python -m commands.bucket
-check` does to it all that Darkroom and its clients do.
+page show images by their links; with `--create` it makes the bucket first. `python -m
+commands.bucket check` does with it everything that Darkroom and its clients do.
 """
 
 import sys
@@ -30,7 +30,7 @@ _LIMIT_SECONDS: Final = 30.0
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command. Return 1 if the bucket lacks something, 2 if there is no bucket."""
+    """Run the command. Return 1 if the bucket lacks something, 2 if the settings name none."""
     asked = _parser().parse_args(arguments)
     return run_with_settings(lambda settings: _run(settings, asked))
 
@@ -58,7 +58,7 @@ async def _prepare(settings: Settings, bucket: Bucket, *, create: bool) -> int:
 async def _create(client: Any, bucket: Bucket) -> None:
     """Make the bucket, unless it is there and ours."""
     there = client.exceptions.BucketAlreadyOwnedByYou
-    elsewhere = bucket.region != "us-east-1"  # where it is made if nothing is said
+    elsewhere = bucket.region != "us-east-1"  # S3 makes it in this region if no other one is named.
     place = {"CreateBucketConfiguration": {"LocationConstraint": bucket.region}}
     try:
         await client.create_bucket(Bucket=bucket.name, **(place if elsewhere else {}))
@@ -70,7 +70,7 @@ async def _create(client: Any, bucket: Bucket) -> None:
 async def set_cors(settings: Settings, bucket: Bucket) -> int:
     """Replace the bucket's CORS rules and print them. Return the exit code."""
     origins = list(settings.allowed_origins)
-    # Some servers look at nothing but the first rule that fits the origin, so it allows all.
+    # Some servers read only the first rule that fits the origin, so that rule allows everything.
     upload = _rule("upload", ["GET", "HEAD", "PUT", "POST"], origins)
     show = _rule("show", ["GET", "HEAD"], ["*"])
     rules = [upload, show] if origins else [show]
@@ -126,13 +126,13 @@ async def _check(bucket: Bucket, origins: Sequence[str]) -> int:
 
 
 class _Lacking(str):
-    """Not wrong: Darkroom can do without it, and asks nothing of the kind."""
+    """Abilities that are missing but not needed: Darkroom works without them."""
 
     __slots__ = ()
 
 
 class _Trial:
-    """What Darkroom and its clients do. Each step returns what is wrong, or None."""
+    """Steps of what Darkroom and its clients do. Each step returns what is wrong, or None."""
 
     def __init__(
         self, store: S3ObjectStore, http: httpx2.AsyncClient, origins: Sequence[str]

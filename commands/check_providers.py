@@ -1,8 +1,8 @@
-"""Checks provider credentials: one cheap picture from each, asked for as workers ask for it.
+"""Checks provider credentials: requests one cheap image from each provider, as workers do.
 
 `python -m commands.check_providers` checks all of them at the same time, with a name only that one.
-Each picture is paid for. What must stay true: neither a key nor a URL is printed, whatever a
-provider says.
+Each image is billed. What must stay true: neither a key nor a URL is printed, whatever a provider
+answers.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from assembly.image_tools import ImageTools, open_image_tools
+from commands.opened import run_with_settings
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentObserver
 from domain.images import Rendition
@@ -26,14 +27,12 @@ from domain.outputs import GenerationError
 from domain.ports.providers import Provider
 from providers.catalogue import load_catalogue
 from providers.http import quote
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
+from runtime.lifecycle import FAILED, STOPPED, CannotStart
 from runtime.logs import configure_logs
 from settings import (
     AzureSettings,
     ProviderSettings,
     Settings,
-    SettingsError,
-    read_settings,
     secrets_in,
     variable_of,
 )
@@ -47,23 +46,21 @@ log = structlog.get_logger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    """Check the providers; 1 where one has failed, 2 where there is none to check."""
-    arguments_read = _parser().parse_args(arguments)
+    """Check the providers. Return 1 where one has failed, 2 where there is none to check."""
+    asked = _parser().parse_args(arguments)
     try:
-        settings = read_settings()
-        configure_logs(settings)
-        if not arguments_read.verbose:
-            # The line about a failure says what the log would say.
-            logging.disable(logging.ERROR)
-        return asyncio.run(_run(settings, arguments_read.providers, verbose=arguments_read.verbose))
-    except (SettingsError, CannotStart) as error:
-        complain(error)
-        return CANNOT_START
+        return run_with_settings(
+            lambda settings: _run(settings, asked.providers, verbose=asked.verbose)
+        )
     except KeyboardInterrupt:
         return FAILED
 
 
 async def _run(settings: Settings, names: Collection[str], *, verbose: bool) -> int:
+    configure_logs(settings)
+    if not verbose:
+        # The line about a failure says what the log would say.
+        logging.disable(logging.ERROR)
     async with open_image_tools(settings) as tools:
         chosen = _choose(names, tools.remote)
         async with asyncio.TaskGroup() as group:
@@ -91,7 +88,7 @@ def _choose(names: Collection[str], remote: Mapping[str, Provider]) -> list[Prov
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """One provider's picture, and the line about it."""
+    """Requests one image from a provider, and prints a line about it."""
 
     tools: ImageTools
     provider: Provider
@@ -99,7 +96,7 @@ class _Check:
     verbose: bool
 
     async def run(self) -> bool:
-        """Whether a picture came."""
+        """Run the check. Return whether an image was delivered."""
         model = _cheapest(self.provider.name)
         if model is None:
             self._fail(GenerationErrorCode.MODEL_RETIRED, "none of the catalogue's is available")
@@ -140,7 +137,7 @@ class _Check:
 
 
 class _ProgressPrinter(SilentObserver):
-    """Prints how far a run is."""
+    """Prints the progress of a run."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -159,7 +156,7 @@ class _ProgressPrinter(SilentObserver):
 
 
 def _cheapest(provider: str) -> ImageModel | None:
-    """The first of the provider's models whose picture costs the fewest credits."""
+    """The first of the provider's models whose image costs the fewest credits."""
     registry = load_catalogue(rehearsals=False, with_credentials={provider})
     return min(
         (

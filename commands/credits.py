@@ -1,22 +1,22 @@
-"""For operators: give a viewer credits, show them by day, and prove that all accounts add up.
+"""For operators: grant credits to a viewer, limit them by day, show them, and prove that all
+accounts agree with the ledger.
 
-`python -m commands.credits grant VIEWER CREDITS --key KEY`, `show VIEWER` and `prove`. A viewer is
-named by id (`user_…`) or by the `sub` of their tokens.
+`python -m commands.credits grant VIEWER CREDITS --key KEY`, `limit VIEWER CREDITS`,
+`limit VIEWER none`, `show VIEWER` and `prove`. A viewer is named by id (`user_…`) or by the `sub`
+of their tokens.
 """
 
-import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from commands.opened import opened_database
+from commands.opened import opened_database, run_with_settings
 from domain.credits import Account, Proof
-from domain.errors import Overloaded
 from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
 from domain.plurals import count
 from edge.dev_tokens import ISSUER
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain
-from settings import Settings, SettingsError, read_settings
+from runtime.lifecycle import FAILED, STOPPED, complain
+from settings import Settings
 from storage.mongo.accounts import MongoAccountRepository
 
 _MOST: Final = 1_000_000_000
@@ -26,11 +26,7 @@ _MOST_DAYS: Final = 10_000
 def main(arguments: list[str]) -> int:
     """Run the command. Return 1 if accounts do not agree, 2 if it cannot run."""
     asked = _parser().parse_args(arguments)
-    try:
-        return asyncio.run(_run(read_settings(), asked))
-    except (SettingsError, Overloaded) as error:
-        complain(error)
-        return CANNOT_START
+    return run_with_settings(lambda settings: _run(settings, asked))
 
 
 async def _run(settings: Settings, asked: Namespace) -> int:
@@ -41,6 +37,8 @@ async def _run(settings: Settings, asked: Namespace) -> int:
         viewer_id = viewer_id_named(complete, asked.viewer)
         if asked.command == "show":
             return await _show_viewer(accounts, viewer_id, days=asked.days)
+        if asked.command == "limit":
+            return await _limit_viewer(accounts, viewer_id, asked.credits)
         # The account must exist first: otherwise it would depend on timing whether a new viewer
         # also gets the starting credits.
         await accounts.open(viewer_id, starting_credits=complete.starting_credits or 0)
@@ -65,9 +63,26 @@ async def _show_viewer(accounts: MongoAccountRepository, viewer_id: ViewerId, *,
     return STOPPED
 
 
+async def _limit_viewer(
+    accounts: MongoAccountRepository, viewer_id: ViewerId, credits: int | None
+) -> int:
+    if not await accounts.set_daily_limit(viewer_id, credits):
+        complain(f"{viewer_id} has no account.")
+        return FAILED
+    if credits is None:
+        print(f"{viewer_id} can spend all their credits on one day.")
+    else:
+        print(f"{viewer_id} can spend {count(credits, 'credit')} on a day, from 00:00 UTC.")
+    return STOPPED
+
+
 def _show_account(account: Account) -> None:
     balance = count(account.balance, "credit")
     print(f"{account.viewer_id} has {balance}, {account.reserved:,} reserved.")
+    if account.daily_limit is not None and account.spent_today is not None:
+        print(
+            f"Of {count(account.daily_limit, 'credit')} a day, {account.spent_today:,} spent today."
+        )
 
 
 def _show(proof: Proof) -> int:
@@ -84,7 +99,7 @@ def _show(proof: Proof) -> int:
 
 
 def viewer_id_named(settings: Settings, name: str) -> ViewerId:
-    """A viewer's id, by itself or by the `sub` of their tokens."""
+    """A viewer's id, from the id itself or from the `sub` of their tokens."""
     issuer = ISSUER if settings.environment == "development" else settings.token_issuer
     assert issuer is not None
     return parse_viewer_id(name) or viewer_id_of(issuer, name)
@@ -93,6 +108,15 @@ def viewer_id_named(settings: Settings, name: str) -> ViewerId:
 def _credits(text: str) -> int:
     value = int(text)
     if not 0 < value <= _MOST:
+        raise ValueError
+    return value
+
+
+def _limit(text: str) -> int | None:
+    if text == "none":
+        return None
+    value = int(text)
+    if not 0 <= value <= _MOST:
         raise ValueError
     return value
 
@@ -115,6 +139,9 @@ def _parser() -> ArgumentParser:
         required=True,
         help="an idempotency key, such as an invoice: it grants once",
     )
+    limit = commands.add_parser("limit", help="how much a viewer can spend on one day")
+    limit.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
+    limit.add_argument("credits", type=_limit, help="the number of credits, or `none`")
     show = commands.add_parser("show", help="what was granted, reserved and charged, by day")
     show.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
     show.add_argument("--days", type=_days, default=30, help="how many days with movements")

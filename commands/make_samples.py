@@ -33,7 +33,7 @@ SAMPLES: Final = (
     ("lighthouse", "local-silver", "A lighthouse above the sea at sunset", AspectRatio(16, 9)),
 )
 MAX_BYTES: Final = 400_000
-"""All files together: each viewer has a copy, and so has each clone."""
+"""The size of all files together: each viewer has a copy, and so has each clone."""
 _QUALITY: Final = 60
 _PLACEHOLDER_SIDE: Final = 32
 

@@ -20,11 +20,13 @@ from settings import Settings
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
 
 Registries: TypeAlias = Sequence[Registry[Any]]
-"""One for each kind of models."""
+"""One registry for each kind of models."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command. Return 1 if there is nothing of this name, 2 if it cannot run."""
+    """Run the command. Return 1 if there is no model or provider of this name, 2 if it
+    cannot run.
+    """
     asked = _parser().parse_args(arguments)
     return run_with_settings(lambda settings: _run(settings, asked))
 
@@ -48,7 +50,7 @@ async def _run(settings: Settings, asked: Namespace) -> int:
             await stored.switch_off(name, reason=asked.reason)
             print(f"{name} is switched off. All processes know it within five seconds.")
         elif await stored.switch_on(name):
-            print(f"{name} may be asked again. All processes know it within five seconds.")
+            print(f"{name} is switched on. All processes know it within five seconds.")
         else:
             print(f"{name} was neither switched off nor withdrawn.")
         return STOPPED
@@ -93,10 +95,10 @@ def _why(one: SwitchedOff) -> str:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m commands.models", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    off = commands.add_parser("off", help="let no process ask this model or provider")
+    off = commands.add_parser("off", help="stop using this model or provider")
     off.add_argument("name", help="a model's ID or alias, or a provider")
     off.add_argument("--reason", required=True, help="why, for other operators")
-    on = commands.add_parser("on", help="let it be asked again, also where it was withdrawn")
+    on = commands.add_parser("on", help="use it again, also where it was withdrawn")
     on.add_argument("name", help="a model's ID or alias, or a provider")
     commands.add_parser("list", help="all models, and why those that are not available are not")
     return parser

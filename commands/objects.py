@@ -5,33 +5,27 @@ orphaned objects that are older than a day. It works shard by shard, and holds t
 shard in memory at a time.
 """
 
-import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from assembly.objects import open_objects
-from commands.opened import opened_database
+from commands.opened import opened_database, run_with_settings
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cleanup.store_ownership import Owners, StoreOwnership
-from domain.errors import Overloaded, StoreUnavailable
 from domain.images import SHARDS
 from domain.plurals import count
 from domain.signing import Signer
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, CannotStart, complain
-from settings import Settings, SettingsError, read_settings, secret_of
+from runtime.lifecycle import FAILED, STOPPED, complain
+from settings import Settings, secret_of
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 
 
 def main(arguments: list[str]) -> int:
-    """Compare. Return 1 if objects are missing or none belongs here, 2 if it cannot run."""
+    """Run the command. Return 1 if objects are missing or none belongs here, 2 if it cannot run."""
     asked = _parser().parse_args(arguments)
-    try:
-        return asyncio.run(_run(read_settings(), asked))
-    except (SettingsError, CannotStart, Overloaded, StoreUnavailable) as error:
-        complain(error)
-        return CANNOT_START
+    return run_with_settings(lambda settings: _run(settings, asked))
 
 
 async def _run(settings: Settings, asked: Namespace) -> int:
@@ -93,7 +87,7 @@ async def _delete(comparer: ObjectReconciler, total: _Total, owners: Owners) -> 
         )
         return FAILED
     deleted = byte_size = 0
-    for shard in SHARDS:  # compared again, since only totals were kept
+    for shard in SHARDS:  # Each shard is compared again, since only totals were kept.
         old = (await comparer.compare(shard)).old_orphans(datetime.now(UTC))
         await comparer.delete(old)
         deleted, byte_size = deleted + len(old), byte_size + sum(one.byte_size for one in old)

@@ -1,7 +1,7 @@
-"""For operators: give images of earlier releases the words by which their viewers find them.
+"""For operators: add the search words to images that earlier releases have stored without them.
 
-`python -m commands.search_words`, once, beside running processes: it rests as long as it works. It
-can be interrupted and run again.
+Run `python -m commands.search_words` once, beside running processes: it pauses for as long as it
+works. It can be interrupted and run again.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _BATCH: Final = 500
 
 
 def main(arguments: list[str]) -> int:
-    """Do it. Return 2 if it cannot run."""
+    """Run the command. Return 2 if it cannot run."""
     ArgumentParser(prog="python -m commands.search_words", description=__doc__).parse_args(
         arguments
     )

@@ -1,4 +1,5 @@
-"""For operators: what waits, what is stuck, what is owed, and what is not available.
+"""For operators: show what waits, what is stuck, what is reserved, and which models are
+unavailable.
 
 `python -m commands.status`. Exit code 1: outputs are stuck.
 """
@@ -24,7 +25,7 @@ _SHOWN: Final = 50
 
 
 def main(arguments: list[str]) -> int:
-    """Show it. Return 1 if outputs are stuck, 2 if it cannot run."""
+    """Show the status. Return 1 if outputs are stuck, 2 if it cannot run."""
     ArgumentParser(prog="python -m commands.status", description=__doc__).parse_args(arguments)
     return run_with_settings(_run)
 

@@ -5,26 +5,20 @@ named by id (`user_…`) or by the `sub` of their tokens. A block takes effect w
 every process: requests are answered with FORBIDDEN, WebSockets close with 4403, and streams end.
 """
 
-import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
 
 from commands.credits import viewer_id_named
-from commands.opened import opened_database
-from domain.errors import Overloaded
-from runtime.lifecycle import CANNOT_START, FAILED, STOPPED, complain
-from settings import Settings, SettingsError, read_settings
+from commands.opened import opened_database, run_with_settings
+from runtime.lifecycle import FAILED, STOPPED, complain
+from settings import Settings
 from storage.mongo.viewers import MongoViewerRepository
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command. Return 1 if there was nobody to unblock, 2 if it cannot run."""
+    """Run the command. Return 1 if the viewer to unblock was not blocked, 2 if it cannot run."""
     asked = _parser().parse_args(arguments)
-    try:
-        return asyncio.run(_run(read_settings(), asked))
-    except (SettingsError, Overloaded) as error:
-        complain(error)
-        return CANNOT_START
+    return run_with_settings(lambda settings: _run(settings, asked))
 
 
 async def _run(settings: Settings, asked: Namespace) -> int:

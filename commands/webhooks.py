@@ -1,7 +1,8 @@
 """For developers: `python -m commands.webhooks listen` receives webhooks on this machine and prints
 them.
 
-It verifies signatures if it is given the secret, as a receiver has to, and can play one that fails.
+It verifies signatures if it is given the secret, as a receiver has to, and can answer with an
+error.
 """
 
 import asyncio
@@ -67,13 +68,13 @@ class Listener:
 
 
 def listener_app(*, secret: str | None = None, status: int = HTTPStatus.NO_CONTENT) -> Starlette:
-    """A receiver at any path. Raise ValueError where the secret is not one."""
+    """A receiver at any path. Raise ValueError where `secret` is not a webhook's secret."""
     listener = Listener(secret=secret, status=status)
     return Starlette(routes=[Route("/{path:path}", listener.__call__, methods=["POST"])])
 
 
 def main(arguments: list[str]) -> int:
-    """Listen until Ctrl-C; 2 if that is not possible."""
+    """Listen until Ctrl-C. Return 2 if that is not possible."""
     asked = _parser().parse_args(arguments)
     try:
         app = listener_app(secret=asked.secret, status=asked.status)

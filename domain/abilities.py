@@ -61,34 +61,35 @@ def check_abilities(model: ImageModel, request: TurnRequest, refusals: Refusals)
             f"{model.label} makes at most {count(model.max_images, 'image')} per turn.",
             *_IMAGES_PATH,
         )
-    if options.quality is not None and options.quality not in model.qualities:
-        refusals.add(
-            UserErrorCode.UNSUPPORTED_QUALITY,
-            f"{model.label} does not support this quality.",
-            "options",
+    for name, code, words, is_supported in (
+        (
             "quality",
-        )
-    if options.format is not None and options.format not in model.formats:
-        refusals.add(
-            UserErrorCode.UNSUPPORTED_FORMAT,
-            f"{model.label} does not support this format.",
-            "options",
+            UserErrorCode.UNSUPPORTED_QUALITY,
+            "this quality",
+            options.quality is None or options.quality in model.qualities,
+        ),
+        (
             "format",
-        )
-    if options.seed is not None and not model.supports_seed:
-        refusals.add(
-            UserErrorCode.UNSUPPORTED_SEED,
-            f"{model.label} does not support a seed.",
-            "options",
+            UserErrorCode.UNSUPPORTED_FORMAT,
+            "this format",
+            options.format is None or options.format in model.formats,
+        ),
+        (
             "seed",
-        )
-    if options.negative_prompt is not None and not model.supports_negative_prompt:
-        refusals.add(
-            UserErrorCode.UNSUPPORTED_NEGATIVE_PROMPT,
-            f"{model.label} does not support a negative prompt.",
-            "options",
+            UserErrorCode.UNSUPPORTED_SEED,
+            "a seed",
+            options.seed is None or model.supports_seed,
+        ),
+        (
             "negativePrompt",
-        )
+            UserErrorCode.UNSUPPORTED_NEGATIVE_PROMPT,
+            "a negative prompt",
+            options.negative_prompt is None or model.supports_negative_prompt,
+        ),
+    ):
+        if not is_supported:
+            message = f"{model.label} does not support {words}."
+            refusals.add(code, message, "options", name)
     _check_size(model, options, refusals)
 
 

@@ -19,10 +19,12 @@ class Album:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateAlbum:
-    """Change an album. What is taken out and put in again comes last."""
+    """Change an album: its title, and its images. An image that is taken out and put in again comes
+    last.
+    """
 
     album_id: str
     title: str | None = None
-    """None: it stays."""
+    """None: the title stays."""
     add_image_ids: Sequence[str] = ()
     remove_image_ids: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""Functions to call when something happens to somebody."""
+"""Functions that are called when something happens to a viewer."""
 
 from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
@@ -7,17 +7,38 @@ Key = TypeVar("Key")
 
 
 class Callbacks(Generic[Key]):
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        when_first: Callable[[Key], None] = lambda _: None,
+        when_none: Callable[[Key], None] = lambda _: None,
+    ) -> None:
+        """Called with a key when it has its first callback, and when it has none any more."""
         self._registered: dict[Key, dict[Registration[Key], None]] = {}
+        self._when_first = when_first
+        self._when_none = when_none
 
     @property
     def keys(self) -> Collection[Key]:
-        """For which there are any."""
+        """The keys that have callbacks."""
         return self._registered.keys()
 
     def registered(self, key: Key, callback: Callable[[], None]) -> "Registration[Key]":
-        """Within the context, the callback is called."""
-        return Registration(self._registered, key, callback)
+        """Have the callback called for the key, within the context."""
+        return Registration(self, key, callback)
+
+    def add(self, registration: "Registration[Key]") -> None:
+        same = self._registered.setdefault(registration.key, {})
+        same[registration] = None
+        if len(same) == 1:
+            self._when_first(registration.key)
+
+    def remove(self, registration: "Registration[Key]") -> None:
+        same = self._registered[registration.key]
+        del same[registration]
+        if not same:
+            del self._registered[registration.key]
+            self._when_none(registration.key)
 
     def call(self, key: Key) -> None:
         for registration in tuple(self._registered.get(key, ())):
@@ -27,23 +48,15 @@ class Callbacks(Generic[Key]):
 class Registration(Generic[Key]):
     """A context that takes little memory: there are two for each open socket."""
 
-    __slots__ = ("_key", "_registered", "callback")
+    __slots__ = ("_callbacks", "callback", "key")
 
-    def __init__(
-        self,
-        registered: "dict[Key, dict[Registration[Key], None]]",
-        key: Key,
-        callback: Callable[[], None],
-    ) -> None:
-        self._registered = registered
-        self._key = key
+    def __init__(self, callbacks: Callbacks[Key], key: Key, callback: Callable[[], None]) -> None:
+        self._callbacks = callbacks
+        self.key = key
         self.callback = callback
 
     def __enter__(self) -> None:
-        self._registered.setdefault(self._key, {})[self] = None
+        self._callbacks.add(self)
 
     def __exit__(self, *_: object) -> None:
-        same = self._registered[self._key]
-        del same[self]
-        if not same:
-            del self._registered[self._key]
+        self._callbacks.remove(self)

@@ -1,4 +1,4 @@
-"""Captions: the words of a post, what is asked of whom writes them, and what is delivered."""
+"""Captions: the words of a post, what a writer is asked for, and what it delivers."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from domain.text import is_blank, one_line, shorten
 
 MIN_CAPTION_LENGTH: Final = 50
 MAX_CAPTION_LENGTH: Final = 2_200
-"""What Instagram accepts, which accepts the least of those that take long captions."""
+"""Instagram's limit, the lowest one of the networks that take long captions."""
 MAX_HASHTAGS: Final = 10
 MAX_TONE_LENGTH: Final = 60
 MAX_LANGUAGE_LENGTH: Final = 35
@@ -27,7 +27,7 @@ _LANGUAGE: Final = re.compile(
     r"(?P<variants>(?:-(?:[a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*)",
     re.IGNORECASE,
 )
-"""What of BCP 47 names a written language: no extensions, no private tags."""
+"""The part of BCP 47 that names a written language: no extensions, no private subtags."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,9 @@ class CaptionOptions:
     language: str | None = None
     """A BCP 47 tag; None: the message's own language."""
     max_length: int = 600
-    """In characters."""
+    """The most characters."""
     hashtags: int = 0
-    """At most so many, at the caption's end."""
+    """The most hashtags, which stand at the end of the caption."""
     tone: str | None = None
     """A few words of the viewer's, such as "warm"."""
 
@@ -49,11 +49,11 @@ class CaptionModel(RegisteredModel):
     """One row of the catalogue: a model that writes captions."""
 
     credits: int = 1
-    """Per caption."""
+    """Credits for one caption."""
     languages: tuple[str, ...] = ()
-    """The primary subtags of the languages that it writes; empty where it writes any."""
+    """The primary subtags of the languages that it writes; empty if it writes all."""
     max_references: int = 0
-    """How many of a post's references it is shown."""
+    """How many of a post's references it can be shown."""
     deadline: timedelta = timedelta(seconds=60)
     other_routes: tuple["CaptionModel", ...] = ()
 
@@ -65,13 +65,13 @@ class CaptionModelRegistry(Registry[CaptionModel]):
         return CaptionModel(**facts)
 
     def default(self) -> CaptionModel | None:
-        """What is used where no model is named."""
+        """The model that writes where none is named."""
         models = map(self.get, self._defaults)
         return next((model for model in models if model is not None and model.available), None)
 
     def heir(self, name: str) -> CaptionModel | None:
-        """What writes where a caption was written by the model of this name: itself, its
-        replacement or the default, but only if that costs no more; None if nothing does.
+        """The model that writes again what the model of this name has written: itself, its
+        replacement or the default, if it costs no more. None if no model can.
         """
         price = self.remembered(name).credits
         candidates = (self.successor(name), self.default())
@@ -80,12 +80,12 @@ class CaptionModelRegistry(Registry[CaptionModel]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCaption:
-    """A caption that is about to be asked for."""
+    """A caption as it is planned, before a writer is asked."""
 
     model: CaptionModel
     options: CaptionOptions
     reference_prompts: tuple[str, ...]
-    """From which the post's references were made, as far as that is known."""
+    """The prompts of the post's references, as far as they are known."""
 
     @property
     def credits(self) -> int:
@@ -97,44 +97,33 @@ class CaptionRequest:
     """Everything that a writer needs to know for one caption."""
 
     attempt: int
-    """From 1. A restarted run has the same number."""
+    """The attempt, from 1. A run that is started again has the same number."""
     model: CaptionModel
     message: str
-    """As the viewer wrote it: it may mention references as @Image1."""
+    """The message as the viewer wrote it: it may mention references as @Image1."""
     options: CaptionOptions
     references: tuple[Image, ...] = ()
-    """The post's, in their numbering."""
+    """The post's references, in their numbering."""
     reference_prompts: tuple[str, ...] = ()
     seconds_left: float
-    """Until the caption's deadline, at which it times out."""
+    """The time until the caption's deadline, at which it times out."""
     job: ProviderJob | None = None
     """A job that the provider has accepted for this caption."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionDelivery(Report):
-    """A caption as it was written: never blank, at most as long as was asked for. The runner adds
-    the provider.
+    """A written caption: never blank, and at most as long as was asked for. The runner adds the
+    provider.
     """
 
     text: str
 
 
-class SilentCaptionObserver:
-    """A `domain.ports.CaptionObserver` that ignores all reports."""
-
-    async def submitting(self) -> None:
-        pass
-
-    async def submitted(self, job: ProviderJob) -> None:
-        pass
-
-    async def text(self, so_far: str) -> None:
-        pass
-
-
 def tidy_options(options: CaptionOptions) -> CaptionOptions:
-    """The same options, as they are stored: the tag in its usual spelling, the tone on one line."""
+    """The options as they are stored: the language tag in its usual spelling, the tone
+    on one line.
+    """
     return CaptionOptions(
         language=None if options.language is None else _spell(options.language),
         max_length=options.max_length,
@@ -146,7 +135,7 @@ def tidy_options(options: CaptionOptions) -> CaptionOptions:
 def check_caption_options(
     options: CaptionOptions, model: CaptionModel | None, refusals: Refusals
 ) -> None:
-    """Add to `refusals` what is wrong with the options, for this model if it is known."""
+    """Add to `refusals` what is wrong with the options; for this model too, if it is known."""
 
     def refuse(message: str, field: str) -> None:
         refusals.add(UserErrorCode.CAPTION_OPTIONS_INVALID, message, "captionOptions", field)
@@ -176,7 +165,7 @@ def writes(model: CaptionModel, language: str) -> bool:
 
 
 def primary_subtag(language: str) -> str:
-    """The language itself, such as `pt` of `pt-BR`."""
+    """The primary subtag of a tag, such as `pt` of `pt-BR`."""
     return language.partition("-")[0].lower()
 
 
@@ -189,7 +178,9 @@ def add_caption(message: str, caption: str, *, max_length: int) -> str:
 
 
 def _spell(language: str) -> str:
-    """A tag as BCP 47 recommends it, such as `pt-BR` for `PT_br`. Others are left as they are."""
+    """A tag as BCP 47 recommends it, such as `pt-BR` for `PT_br`. Tags of other forms are not
+    changed.
+    """
     found = _LANGUAGE.fullmatch(language.strip().replace("_", "-"))
     if found is None:
         return language

@@ -1,4 +1,6 @@
-"""Positions in the database's history, and how far a subscriber has come in it."""
+"""Positions in the database's history: when something was written, and what a subscriber has
+received.
+"""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,7 +8,7 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True, order=True)
 class ClusterTime:
-    """A point in the database's own history: its cluster time."""
+    """A cluster time: a point in the database's own history."""
 
     seconds: int
     increment: int
@@ -17,10 +19,10 @@ class ClusterTime:
 
 @dataclass(frozen=True, slots=True)
 class Bookmark:
-    """How far a subscriber has come in the updates of a conversation's turns.
+    """What a subscriber has received of a conversation's turns.
 
-    It has received all that changed before `cluster_time`; of turns that changed about then,
-    `versions` says which state: pairs of a turn's index and its version.
+    It has all that changed before `cluster_time`. For turns that changed at about that time,
+    `versions` has pairs of a turn's index and the version that was received.
     """
 
     cluster_time: ClusterTime

@@ -1,18 +1,18 @@
-"""Why a write did not happen, although nothing was wrong with it when it was planned."""
+"""Why a write did not happen, although its plan was valid."""
 
 from enum import Enum, auto
 
 
 class Conflict(Enum):
-    """What a write depended on and found changed. Nothing was written."""
+    """What a write depended on, and found changed. Nothing was written."""
 
     KEY_USED = auto()
-    """The idempotency key has been used: what was made under it is the answer."""
+    """The idempotency key has been used: the result that is stored under it is the answer."""
     STALE = auto()
-    """What the write changes is not as it was read: it has moved on, or it is gone."""
+    """What the write was to change has changed since it was read, or was deleted."""
     IMAGE_GONE = auto()
-    """An image that it refers to has been deleted."""
+    """An image that the write refers to has been deleted."""
     LIMIT_REACHED = auto()
-    """The viewer has too few credits for it, or too much open or running: the service checks the
-    limit again and says which one it is.
+    """The viewer has too few credits, or too many open uploads or running outputs: the service
+    checks the limits again, and says which one it is.
     """

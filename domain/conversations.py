@@ -27,7 +27,7 @@ class Conversation:
     aspect_ratio: AspectRatio
     resolution: Resolution
     turn_count: int
-    """How many turns it has, without those that were deleted."""
+    """The number of turns, without deleted ones."""
     created_at: datetime
     updated_at: datetime
     as_of: ClusterTime
@@ -35,11 +35,13 @@ class Conversation:
 
     @property
     def next_turn_index(self) -> int:
-        """No index is ever used again, since ids are made of them."""
+        """The number of deleted turns. An index is never used again, since the ids of turns contain
+        it.
+        """
         return self.turn_count + self.deleted_turns
 
     title_was_given: bool = False
-    """By the viewer. Otherwise it is the beginning of the first message."""
+    """Whether the viewer gave the title. Otherwise it is the beginning of the first message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class DeletedConversation:
 
 @dataclass(frozen=True, slots=True)
 class StartConversation:
-    """Ask for a conversation and its first turn, from a picture or from words alone."""
+    """Ask for a conversation and its first turn, from an image or from a message alone."""
 
     turn: TurnRequest
     source_image_id: str | None = None
@@ -70,5 +72,5 @@ def title_from(message: str) -> str:
     head = shorten(line, _AUTOMATIC_TITLE_LENGTH - 1)
     words = head.rpartition(" ")[0]
     if len(words) < _AUTOMATIC_TITLE_LENGTH // 2:
-        words = head  # one long word: better cut than gone
+        words = head  # A single long word is cut.
     return f"{balance_directions(words.rstrip(' ,.;:–—-'))}…"

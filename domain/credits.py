@@ -1,6 +1,6 @@
-"""Credits: what a viewer has, what is reserved for unfinished outputs, and every movement between.
+"""Credits: what a viewer has, what is reserved for unfinished outputs, and every movement.
 
-The ledger is the account: summed up, its lines give `balance` and `reserved` at every instant. An
+The ledger is the account: the sums of its entries are `balance` and `reserved` at every instant. An
 attempt of an output is reserved once, and then captured once or released once.
 """
 
@@ -13,7 +13,7 @@ from domain.ids import OutputId, ViewerId
 
 
 class Priced(Protocol):
-    """Something that is to be paid for."""
+    """What has a price in credits."""
 
     @property
     def credits(self) -> int: ...
@@ -27,10 +27,21 @@ class Account:
     balance: int
     reserved: int
     active_outputs: int
+    daily_limit: int | None = None
+    """What operators let the viewer spend on a day, by UTC; None: all that is there."""
+    spent_today: int | None = None
+    """What was reserved today and is not free again; None where there is no limit."""
 
     @property
     def available(self) -> int:
         return self.balance - self.reserved
+
+    @property
+    def left_today(self) -> int | None:
+        """What of the limit is left. None where there is none."""
+        if self.daily_limit is None:
+            return None
+        return max(self.daily_limit - (self.spent_today or 0), 0)
 
 
 class MovementKind(StrEnum):
@@ -47,14 +58,16 @@ class Movement:
 
     kind: MovementKind
     cause: str
-    """What was moved for: with the kind, the line's id, so that none is written twice."""
+    """What the credits were moved for. Together with the kind it makes the entry's id, so that no
+    entry is written twice.
+    """
     balance: int
     reserved: int
     active_outputs: int
 
 
 def granted(credits: int, *, key: str) -> Movement:
-    """`key` is the operator's: the same grant again is no second one."""
+    """Grant credits. `key` is the operator's idempotency key."""
     return Movement(MovementKind.GRANT, key, credits, 0, 0)
 
 
@@ -63,7 +76,7 @@ def reserved(output_id: OutputId, attempt: int, credits: int) -> Movement:
 
 
 def captured(output_id: OutputId, attempt: int, credits: int, *, charged: int) -> Movement:
-    """Pay for what was delivered; the rest of what was reserved is free again."""
+    """Charge for what was delivered, and release the rest of what was reserved."""
     return Movement(MovementKind.CAPTURE, _cause(output_id, attempt), -charged, -credits, -1)
 
 
@@ -74,7 +87,7 @@ def released(output_id: OutputId, attempt: int, credits: int) -> Movement:
 def settled(
     output_id: OutputId, attempt: int, credits: int, *, delivered: int, asked: int
 ) -> Movement:
-    """Of an output that ends before it has delivered all: pay for what it has."""
+    """Charge for what an output has delivered that ends before it has delivered all."""
     if not delivered:
         return released(output_id, attempt, credits)
     charged = charge_for(credits, delivered=delivered, asked=asked)
@@ -82,27 +95,27 @@ def settled(
 
 
 def forfeited(account: Account, *, key: str) -> Movement:
-    """Everything that is left in the account of a viewer who is deleted."""
+    """Forfeit everything that is left in the account of a deleted viewer."""
     return Movement(
         MovementKind.FORFEIT, key, -account.balance, -account.reserved, -account.active_outputs
     )
 
 
 def charge_for(credits: int, *, delivered: int, asked: int) -> int:
-    """The share of what was reserved for `asked` images that as many as were delivered cost."""
+    """The part of what was reserved for `asked` images that `delivered` images cost."""
     return credits * min(delivered, asked) // asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditsOfDay:
-    """What was moved in a viewer's account on one day, by UTC."""
+    """The movements in a viewer's account on one day, by UTC."""
 
     day: date
     granted: int
     reserved: int
     charged: int
     released: int
-    """Reserved credits that are free again, also where only a part was charged."""
+    """Reserved credits that were released, also where a part of them was charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +130,7 @@ class Discrepancy:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Accounts held against ledger and outputs, all as of one moment."""
+    """The result of comparing accounts with ledger and outputs, all as of one moment."""
 
     accounts: int
     movements: int

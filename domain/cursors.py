@@ -1,6 +1,6 @@
-"""Cursors: opaque to clients, readable only here, and of no use anywhere but where they came from.
+"""Cursors: opaque to clients, signed, and valid only for the list or stream that they came from.
 
-A cursor must outlive the process that gave it out, so nothing in it refers to memory or to a
+A cursor must outlive the process that made it, so nothing in it refers to memory or to a
 connection.
 """
 
@@ -19,7 +19,7 @@ _TURNS_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class TurnCursors:
-    """Where a listener of a conversation's turns stands."""
+    """Cursors of the updates of a conversation's turns."""
 
     signer: Signer
 
@@ -31,7 +31,9 @@ class TurnCursors:
         return self.signer.sign(_turns_of(conversation_id), payload.encode())
 
     def read(self, conversation_id: ConversationId, cursor: str) -> Bookmark:
-        """Raise InvalidCursor unless the cursor was made for this conversation, here."""
+        """Read a cursor. Raise InvalidCursor unless this deployment has made it for this
+        conversation.
+        """
         payload = self.signer.verify(_turns_of(conversation_id), cursor)
         if payload is None:
             raise InvalidCursor
@@ -45,7 +47,7 @@ class TurnCursors:
 
 @dataclass(frozen=True, slots=True)
 class PageCursors:
-    """An item's place in one list of one viewer. `name` tells the list, filters included."""
+    """Cursors of one list of one viewer. `name` identifies the list, its filters included."""
 
     signer: Signer
 
@@ -55,7 +57,7 @@ class PageCursors:
         )
 
     def read(self, name: str, cursor: str) -> Position:
-        """Raise BadUserInput unless the cursor was made for this list."""
+        """Read a cursor. Raise BadUserInput unless it was made for this list."""
         payload = self.signer.verify(f"page {name}", cursor)
         if payload is None:
             raise BadUserInput("The cursor is not valid for this list.")

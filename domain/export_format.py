@@ -84,7 +84,7 @@ def facts_of_conversation(conversation: Conversation, turn_parts: Sequence[str])
 
 
 def facts_of_image(image: Image, record: ImageRecord | None, *, sha256: str | None) -> Facts:
-    """`sha256` None: its bytes are not there, and so is no file."""
+    """`sha256` is None where the bytes are missing; then there is no file."""
     provenance = image.provenance
     return {
         "id": image.id,
@@ -167,7 +167,7 @@ def _facts_of_parent(parent: Parent) -> Facts:
 
 
 def images_of(parent: Parent) -> Iterator[Image]:
-    """All that it refers to or has made. One may come several times."""
+    """All images that it refers to or has made. One may come several times."""
     yield from (reference.image for reference in parent.references)
     if parent.options.mask is not None:
         yield parent.options.mask

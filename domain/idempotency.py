@@ -1,4 +1,4 @@
-"""Idempotency keys: a request that is sent again has its effect once.
+"""Idempotency keys: a request that is repeated takes effect once.
 
 A key belongs to its viewer, and to the first input that was accepted under it.
 """
@@ -20,26 +20,26 @@ class IdempotencyKey:
     value: str
     mutation: str
     fingerprint: str
-    """Of the input: the same for the same input only."""
+    """A digest of the input. Different inputs have different fingerprints."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyRecord:
-    """What came of the request that used a key first."""
+    """The result of the request that first used a key."""
 
     mutation: str
     fingerprint: str
     parent_id: ParentId
-    """Of the turn that it made, or of the output's."""
+    """The turn or post that the request made, or that its output belongs to."""
     slot: int | None
-    """The output's, where it was about one."""
+    """The output, where the request was about one."""
 
     def is_for(self, key: IdempotencyKey) -> bool:
         return (self.mutation, self.fingerprint) == (key.mutation, key.fingerprint)
 
 
 def key_of(mutation: str, value: str | None, command: Any) -> IdempotencyKey | None:
-    """The key under which a command came, a dataclass; None where it came under none."""
+    """The idempotency key of a command, which is a dataclass; None where the client gave none."""
     if value is None:
         return None
     if not 1 <= len(value) <= MAX_KEY_LENGTH:
@@ -49,7 +49,9 @@ def key_of(mutation: str, value: str | None, command: Any) -> IdempotencyKey | N
 
 
 def _given(value: Any) -> Any:
-    """Without what was left out: a field that is added later changes no older fingerprint."""
+    """Fields that were left out do not count, so that a field that is added later changes no older
+    fingerprint.
+    """
     if isinstance(value, dict):
         return {name: _given(one) for name, one in value.items() if one is not None}
     if isinstance(value, list | tuple):

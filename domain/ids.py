@@ -33,7 +33,7 @@ WebhookId = NewType("WebhookId", str)
 DeliveryId = NewType("DeliveryId", str)
 
 ParentId: TypeAlias = TurnId | PostId
-"""Of what outputs belong to."""
+"""The id of a parent."""
 
 LAST_TURN_INDEX: Final = 9_999
 
@@ -88,7 +88,7 @@ def new_export_id() -> ExportId:
 
 
 def import_id_of(upload_id: UploadId) -> ImportId:
-    """The same each time: an upload is imported once."""
+    """The id of the image of an upload, always the same, so that an upload becomes one image."""
     return ImportId(_digest_id("imp", upload_id))
 
 
@@ -97,19 +97,19 @@ def new_share_id() -> ShareId:
 
 
 def new_erased_id() -> str:
-    """Stands for a viewer who has been deleted. Nothing leads from it to the viewer."""
+    """An id that stands for a deleted viewer. It cannot be traced back to the viewer."""
     return str(TypeID(prefix="erased"))
 
 
 def viewer_id_of(issuer: str, subject: str) -> ViewerId:
-    """The viewer's id, always the same for one subject of one issuer, so that none needs to be
+    """The viewer's id, always the same for one subject of one issuer, so that it need not be
     stored.
     """
     return ViewerId(_digest_id("user", f"{issuer}\n{subject}"))
 
 
 def prompt_id_of(viewer_id: ViewerId, text: str) -> PromptId:
-    """A prompt's id, always the same for one text of one viewer, so that no two are ever made."""
+    """A prompt's id, always the same for one text of one viewer, so that a text is stored once."""
     return PromptId(_digest_id("prompt", f"{viewer_id}\n{text}"))
 
 
@@ -127,7 +127,7 @@ def conversation_of_turn(turn_id: TurnId) -> ConversationId:
 
 
 def parent_of_output(output_id: OutputId) -> tuple[ParentId, int]:
-    """What an output belongs to, and its slot there."""
+    """The parent of an output, and its slot there."""
     parent, _, slot = output_id.rpartition("_")
     kind, _, suffix = parent.partition("_")
     parent_id = PostId(f"post_{suffix}") if kind == "pout" else TurnId(f"turn_{suffix}")
@@ -147,7 +147,7 @@ def index_of_turn(turn_id: TurnId) -> int:
 
 
 def turn_id_range(conversation_id: ConversationId) -> tuple[str, str]:
-    """The lowest id that a turn of the conversation can have, and one above the highest."""
+    """A range of ids that contains those of all turns of the conversation."""
     suffix = _suffix_of(conversation_id)
     return f"turn_{suffix}_", f"turn_{suffix}`"
 
@@ -173,8 +173,8 @@ def parse_output_id(value: str) -> OutputId | None:
 
 
 def parse_entry_id(value: str) -> OutputId | None:
-    """The id of whatever is run for a parent: an output, or the caption of a post, which clients
-    never name.
+    """The id of what is run for a parent: an output, or the caption of a post, which clients never
+    see.
     """
     return OutputId(value) if _CAPTION.fullmatch(value) else parse_output_id(value)
 
@@ -216,22 +216,22 @@ def parse_delivery_id(value: str) -> DeliveryId | None:
 
 
 def conversation_id_of(import_id: ImportId, old: str) -> ConversationId:
-    """What a conversation of an export becomes, the same each time."""
+    """The new id of a conversation of an export, the same each time."""
     return ConversationId(_digest_id("conv", f"{import_id}\n{old}"))
 
 
 def post_id_of(import_id: ImportId, old: str) -> PostId:
-    """What a post of an export becomes, the same each time."""
+    """The new id of a post of an export, the same each time."""
     return PostId(_digest_id("post", f"{import_id}\n{old}"))
 
 
 def album_id_of(import_id: ImportId, old: str) -> AlbumId:
-    """What an album of an export becomes, the same each time."""
+    """The new id of an album of an export, the same each time."""
     return AlbumId(_digest_id("album", f"{import_id}\n{old}"))
 
 
 def image_id_of(import_id: ImportId, old: str) -> ImageId:
-    """What an image of an export becomes, the same each time."""
+    """The new id of an image of an export, the same each time."""
     return ImageId(_digest_id("img", f"{import_id}\n{old}"))
 
 

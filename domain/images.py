@@ -1,4 +1,4 @@
-"""Pictures: the facts about one that never change, and the record that the gallery shows."""
+"""Images: the facts of one that never change, and the record that the gallery shows."""
 
 import secrets
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ class ImageOrigin(StrEnum):
 
 
 class DigitalSourceType(StrEnum):
-    """How a picture was made, by IPTC's terms. The file says it, too."""
+    """How an image was made, in IPTC's terms. The file contains it, too."""
 
     TRAINED_ALGORITHMIC_MEDIA = "trainedAlgorithmicMedia"
     COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA = "compositeWithTrainedAlgorithmicMedia"
 
     @classmethod
     def of_model(cls, *, edited: bool) -> "DigitalSourceType":
-        """What a model has made, of other images or of words alone."""
+        """The source of what a model has made, from other images or from a message alone."""
         if edited:
             return cls.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA
         return cls.TRAINED_ALGORITHMIC_MEDIA
@@ -32,16 +32,17 @@ class DigitalSourceType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What the files of a picture say about how it was made."""
+    """What the metadata of an image's files says about how it was made."""
 
     digital_source_type: DigitalSourceType
     content_credentials: bool
-    """Whether the original has the provider's manifest (C2PA)."""
+    """Whether the original contains the provider's manifest (C2PA)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """What is known of a picture from the moment it exists, and copied wherever it is referred to.
+    """The facts of an image that are known from the beginning, and copied wherever it is referred
+    to.
 
     `key` names its bytes in the object store. A rendition of width w has the key
     `rendition_key(key, w)`.
@@ -62,11 +63,13 @@ class Image:
     output_id: OutputId | None
     created_at: datetime
     provenance: Provenance | None = None
-    """None where the files say nothing: of an upload, and of what was made before they did."""
+    """None where the files do not say it: those of uploads, and of images made before it was
+    written.
+    """
 
     def key_at_least(self, width: int) -> str:
-        """The key of the smallest rendition that is at least so wide; the picture itself if none
-        is.
+        """The key of the smallest rendition that is at least this wide; of the original
+        if none is.
         """
         for rendition_width in self.rendition_widths:
             if rendition_width >= width:
@@ -75,13 +78,13 @@ class Image:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Every key whose bytes belong to this picture."""
+        """The keys of the original and of all thumbnails."""
         return (self.key, *(rendition_key(self.key, width) for width in self.rendition_widths))
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """A picture in its owner's gallery, with how it came about."""
+    """An image in its owner's gallery, and where it comes from."""
 
     image: Image
     prompt: str | None
@@ -91,16 +94,16 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptImages:
-    """Why images were not deleted, none of them."""
+    """Why images were not deleted. If one is kept, all are."""
 
     missing: frozenset[ImageId]
     used: frozenset[ImageId]
-    """A conversation begins from one, or a turn refers to it."""
+    """A conversation starts from one, or a turn refers to one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendition:
-    """Bytes of a picture in one size."""
+    """The bytes of an image in one size."""
 
     data: bytes
     content_type: str
@@ -110,7 +113,9 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessedImage:
-    """A picture that has been decoded and checked, with all that is derived from its pixels."""
+    """An image that has been decoded and checked, and everything that is derived from
+    its pixels.
+    """
 
     original: Rendition
     thumbhash: str
@@ -123,36 +128,36 @@ class ProcessedImage:
 class Drift:
     """How much of a base a model has changed: fractions of the base's pixels, from 0 to 1.
 
-    The two pictures are aligned before, since models shift and scale.
+    The two images are aligned first, since models shift and scale.
     """
 
     changed: float
     outside_mask: float | None = None
-    """What has been changed although a mask said that it may not; None without a mask."""
+    """The changed part outside of the mask; None without a mask."""
 
 
 @dataclass(frozen=True, slots=True)
 class EditedImage:
-    """An edit in the frame of its base, with the base put back where it should not have changed."""
+    """An edit in the base's frame, with the base put back where the mask protects it."""
 
     processed: ProcessedImage
     drift: Drift
-    """Of what the model had made."""
+    """How much the model had changed before that."""
 
 
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
-"""Content types that are kept, and how keys of such bytes end: a key alone tells its type."""
+"""Content types that are stored, and the endings of their keys: a key alone tells its type."""
 UPLOAD_EXTENSIONS: Final = EXTENSIONS | {"image/heic": "heic", "image/heif": "heif"}
-"""The same for what a viewer may send."""
+"""The same for files that a viewer may send."""
 ARCHIVE: Final = "application/zip"
 FILE_EXTENSIONS: Final = UPLOAD_EXTENSIONS | {ARCHIVE: "zip"}
-"""The same for all that the object store has for viewers."""
+"""The same for everything in the object store that belongs to viewers."""
 
 
 FOLDERS: Final = ("images", "previews", "samples", "uploads", "exports")
-"""The first step of every key that belongs to a viewer."""
+"""The first step of each key that belongs to a viewer."""
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
-"""The second step of every key, which is how its name begins."""
+"""The second step of each key: the beginning of its name."""
 
 
 def new_key(folder: str, content_type: str) -> str:

@@ -1,4 +1,4 @@
-"""Jobs of a viewer that take longer than a request: exports, and imports of what was exported."""
+"""Jobs of a viewer that take longer than a request: exports and imports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,13 @@ from domain.ids import ConversationId, ExportId, ImportId, UploadId, ViewerId
 from domain.outputs import GenerationError, OutputStatus
 
 MAX_RUNNING_JOBS: Final = 3
-"""Of one kind, of one viewer."""
+"""Unfinished jobs of one kind and one viewer."""
 MAX_TRIES: Final = 5
-"""Of one job, each begun where a process has left it or a store was away."""
+"""How often a job is tried. It starts again where a process has abandoned it or the
+store was away.
+"""
 KEPT: Final = timedelta(hours=24)
-"""How long a job that has ended, and the ZIP of an export, are there."""
+"""How long an ended job, and the ZIP of an export, are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,18 +27,20 @@ class Job:
     error: GenerationError | None = None
     created_at: datetime
     expires_at: datetime | None = None
-    """Once it has ended."""
+    """When it is deleted, once it has ended."""
+    keys_left: Sequence[str] = ()
+    """The keys of bytes that its last process may have left, and that no record refers to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export(Job):
     id: ExportId
     conversation_id: ConversationId | None
-    """None: everything of the viewer."""
+    """The conversation that is exported; None: everything of the viewer."""
     key: str | None = None
-    """Of the ZIP in the object store, once it is complete."""
+    """The key of the ZIP in the object store, once it is complete."""
     byte_size: int | None = None
-    """None above what clients can read as an Int."""
+    """The ZIP's size; None above what clients can read as an Int."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,23 +48,23 @@ class Import(Job):
     id: ImportId
     upload_id: UploadId
     key: str
-    """Of the ZIP in the object store, as it was uploaded."""
+    """The key of the uploaded ZIP in the object store."""
     conversation_id: ConversationId | None = None
-    """The new one, or the first of several, once it is complete; None where there is none."""
+    """The imported conversation, or the first of several, once it is complete; None where there is
+    none.
+    """
     failure: GenerationError | None = None
-    """Why it has failed, while what it has made is taken back."""
-    keys_left: Sequence[str] = ()
-    """Of bytes that its last process may have left, to which nothing refers."""
+    """Why it has failed, while it takes back what it has made."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """A part of what an import has made, which is there no longer."""
+    """A part of what an import has made, whose records have been deleted."""
 
     keys: Sequence[str]
-    """Of bytes that nothing refers to any more."""
+    """The keys of bytes that no record refers to any more."""
     is_all: bool
-    """Whether there is no more."""
+    """Whether everything has been taken back."""
 
 
 AnyJob = TypeVar("AnyJob", Export, Import)
@@ -68,7 +72,7 @@ AnyJob = TypeVar("AnyJob", Export, Import)
 
 @dataclass(frozen=True, slots=True)
 class JobClaim(Generic[AnyJob]):
-    """A process' right to do a job. A later claim has a higher fence."""
+    """The right of a process to run a job. A later claim has a higher fence."""
 
     job: AnyJob
     fence: int

@@ -7,7 +7,7 @@ from typing import Final
 _MENTION: Final = re.compile(r"(?<!\w)@image([0-9]+)(?!\w)", re.IGNORECASE)
 _MOST_DIGITS: Final = 9
 IN_WORDS: Final = "image {number}"
-"""How a mention is spelled for a model that knows none."""
+"""How a mention is written for a model that has no notation of its own."""
 
 
 def mentioned_in(message: str) -> tuple[int, ...]:
@@ -16,16 +16,18 @@ def mentioned_in(message: str) -> tuple[int, ...]:
 
 
 def blur_mentions(message: str) -> str:
-    """An earlier message without its numbers: they are those of its own turn's references."""
+    """An earlier message without its mentions: their numbers are those of its own turn's
+    references.
+    """
     return _MENTION.sub("an earlier image", message)
 
 
 def spell_mentions(message: str, positions: Mapping[int, int], spelling: str) -> str:
-    """The message as a model reads it that is given only some of the references.
+    """The message as a model reads it that receives only some of the references.
 
-    `positions` are their places, from 1, among what the model is given, by their number in the
-    turn; `spelling` is how it names what it is given, with `{number}` counted from 1 or `{index}`
-    counted from 0. A mention of anything else stays as it is.
+    `positions` maps a reference's number in the turn to its position, from 1, among what the model
+    receives. `spelling` is the model's notation, with `{number}` counted from 1 or `{index}`
+    counted from 0. Mentions of other references are not changed.
     """
 
     def spelled(mention: re.Match[str]) -> str:
@@ -38,5 +40,5 @@ def spell_mentions(message: str, positions: Mapping[int, int], spelling: str) ->
 
 
 def _read_number(digits: str) -> int:
-    """Its first digits are enough to know that there is no such reference."""
+    """Parse a number. Its first digits are enough to know that there is no such reference."""
     return int(digits.lstrip("0")[:_MOST_DIGITS] or "0")

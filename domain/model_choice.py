@@ -25,7 +25,7 @@ _SELECTED: Final = "selectedModels"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inherited:
-    """The defaults of a turn for what the request leaves out."""
+    """The defaults of a turn, for fields that the request leaves out."""
 
     model_ids: tuple[str, ...] = ()
     aspect_ratio: AspectRatio
@@ -139,10 +139,11 @@ def _inherit_models(
     references: Sequence[Reference] | None,
     refusals: Refusals,
 ) -> list[ModelChoice]:
-    """The inherited models or what may run in their place; the default where none is inherited.
+    """The inherited models, or those that may run in their place; the default where none is
+    inherited.
 
-    A model that is not available any more is replaced, or refused where only one that costs more
-    could take its place. One that cannot make this turn is left out, or replaced if none can.
+    A model that is gone is replaced, or refused where only a model that costs more could replace
+    it. A model that cannot make this turn is left out, or replaced if no model can.
     """
     if references is None:
         successors = map(registry.successor, inherited.model_ids)
@@ -167,7 +168,7 @@ def _inherit_models(
 
 
 class _Heirs:
-    """What runs in a turn that selects no models."""
+    """The model of a turn that selects none."""
 
     def __init__(
         self,
@@ -189,7 +190,7 @@ class _Heirs:
         self._is_refused = False
 
     def add(self, name: str) -> None:
-        """Add what runs for one inherited model."""
+        """Add the model that runs for one inherited model."""
         model = self._registry.get(name)
         before = self._in_scene(model) or model
         if model is None or before is None or not (model.available and before.available):
@@ -219,7 +220,7 @@ class _Heirs:
         return []
 
     def _replace(self, name: str, before: ImageModel | None) -> None:
-        """Let another model take the place of one that is gone, if it costs no more."""
+        """Replace a model that is gone by one that costs no more."""
         replacement = self._find_choice(self._registry.successor(name))
         candidates = [one for one in (replacement, self._default) if one is not None]
         for choice in candidates:
@@ -243,7 +244,7 @@ class _Heirs:
         return self._price_of(choice.model) <= self._price_of(before)
 
     def _find_choice(self, requested: ImageModel | None) -> ModelChoice | None:
-        """What would run for this model, itself or a replacement; None if nothing can."""
+        """The model that would run for this one, itself or a replacement; None if none can."""
         model = self._in_scene(requested)
         if model is not None and not model.available:
             requested = model = self._registry.successor(model.id)

@@ -1,4 +1,4 @@
-"""What became of a viewer's outputs, counted for each model and each day."""
+"""Statistics of a viewer's outputs, counted for each model and each day."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ _LEAST_SECONDS: Final = 0.001
 
 
 def step_of(seconds: float) -> int:
-    """The step that a duration is counted under; below zero for less than a second."""
+    """The step under which a duration is counted; below zero for less than a second."""
     return round(log(max(seconds, _LEAST_SECONDS)) / log(_RATIO))
 
 
@@ -27,35 +27,35 @@ def seconds_of(step: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStats:
-    """The counts of one model. Of one fact, of a day, or of several days."""
+    """The counts of one model: of one event, of a day, or of several days."""
 
     model_id: ModelId
     asked: int = 0
-    """Attempts of outputs that were queued."""
+    """Attempts that were queued."""
     delivered: int = 0
     failed: int = 0
     compared: int = 0
-    """Outputs that had delivered in turns of which an output was chosen."""
+    """Outputs that had images in turns of which an output was chosen."""
     chosen: int = 0
     credits: int = 0
-    """Charged for what was delivered."""
+    """Credits charged for what was delivered."""
     steps: Mapping[int, int] = field(default_factory=dict)
-    """How many deliveries took how long, from their start, by `step_of`."""
+    """The number of deliveries by duration, from their start, in steps of `step_of`."""
 
     @property
     def win_rate(self) -> float | None:
-        """How often it was chosen where it could be; None if it never could."""
+        """How often it was chosen where it could be, from 0 to 1; None if it never could."""
         return self.chosen / self.compared if self.compared > 0 else None
 
     @property
     def failure_rate(self) -> float:
-        """The share of failures in what it ended by itself; 0 if it has ended nothing."""
+        """The fraction of failures among the outputs that it ended itself; 0 if there are none."""
         ended = self.delivered + self.failed
         return self.failed / ended if ended else 0.0
 
     @property
     def median_seconds(self) -> float | None:
-        """Of deliveries, from their start; None if there are none."""
+        """The median duration of deliveries, from their start; None if there are none."""
         steps = sorted(self.steps)
         totals = list(accumulate(self.steps[step] for step in steps))
         if not totals:
@@ -68,12 +68,14 @@ class ModelStats:
 
     @property
     def credits_per_choice(self) -> float | None:
-        """What one chosen output costs, those that were not chosen included; None if none was."""
+        """The credits for each chosen output, including the cost of those that were not chosen;
+        None if none was.
+        """
         return self.credits / self.chosen if self.chosen > 0 else None
 
 
 def total(stats: Iterable[ModelStats]) -> list[ModelStats]:
-    """One for each model, those that were asked most often first."""
+    """The sum for each model, the most used ones first."""
     by_model: dict[ModelId, list[ModelStats]] = {}
     for one in stats:
         by_model.setdefault(one.model_id, []).append(one)

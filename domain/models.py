@@ -1,4 +1,4 @@
-"""The image models that people choose from, and the registry that knows them all."""
+"""The image models that viewers select, and the registry of all of them."""
 
 import math
 import re
@@ -38,7 +38,7 @@ class ImageFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AspectRatio:
-    """A width to a height, in lowest terms as people write it: 21:9 stays 21:9."""
+    """The ratio of a width to a height, in the terms that people write: 21:9 stays 21:9."""
 
     width: int
     height: int
@@ -54,7 +54,7 @@ class AspectRatio:
         return cls(int(match[1]), int(match[2]))
 
     def nearest(self, others: Iterable["AspectRatio"]) -> "AspectRatio":
-        """The one among the others whose shape is closest, itself if it is there."""
+        """The closest of these ratios; this one if it is among them."""
         return min(others, key=lambda other: abs(math.log(self.value / other.value)))
 
     @property
@@ -81,7 +81,7 @@ def pixel_size(ratio: AspectRatio, resolution: Resolution) -> tuple[int, int]:
 
 
 def nearest_resolution(width: int, height: int) -> Resolution:
-    """The resolution whose square is closest in area to these pixels."""
+    """The resolution whose square has the most similar area."""
     side = math.sqrt(width * height)
     return min(Resolution, key=lambda one: abs(math.log(side / _SIDE_PIXELS[one])))
 
@@ -100,7 +100,7 @@ class CustomSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What one image costs in some cases. A condition that is None is always met."""
+    """The price of one image in some cases. A condition that is None is always met."""
 
     credits: int
     scene: Scene | None = None
@@ -138,21 +138,23 @@ class ImageModel(RegisteredModel):
     formats: tuple[ImageFormat, ...] = ()
     max_images: int = 1
     images_per_run: int | None = None
-    """How many the provider makes of one request; None: as many as are asked for."""
+    """How many images the provider makes for one request; None: as many as are asked for."""
     custom_size: CustomSize | None = None
     supports_previews: bool = False
     supports_seed: bool = False
     supports_negative_prompt: bool = False
     supports_masks: bool = False
-    """Whether it is given the mask of an edit, by this route. What another model makes outside of
-    a mask is put back after it.
+    """Whether it receives the mask of an edit, by this route. What other models change outside of a
+    mask is put back afterwards.
     """
     supports_context: bool = False
     """Whether it can be given earlier messages of the conversation."""
     mention_spelling: str | None = None
-    """How the model itself names its references, if it does; see `domain.mentions`."""
+    """How the model itself refers to its references, if it does; see `domain.mentions`."""
     prices: tuple[Price, ...] = ()
-    """Per image: the first one that applies. Where none does, one of the next two."""
+    """Prices of one image: the first one that applies. Where none does, one of the next
+    two fields.
+    """
     credits_from_words: int = 2
     credits_with_references: int = 4
     """Per image."""
@@ -169,7 +171,7 @@ class ImageModel(RegisteredModel):
         resolution: Resolution | None = None,
         quality: Quality | None = None,
     ) -> int:
-        """The price of one image. `resolution` None: the one where none is requested."""
+        """The price of one image. `resolution` None: none was requested."""
         size = resolution or self.fit_resolution(Resolution.ONE_K)
         for price in self.prices:
             if price.applies(scene, size, quality):
@@ -179,14 +181,14 @@ class ImageModel(RegisteredModel):
         return self.credits_with_references
 
     def runs_for(self, image_count: int) -> int:
-        """How many requests so many images take."""
+        """How many requests this many images take."""
         return math.ceil(image_count / self.images_per_run) if self.images_per_run else 1
 
     def fit_aspect_ratio(self, wanted: AspectRatio) -> AspectRatio:
         return wanted.nearest(self.aspect_ratios)
 
     def fit_resolution(self, wanted: Resolution) -> Resolution:
-        """The wanted resolution, else the largest below it, else the smallest there is."""
+        """The wanted resolution, else the largest one below it, else the smallest one."""
         order = list(Resolution)
         below = [one for one in self.resolutions if order.index(one) <= order.index(wanted)]
         return max(below, key=order.index) if below else min(self.resolutions, key=order.index)
@@ -203,7 +205,7 @@ class ModelRegistry(Registry[ImageModel]):
         search: str | None = None,
         include_unlisted: bool = False,
     ) -> tuple[ImageModel, ...]:
-        """Those that fit all that is given, in the registry's order."""
+        """The models that match all given conditions, in the registry's order."""
         if len(search or "") > MAX_SEARCH_LENGTH:
             raise BadUserInput(f"`search` can have at most {MAX_SEARCH_LENGTH} characters.")
         words = set((search or "").casefold().split())
@@ -220,7 +222,7 @@ class ModelRegistry(Registry[ImageModel]):
         return ImageModel(scenes=frozenset(), **facts)
 
     def default(self, scene: Scene) -> ImageModel | None:
-        """What is used where no model is named and none can be inherited."""
+        """The model that is used where none is named and none can be inherited."""
         for name in self._defaults:
             model = self.get(name)
             if model is not None and model.available and scene is Scene.IMAGE_TO_IMAGE:
@@ -238,15 +240,13 @@ class ModelRegistry(Registry[ImageModel]):
         )
 
     def for_references(self, model: ImageModel) -> ImageModel | None:
-        """The model that would run where there are references: itself, its editing sibling, or
-        None.
-        """
+        """The model that would run with references: itself, its editing sibling, or None."""
         if Scene.IMAGE_TO_IMAGE in model.scenes:
             return model
         return self.get(model.edit_model_id) if model.edit_model_id else None
 
     def editor(self, name: str) -> ImageModel | None:
-        """The model that an inherited name stands for where there are references, or None."""
+        """The model that an inherited name stands for if there are references, or None."""
         model = self.successor(name)
         editor = self.for_references(model) if model is not None else None
         return self.successor(editor.id) if editor is not None else None

@@ -1,7 +1,8 @@
-"""Keys of the object store: what is one, what type its bytes have, and for how long its link stays.
+"""Keys of the object store: which names are keys, the type of their bytes, and how long a link
+stays the same.
 
-Only what `new_key`, `rendition_key` and `mark_key` make is a key, and it is looked at before any
-store is.
+Only what `new_key`, `rendition_key` and `mark_key` make is a key; this is checked before a store is
+asked.
 """
 
 import re
@@ -35,28 +36,28 @@ def is_key(name: str) -> bool:
 
 
 def checked(key: str) -> str:
-    """The key, or ValueError."""
+    """Return the key. Raise ValueError for a name that is no key."""
     if not is_key(key):
         raise ValueError(f"not a key of the object store: {key!r}")
     return key
 
 
 def has_links(key: str) -> bool:
-    """Whether links to it are given out: not to uploads, whose bytes nobody has looked at, and not
-    to marks.
+    """Whether the key has links: uploads have none, since their bytes have not been checked, and
+    marks have none.
     """
     return _LINKED.fullmatch(key) is not None
 
 
 def linked(key: str) -> str:
-    """The key of something that has links, or ValueError."""
+    """Return the key. Raise ValueError where it has no links."""
     if not has_links(key):
         raise ValueError(f"not a key that has links: {key!r}")
     return key
 
 
 def checked_offer(key: str, file: DeclaredFile) -> None:
-    """Raise ValueError for what no store can offer to take."""
+    """Raise ValueError for a file that no store can take."""
     if _UPLOADED.fullmatch(key) is None or content_type_of(key) != file.content_type:
         raise ValueError(f"not a key for an upload of {file.content_type}: {key!r}")
     if file.byte_size <= 0 or (file.sha256 is not None and len(file.sha256) != 32):
@@ -68,9 +69,9 @@ def content_type_of(key: str) -> str:
 
 
 def link_begin(key: str, now: float) -> int:
-    """When the window of the key's present link began, in seconds since 1970.
+    """When the current window of the key's link began, in seconds since 1970.
 
-    Each key's windows begin at a moment of its own, so that a page's links do not all change at
+    Each key's windows begin at a time of its own, so that the links of a page do not all change at
     once.
     """
     offset = zlib.crc32(key.encode()) % LINK_WINDOW_SECONDS

@@ -30,13 +30,13 @@ class OutputStatus(StrEnum):
 
 
 CAPTION_SLOT: Final = 0
-"""Of a post's caption. Outputs that deliver images have slots from 1."""
+"""The slot of a post's caption. Outputs that deliver images have slots from 1."""
 UNFINISHED: Final = frozenset({OutputStatus.QUEUED, OutputStatus.GENERATING})
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationError:
-    """Why a run ended without an image, as it may be shown."""
+    """Why a run ended without an image, in a form that clients may see."""
 
     code: GenerationErrorCode
     retryable: bool
@@ -57,12 +57,12 @@ class Preview:
 
 
 MAX_COUNT: Final = 2**31 - 1
-"""What clients can read of anything that is counted, which the API shows as a GraphQL Int."""
+"""The largest count that clients can read, as a GraphQL Int."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, as far as the provider reports them."""
+    """Numbers of tokens, as far as the provider reports them."""
 
     input_tokens: int | None
     output_tokens: int | None
@@ -70,16 +70,13 @@ class Usage:
 
 
 def add_counts(counts: Iterable[int | None]) -> int | None:
-    """The sum of those that are known; None if none is, or if it is more than a field can say."""
+    """The sum of the known numbers; None if none is known, or if it exceeds `MAX_COUNT`."""
     known = [count for count in counts if count is not None]
     return sum(known) if known and sum(known) <= MAX_COUNT else None
 
 
 def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
-    """The sum over several runs; None if no provider reports any.
-
-    A sum that is greater than `MAX_COUNT` is not known: no client could read it.
-    """
+    """The sum over several runs; None if no provider reports any, or if it exceeds `MAX_COUNT`."""
     known = [usage for usage in usages if usage is not None]
     if not known:
         return None
@@ -92,43 +89,47 @@ def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What is known of delivered images beside the images themselves; None where nothing is."""
+    """What is known of delivered images beside the images themselves; None where
+    nothing is known.
+    """
 
     provider: str | None = None
-    """Who made them."""
+    """The provider that made them."""
     quality: str | None = None
-    """As the provider reports it, in its own word."""
+    """The quality in the provider's own word."""
     size: str | None = None
-    """As the provider reports it, in its own words: it may differ from the pixels."""
+    """The size in the provider's own words, which may differ from the pixels."""
     text: str | None = None
     usage: Usage | None = None
     drift: Drift | None = None
-    """Of the first image; None where nothing was edited."""
+    """How far the first image differs from its base; None where nothing was edited."""
 
 
 ProviderJob: TypeAlias = Mapping[str, str]
-"""What a provider needs to find its job again, such as ids and links. Only it reads them."""
+"""What a provider needs to find its job again, such as ids and URLs. Only the provider reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One call to a provider, within one attempt. If a model makes fewer images at a time than are
-    requested, an attempt has several.
+    """One call of a provider within one attempt.
 
-    Written before a submission that may be billed: `job` None means that it may have been sent, and
+    If a model makes fewer images at a time than are requested, an attempt has several. A run is
+    written before a submission that may be billed: `job` None means that it may have been sent, and
     that its answer is not known.
     """
 
     provider: str
     tries: int
-    """How often it has been asked; more than once only if it certainly rejected each submission but
-    the last. 0 while another run of the same attempt has been submitted, and this one has not.
+    """How often the run was submitted; more than once only if all submissions but the last were
+    certainly rejected. 0 if another run of the attempt has been submitted, and this one has not.
     """
     rejected: bool
     """Whether it is certain that the latest submission was not accepted."""
     job: ProviderJob | None
     landed: bool = False
-    """Whether its images are among the output's while other runs go on. It is not asked again."""
+    """Whether its images have been added to the output while other runs continue. It is not asked
+    again.
+    """
 
     @property
     def answer_is_awaited(self) -> bool:
@@ -137,7 +138,7 @@ class Run:
 
     @property
     def step(self) -> int:
-        """How far it has come: each change adds one step, so that a late write is recognised."""
+        """How far the run has come. Each change adds one, so that a late write is recognised."""
         return 2 * self.tries + (self.rejected or self.job is not None) + self.landed
 
 
@@ -152,36 +153,39 @@ class Output:
     status: OutputStatus
     attempt: int
     fence: int
-    """Raised by every claim: a worker that lost its lease can no longer write."""
+    """Raised by each claim, so that a worker that has lost its lease can no longer write."""
     version: int
-    """Raised by every write."""
+    """Raised by each write."""
     progress: float | None
     queue_position: int | None
     preview: Preview | None
     images: tuple[Image, ...]
     references: tuple[Reference, ...]
     provider: str | None = None
-    """Who made the images; `quality` and `size` are what it reports, in its own words."""
+    """The provider that made the images. `quality` and `size` are what it reports, in its own
+    words.
+    """
     quality: str | None = None
     size: str | None = None
     text: str | None
     usage: Usage | None
     drift: Drift | None = None
-    """How much of the base is changed in the first image, as the model has made it."""
+    """How far the first image differs from its base, as the model has made it."""
     error: GenerationError | None
     waits: bool = False
-    """Whether it cannot run before the caption of its post is there, or ended because it never was.
+    """Whether it cannot run before the caption of its post is written, or ended because
+    it was not.
     """
     runs: tuple[Run, ...]
-    """Of this attempt; none if nothing has been submitted, or a repetition costs nothing."""
+    """The runs of this attempt; none before a submission, or if a repetition costs nothing."""
     credits_reserved: int
-    """Reserved for this attempt; 0 once it has ended."""
+    """Credits reserved for this attempt; 0 once it has ended."""
     credits_charged: int
     queued_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
     chosen: bool = False
-    """Whether the viewer goes on from it: at most one of a turn."""
+    """Whether the viewer has chosen it: at most one output of a turn."""
 
     @property
     def id(self) -> OutputId:
@@ -197,7 +201,7 @@ class Output:
 
     @property
     def is_caption(self) -> bool:
-        """Whether it delivers the words of a post instead of images."""
+        """Whether it delivers the caption of a post instead of images."""
         return self.slot == CAPTION_SLOT
 
     @property
@@ -206,7 +210,7 @@ class Output:
 
     @property
     def image(self) -> Image | None:
-        """What this output gives as a reference: its first image."""
+        """The image that this output gives as a reference: its first one."""
         return self.images[0] if self.images else None
 
 
@@ -222,11 +226,11 @@ _MESSAGES: Final = {
     GenerationErrorCode.OUTCOME_UNKNOWN: "The connection was lost; the model may have run.",
     GenerationErrorCode.TIMED_OUT: "The model took too long.",
     GenerationErrorCode.STORAGE_UNAVAILABLE: "The image could not be stored.",
-    GenerationErrorCode.PREVIOUS_TURN_FAILED: "The turn before has not made what this one needs.",
+    GenerationErrorCode.PREVIOUS_TURN_FAILED: "The previous turn did not make the needed image.",
     GenerationErrorCode.INSUFFICIENT_CREDITS: "There were not enough credits to begin.",
-    GenerationErrorCode.MAX_CREDITS_EXCEEDED: "It would have cost more than was allowed.",
+    GenerationErrorCode.MAX_CREDITS_EXCEEDED: "It would have cost more than `maxCredits` allows.",
     GenerationErrorCode.MASK_INVALID: "The mask does not have the shape of the image to edit.",
-    GenerationErrorCode.UNKNOWN_MENTION: "The message mentions images that could not be given.",
+    GenerationErrorCode.UNKNOWN_MENTION: "The message mentions images that a model cannot take.",
     GenerationErrorCode.MODEL_CANNOT_EDIT: "A selected model cannot edit these images like this.",
     GenerationErrorCode.EXPORT_INVALID: "The file is not an export that can be read here.",
     GenerationErrorCode.INTERNAL: "Something went wrong on our side.",

@@ -8,7 +8,7 @@ Item = TypeVar("Item")
 Other = TypeVar("Other")
 
 Position: TypeAlias = tuple[str | int, ...]
-"""An item's place in its list, by the values that the list is sorted by: never an offset."""
+"""An item's position in its list, by the values that the list is sorted by: never an offset."""
 
 DEFAULT_PAGE_SIZE: Final = 20
 MAX_PAGE_SIZE: Final = 100
@@ -41,7 +41,7 @@ class Positions(Sequence[Position]):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """Items in the list's order, and the position of each."""
+    """Items in the list's order, and the position of each one."""
 
     items: Sequence[Item] = ()
     positions: Sequence[Position] = ()
@@ -56,9 +56,7 @@ class Page(Generic[Item]):
 def cut(
     request: PageRequest, found: list[Item], position_of: Callable[[Item], Position]
 ) -> Page[Item]:
-    """Make a page of what was found: up to one item more than asked for, in the direction of
-    travel.
-    """
+    """Make a page of the items found: up to one more than asked for, in the direction of paging."""
     more, kept = len(found) > request.size, found[: request.size]
     came_from = request.position is not None
     if request.backwards:

@@ -1,6 +1,6 @@
-"""What outputs belong to: their parent, such as a turn.
+"""Parents of outputs, such as turns.
 
-Whatever runs outputs knows no more of a parent than this, so that there may be other kinds.
+What runs outputs uses only this part of a parent, so that there may be other kinds.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class PromptContext(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnOptions:
-    """What was asked for beside the message; None where nothing was."""
+    """Options beside the message; None where an option was not given."""
 
     images_per_model: int = 1
     previews: int = 2
@@ -36,15 +36,15 @@ class TurnOptions:
     seed: str | None = None
     negative_prompt: str | None = None
     earlier_messages: bool | None = None
-    """Whether models that support it are given the conversation's earlier messages too."""
+    """Whether models that support it also receive the conversation's earlier messages."""
     mask: Image | None = None
-    """Where the base may change: white may, black and what is clear may not. It has the base's
-    shape, in any size.
+    """The part of the base that may change: white areas may; black and transparent areas may not.
+    It has the base's aspect ratio, in any size.
     """
     feather: int | None = None
-    """Over how many of the base's pixels the mask's edges fade outwards; None without a mask."""
+    """The width of the mask's soft edge, outwards, in pixels of the base; None without a mask."""
     keep_outside: bool | None = None
-    """Whether the original is put back outside of the mask also where a model was given the mask;
+    """Whether the original is put back outside of the mask even if the model received the mask;
     None without one.
     """
 
@@ -58,7 +58,7 @@ class TurnOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """A message, the references that it comes with, and one output per model."""
+    """A message, its references, and one output per model."""
 
     id: ParentId
     owner_id: ViewerId
@@ -66,7 +66,7 @@ class Parent:
     selected_model_ids: tuple[ModelId, ...]
     references: tuple[Reference, ...]
     previous_were_named: bool
-    """Whether the viewer chose which earlier outputs are references, or all were included
+    """Whether the viewer chose which earlier outputs are references; otherwise all were included
     automatically.
     """
     aspect_ratio: AspectRatio
@@ -81,17 +81,17 @@ class Parent:
 
     @property
     def prompt(self) -> str:
-        """What models make images from."""
+        """The prompt from which models make images."""
         return self.user_message
 
     @property
     def entries(self) -> Sequence[Output]:
-        """All that is run for it: its outputs, and what else there is."""
+        """Everything that is run for it: its outputs, and a caption."""
         return self.outputs
 
     @property
     def image_origin(self) -> ImageOrigin:
-        """Of the images that its outputs deliver."""
+        """The origin of the images that its outputs deliver."""
         return ImageOrigin.OUTPUT
 
     @property
@@ -100,7 +100,7 @@ class Parent:
 
     @property
     def images(self) -> tuple[Image, ...]:
-        """What it gives as references: the first image of each output that has any."""
+        """The images that it gives as references: the first image of each output that has any."""
         return tuple(output.image for output in self.outputs if output.image is not None)
 
     def output(self, slot: int) -> Output | None:

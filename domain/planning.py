@@ -1,4 +1,4 @@
-"""Plans a turn: what each model is given, what it costs, and everything that is wrong with it.
+"""Plans a turn: what each model receives, what it costs, and everything that is wrong with it.
 
 Only values from the input are refused. Inherited values are fitted to each model.
 """
@@ -38,10 +38,10 @@ from domain.text import is_blank
 from domain.turns import PlannedOutput, TurnPlan, TurnRequest
 
 MAX_FEATHER: Final = 500
-"""Pixels of the base."""
+"""The largest feather, in pixels of the base."""
 _MAX_NAMED: Final = 5
 _ROUNDED_SHAPE: Final = 0.03
-"""By which ratios may differ at most. More is no rounding, however small an image is."""
+"""How far ratios may differ by rounding, however small an image is."""
 
 
 def plan_turn(
@@ -57,7 +57,7 @@ def plan_turn(
     """Plan a turn as far as possible, and add its user errors to `refusals`.
 
     `references` are in the turn's numbering. None means that they could not be determined: checks
-    that depend on them are skipped. So are those of the mask where that is None.
+    that depend on them are skipped. So are the checks of the mask where that is None.
     """
     _check_message(request.user_message, refusals)
     check_options(request, refusals)
@@ -87,28 +87,38 @@ def plan_turn(
         )
         for choice in choices
     )
-    options, aspect_ratio = request.options, request.aspect_ratio or inherited.aspect_ratio
     if request.mask is not None:
-        # A model is asked for the shape into which its picture is put.
-        if mask is not None and request.aspect_ratio is None:
-            aspect_ratio = _shape_of(mask)
         _check_feather(request.mask.feather, refusals)
-        options = replace(
-            options,
-            mask=mask,
-            feather=request.mask.feather,
-            keep_outside=request.mask.keep_outside,
-        )
     if mask is not None and references is not None:
         _check_mask(mask, outputs, refusals, path=("mask", "imageId"))
     return TurnPlan(
         user_message=request.user_message.strip(),
         references=tuple(references or ()),
         previous_were_named=previous_were_named,
-        aspect_ratio=aspect_ratio,
+        aspect_ratio=request.aspect_ratio or _inherited_shape(request, inherited, mask=mask),
         resolution=request.resolution or inherited.resolution,
-        options=options,
+        options=_options_with_mask(request, mask),
         outputs=outputs,
+    )
+
+
+def _inherited_shape(
+    request: TurnRequest, inherited: Inherited, *, mask: Image | None
+) -> AspectRatio:
+    # The model is asked for the shape of the image into which its result is put.
+    if request.mask is not None and mask is not None:
+        return _shape_of(mask)
+    return inherited.aspect_ratio
+
+
+def _options_with_mask(request: TurnRequest, mask: Image | None) -> TurnOptions:
+    if request.mask is None:
+        return request.options
+    return replace(
+        request.options,
+        mask=mask,
+        feather=request.mask.feather,
+        keep_outside=request.mask.keep_outside,
     )
 
 
@@ -196,6 +206,12 @@ def check_spending(
             UserErrorCode.INSUFFICIENT_CREDITS,
             f"This costs {count(price, 'credit')}; available: {account.available:,}.",
         )
+    if account.left_today is not None and price > account.left_today:
+        refusals.add(
+            UserErrorCode.DAILY_LIMIT_REACHED,
+            f"This costs {count(price, 'credit')}; left for today: {account.left_today:,} of "
+            f"{account.daily_limit:,}. The day ends at 00:00 UTC.",
+        )
     if max_credits is not None and price > max_credits:
         refusals.add(
             UserErrorCode.MAX_CREDITS_EXCEEDED,
@@ -234,7 +250,7 @@ def _plan_output(
         choice.requested.id,
         given,
         tuple(reference for reference in references if reference not in given),
-        # Of more the plan is refused; what it shows is still a number that GraphQL can have.
+        # More are refused, but a plan shows the price: it must be a number that GraphQL can show.
         price * min(options.images_per_model, MAX_IMAGES_PER_MODEL),
     )
 
@@ -242,8 +258,8 @@ def _plan_output(
 def _own_model_ids(
     choice: ModelChoice, references: Sequence[Reference], registry: ModelRegistry
 ) -> list[ModelId]:
-    """The ids under which this model has made references: its own, that by which it was selected,
-    and those of models that it replaces or for which it edits.
+    """The ids under which this model may have made references: its own, the one that was selected,
+    and those of models that it replaces or edits for.
     """
     made_by = dict.fromkeys(one.image.model_id for one in references if one.image.model_id)
     predecessors = (
@@ -282,7 +298,7 @@ def _check_mask(
     """Check that the mask has the shape of each image that is edited."""
     for planned in outputs:
         if not planned.references:
-            message = "There is no image to edit, so that a mask has no meaning."
+            message = "A mask needs an image to edit, and there is none."
             refusals.add(UserErrorCode.UNSUPPORTED_MASK, message, *path)
             return
         base = planned.references[0].image
@@ -297,7 +313,7 @@ def _check_mask(
 
 
 def _has_shape_of(mask: Image, base: Image) -> bool:
-    """Whether they differ by no more than what is rounded when one is scaled to the other."""
+    """Whether the aspect ratios differ by no more than the rounding of a scaled image."""
     ratio = (mask.width * base.height) / (mask.height * base.width)
     smallest = min(mask.width, mask.height, base.width, base.height)
     return abs(ratio - 1) <= min(1 / smallest, _ROUNDED_SHAPE)

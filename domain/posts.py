@@ -1,11 +1,11 @@
 """A post: a message, a caption that is written about it, and then one output per model.
 
-The caption is an output like any other, in slot 0: it is claimed, charged, cancelled and tried
-again by the same rules. Images wait for the first caption, which is part of their prompt; once
-there has been one, none ever waits.
+The caption is an output like any other, in slot 0: it is claimed, charged, cancelled and retried by
+the same rules. Images wait for the first caption, which is part of their prompt; once there has
+been one, no image waits.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +15,7 @@ from domain.ids import ModelId, PostId
 from domain.images import Image, ImageOrigin
 from domain.outputs import UNFINISHED, GenerationError, Output, OutputStatus
 from domain.parents import MAX_PROMPT_LENGTH, Parent
-from domain.turns import PlannedOutput, TurnPlan, TurnRequest
+from domain.turns import TurnPlan, TurnRequest
 
 
 class PostStatus(StrEnum):
@@ -55,15 +55,6 @@ class PostPlan:
     images: TurnPlan
     caption: PlannedCaption
 
-    @property
-    def outputs(self) -> Sequence[PlannedCaption | PlannedOutput]:
-        """All that has to be paid for."""
-        return (self.caption, *self.images.outputs)
-
-    @property
-    def credits(self) -> int:
-        return self.caption.credits + self.images.credits
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post(Parent):
@@ -71,17 +62,17 @@ class Post(Parent):
 
     id: PostId
     caption_output: Output
-    """The caption's part: its status, model, error, credits and usage."""
+    """The output that delivers the caption: its status, model, error, credits and usage."""
     caption_options: CaptionOptions
     reference_prompts: tuple[str, ...]
-    """From which the references were made, as far as that is known."""
+    """The prompts of the references, as far as they are known."""
     landed_caption: str | None
-    """The last caption that is complete; None until there is one."""
+    """The last complete caption; None until there is one."""
 
     @property
     def caption(self) -> str:
-        """As much of the caption as there is. It grows while it is written. If it cannot be written
-        again, the last complete one stays.
+        """As much of the caption as has been written. If it cannot be written again, the last
+        complete one stays.
         """
         output = self.caption_output
         has_failed = output.status in {OutputStatus.FAILED, OutputStatus.CANCELLED}
@@ -96,7 +87,7 @@ class Post(Parent):
 
     @property
     def uncaptioned(self) -> tuple[Output, ...]:
-        """Outputs that were cancelled because there was no caption: they run once there is one."""
+        """Outputs that were cancelled because there was no caption. They run once there is one."""
         return tuple(one for one in self.outputs if one.waits and not one.unfinished)
 
     @property
@@ -115,7 +106,7 @@ class Post(Parent):
 
     @property
     def error(self) -> GenerationError | None:
-        """Why the post failed: for want of a caption, or of all images."""
+        """Why the post failed: without a caption, or without any image."""
         if self.status is not PostStatus.FAILED:
             return None
         errors = (self.caption_error, *(output.error for output in self.outputs))
@@ -158,7 +149,7 @@ def derive_post_status(caption: OutputStatus, outputs: Collection[OutputStatus])
     if OutputStatus.COMPLETED in outputs:
         return PostStatus.GENERATED
     if caption is OutputStatus.FAILED:
-        return PostStatus.FAILED  # its outputs were cancelled for want of a caption
+        return PostStatus.FAILED  # Its outputs were cancelled because there is no caption.
     is_cancelled = OutputStatus.CANCELLED in {caption, *outputs}
     return PostStatus.CANCELLED if is_cancelled else PostStatus.FAILED
 

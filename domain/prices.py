@@ -7,9 +7,10 @@ from domain.parents import TurnOptions
 def price_of_image(
     model: ImageModel, scene: Scene, *, resolution: Resolution, options: TurnOptions
 ) -> int:
-    """The credits for one image by this model, at the turn's resolution as the model supports it.
+    """The credits for one image by this model, at the turn's resolution as far as the model
+    supports it.
 
-    Where a width and a height are requested, their area is what decides.
+    If a width and a height are requested, their area decides.
     """
     if options.width is not None and options.height is not None:
         resolution = nearest_resolution(options.width, options.height)

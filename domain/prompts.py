@@ -8,11 +8,11 @@ from domain.ids import PromptId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A text that turns were begun with. It stays when those are deleted."""
+    """A message that turns were started with. It stays when those turns are deleted."""
 
     id: PromptId
     text: str
     uses: int
-    """How many turns were begun with it. Running an output again is no use."""
+    """How many turns were started with it. Retries of outputs do not count."""
     favourite: bool
     last_used_at: datetime

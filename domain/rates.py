@@ -6,22 +6,22 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A bucket that holds `burst` at most, and is filled again by so much per second."""
+    """A bucket that holds at most `burst`, and is refilled by this much per second."""
 
     burst: int
     per_second: float
 
     @property
     def lease(self) -> int:
-        """What a process takes at a time, to give out without asking the database again: what comes
-        back within a second, and at most a fifth of the bucket.
+        """How much a process takes at a time, to give it out without asking the database: what is
+        refilled within a second, and at most a fifth of the bucket.
         """
         return max(1, min(int(self.per_second), self.burst // 5))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What one client may use."""
+    """The limits of one client."""
 
     requests: Rate
     cost: Rate
@@ -29,7 +29,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Of requests, and of their cost."""
+    """An amount of requests, and of their cost."""
 
     requests: float
     cost: float
@@ -37,20 +37,20 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a bucket has given, and what is left in it."""
+    """What was taken from a bucket, and what is left in it."""
 
     given: Amount | None
-    """None where there was too little: then nothing has been taken."""
+    """None where there was too little, and nothing was taken."""
     left: Amount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitState:
-    """A viewer's cost bucket, as a process knows it."""
+    """A viewer's cost bucket, as far as a process knows it."""
 
     limit: int
     remaining: int
     cost: int
-    """Of the operation that asks."""
+    """The cost of the operation that asks."""
     reset_at: datetime
-    """When the bucket is full again, if nothing else is taken from it."""
+    """When the bucket will be full again, if nothing else is taken from it."""

@@ -1,4 +1,4 @@
-"""References: the images that a turn can give to its models, and which of them a model is given."""
+"""References: the images that a turn can give to its models, and which of them a model receives."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -31,16 +31,17 @@ def choose_references(
     previous_were_named: bool,
     mentioned: Collection[int] = (),
 ) -> tuple[Reference, ...]:
-    """Those of a turn's references that a model is given: the base first, then the others in the
-    turn's order.
+    """The references of a turn that a model receives: the base first, then the others in the turn's
+    order.
 
     The base is the image that is edited: the earlier output that the viewer named, or that of the
     previous turn, or the source image. Where there are several outputs it is the model's own, else
-    the first. `own_model_ids` are the ids under which the model has made images, nearest first.
+    the first one. `own_model_ids` are the ids under which the model has made images, the closest
+    one first.
 
-    Where the model takes fewer than there are, it is given what the message mentions (by number,
-    from 1), then the base, the earlier outputs that the viewer named, manual references, and what
-    is included automatically.
+    If the model takes fewer than there are, it receives, in this order: what the message mentions
+    (by number, from 1), the base, the earlier outputs that the viewer named, manual references, and
+    what is included automatically.
     """
     base = _find_base(references, own_model_ids)
 
@@ -60,7 +61,7 @@ def choose_references(
 
 
 def _find_base(references: Sequence[Reference], own_model_ids: Sequence[ModelId]) -> int | None:
-    """The index of the image that is edited; None if all are manual references."""
+    """The index of the base; None if all are manual references."""
 
     def distance(index: int) -> int:
         made_by = references[index].image.model_id
@@ -75,7 +76,7 @@ def _find_base(references: Sequence[Reference], own_model_ids: Sequence[ModelId]
 
 
 def positions_of(given: Sequence[Reference], references: Sequence[Reference]) -> dict[int, int]:
-    """The positions, from 1, of what a model is given, by their numbers in the turn."""
+    """The positions, from 1, of what a model receives, by their numbers in the turn."""
     positions: dict[ImageId, int] = {}
     for position, reference in enumerate(given, start=1):
         positions.setdefault(reference.image.id, position)

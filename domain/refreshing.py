@@ -1,4 +1,4 @@
-"""Keeping up with what other processes have written, periodically."""
+"""Reads repeatedly what other processes have written."""
 
 import asyncio
 import logging
@@ -15,16 +15,16 @@ log = logging.getLogger(__name__)
 async def refreshing(
     refresh: Callable[[], Awaitable[None]], *, every_seconds: float, name: str
 ) -> AsyncIterator[None]:
-    """Refresh before the block begins, and then again and again, with jitter, until it ends.
+    """Refresh before the block begins, and then periodically with jitter until it ends.
 
-    While the database is away, what is known stays.
+    While the database cannot be reached, the known values stay.
     """
 
     async def try_to_refresh() -> None:
         try:
             await refresh()
         except Overloaded:
-            pass  # the next time will tell
+            pass  # The next refresh will read it.
         except Exception:
             log.exception("not refreshed", extra={"what": name})
 

@@ -18,7 +18,7 @@ class ModelUnavailableReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredModel:
-    """The part of a row of the catalogue that says what the model is called and who serves it."""
+    """The part of a catalogue row that says what the model is called and who serves it."""
 
     id: ModelId
     label: str
@@ -33,20 +33,20 @@ class RegisteredModel:
     retires_at: datetime | None = None
     replacement_id: ModelId | None = None
     endpoint: str = ""
-    """What the provider calls it; empty where that is the id."""
+    """The provider's name for it; empty where that is the id."""
     wire: object | None = field(default=None, hash=False)
-    """How the provider wants to be asked for it, in its own type. Nothing else reads it."""
+    """The provider's own parameters for requesting it, in the provider's own type. Nothing else
+    reads them.
+    """
     deadline: timedelta = timedelta(seconds=180)
     other_routes: tuple["RegisteredModel", ...] = ()
-    """The same model, of the same kind, by the other providers that serve it here, in the order of
-    preference.
-    """
+    """The same model by the other providers that serve it here, in the order of preference."""
     route_providers: tuple[str, ...] = ()
-    """All providers of its routes, also those that cannot be used here."""
+    """The providers of all routes, including those that cannot be used here."""
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """All that can serve it, here or elsewhere, in the order of preference."""
+        """All providers that can serve it, here or elsewhere, in the order of preference."""
         return self.route_providers or tuple(filter(None, [self.provider]))
 
     @property
@@ -64,7 +64,7 @@ class RegisteredModel:
         return None if None in ends else max(end for end in ends if end)
 
     def is_over(self, now: datetime) -> bool:
-        """Whether the day has come on which its provider stopped serving it."""
+        """Whether the day on which its provider stopped serving it has come."""
         return self.retires_at is not None and self.retires_at <= now
 
 
@@ -73,7 +73,7 @@ ModelT = TypeVar("ModelT", bound=RegisteredModel)
 _KNOWN_EVERYWHERE: Final = timedelta(seconds=5)
 """How long after it was switched off no process plans with a model or provider any more."""
 _ENDS_SOON: Final = timedelta(days=31)
-"""How long before its end a model's description says so."""
+"""How long before its end a model's description mentions it."""
 
 
 def utc_now() -> datetime:
@@ -81,9 +81,10 @@ def utc_now() -> datetime:
 
 
 class Registry(Generic[ModelT]):
-    """All models of one kind by id and alias, as they stand now: one whose day has come is retired,
-    one that its provider does not have any more is withdrawn, and an operator may switch models and
-    providers off.
+    """All models of one kind by id and alias, with their current availability.
+
+    A model whose last day has passed is retired, one that its provider has dropped is withdrawn,
+    and an operator may switch models and providers off.
     """
 
     def __init__(
@@ -111,16 +112,16 @@ class Registry(Generic[ModelT]):
         self._off: Mapping[str, datetime] = {}
 
     def withdraw(self, model_ids: Iterable[ModelId]) -> None:
-        """From now on these, and no others, are shown as refused by their provider."""
+        """Show these models, and no others, as dropped by their provider."""
         self._withdrawn = frozenset(model_ids)
 
     def switch_off(self, since: Mapping[str, datetime]) -> None:
-        """From now on none of these models and providers, and all others, may be asked."""
+        """Switch these models and providers off, and all others on."""
         self._off = dict(since)
 
     def may_ask(self, route: ModelT, *, planned_at: datetime | None = None) -> bool:
-        """Whether the operator lets the model be run by this route: now, or at a time in the past
-        as far as what is switched off now was switched off then, and every process knew it.
+        """Whether the operator allows the model by this route: now, or at a time in the past.
+        Something that is off now counts as off at that time if every process knew it by then.
         """
         return not any(
             name in self._off
@@ -137,12 +138,14 @@ class Registry(Generic[ModelT]):
         return tuple(self._as_it_stands(model) for model in self._models.values())
 
     def get(self, name: str) -> ModelT | None:
-        """By id or alias."""
+        """The model of this id or alias."""
         model_id = self._ids.get(name)
         return self._as_it_stands(self._models[model_id]) if model_id is not None else None
 
     def remembered(self, name: str) -> ModelT:
-        """By id or alias; a model that has left the registry is shown unlisted and unavailable."""
+        """The model of this id or alias; one that has left the registry is shown unlisted and
+        unavailable.
+        """
         return self.get(name) or self._make_retired(
             id=ModelId(name),
             label=name.rsplit("/", 1)[-1],
@@ -157,8 +160,8 @@ class Registry(Generic[ModelT]):
         raise NotImplementedError
 
     def routes(self, name: str) -> tuple[ModelT, ...]:
-        """The model by each of its routes here whose day has not come, in the order of preference;
-        by its own where all have. None if it is not known.
+        """The model by each of its routes here that has not ended, in the order of preference; by
+        its own route where all have ended. None if it is not known.
         """
         model_id = self._ids.get(name)
         if model_id is None:
@@ -168,7 +171,7 @@ class Registry(Generic[ModelT]):
         return lasting or (row,)
 
     def routes_as_planned(self, name: str, *, planned_at: datetime) -> tuple[ModelT, ...]:
-        """The routes, the one first by which an output was planned at that time."""
+        """The model's routes, the one first by which an output was planned at that time."""
         routes = self.routes(name)
         planned = [one for one in routes if self.may_ask(one, planned_at=planned_at)]
         return tuple(sorted(routes, key=lambda one: one is not planned[0])) if planned else routes
@@ -193,9 +196,11 @@ class Registry(Generic[ModelT]):
         return model if model is not None and model.available else None
 
     def _as_it_stands(self, row: ModelT) -> ModelT:
-        """By the first of its routes whose day has not come and that may be asked; by its own where
-        there is none.
+        """The model by the first of its routes that has not ended and that is allowed; by its own
+        route where there is none.
         """
+        if row.retires_at is None and not self._off and row.id not in self._withdrawn:
+            return row  # of nearly every output that is shown
         now = self._now()
         lasting = [one for one in _routes_of(row) if not one.is_over(now)] or [row]
         model = next(filter(self.may_ask, lasting), lasting[0])

@@ -1,4 +1,4 @@
-"""Trying again: how often or how long, with pauses that grow and are never the same twice."""
+"""Retries: how often or for how long, with pauses that grow and have jitter."""
 
 import asyncio
 import random
@@ -13,19 +13,19 @@ _MOST_DOUBLINGS: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """The first pause, doubled each time up to the longest; None: no such limit."""
+    """The first pause, doubled each time up to the longest one. None: no such limit."""
 
     first_pause_seconds: float
     longest_pause_seconds: float
     max_tries: int | None = None
     max_seconds: float | None = None
-    """After the first try began. No pause begins then or later."""
+    """The limit since the start of the first try. No pause begins or ends after it."""
 
     def begin(self) -> "Retries":
         return Retries(self)
 
     def pause_seconds(self, tries: int) -> float:
-        """How long to wait after that many tries: jitter spreads those that failed together."""
+        """The pause after this many tries. Jitter spreads those that failed at the same time."""
         doubled = self.first_pause_seconds * 2.0 ** min(tries - 1, _MOST_DOUBLINGS)
         return min(doubled, self.longest_pause_seconds) * random.uniform(0.5, 1.5)
 
@@ -39,7 +39,7 @@ class Retries:
         self._tries = 1
 
     async def pause(self) -> bool:
-        """Wait for the next try. False, without waiting: there is none."""
+        """Wait for the next try. Return False at once if there is none."""
         policy = self._policy
         if policy.max_tries is not None and self._tries >= policy.max_tries:
             return False
@@ -54,7 +54,7 @@ class Retries:
 async def retry(
     work: Callable[[], Awaitable[Result]], *, on: type[Exception], policy: RetryPolicy
 ) -> Result:
-    """Repeat the work while it raises this error; raise the last one."""
+    """Repeat the work while it raises this error. Raise the last one."""
     retries = policy.begin()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The routes of a model: which other provider can make exactly what was planned for the first."""
+"""Routes of a model: which other provider can make exactly what was planned for the first one."""
 
 from domain.abilities import check_abilities
 from domain.models import ImageModel, Scene
@@ -10,12 +10,11 @@ from domain.turns import TurnRequest
 
 
 def may_take_over(
-    route: ImageModel, planned: ImageModel, parent: Parent, output: Output, *, image_count: int
+    route: ImageModel, planned: ImageModel, *, parent: Parent, output: Output, image_count: int
 ) -> bool:
-    """Whether a route can make one run of an output that was planned by another route.
-
-    Nothing that was requested is lost, and it costs no more than is reserved. `image_count` is how
-    many images the run has to make.
+    """Whether a route can make one run of an output that was planned for another route: nothing
+    that was requested is lost, and it costs no more than was reserved. `image_count` is how many
+    images the run has to make.
     """
     unsupported = Refusals()
     request = TurnRequest(user_message=parent.user_message, options=parent.options)

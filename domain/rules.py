@@ -1,9 +1,9 @@
-"""The rules of running outputs: who may run one, which runs first, when it ends, what follows.
+"""The rules of running outputs: who may run one, which runs first, when it ends, and what follows.
 
 Pure functions. The time is an argument, and always the database's. Where a decision and its write
 must be one operation, MongoDB decides the same: `storage/mongo/output_rules.py` has the expression
-for each of these rules, and `tests/storage/test_output_rules.py` compares the two. A post's
-status is not stored: how it follows from its outputs is in `domain/posts.py`.
+for each of these rules, and `tests/storage/test_output_rules.py` compares the two. A post's status
+is not stored: `domain/posts.py` derives it from its outputs.
 """
 
 from collections import Counter
@@ -23,32 +23,35 @@ MAX_QUEUED: Final = timedelta(minutes=15)
 TIMED_OUT: Final = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
 """How an overdue output ends."""
 STUCK_AFTER: Final = timedelta(seconds=30)
-"""Longer than a lease and a sweep: an output that is overdue by more is one that nobody ends."""
+"""Longer than a lease and a sweep: nobody ends an output that is overdue by more than this."""
 MAX_TRIES: Final = 4
-"""How often a run is submitted within one attempt to a provider that rejects it."""
+"""How often a run is submitted within one attempt, if the provider rejects it."""
 _FIRST_DELAY_SECONDS: Final = 1.0
 _VIEWER_DIVISOR: Final = 2
-"""A viewer gets at most one half of a provider's runs, so that another viewer's output never waits
-for the last of a hundred.
+"""A viewer gets at most half of a provider's runs, so that another viewer's output never waits for
+the last of a hundred.
 """
 FEW_RUNS: Final = 2
-"""A viewer may always have this many."""
+"""A viewer may always have this many runs."""
 _WITHOUT_WORDS: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
 LONGEST_GAP_LEASES: Final = 0.5
-"""In leases: for so long the database may not have been reached without any live worker's lease
-expiring. A renewal that has just failed, or hangs, is repeated before its lease ends.
+"""In leases: the longest time for which the database may not have been reached without any live
+worker's lease expiring. A renewal that has just failed, or hangs, is repeated before its lease
+ends.
 """
 _SUSPENDED_AFTER_LEASES: Final = 2 / 3
-"""In leases: how long a process must have stood still for live workers' leases to expire unseen."""
+"""In leases: how long a process must have been suspended for live workers' leases to
+expire unseen.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputState:
-    """What decides whether an output may run."""
+    """The state that decides whether an output may run."""
 
     status: OutputStatus
     queued_at: datetime
-    """When this attempt was asked for."""
+    """When this attempt was requested."""
     lease_until: datetime | None
     """Until when its worker holds it. None: it was never claimed, or was given back."""
     not_before: datetime | None
@@ -56,7 +59,7 @@ class OutputState:
     deadline_at: datetime | None
     """Set by the first claim of an attempt."""
     waits: bool = False
-    """Whether it needs a caption that is not there yet: nothing starts it, it is in no queue."""
+    """Whether it waits for a caption: nothing starts it, and it is in no queue."""
 
 
 def is_held(output: OutputState, now: datetime) -> bool:
@@ -65,16 +68,18 @@ def is_held(output: OutputState, now: datetime) -> bool:
 
 
 def is_claimable(output: OutputState, now: datetime) -> bool:
-    """Whether a worker may claim it: unfinished, not held, not postponed, not in need of a caption.
+    """Whether a worker may claim it: unfinished, not held, not postponed, not waiting for a
+    caption.
 
-    The deadline is not part of it: who claims an output past its deadline ends it as timed out.
+    The deadline does not matter: a worker that claims an output after its deadline ends it as timed
+    out.
     """
     return _is_free(output, now) and _is_reached(output.not_before, now)
 
 
 def is_waiting(output: OutputState, now: datetime) -> bool:
-    """Whether a hint may start it. Expired leases are left to the sweep, which knows whether they
-    mean a dead worker.
+    """Whether a hint may start it. Outputs with expired leases are left to the sweeper, which knows
+    whether their workers are dead.
     """
     return is_claimable(output, now) and output.lease_until is None
 
@@ -91,21 +96,23 @@ def may_be_started_by_search(
 
 
 def is_as_found(found: Waiting, *, fence: int, lease_until: datetime | None) -> bool:
-    """Whether a claim may rely on what a search found: nobody has claimed the output since, or
+    """Whether a claim may rely on what a search found: no worker has claimed the output since, or
     renewed its lease.
     """
     return found.fence == fence and found.lease_until == lease_until
 
 
 def is_overdue(output: OutputState, now: datetime, *, max_queued: timedelta) -> bool:
-    """Whether it has to be ended: past its deadline, or queued too long. One that is held is not:
-    its worker ends it.
+    """Whether it has to be ended: past its deadline, or queued too long. Not while a worker holds
+    it, since that worker ends it.
     """
     return _is_free(output, now) and due_at(output, max_queued=max_queued) <= now
 
 
 def is_cancelled_with_caption(output: OutputState, caption: OutputStatus) -> bool:
-    """Whether it has to be cancelled because the caption that it needs has ended as it has."""
+    """Whether it has to be cancelled, because the caption that it needs has failed or was
+    cancelled.
+    """
     return output.waits and output.status in UNFINISHED and caption in _WITHOUT_WORDS
 
 
@@ -117,7 +124,7 @@ def due_at(output: OutputState, *, max_queued: timedelta) -> datetime:
 def is_stuck(
     output: OutputState, now: datetime, *, max_queued: timedelta, after: timedelta = STUCK_AFTER
 ) -> bool:
-    """Whether it should have ended long ago."""
+    """Whether somebody should have ended it long ago."""
     due = due_at(output, max_queued=max_queued)
     return output.status in UNFINISHED and due + after <= now
 
@@ -132,7 +139,7 @@ def _is_reached(instant: datetime | None, now: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """An unfinished output in a search."""
+    """An unfinished output, as a search found it."""
 
     parent_id: ParentId
     slot: int
@@ -151,11 +158,11 @@ def in_fair_order(
     expired: bool,
 ) -> Sequence[Candidate]:
     """The outputs of these models that a search starts, the first one first; of those in
-    `begun_only`, the outputs that a worker has begun.
+    `begun_only`, only outputs that a worker has begun.
 
     Interrupted outputs come first: their run had begun, and may have been paid for. The others are
     ordered by how many of their viewer's outputs run or wait before them, and then by how long they
-    have been queued: one viewer's hundred outputs never all run before another viewer's one.
+    have been queued: a viewer's single output never waits for all hundred of another viewer.
     """
 
     found = [
@@ -177,21 +184,23 @@ def in_fair_order(
 
 
 def is_interrupted(output: OutputState) -> bool:
-    """Whether a worker was stopped while it ran it. A postponed output was not interrupted."""
+    """Whether a worker was stopped while it ran the output. A postponed output was not
+    interrupted.
+    """
     is_postponed = output.lease_until is None and output.not_before is not None
     return output.status is OutputStatus.GENERATING and not is_postponed
 
 
 def has_room(limit: int, *, running: int, own: int) -> bool:
-    """Whether a process that may have `limit` runs at a provider, and has `running`, may start one
-    more for a viewer who has `own` of them.
+    """Whether a process that may have `limit` runs at a provider, and has `running`, may start
+    another one for a viewer who has `own` of them.
     """
     return running < limit and own < max(FEW_RUNS, limit // _VIEWER_DIVISOR)
 
 
 def may_write(claimed: Output, output: Output) -> bool:
-    """Whether the worker that has claimed an output, as it was then, may write to it as it is:
-    no other worker has claimed it since, and it has not ended.
+    """Whether the worker that claimed an output as `claimed` may write to it as it is now: no other
+    worker has claimed it since, and it has not ended.
     """
     return (
         output.status is OutputStatus.GENERATING
@@ -201,10 +210,10 @@ def may_write(claimed: Output, output: Output) -> bool:
 
 
 def is_abandoned(claimed: Output, output: Output | None) -> bool:
-    """Whether the result of a claim's provider is no longer wanted. None: the output was deleted.
+    """Whether the result of a claim's provider is no longer needed. None: the output was deleted.
 
-    A completed output that has no other runs is not abandoned: the claim's own write may have
-    completed it although its answer was lost, and there is nothing left to cancel.
+    A completed output without other runs is not abandoned: the claim's own write may have completed
+    it although its answer was lost, and there is nothing left to cancel.
     """
     if output is None or output.attempt != claimed.attempt:
         return True
@@ -214,7 +223,9 @@ def is_abandoned(claimed: Output, output: Output | None) -> bool:
 
 
 def furthest_runs(stored: Sequence[Run], written: Sequence[Run]) -> Sequence[Run]:
-    """What a write of runs stores: the written ones, unless the stored ones have come further."""
+    """The runs that a write stores: the written ones, except where the stored ones have come
+    further.
+    """
     return stored if _steps(stored) > _steps(written) else written
 
 
@@ -223,7 +234,7 @@ def _steps(runs: Iterable[Run]) -> int:
 
 
 def derive_status(outputs: Iterable[OutputStatus]) -> TurnStatus:
-    """A turn's status, which follows from those of its outputs."""
+    """A turn's status, derived from those of its outputs."""
     statuses = set(outputs)
     if statuses == {OutputStatus.QUEUED}:
         return TurnStatus.PENDING
@@ -235,7 +246,7 @@ def derive_status(outputs: Iterable[OutputStatus]) -> TurnStatus:
 
 
 def end_of(status: OutputStatus, *, has_images: bool) -> OutputStatus:
-    """How an output ends that fails or is cancelled: where some of its images have landed, it is
+    """How an output ends that fails or is cancelled: if some of its images have landed, it is
     completed with those.
     """
     return OutputStatus.COMPLETED if has_images else status
@@ -251,8 +262,10 @@ def may_be_retried(status: OutputStatus) -> bool:
 
 
 def may_become(before: OutputStatus, after: OutputStatus) -> bool:
-    """Whether an output's status may change so within one attempt: it never goes back, and ends
-    once. Only tests use it: the conditions of the writes imply it.
+    """Whether an output's status may change in this way within one attempt: it never goes back, and
+    ends once.
+
+    Only tests use it: the conditions of the writes imply it.
     """
     return before in UNFINISHED and stage_of(after) >= stage_of(before)
 
@@ -265,9 +278,8 @@ def stage_of(status: OutputStatus) -> int:
 def next_try_seconds(
     tries: int, *, jitter: float, retry_after_seconds: float, seconds_left: float
 ) -> float | None:
-    """How long to wait before a submission that was rejected is repeated. None: the attempt fails.
-
-    `jitter` is a random factor around 1.
+    """The seconds until a rejected submission is repeated. None: the attempt fails. `jitter` is a
+    random factor around 1.
     """
     backoff = _FIRST_DELAY_SECONDS * 2 ** (tries - 1) * jitter
     delay = max(backoff, retry_after_seconds)
@@ -275,8 +287,8 @@ def next_try_seconds(
 
 
 def expiry_means_death(in_touch_seconds: float, *, lease_seconds: float) -> bool:
-    """Whether an expired lease means a dead worker, where the database has been reached without a
-    gap for so long, by any process. While it is away, live workers cannot renew their leases
+    """Whether an expired lease means a dead worker: the database has been reached without a gap for
+    this long, by any process. While it cannot be reached, live workers cannot renew their leases
     either.
     """
     return in_touch_seconds >= lease_seconds

@@ -32,9 +32,6 @@ class Signer:
         """The same as URL-safe text."""
         return _encode(self.tag(purpose, payload))
 
-    def has_tag(self, purpose: str, payload: bytes, tag: bytes) -> bool:
-        return self._find_signer(purpose, payload, tag) is not None
-
     def sign(self, purpose: str, payload: bytes) -> str:
         """Payload and tag as one URL-safe text. The payload can be read by anybody."""
         return _encode(self.tag(purpose, payload) + payload)

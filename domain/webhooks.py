@@ -154,6 +154,8 @@ class DeliveryRules:
     """Of the right to deliver to a webhook: longer than several requests."""
     idle_seconds: float = 1.0
     """Between two looks for something to deliver."""
+    failing_idle_seconds: float = 5.0
+    """The same for webhooks that fail, which wait for at least as long between two attempts."""
 
     @property
     def disable_after(self) -> timedelta:

@@ -1,4 +1,4 @@
-"""Who a request or socket is for: its scope, by its token."""
+"""Finds out whose a request or socket is: the scope that its token stands for."""
 
 import asyncio
 from typing import Final
@@ -13,7 +13,7 @@ from edge.auth import Authenticator, TokenRefused, parse_authorization
 from schema.context import Scope
 
 ADMISSION_SECONDS: Final = 9.0
-"""So that it can still be said within 10 seconds."""
+"""How long verifying a token may take. A failure is still answered within 10 seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,9 +36,10 @@ class Admission:
         return Scope(viewer, address)
 
     async def admit_viewer(self, authorization: str | None) -> Viewer:
-        """Find the viewer for an `Authorization` header. Raise as `admit` does, also without one.
+        """Find the viewer for an `Authorization` header. Raise as `admit` does, and Unauthenticated
+        where there is no header.
 
-        Why somebody is refused is logged, since the client does not learn it.
+        The reason of a refusal is logged, since the client is not shown it.
         """
         try:
             token = parse_authorization(authorization)
@@ -60,7 +61,7 @@ class Admission:
 
 
 class logging_viewer:  # noqa: N801 (reads as a phrase: `with logging_viewer():`)
-    """Let every log line within name the viewer who is admitted there."""
+    """Let every log line within the block name the viewer who is admitted in it."""
 
     __slots__ = ()
 

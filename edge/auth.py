@@ -1,8 +1,8 @@
-"""A bearer token's viewer.
+"""Verifies bearer tokens, and finds the viewer that each one names.
 
-Only signatures by a public key of the issuer count. The key follows from the token's `kid`; its
-kind and the settings say which algorithms it verifies. Tokens are not logged, and are kept by
-their digest only.
+Only signatures by a public key of the issuer count. The key follows from the token's `kid`; the
+key's type and the settings decide which algorithms it verifies. Tokens are not logged, and are kept
+by their digest only.
 """
 
 import re
@@ -24,15 +24,17 @@ from settings import DEFAULT_TOKEN_ALGORITHMS, NO_PARTY
 TOKEN_BYTES: Final = 8_192
 SUBJECT_LENGTH: Final = 255
 LEEWAY: Final = timedelta(seconds=30)
-"""How wrong a clock may be: a token is accepted that much beyond its end, on every transport."""
+"""Leeway for clocks that differ: a token is accepted for this long after its end, on every
+transport.
+"""
 LONGEST_LIFE: Final = timedelta(hours=24)
 REMEMBERED_TOKENS: Final = 2_048
 
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _YEAR_10_000: Final = 253_402_300_800
-"""In seconds since 1970: no `datetime` goes further."""
+"""In seconds since 1970: the latest time that a `datetime` can hold."""
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters and lone surrogates: in no name of anybody, and the latter in no UTF-8."""
+"""Control characters and lone surrogates. No name has them, and UTF-8 cannot encode the latter."""
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (jwt.ExpiredSignatureError, "expired"),
     (jwt.ImmatureSignatureError, "not valid yet"),
@@ -44,9 +46,8 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
 
 
 class TokenRefused(Unauthenticated):
-    """A token, or a header that should have one, is not accepted.
-
-    `reason` is a constant phrase for the log. Clients do not learn it.
+    """A token, or an `Authorization` header, that is not accepted. `reason` is a constant phrase
+    for the log; clients are not shown it.
     """
 
     def __init__(self, reason: str) -> None:
@@ -69,11 +70,11 @@ def parse_authorization(header: str | None) -> str | None:
 
 
 class Authenticator:
-    """Tells whose a token is. Asking again about the same token is cheap.
+    """Finds the viewer of a token, and remembers it: asking again about the same token is cheap.
 
-    A token must be for one of the `audience`, and by one of the `authorized_parties` (`azp`). Where
-    there is no audience, it must have no `aud` at all: it would be meant for somebody else.
-    `NO_PARTY` among the parties stands for a token without `azp`; without parties, none is checked.
+    A token must name one of the `audience` in `aud`, and one of the `authorized_parties` in `azp`.
+    Without an audience, a token that has an `aud` is refused: it was made for another service.
+    Without parties, `azp` is not checked; `NO_PARTY` among them stands for a token without `azp`.
     """
 
     def __init__(
@@ -95,15 +96,14 @@ class Authenticator:
         self._known: dict[bytes, _Verified] = {}
 
     async def authenticate(self, token: str) -> Viewer:
-        """The viewer that the token vouches for, until `valid_until`.
-
-        Raise `TokenRefused`, or `Overloaded` where the issuer's keys cannot be had.
+        """The viewer of a token, until `valid_until`. Raise `TokenRefused`, or `Overloaded` where
+        the issuer's keys cannot be fetched.
         """
         if len(token) > TOKEN_BYTES:
             raise TokenRefused("too long")
         digest = sha256(token.encode(errors="replace")).digest()
         verified = self._known.get(digest)
-        # The key may have been withdrawn or renewed since.
+        # The key may have been withdrawn or renewed since it verified the token.
         if verified is None or await self._keys.key_of(verified.kid) is not verified.key:
             verified = await self._verify(token)
             self._remember(digest, verified)
@@ -168,13 +168,12 @@ class Authenticator:
             raise TokenRefused("of another authorized party")
 
     def _find_end(self, claims: Mapping[str, Any]) -> float:
-        """When the token ends, in seconds since 1970.
-
-        An issuer may leave out `iat`: what is left of the token's life is measured then.
+        """When the token ends, in seconds since 1970. Where the issuer leaves out `iat`, the
+        remaining life of the token is measured instead of its whole life.
         """
         issued, expires = claims.get("iat", time()), claims["exp"]
         if not _is_time(issued) or not _is_time(expires):
-            raise TokenRefused("a time is no number, or out of range")
+            raise TokenRefused("a time is not a number, or out of range")
         if expires - issued > (self._longest_life + LEEWAY).total_seconds():
             raise TokenRefused("lives too long")
         return float(expires)
@@ -194,7 +193,9 @@ class _Verified:
 
 
 def is_subject(value: object) -> bool:
-    """Whether it names somebody. What is no text is not repaired: that could make one of two."""
+    """Whether this can be a subject. Other values are refused and not repaired: a repair could make
+    one subject of two.
+    """
     return (
         isinstance(value, str)
         and 0 < len(value) <= SUBJECT_LENGTH
@@ -205,7 +206,7 @@ def is_subject(value: object) -> bool:
 def _subject_of(claims: Mapping[str, Any]) -> str:
     subject = claims["sub"]
     if not is_subject(subject):
-        raise TokenRefused("the subject is no text of 1 to 255 characters")
+        raise TokenRefused("the subject is not a text of 1 to 255 characters")
     return str(subject)
 
 

@@ -1,4 +1,4 @@
-"""How much of something there may be at the same time in this process."""
+"""Limits for what clients hold at the same time in this process."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +15,9 @@ class Tally:
         return sum(self._held.values())
 
     def enter(self, client: str) -> Callable[[], None] | None:
-        """Count one more. Return what ends it, which may be called again, or None at a limit."""
+        """Count one more. Return a function that counts it off again (a second call does nothing),
+        or None where the client is at its limit.
+        """
         if self._held[client] >= self._limit:
             return None
         self._held[client] += 1
@@ -28,7 +30,7 @@ class Tally:
 
 
 class _Place:
-    """What ends it: it takes little memory, since each socket has several."""
+    """Counts one off again. It takes little memory, since each socket has several."""
 
     __slots__ = ("_client", "_tally")
 

@@ -1,4 +1,4 @@
-"""Renews tokens of the development issuer: a studio that stays open for days need not ask."""
+"""Renews tokens of the development issuer, so that a studio may stay open for days."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ _NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
 
 def renewal_route(admission: Admission, issuer: DevelopmentIssuer) -> Route:
-    """A POST with a token that is still good is answered with a new one of the same viewer."""
+    """Answer a POST that has a valid token with a new token of the same viewer."""
 
     async def renew(request: Request) -> Response:
         header = request.headers.get("authorization", "")

@@ -25,7 +25,7 @@ from settings import SettingsError, keep_secret
 ISSUER: Final = "urn:darkroom:development"
 AUDIENCE: Final = "darkroom"
 TOKEN_LIFE: Final = timedelta(hours=12)
-"""A working day."""
+"""The life of a token: a working day."""
 _ALGORITHM: Final = "EdDSA"
 
 
@@ -37,9 +37,9 @@ class DevelopmentIssuer:
         try:
             key = load_pem_private_key(keep_secret(path, _new_key), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise SettingsError([f"{path} is no private key: delete it."]) from error
+            raise SettingsError([f"{path} is not a private key: delete it."]) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise SettingsError([f"{path} is no Ed25519 key: delete it."])
+            raise SettingsError([f"{path} is not an Ed25519 key: delete it."])
         self._key = key
 
     def token(self, viewer_name: str, *, life: timedelta = TOKEN_LIFE) -> str:
@@ -62,7 +62,7 @@ class DevelopmentIssuer:
         return {"keys": [self._public_key]}
 
     def authenticator(self) -> Authenticator:
-        """Takes this issuer's tokens, and nobody else's."""
+        """Accepts the tokens of this issuer, and no others."""
         return Authenticator(
             StaticKeys(self.public_keys()),
             issuer=ISSUER,
@@ -74,7 +74,7 @@ class DevelopmentIssuer:
     def _public_key(self) -> dict[str, Any]:
         x = _base64url(self._key.public_key().public_bytes_raw())
         required = {"crv": "Ed25519", "kty": "OKP", "x": x}
-        # RFC 7638: a key's name is the digest of what it is made of.
+        # RFC 7638: the name of a key is a digest of its members.
         kid = _base64url(sha256(orjson.dumps(required, option=orjson.OPT_SORT_KEYS)).digest())
         return {**required, "kid": kid, "alg": _ALGORITHM, "use": "sig"}
 

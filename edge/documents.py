@@ -1,7 +1,8 @@
-"""Documents of the schema: each text is parsed and validated once, then remembered.
+"""Parses and validates documents: each text once, after which the result is remembered.
 
-What must stay true: no document holds up the event loop, whatever it looks like; those of one
-client hold up another client's only for as long as one takes; and what is remembered is bounded.
+What must stay true: no document holds up the event loop, whatever it looks like; a client's long
+documents delay another client's by the time of one of them at most; and the memory of remembered
+documents is bounded.
 """
 
 import re
@@ -33,18 +34,19 @@ from edge.side_thread import SideThread
 
 MAX_TOKENS: Final = 2_000
 MAX_ERRORS: Final = 20
-"""Of one document, after which it is not looked at further."""
+"""The errors of one document, after which validation stops."""
 MAX_COMPARISONS: Final = 10_000
-"""Of fields that have one name in the answer: whether they can be merged. Documents of apps need
-none, some thousand where many fragments select the same fields. It keeps validation below 50 ms.
+"""How many pairs of fields with the same response key are compared, to find out whether they can be
+merged. Documents of apps need none, or some thousand where many fragments select the same fields.
+The limit keeps validation below 50 ms.
 """
 AT_ONCE_CHARACTERS: Final = 500
 """Up to this length a document is read within the event loop, in about 10 ms at most."""
 LOCATED_CHARACTERS: Final = 16 * 1024
-"""Up to this length errors have locations: to find two of them, graphql-core reads every line."""
+"""Up to this length errors have locations: graphql-core reads every line to find one."""
 REMEMBERED_DOCUMENTS: Final = 256
 REMEMBERED_BYTES: Final = 32 * 1024 * 1024
-"""About what remembered documents may take, compiled functions included."""
+"""The memory that remembered documents may take, compiled functions included; estimated."""
 _TOKEN_BYTES: Final = 1_000
 _TOKEN: Final = re.compile(r"\w+|[^\s\w]")
 
@@ -54,13 +56,13 @@ class Document:
     node: DocumentNode
     operations: tuple[OperationDefinitionNode, ...]
     errors: tuple[GraphQLError, ...]
-    """Why it is not valid, if it is not."""
+    """Why the document is not valid; empty where it is."""
     too_complex: bool = False
-    """Whether it has not been validated to the end, because that would take too long."""
+    """Whether validation was stopped, because it would take too long."""
     byte_size: int = 0
-    """About what it takes, with what is made of it."""
+    """The estimated memory of the document and of what is made of it."""
     is_long: bool = False
-    """Whether it is better not to work on it within the event loop."""
+    """Whether work on the document belongs in a thread instead of the event loop."""
     uses: int = 0
     """How often it has been read."""
     costs: dict[Hashable, Any] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class Document:
 
 
 class _Text(Source):
-    """Finds a location without looking at every line before it in Python."""
+    """A source that finds a location without reading every line before it in Python."""
 
     def get_location(self, position: int) -> SourceLocation:
         text = self.body
@@ -98,7 +100,7 @@ class Documents:
         self._byte_size = 0
 
     def find(self, text: str | None) -> Document | None:
-        """The document, if there is one and it is remembered."""
+        """The document of this text, if it is remembered."""
         if text is None or text not in self._remembered:
             return None
         self._remembered.move_to_end(text)
@@ -117,7 +119,7 @@ class Documents:
         return self.find(text) or self._remember(text, read)
 
     def _find_or_read(self, text: str) -> Document:
-        """Called in the thread: meanwhile another reader may have had it read."""
+        """Called in the thread. Another reader may have had the document read in the meantime."""
         return self._remembered.get(text) or read_document(self._schema, text)
 
     def _remember(self, text: str, document: Document) -> Document:
@@ -135,7 +137,7 @@ def read_document(schema: GraphQLSchema, text: str) -> Document:
     node = _parse(text)
     operations = [one for one in node.definitions if isinstance(one, OperationDefinitionNode)]
     errors = validate(schema, node, _RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
-    # Where more is wrong, what is invalid is the better answer.
+    # A document that is invalid for other reasons is reported as such, not as too complex.
     too_complex = len(errors) == 1 and isinstance(errors[0], ValidationAbortedError)
     tokens = min(sum(1 for _ in _TOKEN.finditer(text)), MAX_TOKENS)
     byte_size = 4 * len(text) + _TOKEN_BYTES * tokens
@@ -144,7 +146,7 @@ def read_document(schema: GraphQLSchema, text: str) -> Document:
 
 
 class _OverlappingFieldsRule(OverlappingFieldsCanBeMergedRule):
-    """With less patience than graphql-core's, which takes seconds for a small document."""
+    """graphql-core's rule with a smaller limit: with its own, a small document takes seconds."""
 
     def __init__(self, context: ValidationContext) -> None:
         super().__init__(context)
@@ -158,7 +160,7 @@ _RULES: Final = tuple(
 
 
 def _parse(text: str) -> DocumentNode:
-    """What graphql-core's `parse` does, with our lexer."""
+    """Parse as graphql-core's `parse` does, with Darkroom's lexer."""
     source = _Text(text)
     parser = Parser(
         source,
@@ -171,8 +173,8 @@ def _parse(text: str) -> DocumentNode:
     except GraphQLSyntaxError as error:
         if parser._token_counter <= MAX_TOKENS:
             raise
-        # Nothing is wrong with it but its length.
+        # Its length is the only thing that is wrong.
         raise QueryTooComplex("tokens", maximum=MAX_TOKENS, actual=MAX_TOKENS + 1) from error
     except RecursionError:
-        pass  # raised here, the error would keep all frames of the recursion
+        pass  # Raised inside this block, the error would keep all frames of the recursion alive.
     raise nested_too_deeply_error(parser)

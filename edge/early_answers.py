@@ -1,7 +1,8 @@
-"""Answers that are given while their request is still being sent.
+"""Answers requests before their body has arrived.
 
-A connection that is closed before everything that was sent to it has been read is reset, and the
-client may never read the answer. So what is left of the request is dropped first, within limits.
+If a connection is closed before everything that was sent has been read, the system resets it, and
+the client may never read the answer. The rest of the request is therefore read and dropped first,
+within limits.
 """
 
 import asyncio
@@ -15,7 +16,9 @@ REST_SECONDS: Final = 2.0
 
 
 class EarlyAnswer:
-    """An ASGI application that answers at once, and ends when the request has, or too late."""
+    """An ASGI application that answers at once, and ends when the body has arrived or its time is
+    over.
+    """
 
     def __init__(self, answer: ASGIApp) -> None:
         self._answer = answer
@@ -32,7 +35,7 @@ class EarlyAnswer:
 
 
 async def drop_rest(receive: Receive, *, most_bytes: int, seconds: float) -> bool:
-    """Skip what is left of a request's body, within limits. Return whether that was all of it."""
+    """Skip the rest of a request's body, within limits. Return whether all of it has arrived."""
     dropped = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):

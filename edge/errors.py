@@ -1,4 +1,4 @@
-"""Errors of operations as clients see them: each has a code, and our own faults are masked."""
+"""Shows errors of operations to clients: each has a code, and Darkroom's own faults are masked."""
 
 import re
 from collections.abc import Iterable
@@ -13,9 +13,9 @@ from domain.errors import ApiError
 log = structlog.get_logger(__name__)
 
 MAX_ERRORS: Final = 50
-"""Of one answer; the others are left out."""
+"""The number of errors in one answer; further ones are left out."""
 MAX_CHARACTERS: Final = 500
-"""Of a message, or of a name in a path: errors repeat what a client has sent."""
+"""The length of a message, and of a name in a path: errors repeat what a client has sent."""
 INTERNAL: Final = "INTERNAL"
 _BAD_INPUT: Final = "BAD_USER_INPUT"
 _VARIABLE: Final = re.compile(
@@ -37,9 +37,9 @@ class ErrorBody(TypedDict):
 def present_errors(
     errors: Iterable[GraphQLError], *, request_id: str, invalid_code: str = "BAD_USER_INPUT"
 ) -> tuple[ErrorBody, ...]:
-    """Give each error its code. Log our own faults, and show nothing of them but the request's id.
+    """Give each error its code. Log Darkroom's own faults, and show only the request's id for them.
 
-    `invalid_code` is for errors that say nothing but that what the client sent is not valid.
+    `invalid_code` is the code of errors that only say that the client's input is not valid.
     """
     shown = islice(errors, MAX_ERRORS)
     return tuple(_present(error, request_id, invalid_code) for error in shown)
@@ -72,7 +72,9 @@ def _present(error: GraphQLError, request_id: str, invalid_code: str) -> ErrorBo
 
 
 def _bad_input(message: str) -> dict[str, object]:
-    """With the path of the value in the variables, which graphql-core only writes into the text."""
+    """Add the path of the invalid value in the variables: graphql-core only writes it into the
+    text.
+    """
     extensions: dict[str, object] = {"code": _BAD_INPUT}
     found = _VARIABLE.match(message)
     if found is not None:

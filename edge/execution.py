@@ -75,6 +75,8 @@ class OperationExecutor:
         self._subscriptions = Tally(limits.viewer_subscriptions)
         self._subscriptions_of_nobody = Tally(limits.address_subscriptions)
         schema, thread = executable_schema(), SideThread()
+        self.thread = thread
+        """For what would hold up the event loop."""
         compiler = Compiler(schema)
         self._engine = Engine(schema, compiler=compiler, thread=thread)
         self._checks = OperationChecks(

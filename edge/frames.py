@@ -1,13 +1,12 @@
-"""The server's side of a WebSocket: frames past ASGI, and limits for what clients send.
+"""The server's side of a WebSocket: writes whole frames, and limits what clients send.
 
-Frames are written to the connection as they are. A server that offers this puts a `Frames` into the
-scope's extensions: ours does, by a subclass of uvicorn's protocol
-(`uvicorn.Config(ws=WebSocketProtocol)`). Where there is none, messages are sent through ASGI, as
-everywhere else.
+Frames are written to the connection directly, past ASGI. A server that offers this puts a `Frames`
+into the scope's extensions; Darkroom's does, by a subclass of uvicorn's protocol
+(`uvicorn.Config(ws=WebSocketProtocol)`). With any other server, messages are sent through ASGI.
 
-uvicorn and websockets limit the size of a message, but not how many frames, messages and pings
-there may be. What must stay true: what one connection holds in memory is bounded, no call of the
-parser takes long, and every connection can be ended.
+uvicorn and websockets limit the size of a message, but not the number of frames, messages and
+pings. What must stay true: what one connection holds in memory is bounded, no call of the parser
+takes long, and every connection can be ended.
 """
 
 from collections.abc import Iterable
@@ -31,22 +30,22 @@ _LARGEST_IN_TWO_BYTES: Final = 65_535
 
 WINDOW_SECONDS: Final = 10.0
 MAX_FRAMES: Final = 1_000
-"""Of any kind, in a window: a large message may come in many."""
+"""Frames of any kind in a window: a large message may arrive in many."""
 MAX_CONTROL_FRAMES: Final = 100
-"""Pings and pongs, in a window."""
+"""Pings and pongs in a window."""
 LINGER_SECONDS: Final = 2.0
-"""How long a client gets to read why it was closed, and to answer."""
+"""How long a client has to read why it was closed, and to answer."""
 _SLICE_BYTES: Final = 4 * 1024
-"""What is parsed before the limits are looked at again: at most 682 frames."""
+"""How much is parsed between two checks of the limits: at most 682 frames."""
 
 
 class Frames(Protocol):
-    """One connection's way out."""
+    """Writes frames to one connection."""
 
     def write(self, frame: bytes) -> bool:
         """Write a whole frame. Return False, and write nothing, while the connection is full.
 
-        To one that is closed nothing is written, which is no error: the reader is about to notice.
+        Writing to a closed connection does nothing and is no error: the reader is about to notice.
         """
 
     async def ready(self) -> None:
@@ -69,11 +68,11 @@ def text_frame(message: bytes) -> bytes:
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, which also takes whole frames, and has limits for what it is sent.
+    """uvicorn's protocol, which also writes whole frames, and limits what clients send.
 
-    Where it closes a connection itself, it goes on reading for a moment: a socket that is closed
-    before everything that was sent to it has been read resets the connection, and the client may
-    never read why.
+    After closing a connection it goes on reading for a moment: if a socket is closed before
+    everything that was sent has been read, the system resets the connection, and the client may
+    never read the reason.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -176,7 +175,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
-        """Called when the connection has failed, and what to close it with has been decided."""
+        """Called when the connection has failed and its close code has been decided."""
         assert self.conn.close_sent is not None
         code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
@@ -190,7 +189,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.handshake_initiated = self.handshake_complete = True
         writes = self.conn.data_to_send()
         if not any(writes):
-            writes = [self.conn.reject(400, "This is no WebSocket handshake.\n").serialize()]
+            writes = [self.conn.reject(400, "This is not a WebSocket handshake.\n").serialize()]
         self._end_with(writes)
 
     def _receive_frames(self, data: bytes) -> None:
@@ -211,7 +210,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._failed:
             return
         if self.close_sent:
-            # It is still to read why. Until the timer ends the connection, the rest is dropped.
+            # The client has not read the reason yet. Until the timer ends the connection, what it
+            # sends is dropped.
             self._failed = True
             return
         self.conn.fail(code, reason)
@@ -227,7 +227,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-        # What is not read by then never will be: closing would wait for it.
+        # Closing would wait for what the client has not read, and never will read.
         self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 

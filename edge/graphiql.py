@@ -1,7 +1,7 @@
-"""GraphiQL, from Darkroom's own address: what `make graphiql` has built. For development.
+"""Serves GraphiQL, which `make graphiql` builds, in development.
 
-Nothing of it is loaded from the internet, and it is not committed: where it has not been built, the
-page says how.
+Nothing of it is loaded from the internet. It is not committed: where it has not been built, the
+page says how to build it.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ _NOT_BUILT: Final = (
     "and load this page again.\n"
 )
 _HEADERS: Final = {
-    # Its editor writes styles into the page, and has its fonts and icons in its style sheet.
+    # The editor writes styles into the page, and has its fonts and icons in its style sheet.
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
     "font-src 'self' data:; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
     "Cache-Control": "no-cache",

@@ -52,14 +52,14 @@ _STATUSES: Final = {
     "TOO_MANY_SUBSCRIPTIONS": 429,
     "DEADLINE_EXCEEDED": 504,
 }
-"""Of results without data, by the code of an error."""
+"""The status of results without data, by the code of an error."""
 _MISTAKES: Final = (BadUserInput.code, QueryTooComplex.code)
 
 log = structlog.get_logger(__name__)
 
 
 class GraphQLOverHTTP:
-    """An ASGI application, so that every method gets here and is answered in one form."""
+    """An ASGI application, so that every method is handled here and answered in one form."""
 
     def __init__(
         self,
@@ -89,7 +89,10 @@ class GraphQLOverHTTP:
             accepted = choose_media_types(request)
             media_type = accepted.json or GRAPHQL_JSON
             operation = await read_operation(
-                request, streams=accepted.stream is not None, limits=self._limits
+                request,
+                streams=accepted.stream is not None,
+                limits=self._limits,
+                thread=self._executor.thread,
             )
             ends_at = self._executor.ends_at
             scope = await self._admission.admit(
@@ -113,27 +116,11 @@ class GraphQLOverHTTP:
                 return _write_cacheable(outcome.result, media_type, request.headers)
             return _write_result(outcome.result, media_type)
         except RequestRefused as refused:
-            refusal = error_response(
-                refused.status,
-                refused.code,
-                str(refused),
-                headers=refused.headers,
-                media_type=media_type,
-            )
-            return EarlyAnswer(refusal) if refused.status == TOO_LARGE else refusal
-        except Unauthenticated as error:
-            headers = {"WWW-Authenticate": "Bearer"}
-            return error_response(
-                401, error.code, str(error), headers=headers, media_type=media_type
-            )
-        except Forbidden as error:
-            return error_response(403, error.code, str(error), media_type=media_type)
-        except Overloaded as error:
-            failure = Result(None, ({"message": str(error), "extensions": error.extensions},))
-            headers = {"Retry-After": str(error.retry_after_seconds)}
-            return json_response(failure.body, 503, headers=headers, media_type=media_type)
+            return _write_refusal(refused, media_type)
+        except (Unauthenticated, Forbidden, Overloaded) as error:
+            return _write_not_admitted(error, media_type)
         except ClientDisconnect:
-            return Response()  # nobody is left to read it
+            return Response()  # The client has left.
         except Exception:
             log.exception("request failed")
             failure = Result(None, (internal_error(request_id),))
@@ -141,7 +128,7 @@ class GraphQLOverHTTP:
 
 
 async def _send_not_indexed(send: Send, message: Message) -> None:
-    """Every answer may be that of a link which a robot has found."""
+    """Keep search engines away: any answer may be reached by a link that a robot has found."""
     if message["type"] == "http.response.start":
         headers = MutableHeaders(scope=message)
         headers.update(NOT_INDEXED)
@@ -161,7 +148,7 @@ def _write_result(result: Result, media_type: str) -> Response:
 
 
 def _write_cacheable(result: Result, media_type: str, asked: Headers) -> Response:
-    """Answer a GET so that its client need not be sent again what it has."""
+    """Answer a GET with 304 where the client already has this answer."""
     tag = f'"{sha256(result.encoded).hexdigest()[:32]}"'
     headers = {"Cache-Control": "private, no-cache", "ETag": tag, "Vary": "Authorization, Accept"}
     if has_entity_tag(asked, "if-none-match", tag):
@@ -190,12 +177,36 @@ def _write_rejection(rejected: Rejected, media_type: str, *, is_get: bool) -> Re
     if rejected.reason in {Reason.UNKNOWN_OPERATION, Reason.DIGEST, Reason.UNTRUSTED}:
         status = 400
     elif rejected.reason is Reason.PERSISTED:
-        status = 200  # with which Apollo and urql send the document instead
+        status = 200  # On this code, Apollo and urql send the document instead.
     return json_response(rejected.result.body, status, media_type=media_type)
 
 
+def _write_refusal(refused: RequestRefused, media_type: str) -> ASGIApp:
+    refusal = error_response(
+        refused.status,
+        refused.code,
+        str(refused),
+        headers=refused.headers,
+        media_type=media_type,
+    )
+    return EarlyAnswer(refusal) if refused.status == TOO_LARGE else refusal
+
+
+def _write_not_admitted(
+    error: Unauthenticated | Forbidden | Overloaded, media_type: str
+) -> Response:
+    if isinstance(error, Overloaded):
+        failure = Result(None, ({"message": str(error), "extensions": error.extensions},))
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+        return json_response(failure.body, 503, headers=headers, media_type=media_type)
+    if isinstance(error, Forbidden):
+        return error_response(403, error.code, str(error), media_type=media_type)
+    headers = {"WWW-Authenticate": "Bearer"}
+    return error_response(401, error.code, str(error), headers=headers, media_type=media_type)
+
+
 def _find_status(result: Result, media_type: str) -> tuple[int, dict[str, str]]:
-    """The status and headers of a result without data. Its codes say the same more precisely."""
+    """The status and headers of a result without data. The error codes are more precise."""
     for error, code in zip(result.errors, result.codes, strict=True):
         status = _STATUSES.get(code)
         if status is not None:

@@ -1,8 +1,8 @@
 """GraphQL subscriptions as `multipart/mixed`: Apollo's protocol, as Apollo Client and gql read it.
 
-Clients take a part as complete once they have read the boundary that follows it, or as many bytes
-as its length says: each part is sent with both. The last boundary ends the body, without an empty
-part before it, which Apollo Client takes for an error.
+Some clients take a part as complete when they have read the boundary that follows it, others when
+they have read as many bytes as its length says: each part is sent with both. The last boundary ends
+the body, without an empty part before it, which Apollo Client would take for an error.
 """
 
 from typing import Final
@@ -19,12 +19,14 @@ _HEAD: Final = b"\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\
 
 
 def _write_part(body: bytes) -> bytes:
-    """A part and the boundary that follows it."""
+    """A part, and the boundary that follows it."""
     return b"%b%b\r\n%b" % (_HEAD % len(body), body, _BOUNDARY)
 
 
 def _write_result(result: Result) -> bytes:
-    """An error of a field belongs to its payload, one that ends the subscription has none."""
+    """A result as a part: errors of fields are inside the payload, an error that ends the
+    subscription is beside it.
+    """
     if result.has_run:
         return _write_part(b'{"payload":%b}' % result.encoded)
     return _write_part(orjson.dumps({"payload": None, "errors": result.errors}))

@@ -1,6 +1,6 @@
 """GraphQL over server-sent events: one operation for each request, as graphql-sse and urql read it.
 
-Clients split events at an empty line, which has to be LF LF: urql knows no other.
+Events are separated by an empty line, which has to be LF LF: urql recognises no other.
 """
 
 from typing import Final

@@ -7,6 +7,7 @@ itself, with its close codes and deadlines; `ws_operations` runs operations and 
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from re import Pattern
 from typing import Final
 
@@ -23,6 +24,7 @@ from edge.addresses import address_of
 from edge.admission import Admission, logging_viewer
 from edge.capacity import Tally
 from edge.execution import OperationExecutor
+from edge.json_input import AT_ONCE_BYTES
 from edge.rates import RateLimit
 from edge.result_streams import CallWhenGone
 from edge.traces import renamed, request_id
@@ -193,7 +195,7 @@ class _Socket:
             if self._messages.is_exceeded(asyncio.get_running_loop().time()):
                 await self._connection.close(Close.POLICY_VIOLATION, "Too many messages")
                 return
-            await self._handle(read_message(event.get("text")))
+            await self._handle(await self._read(event.get("text")))
 
     async def _end(self) -> None:
         closing = self._connection.end()
@@ -202,6 +204,12 @@ class _Socket:
             ending.append(closing)
         if ending:
             await asyncio.wait(ending, timeout=END_SECONDS)
+
+    async def _read(self, text: str | None) -> Message:
+        if text is None or len(text) <= AT_ONCE_BYTES:
+            return read_message(text)
+        thread = self._endpoint.executor.thread
+        return await thread.call(self._address, partial(read_message, text))
 
     async def _handle(self, message: Message) -> None:
         match message:

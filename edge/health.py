@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can work: for probes."""
+"""Answers probes: whether the process is alive, and whether it can work."""
 
 from collections.abc import Awaitable, Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""The names under which clients may reach the server, by the `Host` of their requests."""
+"""Refuses requests for host names that are not the server's own."""
 
 from collections.abc import Collection
 from typing import Final
@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 from edge.responses import error_response
 
 _UNCHECKED: Final = {"/healthz", "/readyz"}
-"""What balances load asks for these by address."""
+"""Load balancers request these paths by address."""
 
 
 class KnownHosts:

@@ -1,11 +1,13 @@
-"""The server's side of an HTTP connection: uvicorn's, with limits for what comes before a request.
+"""The server's side of an HTTP connection: uvicorn's, with limits for what precedes a request.
 
-uvicorn and httptools limit neither the head of a request, nor how long it may take, nor how many
-requests may wait behind an unanswered one. What must stay true: what one connection holds in memory
-is bounded, no call of the parser takes long, and every connection ends, whatever the client does.
+uvicorn and httptools limit neither the head of a request, nor the time that it takes, nor the
+number of requests that wait behind an unanswered one. What must stay true: what one connection
+holds in memory is bounded, no call of the parser takes long, and every connection ends, whatever
+the client does.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -23,30 +25,38 @@ from edge.send_limits import SendLimit
 from settings import Limits
 
 ENDLESS: Final = "darkroom.endless"
-"""The extension by which an answer says that it ends when its client leaves. A server that stops
-cuts it: to a client, an answer that ends in order is one that is complete.
+"""The extension by which a response says that it ends only when its client leaves. A server that
+stops cuts such a response, since one that ends in order is complete to a client.
 """
 MAX_PIPELINED: Final = 16
 """Requests that may wait behind an unanswered one."""
+MAX_SMALL_CHUNKS: Final = 1_000
+CHUNK_BYTES: Final = 64
+"""A body may come in so many chunks, and in one more for each so many bytes that it has: reading a
+chunk of one byte takes as long as reading a large one.
+"""
 LINGER_SECONDS: Final = 2.0
-"""How long a client gets to read a refusal: a socket that is closed before everything that was sent
-to it has been read resets the connection, and the refusal may be lost.
+"""How long a client has to read a refusal. If a socket is closed before everything that was sent
+has been read, the system resets the connection, and the refusal may be lost.
 """
 _SLICE_BYTES: Final = 16 * 1024
-"""What is parsed before the limits are looked at again."""
+"""How much is parsed between two checks of the limits."""
 
 _Refusal = tuple[int, str, str]
 """Status, code and message."""
 _MALFORMED: Final = (400, "BAD_REQUEST", "The request is not valid HTTP.")
+_WRONG_CODING: Final = (400, "BAD_REQUEST", "The only Transfer-Encoding is `chunked`.")
+_CHUNKS_TOO_SMALL: Final = (400, "BAD_REQUEST", "The body comes in too many small chunks.")
 _WRONG_UPGRADE: Final = (400, "BAD_REQUEST", "A WebSocket is opened with GET.")
 _HEAD_TOO_SLOW: Final = (408, "REQUEST_TIMEOUT", "The headers took too long to arrive.")
 
 
 _DEFAULTS: Final = Limits()
+_OF_AN_UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
 class _Stop(Exception):
-    """Ends the parser's call from within a callback."""
+    """Ends a call of the parser from within a callback."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -56,15 +66,20 @@ class HttpProtocol(HttpToolsProtocol):
     _in_body = False
     _head_began = 0.0
     _head_bytes = 0
-    """Of the names and values that are complete, and of the URL."""
+    """The bytes of all complete names and values, and of the URL."""
+    _body_bytes = 0
+    _chunks = 0
+    """What has arrived of the body."""
     _unparsed_bytes = 0
-    """Fed to the parser since it last reported anything; it keeps incomplete names and values."""
+    """Bytes given to the parser since its last report; it holds incomplete names and values."""
     _refusal: _Refusal = _MALFORMED
     _stopped = False
     """Whether the rest of what the client sends is dropped."""
     _running: RequestResponseCycle | None = None
-    """The request that is being answered: `cycle` is the latest, which may wait behind it."""
+    """The request that is being answered. `cycle` is the latest one, which may wait behind it."""
     _sending: SendLimit | None = None
+    _ignored_upgrade = False
+    """Whether the head that has just been read asks for a protocol that is not spoken here."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called when a client has connected."""
@@ -87,7 +102,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._sending.end()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, unless nothing more is read of this connection."""
+        """Parse what has arrived, unless this connection is not read any more."""
         if len(data) <= _SLICE_BYTES:
             if not self._stopped:
                 self._parse(data)
@@ -108,7 +123,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._running.message_event.set()
 
     def shutdown(self) -> None:
-        """Called when the server stops. An answer gets time to end, if it is one that ends."""
+        """Called when the server stops. A response may end, unless it never does by itself."""
         running = self._running
         if running is None or ENDLESS not in running.scope["extensions"]:
             super().shutdown()
@@ -118,7 +133,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Called when the connection has been idle for long, or waits for the rest of a request."""
+        """Called when the connection has been idle for too long, or the rest of a request does not
+        arrive.
+        """
         if self._stopped or not self._in_head:
             self.transport.close()
             return
@@ -134,7 +151,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise _Stop
         self._in_head = True
         self._head_began = self.loop.time()
-        self._head_bytes = self._unparsed_bytes = 0
+        self._head_bytes = self._unparsed_bytes = self._body_bytes = self._chunks = 0
         super().on_message_begin()
         self.scope["extensions"] = {}
 
@@ -147,7 +164,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._stop((414, "URL_TOO_LONG", message))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: a header is complete, or what follows a chunked body, which is dropped."""
+        """httptools: a header is complete, or a trailer after a chunked body, which is dropped."""
         if not self._in_head:
             return
         self._unparsed_bytes = 0
@@ -162,24 +179,50 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unparsed_bytes = 0
         self._unset_keepalive_if_required()
-        # A proxy in front may have read the other one of two hosts.
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        is_named = hosts == 1 or (not hosts and self.parser.get_http_version() < "1.1")
-        if not is_named or not self.url.isascii():
-            self._stop(_MALFORMED)
-        may_upgrade = self.parser.get_method() == b"GET" and self._is_answered()
-        if not may_upgrade and self.parser.should_upgrade() and self._should_upgrade():
-            self._stop(_WRONG_UPGRADE)
+        refusal = self._find_fault()
+        if refusal is not None:
+            self._stop(refusal)
+        asks_for_another = self.parser.should_upgrade() and not self._should_upgrade()
+        self._ignored_upgrade = asks_for_another and self.parser.get_method() != b"CONNECT"
+        if self._ignored_upgrade:
+            return
         super().on_headers_complete()
+        if self.cycle is not None:  # as for a WebSocket
+            self.cycle.transport = _WayOut(self.transport, self._end)  # type: ignore[assignment]
         self._in_body = True
+
+    def _find_fault(self) -> _Refusal | None:
+        """What is wrong with the head that has arrived."""
+        parser, headers = self.parser, self.headers
+        # A proxy in front may have read the other one of two hosts.
+        hosts = sum(name == b"host" for name, _ in headers)
+        is_named = hosts == 1 or (not hosts and parser.get_http_version() < "1.1")
+        if not is_named or not self.url.isascii():
+            return _MALFORMED
+        if parser.should_upgrade() and self._should_upgrade():
+            may_upgrade = parser.get_method() == b"GET" and self._is_answered()
+            return None if may_upgrade else _WRONG_UPGRADE
+        codings = (value for name, value in headers if name == b"transfer-encoding")
+        if any(value.lower() != b"chunked" for value in codings):
+            return _WRONG_CODING
+        return None
+
+    def on_chunk_header(self) -> None:
+        """httptools: a chunk of the body begins."""
+        self._chunks += 1
+        if self._chunks > MAX_SMALL_CHUNKS + self._body_bytes // CHUNK_BYTES:
+            self._stop(_CHUNKS_TOO_SMALL)
 
     def on_body(self, body: bytes) -> None:
         """httptools: a part of the body has arrived."""
         self._unparsed_bytes = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """httptools: the request is complete."""
+        if self._ignored_upgrade:
+            return
         self._in_body = False
         self._unparsed_bytes = 0
         super().on_message_complete()
@@ -198,16 +241,37 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed_bytes += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            if self._should_upgrade():
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._ignored_upgrade:
+                self._parse_without_upgrade(data[upgrade.args[0] :])
+            elif self._should_upgrade():
                 self.handle_websocket_upgrade()
             else:
-                self._stopped = True  # what follows may be another protocol
+                self._stopped = True  # What follows CONNECT may be another protocol.
         except httptools.HttpParserError:
             self._refuse(self._refusal)
         else:
             if self._unparsed_bytes > self._limits.head_bytes:
                 self._refuse(self._head_too_large)
+
+    def _parse_without_upgrade(self, rest: bytes | memoryview) -> None:
+        """Read the head again without what asks for another protocol: that may be ignored, as some
+        clients ask for HTTP/2 so in every request, and httptools reads no body after it.
+        """
+        self._ignored_upgrade = False
+        parser = self.parser
+        version = parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b\r\n" % (parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection" and b"close" in value.lower():
+                head.append(b"connection: close\r\n")
+            elif name not in _OF_AN_UPGRADE:
+                head.append(b"%b: %b\r\n" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._parse(b"".join((*head, b"\r\n")))
+        if not self._stopped:
+            self._parse(rest)
 
     @property
     def _head_too_large(self) -> _Refusal:
@@ -222,7 +286,7 @@ class HttpProtocol(HttpToolsProtocol):
         raise _Stop
 
     def _refuse(self, refusal: _Refusal) -> None:
-        """Read nothing more of this connection, and say why unless an answer is still under way.
+        """Stop reading this connection. Send the refusal, unless a response is still being written.
 
         Requests that were complete before are answered.
         """
@@ -232,7 +296,7 @@ class HttpProtocol(HttpToolsProtocol):
             if self._is_answered():
                 self._answer(refusal)
         elif cycle.response_complete and not self.pipeline:
-            self._linger()  # the client may still have to read the answer
+            self._linger()  # The client may not have read the response yet.
         elif cycle.response_started or self.pipeline:
             self.transport.close()
         else:
@@ -244,6 +308,17 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether every request whose head is complete has been answered."""
         return self.cycle is None or self.cycle.response_complete
 
+    def _end(self) -> None:
+        """Called instead of closing the connection: behind an answer that is complete, the client
+        gets time to read it. `on_response_complete` follows.
+        """
+        running = self._running
+        if running is None or not running.response_complete:
+            self.transport.close()
+        else:
+            self._stopped = True
+            self.pipeline.clear()
+
     def _answer(self, refusal: _Refusal) -> None:
         status, code, message = refusal
         body = orjson.dumps(error_body(code, message))
@@ -252,7 +327,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Close the connection once the client has read what was written, and had time to."""
+        """Close the connection once the client has had time to read what was written."""
         with suppress(OSError, RuntimeError):
             self.transport.write_eof()
         self._limit_idle_time(LINGER_SECONDS)
@@ -263,3 +338,13 @@ class HttpProtocol(HttpToolsProtocol):
             self.timeout_keep_alive if seconds is None else seconds,
             self.timeout_keep_alive_handler,
         )
+
+
+class _WayOut:
+    """What uvicorn writes answers to: the connection, but for its end."""
+
+    __slots__ = ("close", "write")
+
+    def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.close = end

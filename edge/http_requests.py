@@ -2,17 +2,21 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from graphql import OperationType
 from starlette.requests import Request
 
-from edge.json_input import decode_json, drop_nul
+from domain.errors import Overloaded
+from edge.addresses import address_of
+from edge.json_input import AT_ONCE_BYTES, decode_json, drop_nul
 from edge.media_types import STREAMS_IN_WORDS, Accepted, read_accept
 from edge.outcomes import Operation
 from edge.parameters import InvalidParameters, read_parameters
 from edge.responses import GRAPHQL_JSON, JSON
+from edge.side_thread import SideThread
 from settings import Limits
 
 TOO_LARGE: Final = 413
@@ -20,13 +24,15 @@ _GET_KINDS: Final = frozenset({OperationType.QUERY})
 _POST_KINDS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
 _SUBSCRIPTIONS: Final = frozenset({OperationType.SUBSCRIPTION})
 _SINGLE_CONNECTION: Final = "x-graphql-event-stream-token"
-"""A header of graphql-sse's other mode, in which one stream has the results of many requests."""
+"""A header of graphql-sse's single-connection mode, in which one stream has the results of many
+requests.
+"""
 _ALLOW: Final = {"Allow": "GET, POST"}
 _CLOSE: Final = {"Connection": "close"}
 
 
 class RequestRefused(Exception):
-    """The request is not one for an operation."""
+    """The request does not contain an operation."""
 
     def __init__(
         self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
@@ -36,12 +42,12 @@ class RequestRefused(Exception):
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a person's browser asks, rather than a program."""
+    """Whether the request comes from a person's browser instead of a program."""
     return "text/html" in request.headers.get("accept", "")
 
 
 def choose_media_types(request: Request) -> Accepted:
-    """Raise RequestRefused where nothing that may be answered with is accepted."""
+    """Choose the form of the answer. Raise RequestRefused where the client accepts none of them."""
     accepted = read_accept(request.headers.get("accept", "*/*"))
     if accepted.json is None and accepted.stream is None:
         raise RequestRefused(
@@ -50,10 +56,14 @@ def choose_media_types(request: Request) -> Accepted:
     return accepted
 
 
-async def read_operation(request: Request, *, streams: bool, limits: Limits) -> Operation:
-    """Read an operation, which may be a subscription if the client accepts streams.
+async def read_operation(
+    request: Request, *, streams: bool, limits: Limits, thread: SideThread
+) -> Operation:
+    """Read an operation, which may be a subscription if the client accepts streams. What is long is
+    read in the thread.
 
-    Raise RequestRefused where the request is not for one operation.
+    Raise RequestRefused where the request is not for one operation, and Overloaded where it has
+    waited for too long.
     """
     if _SINGLE_CONNECTION in request.headers or (streams and "token" in request.query_params):
         message = "Use the distinct connections mode of graphql-sse: one request for an operation."
@@ -63,7 +73,7 @@ async def read_operation(request: Request, *, streams: bool, limits: Limits) -> 
         found: dict[str, Any] = {}
         for name, value in request.query_params.multi_items():
             if name in found:
-                raise _bad_request("A parameter can be there once.")
+                raise _bad_request("A parameter can be given only once.")
             found[name] = drop_nul(value)
         for part in ("variables", "extensions"):
             found[part] = _decode(found[part]) if found.get(part) else None
@@ -73,8 +83,20 @@ async def read_operation(request: Request, *, streams: bool, limits: Limits) -> 
         if content_type != JSON or "content-encoding" in request.headers:
             message = f"Send {JSON} without a Content-Encoding."
             raise RequestRefused(415, "UNSUPPORTED_MEDIA_TYPE", message)
-        return _check_operation(_decode(await _read_body(request, limits)), _POST_KINDS | more)
+        body = await _read_body(request, limits)
+        read = partial(_read_json, body, _POST_KINDS | more)
+        if len(body) <= AT_ONCE_BYTES:
+            return read()
+        try:
+            async with asyncio.timeout(limits.operation_seconds):
+                return await thread.call(address_of(request.scope), read)
+        except TimeoutError as error:
+            raise Overloaded from error
     raise RequestRefused(405, "METHOD_NOT_ALLOWED", "Use POST or GET.", headers=_ALLOW)
+
+
+def _read_json(body: bytes, kinds: frozenset[OperationType]) -> Operation:
+    return _check_operation(_decode(body), kinds)
 
 
 def _check_operation(found: object, kinds: frozenset[OperationType]) -> Operation:

@@ -1,11 +1,11 @@
-"""What an introspection costs: how many values its answer can have, known before it is run.
+"""The cost of an introspection: how many values its answer can have, known before it runs.
 
-The schema is known, so the number of its types, fields and arguments is, too. Where a selection
-leads to all of them, they are counted together; where it leads to one type that can be any, it
-counts as the largest. Each fragment is measured once for each place of the schema that it is about.
+The schema is known, and so is the number of its types, fields and arguments. A selection that leads
+to all of them is counted for all together; one that leads to a single, unknown type counts as the
+largest type. Each fragment is measured once for each place of the schema where it is spread.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, TypeAlias
@@ -26,12 +26,12 @@ from graphql import (
 INTROSPECTIVE: Final = frozenset({"__schema", "__type"})
 
 _Steps: TypeAlias = Mapping[str, tuple[str, int]]
-"""By field: where it leads, and how many objects there are in all."""
+"""For each field: where it leads, and how many objects there are in total."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Objects of introspection that are selected together."""
+    """Objects of the schema that one selection selects together."""
 
     size: int
     steps: _Steps
@@ -48,7 +48,7 @@ class IntrospectionCost:
         self._measured: dict[tuple[str, str], int] = {}
 
     def measure(self, field: FieldNode) -> int:
-        """The values below `__schema` or `__type`, at most."""
+        """The number of values below `__schema` or `__type`, at most."""
         assert field.selection_set is not None
         place = "schema" if field.name.value == "__schema" else "a type"
         return self._measure(field.selection_set, place)
@@ -66,7 +66,7 @@ class IntrospectionCost:
                 values += count
                 if to and selection.selection_set is not None:
                     within = self._measure(selection.selection_set, to)
-                    # Places that stand for one object are measured for one.
+                    # Places that stand for a single object are measured for one object.
                     values += within * count if to in _ONE else within
         return values
 
@@ -81,66 +81,102 @@ class IntrospectionCost:
 _ONE: Final = frozenset({"a type", "a field", "an input value", "an enum value"})
 
 
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What a schema has: for each of its types, or in total."""
+
+    types: int
+    fields: Sequence[int]
+    arguments: Sequence[int]
+    """For each field."""
+    inputs: Sequence[int]
+    enums: Sequence[int]
+    interfaces: Sequence[int]
+    possible: Sequence[int]
+    directives: int
+    directive_arguments: int
+    directive_locations: int
+
+    @classmethod
+    def of(cls, schema: GraphQLSchema) -> "_Counts":
+        types, directives = schema.type_map.values(), schema.directives
+        with_fields = [one for one in types if is_object_type(one) or is_interface_type(one)]
+        return cls(
+            types=len(types),
+            fields=[len(one.fields) for one in with_fields],
+            arguments=[len(field.args) for one in with_fields for field in one.fields.values()],
+            inputs=[len(one.fields) for one in types if is_input_object_type(one)],
+            enums=[len(one.values) for one in types if is_enum_type(one)],
+            interfaces=[len(one.interfaces) for one in types if is_object_type(one)],
+            possible=[
+                len(schema.get_possible_types(one)) for one in types if is_interface_type(one)
+            ],
+            directives=len(directives),
+            directive_arguments=sum(len(one.args) for one in directives),
+            directive_locations=sum(len(one.locations) for one in directives),
+        )
+
+
 @cache
 def _find_places(schema: GraphQLSchema) -> Mapping[str, _Place]:
-    types = schema.type_map.values()
-    fields = [
-        list(one.fields.values()) for one in types if is_object_type(one) or is_interface_type(one)
-    ]
-    all_fields = [field for of_type in fields for field in of_type]
-    inputs = [len(one.fields) for one in types if is_input_object_type(one)]
-    enums = [len(one.values) for one in types if is_enum_type(one)]
-    interfaces = [len(one.interfaces) for one in types if is_object_type(one)]
-    possible = [len(schema.get_possible_types(one)) for one in types if is_interface_type(one)]
-    arguments = [len(field.args) for field in all_fields]
-    directives = schema.directives
-    in_directives = sum(len(one.args) for one in directives)
+    counts = _Counts.of(schema)
+    return _places_of_all(counts) | _places_of_one(counts)
+
+
+def _places_of_all(counts: _Counts) -> dict[str, _Place]:
+    """Where a selection leads to everything of a kind."""
     return {
         "schema": _Place(
             1,
             {
-                "types": ("types", len(types)),
-                "directives": ("directives", len(directives)),
+                "types": ("types", counts.types),
+                "directives": ("directives", counts.directives),
                 "queryType": ("a type", 1),
                 "mutationType": ("a type", 1),
                 "subscriptionType": ("a type", 1),
             },
         ),
         "types": _Place(
-            len(types),
+            counts.types,
             {
-                "fields": ("fields", len(all_fields)),
-                "inputFields": ("input fields", sum(inputs)),
-                "enumValues": ("enum values", sum(enums)),
-                "interfaces": ("a type", sum(interfaces)),
-                "possibleTypes": ("a type", sum(possible)),
-                "ofType": ("a type", len(types)),
+                "fields": ("fields", sum(counts.fields)),
+                "inputFields": ("input fields", sum(counts.inputs)),
+                "enumValues": ("enum values", sum(counts.enums)),
+                "interfaces": ("a type", sum(counts.interfaces)),
+                "possibleTypes": ("a type", sum(counts.possible)),
+                "ofType": ("a type", counts.types),
             },
         ),
-        "fields": _inputs_of("arguments", sum(arguments), len(all_fields)),
-        "arguments": _values(sum(arguments)),
-        "input fields": _values(sum(inputs)),
-        "enum values": _Place(sum(enums), {}),
+        "fields": _inputs_of("arguments", sum(counts.arguments), sum(counts.fields)),
+        "arguments": _values(sum(counts.arguments)),
+        "input fields": _values(sum(counts.inputs)),
+        "enum values": _Place(sum(counts.enums), {}),
         "directives": _Place(
-            len(directives),
+            counts.directives,
             {
-                "args": ("directives' arguments", in_directives),
-                "locations": ("", sum(len(one.locations) for one in directives)),
+                "args": ("directives' arguments", counts.directive_arguments),
+                "locations": ("", counts.directive_locations),
             },
         ),
-        "directives' arguments": _values(in_directives),
+        "directives' arguments": _values(counts.directive_arguments),
+    }
+
+
+def _places_of_one(counts: _Counts) -> dict[str, _Place]:
+    """Where a selection leads to one type that can be any: it counts as the largest."""
+    return {
         "a type": _Place(
             1,
             {
-                "fields": ("a field", _most(map(len, fields))),
-                "inputFields": ("an input value", _most(inputs)),
-                "enumValues": ("an enum value", _most(enums)),
-                "interfaces": ("a type", _most(interfaces)),
-                "possibleTypes": ("a type", _most(possible)),
+                "fields": ("a field", _most(counts.fields)),
+                "inputFields": ("an input value", _most(counts.inputs)),
+                "enumValues": ("an enum value", _most(counts.enums)),
+                "interfaces": ("a type", _most(counts.interfaces)),
+                "possibleTypes": ("a type", _most(counts.possible)),
                 "ofType": ("a type", 1),
             },
         ),
-        "a field": _inputs_of("an input value", _most(arguments), 1),
+        "a field": _inputs_of("an input value", _most(counts.arguments), 1),
         "an input value": _values(1),
         "an enum value": _Place(1, {}),
     }

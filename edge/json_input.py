@@ -1,4 +1,4 @@
-"""JSON that clients send, without what MongoDB or a person could stumble over."""
+"""Reads JSON that clients send, without characters that MongoDB or people would stumble over."""
 
 import re
 from typing import Any, Final
@@ -6,6 +6,8 @@ from typing import Any, Final
 import orjson
 
 MAX_NESTING: Final = 32
+AT_ONCE_BYTES: Final = 16 * 1024
+"""Up to this length JSON is read within the event loop, in about 3 ms at most."""
 NUL_ESCAPE: Final = "\\u0000"
 _SUSPECT: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _ESCAPE: Final = re.compile(
@@ -15,12 +17,13 @@ _ESCAPE: Final = re.compile(
     rb"|.)",
     re.DOTALL,
 )
-"""Every escape, so that an escaped backslash begins no other one."""
+"""Matches every escape, so that an escaped backslash is not taken for the beginning of another one.
+"""
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
 _TOKEN: Final = re.compile(_STRING + rb"[ \t\r\n]*+(:?)", re.DOTALL)
-"""Every string; a colon follows a key."""
+"""Matches every string; a colon follows a key."""
 _MAX_QUOTES: Final = 8_000
-"""To look for keys that are there twice takes long in more, which no request of an app has."""
+"""The most keys that are checked for duplicates: more would take long, and no app sends so many."""
 _LONG_INTEGER: Final = re.compile(rb"[0-9]{21}")
 _STRING_OR_INTEGER: Final = re.compile(
     _STRING + rb"|(?<![0-9.eE+])(?P<integer>[0-9]{21,}+)(?![.eE])", re.DOTALL
@@ -28,17 +31,17 @@ _STRING_OR_INTEGER: Final = re.compile(
 
 
 def decode_json(data: str | bytes) -> Any:
-    """Raise JSONDecodeError for what is not JSON, is nested too deeply, has a key twice in an
-    object, or an integer of more than 20 digits: parsers differ in what they read there.
+    """Read JSON. A lone surrogate in a string becomes U+FFFD and NUL is removed: clients send them
+    when they cut a text in the middle of a character.
 
-    A lone surrogate in a string is U+FFFD, and NUL is left out: clients that cut a text in the
-    middle of a character send them.
+    Raise JSONDecodeError for text that is not JSON, is nested too deeply, has a key twice in an
+    object, or has an integer of more than 20 digits: parsers differ in how they read those.
     """
     text = _repair(data.encode() if isinstance(data, str) else data)
     value = orjson.loads(text)
     keys = _count_keys(value, MAX_NESTING) if isinstance(value, dict | list) else 0
     if text.count(b'"') <= _MAX_QUOTES and _TOKEN.findall(text).count(b":") != keys:
-        raise orjson.JSONDecodeError("a key is there twice", "", 0)
+        raise orjson.JSONDecodeError("a key occurs twice", "", 0)
     if _LONG_INTEGER.search(text) and any(
         found["integer"] is not None for found in _STRING_OR_INTEGER.finditer(text)
     ):
@@ -61,7 +64,7 @@ def _repair_escape(escape: re.Match[bytes]) -> bytes:
 
 
 def _count_keys(value: dict[str, Any] | list[Any], nesting: int) -> int:
-    """The keys of all objects in it. Raise JSONDecodeError where it is nested too deeply."""
+    """The keys of all objects in a value. Raise JSONDecodeError where it is nested too deeply."""
     if nesting == 0:
         raise orjson.JSONDecodeError("nested too deeply", "", 0)
     count, parts = (len(value), value.values()) if isinstance(value, dict) else (0, value)

@@ -1,7 +1,8 @@
-"""Numbers beyond 32 bits in variables: an Int cannot be one, but a file may have such a size.
+"""Numbers beyond 32 bits in variables: an Int cannot hold them, but the size of a file may need
+them.
 
-Fields of inputs say with the hint `clamped` where such a number is to be refused by a rule, as a
-user error, instead of by the type.
+An input field with the hint `clamped` lets a rule refuse such a number as a user error; without the
+hint, the type refuses it.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from schema.hints import hints_of
 def clamp_variables(
     schema: GraphQLSchema, operation: OperationDefinitionNode, given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The variables of a valid operation with what may be clamped clamped, the rest as it is."""
+    """The variables of a valid operation, with the fields that may be clamped clamped."""
     clamped = dict(given)
     for definition in operation.variable_definitions or ():
         name = definition.variable.name.value

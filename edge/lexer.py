@@ -18,7 +18,7 @@ _SUSPECT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F]|\{0*(?:\}|[dD][89a-fA-F
 
 
 def make_lexer(source: Source) -> Lexer:
-    """The forgiving one costs time for each escape, so it is used only where it may be needed."""
+    """The repairing lexer takes time for each escape, so it is used only where it may be needed."""
     return ForgivingLexer(source) if _SUSPECT.search(source.body) else Lexer(source)
 
 
@@ -37,7 +37,7 @@ class ForgivingLexer(Lexer):
         return repaired or super().read_escaped_unicode_variable_width(position)
 
     def _repair(self, form: re.Pattern[str], position: int) -> EscapeSequence | None:
-        """None for an escape that needs no repair, or is beyond it."""
+        """The repaired text; None for an escape that needs no repair or cannot be repaired."""
         found = form.match(self.source.body, position)
         point = int(found[1], 16) if found else -1
         if found is None or (point and point not in _SURROGATES):

@@ -1,7 +1,7 @@
 """Serves a mark for each company that makes models: `GET` and `HEAD` of `/logos/<name>.svg`.
 
-The marks are simple shapes of Darkroom's own, drawn from the company's name. They are nobody's
-trademark. A mark's name contains a digest of its content, so it can be cached for ever.
+The marks are simple shapes drawn from the company's name, and no company's trademark. The name of a
+mark contains a digest of its content, so clients may cache it for ever.
 """
 
 import re
@@ -90,7 +90,7 @@ def _name_of(company: str, mark: bytes) -> str:
 
 
 class _Logos:
-    """An ASGI application, so that every method gets here and is answered in one form."""
+    """An ASGI application, so that every method is handled here and answered in one form."""
 
     def __init__(self, marks: dict[str, bytes]) -> None:
         self._marks = marks

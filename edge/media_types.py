@@ -1,4 +1,4 @@
-"""What a client accepts as an answer, by its `Accept` header."""
+"""Chooses the form of an answer by the client's `Accept` header."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ STREAMS: Final[Mapping[str, StreamFormat]] = {
     graphql_sse.MEDIA_TYPE: SERVER_SENT_EVENTS,
     graphql_multipart.MEDIA_TYPE.lower(): MULTIPART,
 }
-"""By their media types in small letters."""
+"""Formats of streams by their media types in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
     json: str | None
-    """The media type of answers in JSON. None where they are not accepted."""
+    """The media type of answers in JSON; None where the client accepts none."""
     stream: StreamFormat | None
-    """The format of answers that go on. None where the client names no such media type."""
+    """The format of streams; None where the client names no such media type."""
 
 
 def read_accept(header: str) -> Accepted:
-    """Choose what to answer with: the newer type of JSON only where a client asks for it, and the
-    first of the streams that it likes best.
+    """Choose the forms of answers: the newer media type of JSON only where the client asks for it,
+    and the stream format with the highest quality, the first one among equals.
     """
     found = dict(_read_ranges(header))
     wanted = {name: quality for name, quality in found.items() if quality > 0}
@@ -40,10 +40,10 @@ def read_accept(header: str) -> Accepted:
 
 
 def _read_ranges(header: str) -> Iterator[tuple[str, float]]:
-    """The media types of a header in small letters, each with its quality.
+    """The media types of a header in lower case, each with its quality.
 
-    Only one parameter makes another type: what a client reads as `multipart/mixed` without it is
-    the parts of an answer that is deferred.
+    Only one parameter is part of the type: `multipart/mixed` without it means the parts of a
+    deferred answer.
     """
     for part in header.lower().split(","):
         name, *rest = (word.strip() for word in part.split(";"))

@@ -1,4 +1,4 @@
-"""Whether an operation may run: within its client's rates, known, valid, and not too complex.
+"""Decides whether an operation may run: within its client's rates, known, valid, not too complex.
 
 The order of the checks decides which error a client sees. Nothing has been read from the database
 yet, except a document that the client names.
@@ -38,7 +38,7 @@ from edge.variable_sizes import measure_variables
 from schema.context import Scope
 
 MAX_COSTS: Final = 64
-"""Remembered of one document."""
+"""Costs that are remembered of one document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,11 @@ class Runnable:
     operation: OperationDefinitionNode
     kind: OperationType
     given: Mapping[str, Any]
-    """The variables as the client gave them, but for large numbers."""
+    """The variables as the client has sent them, with large numbers clamped."""
     variables: VariableValues | None
-    """As they run, such as 100 for the 100.0 of an Int. None where they are not valid."""
+    """The variables as they run, such as 100 for the 100.0 of an Int. None where they are not
+    valid.
+    """
     cost: Cost
 
 
@@ -76,7 +78,7 @@ class OperationChecks:
     async def check(
         self, operation: Operation, scope: Scope, *, ends_at: float
     ) -> Runnable | Rejection:
-        """Check an operation, and take it from the client's buckets, also if it is rejected."""
+        """Check an operation, and take it from the client's rate limits, even if it is rejected."""
         checked: Runnable | Rejection
         try:
             self._rates.check(scope.client)
@@ -155,7 +157,7 @@ class OperationChecks:
             sizes = measure_variables(node, given)
             longest = max((size.list_length for _, size in sizes), default=0)
         if longest > MAX_ITEMS:
-            # To coerce it would take long, and it could only be refused after that.
+            # Coercing it would take long, and would end in a refusal.
             lists = QueryTooComplex("items", maximum=MAX_ITEMS, actual=longest)
             return reject_too_complex(lists, kind)
         variables = self._compiler.variables(document, node, given)

@@ -1,4 +1,4 @@
-"""What a transport hands to the executor, and what it gets back to write."""
+"""What a transport gives to the executor, and what it gets back to write."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -19,17 +19,17 @@ MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What a client asks for, and the kinds of operation that its transport can answer."""
+    """What a client asks for, and the kinds of operations that its transport can answer."""
 
     document: str | None
-    """None where the client names it instead."""
+    """None where the client names a document instead."""
     persisted: str | None = None
     """The digest or id by which the client names the document."""
     variables: Mapping[str, Any] | None = None
     name: str | None = None
     kinds: frozenset[OperationType] = ALL_KINDS
     wants_cost: bool = False
-    """Whether the answer shall say what the operation costs."""
+    """Whether the answer is to include the cost of the operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Result:
 
     @property
     def encoded(self) -> bytes:
-        """The body as JSON, encoded once for all that it is written to. Where it is larger than any
-        answer may be, an error is in its place.
+        """The body as JSON, encoded once for all clients that it is written to. A body that is too
+        large is replaced by an error.
         """
         if "body" not in self._written:
             encoded = orjson.dumps(self.body)
@@ -54,7 +54,7 @@ class Result:
         return self._written["body"]
 
     def framed(self, head: bytes, frame: Callable[[bytes], bytes]) -> bytes:
-        """A frame of the head and the encoded body, made once for all that begin with this head."""
+        """A frame of the head and the encoded body, made once for all that use this head."""
         if self._written.get("head") != head:
             self._written["head"] = head
             self._written["frame"] = frame(b"%b%b}" % (head, self.encoded))
@@ -71,7 +71,7 @@ class Result:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The result as every transport writes it."""
+        """The result in the form in which every transport writes it."""
         body: dict[str, Any] = {"data": self.data} if self.has_run else {}
         if self.errors:
             body["errors"] = self.errors
@@ -101,10 +101,10 @@ class Reason(Enum):
     DIGEST = auto()
     """The client sends a document with the digest of another one."""
     UNTRUSTED = auto()
-    """Only listed documents are allowed, and this is none of them."""
+    """Only listed documents are allowed, and this one is not listed."""
     SYNTAX = auto()
     UNKNOWN_OPERATION = auto()
-    """The document has none of this name, or none at all."""
+    """The document has no operation of this name, or none at all."""
     KIND = auto()
     """The transport cannot answer a mutation, or a subscription."""
     INVALID = auto()
@@ -128,9 +128,9 @@ class Rejected:
     reason: Reason
     result: Result
     kind: OperationType | None = None
-    """None where the document does not say."""
+    """None where the document does not say it."""
     cost: Cost | None = None
-    """None where it was not measured: only valid documents are."""
+    """None where the cost was not measured: only that of valid documents is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,14 +150,14 @@ class Streaming:
     """The operation has results until its stream ends. The transport opens and closes it."""
 
     open: Callable[[], AsyncGenerator[Result, None]]
-    """Called once, if at all."""
+    """Opens the stream of results. Called at most once."""
     cost: Cost
     deliver: Deliver | None = None
-    """Gives the same results to a receiver, which is cheaper for many subscribers; where there is
-    this, `open` need not be called. Returns a last result that is an error, or None at the end.
+    """Gives the same results to a receiver, which costs less with many subscribers. A transport
+    calls either this or `open`. Returns a last result with an error, or None at the end.
     """
     release: Callable[[], None] = lambda: None
-    """Called by the transport when it has ended, however it has ended."""
+    """Called by the transport when the stream has ended, for whatever reason."""
 
 
 Outcome: TypeAlias = Rejected | Answered | Streaming

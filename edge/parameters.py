@@ -1,4 +1,4 @@
-"""What a client says of an operation, `query`, `variables` and so on: alike in every transport."""
+"""Reads `query`, `variables` and the other parameters of an operation, for every transport."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,19 +8,20 @@ from graphql import OperationType
 from edge.outcomes import ALL_KINDS, Operation
 
 MAX_ID_LENGTH: Final = 200
-"""Of a document's id."""
+"""The length of a document's id."""
 
 
 class InvalidParameters(Exception):
-    """The client has sent something else than the parameters of an operation."""
+    """What the client has sent are not the parameters of an operation."""
 
 
 def read_parameters(
     found: Mapping[str, Any], kinds: frozenset[OperationType] = ALL_KINDS
 ) -> Operation:
-    """Raise InvalidParameters. An empty name is none, as some clients send it for none.
+    """Read the parameters. Raise InvalidParameters.
 
-    `documentId` and `extensions.persistedQuery` name a document, which need not be there then.
+    An empty name counts as none, since some clients send it so. With `documentId` or
+    `extensions.persistedQuery`, which name a document, `query` may be missing.
     """
     document, name = found.get("query"), found.get("operationName")
     variables, extensions = found.get("variables"), found.get("extensions")

@@ -1,11 +1,10 @@
 """Documents that clients name instead of sending them.
 
-Two kinds. **Automatic**: a client sends the digest of a document, and the document only where the
-digest is not known; all processes share what they have learned. **Trusted**: a list that comes with
-the deployment, by id; where nothing else is allowed, every other document is refused.
-
-What must stay true: what is kept is bounded, whatever clients send; and a digest leads to no other
-document than the one that it is of.
+Two kinds. **Automatic**: a client sends the digest of a document, and the document itself only if
+the digest is not known; all processes share what they have learned. **Trusted**: a list that is
+deployed with Darkroom, by id; where nothing else is allowed, every other document is refused. What
+must stay true: what is kept is bounded, whatever clients send; and a digest leads only to the
+document that it was computed from.
 """
 
 import json
@@ -20,7 +19,7 @@ from typing import Final, Protocol
 from domain.errors import Overloaded
 
 MAX_KEPT_CHARACTERS: Final = 32 * 1024
-"""Of a document. A longer one has to be sent each time."""
+"""The length of a document that is kept. A longer one has to be sent each time."""
 REMEMBERED_DOCUMENTS: Final = 500
 _PREFIX: Final = "sha256:"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -31,7 +30,7 @@ class DocumentNotKnown(Exception):
 
 
 class DocumentNotTrusted(Exception):
-    """Only listed documents are allowed, and this is none of them."""
+    """Only listed documents are allowed, and this one is not listed."""
 
 
 class DigestWrong(Exception):
@@ -39,7 +38,7 @@ class DigestWrong(Exception):
 
 
 class DocumentStore(Protocol):
-    """Shared by all processes. It may forget."""
+    """Shared by all processes. Documents may be forgotten."""
 
     async def find(self, digest: str) -> str | None: ...
 
@@ -63,7 +62,7 @@ class PersistedDocuments:
         self._remembered: OrderedDict[str, str] = OrderedDict()
 
     def needs_looking_up(self, document: str | None, name: str | None) -> bool:
-        """Whether it makes a difference to call `find`."""
+        """Whether `find` has to be called."""
         return self._only_trusted or document is None or name is not None
 
     async def find(self, document: str | None, name: str | None) -> str:
@@ -94,7 +93,7 @@ class PersistedDocuments:
             return
         self._remember(digest, document)
         if self._store is not None:
-            with suppress(Overloaded):  # then another process asks the client again
+            with suppress(Overloaded):  # Another process will ask the client for it.
                 await self._store.keep(digest, document)
 
     async def _find_by_digest(self, digest: str | None) -> str:
@@ -105,7 +104,7 @@ class PersistedDocuments:
             self._remembered.move_to_end(digest)
             return found
         if self._store is not None:
-            with suppress(Overloaded):  # then the client sends the document
+            with suppress(Overloaded):  # The client will send the document.
                 found = await self._store.find(digest)
         if found is None:
             raise DocumentNotKnown
@@ -119,12 +118,12 @@ class PersistedDocuments:
 
 
 def read_trusted_documents(path: Path) -> Mapping[str, str]:
-    """Documents by id: a JSON object of them, as graphql-codegen and Relay write it, or a manifest
-    of Apollo's. Raise OSError or ValueError.
+    """Read documents by id: a JSON object as graphql-codegen and Relay write it, or a manifest of
+    Apollo's. Raise OSError or ValueError.
     """
     found = json.loads(path.read_text())
     if isinstance(found, dict) and isinstance(found.get("operations"), list):
         found = {one["id"]: one["body"] for one in found["operations"] if isinstance(one, dict)}
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise ValueError("it is no object of documents by id")
+        raise ValueError("it is not an object of documents by id")
     return found

@@ -1,10 +1,10 @@
-"""The cost of an operation, known before anything is read: objects, values, text, depth, aliases.
+"""Measures the cost of an operation before anything is read: objects, values, text, depth, aliases.
 
 Page sizes multiply down the tree, so a small document cannot ask for millions of objects. What is
 stored inside another record, such as a turn's outputs, is read with it and counts nothing; an edge
 that has to be looked up counts one, times the lists that it is in. Each fragment is measured once,
-however often it is spread. Values are what an answer is made of, text is what its fields are given:
-both multiply in the same way, stored lists included.
+however often it is spread. Values are the leaves and objects of an answer, text is the characters
+in arguments: both multiply in the same way, stored lists included.
 """
 
 from collections.abc import Mapping
@@ -44,14 +44,14 @@ from edge.variable_sizes import measure_value
 
 _PAGE_SIZES: Final = ("first", "last")
 _USUAL_LIST: Final = 3
-"""The assumed length of an embedded list whose items lead to a look-up each."""
+"""The assumed length of an embedded list whose items each lead to a look-up."""
 _LONG_LISTS: Final = {
     "Query.models": 100,
     "Viewer.modelStats": 100,
     "Viewer.shares": MAX_SHARES,
     "Viewer.deletedConversations": MAX_DELETED_LISTED,
 }
-"""The assumed lengths of others, for the number of values."""
+"""The assumed lengths of longer lists, for the number of values."""
 _LOOKED_UP: Final = frozenset(
     {
         "Conversation.latestTurn",
@@ -100,7 +100,7 @@ def measure_cost(
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """Of a selection: the objects that it leads to, how deep it goes, what it returns and takes."""
+    """The size of a selection: objects, depth, values in the answer, characters in arguments."""
 
     items: int
     depth: int
@@ -209,7 +209,7 @@ class _Measurement:
         return _Size(items, depth, values, text_within + text)
 
     def _measure_text(self, value: ValueNode) -> int:
-        """The letters of all strings in an argument."""
+        """The characters of all strings in an argument."""
         if isinstance(value, VariableNode):
             name = value.name.value
             if name not in self._texts:
@@ -224,7 +224,7 @@ class _Measurement:
         return 0
 
     def _measure_introspection(self, field: FieldNode) -> _Size:
-        """Introspection has limits of its own: once, and deep enough for tools."""
+        """Introspection has limits of its own: once in an operation, and deep enough for tools."""
         assert field.selection_set is not None
         self.introspections += 1
         depth = 1 + self._find_depth(field.selection_set, {})
@@ -247,7 +247,7 @@ class _Measurement:
         return deepest
 
     def _find_page_size(self, field: FieldNode, inner: GraphQLCompositeType) -> int | None:
-        """How many items a page may have; None for a field that is not a page."""
+        """How many items the page of a connection may have; None for any other field."""
         given = {argument.name.value: argument.value for argument in field.arguments or ()}
         if field.name.value == "nodes" and "ids" in given:
             return self._count_ids(given["ids"])
@@ -269,5 +269,5 @@ class _Measurement:
         return len(found) if isinstance(found, list) else 1
 
     def _resolve(self, value: ValueNode) -> Any:
-        """A literal as it is; a variable's value."""
+        """The value of a variable, or a literal as it is."""
         return self._variables.get(value.name.value) if isinstance(value, VariableNode) else value

@@ -1,8 +1,8 @@
-"""How often something may happen."""
+"""Limits how often something may happen."""
 
 
 class RateLimit:
-    """Counts within windows of time: what keeps to the limit in any window never exceeds it."""
+    """Counts events in windows of time, and limits them in each window."""
 
     __slots__ = ("_count", "_ends_at", "_limit", "_seconds")
 
@@ -13,7 +13,7 @@ class RateLimit:
         self._ends_at = float("-inf")
 
     def is_exceeded(self, now: float, count: int = 1) -> bool:
-        """Count what has happened, at a time in seconds; return whether it was too much."""
+        """Count an event at a time in seconds. Return whether there were too many in the window."""
         if now >= self._ends_at:
             self._count = 0
             self._ends_at = now + self._seconds

@@ -28,7 +28,7 @@ _CODES: Final[Mapping[Reason, str]] = {
     Reason.SUBSCRIPTIONS: "TOO_MANY_SUBSCRIPTIONS",
 }
 _PERSISTED: Final[Mapping[type[Exception], tuple[Reason, str]]] = {
-    # Apollo Client and urql know these words.
+    # Apollo Client and urql look for these words.
     DocumentNotKnown: (Reason.PERSISTED, "PersistedQueryNotFound"),
     DigestWrong: (Reason.DIGEST, "The digest is not that of the document."),
     DocumentNotTrusted: (Reason.UNTRUSTED, "Only listed documents can be executed here."),

@@ -1,4 +1,4 @@
-"""Answers to HTTP requests: JSON, the one form of an error in it, and what files have in common."""
+"""Responses to HTTP requests: JSON, the form of errors in it, and the headers that files share."""
 
 import re
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ EMBEDDABLE: Final = {
     "Access-Control-Allow-Origin": "*",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
-"""The headers of what any page may show."""
+"""Headers of every page."""
 NOT_INDEXED: Final = {"X-Robots-Tag": "noindex"}
-"""The header of what search engines are to leave out: who has a link to it may read it."""
+"""Header that keeps a page out of search engines: anyone who has its link may read it."""
 INERT: Final = {
     "Content-Disposition": "inline",
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
-"""The headers of what may do nothing where it is opened by itself."""
+"""Headers of files that must not run anything when they are opened by themselves."""
 _ENTITY_TAG: Final = re.compile(r'"[^"]*"')
 
 
@@ -44,7 +44,7 @@ def error_response(
     headers: Mapping[str, str] | None = None,
     media_type: str = JSON,
 ) -> Response:
-    """Answer a request that does not get as far as GraphQL, or is none."""
+    """Answer a request that does not reach GraphQL, or is not for it."""
     return json_response(error_body(code, message), status, headers=headers, media_type=media_type)
 
 

@@ -1,7 +1,7 @@
-"""Answers over HTTP that go on: results as they come, a heartbeat between them, and a last word.
+"""Streams of results over HTTP: results as they come, heartbeats between them, and an end.
 
-What must stay true: an operation ends when its client leaves or its token does, whatever the client
-reads; results are asked for one at a time, so that a slow client gets the newest states only.
+What must stay true: an operation ends when its client leaves or its token ends, whatever the client
+reads; results are asked for one at a time, so that a slow client gets only the newest states.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from edge.http_protocol import ENDLESS
 from edge.outcomes import Outcome, Result, Streaming, read_results
 
 END_SECONDS: Final = 10.0
-"""For an operation to end that is cancelled."""
+"""How long a cancelled operation may take to end."""
 _UNBUFFERED: Final = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-"""For proxies: what is written is passed on at once."""
+"""For proxies: pass on at once what is written."""
 _EXPIRED: Final = Result(
     None, ({"message": "The token has expired.", "extensions": {"code": "UNAUTHENTICATED"}},)
 )
@@ -34,14 +34,14 @@ _BLOCKED: Final = Result(
 )
 
 CallWhenGone: TypeAlias = Callable[[ViewerId, Callable[[], None]], AbstractContextManager[None]]
-"""Calls back once the viewer has been deleted, or blocked, within the context."""
+"""Enters a context in which the function is called once the viewer has been deleted, or blocked."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFormat:
-    """How the results of one operation are written into one body."""
+    """Writes the results of one operation into one body."""
 
     content_type: str
     begin: bytes
@@ -52,8 +52,8 @@ class StreamFormat:
 
 
 class ResultStream:
-    """An ASGI application that writes an outcome until it has ended, its client has left, or the
-    time of its token is over: then the last result is an error, `UNAUTHENTICATED`.
+    """An ASGI application that writes an outcome until it has ended, its client has left, or its
+    token has expired: then the last result is an error, `UNAUTHENTICATED`.
     """
 
     def __init__(

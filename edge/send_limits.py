@@ -1,15 +1,15 @@
-"""A limit for clients that do not read what is sent to them."""
+"""Limits how slowly clients may read what is sent to them."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
 
 _LEAST_BYTES: Final = 64 * 1024
-"""What a client has to read in the given time, while there is so much to read."""
+"""How many bytes a client has to read in the given time, while that many are waiting."""
 
 
 class SendLimit:
-    """Watches a connection from when it is full until it has room again."""
+    """Watches a connection from the moment when it is full until it has room again."""
 
     __slots__ = ("_give_up", "_left", "_loop", "_seconds", "_timer", "_transport")
 

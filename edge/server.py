@@ -1,4 +1,4 @@
-"""uvicorn without its signal handlers: the process decides what ends when."""
+"""uvicorn without its signal handlers: the process decides in which order things end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

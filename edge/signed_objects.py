@@ -1,7 +1,7 @@
 """Serves objects by their signed URLs: `GET` and `HEAD` of `/objects/<key>?expires=…&signature=…`.
 
 The URL is the only credential: a page that has it may embed the image anywhere. Nothing is looked
-up before the signature is verified, so a refusal says nothing about what is in the store.
+up before the signature is verified, so a refusal does not reveal what the store contains.
 """
 
 import re
@@ -51,7 +51,7 @@ class _Span(NamedTuple):
 
 
 class _SignedObjects:
-    """An ASGI application, so that every method gets here and is answered in one form."""
+    """An ASGI application, so that every method is handled here and answered in one form."""
 
     def __init__(self, store: SignedObjects) -> None:
         self._store = store
@@ -68,7 +68,7 @@ class _SignedObjects:
         key = request.path_params["key"]
         query = request.scope["query_string"].decode("latin-1")
         seconds_left = self._store.seconds_left(key, query)
-        # A key needs no escapes: a URL with some was altered.
+        # Keys need no escapes, so a URL that has some was altered.
         if seconds_left is None or b"%" in request.scope.get("raw_path", b""):
             return _error(403, "FORBIDDEN", "This URL is not valid or has expired.")
         try:
@@ -115,7 +115,8 @@ class _SignedObjects:
 
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
-        # The first chunk is read before the response starts: until then an error can be answered.
+        # The first chunk is read before the response starts, so that an error can still be
+        # answered.
         first = await self._store.read(key, start=span.start, count=min(CHUNK_BYTES, span.length))
         if len(first) == span.length:
             return Response(first, status_code=status, headers=headers)
@@ -133,12 +134,14 @@ class _SignedObjects:
 
 
 def _range_applies(headers: Headers, etag: str) -> bool:
-    """Not where the client has another version. Dates never match: objects have none."""
+    """Whether to honour a range: not if the client has another version. Dates never match, since
+    objects have none.
+    """
     return headers.getlist("if-range") in ([], [etag])
 
 
 def _parse_range(ranges: list[str], size: int) -> _Span | None:
-    """The requested part, which is empty where it is outside the object.
+    """The requested part; empty where it is outside the object.
 
     None where the whole object is to be sent: without a range, or with one that RFC 9110 allows to
     ignore (another unit, not parseable, several ranges).
@@ -158,7 +161,7 @@ def _parse_range(ranges: list[str], size: int) -> _Span | None:
 
 
 def _parse_number(digits: str) -> int:
-    """Parse a number. One that is larger than any object may become another such number."""
+    """Parse a number. One that exceeds the size of any object may be shortened."""
     return int(digits.lstrip("0")[:18] or "0")
 
 

@@ -34,19 +34,20 @@ UPLOAD_SECONDS: Final = 300.0
 STREAMED_SECONDS: Final = 3_600.0
 """The same for an export, which may have a gigabyte."""
 FIRST_SECONDS: Final = 10.0
-"""For a body to begin. Each byte adds to it, so a client that only trickles is cut off."""
+"""The time for a body to begin. Each byte adds to it, so a client that sends too slowly is cut off.
+"""
 SLOWEST_BYTES_PER_SECOND: Final = 8_000
 UPLOADS_AT_ONCE: Final = 200
 UPLOADS_OF_ONE_OFFER: Final = 10
 """A client may try again before its broken connection is noticed."""
 UPLOADS_OF_ONE_OWNER: Final = 50
 HELD_BYTES: Final = 100_000_000
-"""Bodies are held in memory until they are complete: so much for all uploads together."""
+"""The memory for all uploads together: bodies are held in memory until they are complete."""
 HELD_BYTES_OF_ONE_OWNER: Final = 70_000_000
 """More than the largest upload that the settings allow."""
 
 _FORM_BYTES: Final = 16 * 1024
-"""For the parts of a form other than its file."""
+"""The bytes of a form besides its file."""
 _MOST_FIELDS: Final = 16
 _REST_BYTES: Final = 8_000_000
 _REST_SECONDS: Final = 5.0
@@ -60,10 +61,10 @@ class SignedUploads(Protocol):
         """The file that an upload URL allows, and its owner; None where the URL is not valid."""
 
     async def put_new(self, key: str, data: bytes) -> bool:
-        """Store the object, or return False if there is one of this key."""
+        """Store the object, or return False if there is one under this key already."""
 
     async def put_new_parts(self, key: str, parts: AsyncIterator[bytes]) -> bool:
-        """The same, of parts. What they raise is raised, and nothing is kept."""
+        """As `put_upload`, from parts. What the parts raise is raised, and nothing is kept."""
 
 
 def signed_upload_routes(store: SignedUploads, *, origins: str) -> list[Route]:
@@ -89,7 +90,7 @@ class _Refusal(Exception):
 
 
 class _Body:
-    """What a client sends, and whether it is complete.
+    """The body of a request, and whether all of it has arrived.
 
     `on_part` is called with the size of each part while the body is wanted.
     """
@@ -107,9 +108,9 @@ class _Body:
         return message
 
     async def drain(self) -> bool:
-        """Skip the rest of a refused body, within limits; return whether it is complete.
+        """Skip the rest of a refused body, within limits; return whether all of it has arrived.
 
-        A client that is cut off while it sends cannot read the response.
+        A client whose connection is closed while it sends cannot read the response.
         """
         return self._is_complete or await drop_rest(
             self.receive, most_bytes=_REST_BYTES, seconds=_REST_SECONDS
@@ -117,7 +118,7 @@ class _Body:
 
 
 class _SignedUploads:
-    """An ASGI application, so that every method gets here and is answered in one form."""
+    """An ASGI application, so that every method is handled here and answered in one form."""
 
     def __init__(self, store: SignedUploads) -> None:
         self._store = store
@@ -222,12 +223,12 @@ class _SignedUploads:
 
 
 def _is_streamed(file: DeclaredFile) -> bool:
-    """An export is too large to be held in memory."""
+    """Exports are received as a stream, since they are too large for memory."""
     return file.content_type == ARCHIVE
 
 
 async def _check_parts(request: Request, file: DeclaredFile) -> AsyncIterator[bytes]:
-    """The file as it comes. Raise _Refusal at its end where it is not the declared one."""
+    """Yield the file as it arrives. Raise _Refusal at its end where it is not the declared one."""
     _check_put_headers(request, file)
     byte_size, digest = 0, sha256()
     async for part in _read_limited(request, file.byte_size):
@@ -269,7 +270,7 @@ async def _read_put(request: Request, file: DeclaredFile) -> bytes:
 
 async def _read_form(request: Request, key: str, file: DeclaredFile) -> bytes:
     body = b"".join([part async for part in _read_limited(request, file.byte_size + _FORM_BYTES)])
-    # The parser accepts a form that is cut off.
+    # The parser accepts a form that is cut off in the middle.
     if not body.rstrip(b"\r\n").endswith(b"--"):
         raise _not_a_form()
 

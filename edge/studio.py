@@ -1,7 +1,7 @@
 """Serves the studio, the web client: `/studio/`, the views below it, and the files of its build.
 
-The files are read once, when the routes are made, and are the same for everybody. Nothing here
-knows a token: the page keeps it, and calls the API like any other client.
+The files are read once, when the routes are made, and are the same for everybody. Tokens are not
+handled here: the page keeps its token, and calls the API like any other client.
 """
 
 import gzip
@@ -24,7 +24,7 @@ from edge.responses import NOT_INDEXED, error_response, has_entity_tag
 
 PATH: Final = "/studio/"
 SHARED_PATH: Final = f"{PATH}shared/"
-"""Below it, the page shows what a share's token leads to."""
+"""The path below which the page shows a share, by the share's token."""
 PAGE: Final = "index.html"
 
 _MEDIA_TYPES: Final = {
@@ -35,10 +35,12 @@ _MEDIA_TYPES: Final = {
     ".txt": "text/plain; charset=utf-8",
     ".woff2": "font/woff2",
 }
-"""What a build may contain. Its other files (compressed copies, digests) are not served as such."""
+"""The types of files that are served. The build's other files (compressed copies, digests) are not
+served as such.
+"""
 _COMPRESSIBLE_BYTES: Final = 500
 _FACT: Final = re.compile(r'(<meta name="darkroom-([a-z-]+)" content=")[^"]*"')
-"""What the server tells the page."""
+"""The settings that the server gives to the page."""
 _EVERY_ANSWER: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -59,9 +61,9 @@ class SignIn:
     client_id: str
     scopes: str
     audience: str | None = None
-    """What the token is to be for, where the issuer asks which."""
+    """The API that the token is requested for, where the issuer needs to know it."""
     urls: tuple[str, ...] = ()
-    """What the page connects to beside the issuer."""
+    """Other origins of the issuer that the page connects to."""
 
     @property
     def origins(self) -> list[str]:
@@ -89,7 +91,7 @@ class _File:
 
     @property
     def encodings(self) -> Sequence[str]:
-        """Their names, the smallest first; `identity` is always there."""
+        """The names of the encodings, the smallest first; `identity` is always among them."""
         if len(self.data) <= _COMPRESSIBLE_BYTES:
             return ["identity"]
         return [*(["br"] if self.brotli else []), "gzip", "identity"]
@@ -122,7 +124,7 @@ def studio_routes(
     policy = _content_security_policy(image_origins, sign_in.origins if sign_in else ())
     facts = {"environment": environment, "sign-in": sign_in.as_text() if sign_in else ""}
     files = {
-        path.relative_to(build).as_posix(): _read(path, build, policy, facts)
+        path.relative_to(build).as_posix(): _read(path, build, policy=policy, facts=facts)
         for path in sorted(build.rglob("*"))
         if path.is_file() and path.suffix in _MEDIA_TYPES
     }
@@ -131,7 +133,7 @@ def studio_routes(
         name = request.path_params["name"]
         file = files.get(name)
         if file is None:
-            # A view has an address without a file: the page finds out what is there.
+            # A view has a URL but no file: the page reads the URL.
             if "." in name.rpartition("/")[2]:
                 return error_response(
                     404, "NOT_FOUND", "There is no such file.", headers=_EVERY_ANSWER
@@ -156,7 +158,7 @@ def _content_security_policy(image_origins: Iterable[str], issuers: Iterable[str
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self'",
-            # Placeholders are data URLs, previews of files that are being uploaded are blobs.
+            # Placeholders are data URLs; previews of files that are being uploaded are blobs.
             f"img-src {origins} blob: data:",
             f"connect-src {connected}",
             "base-uri 'none'",
@@ -166,7 +168,7 @@ def _content_security_policy(image_origins: Iterable[str], issuers: Iterable[str
     )
 
 
-def _read(path: Path, build: Path, policy: str, facts: Mapping[str, str]) -> _File:
+def _read(path: Path, build: Path, *, policy: str, facts: Mapping[str, str]) -> _File:
     data = path.read_bytes()
     headers = {**_EVERY_ANSWER, "Content-Type": _MEDIA_TYPES[path.suffix]}
     if path.name == PAGE:
@@ -196,7 +198,7 @@ def _respond(request: Request, file: _File) -> Response:
 
 
 def _accepted_encodings(header: str) -> set[str]:
-    """The names in an Accept-Encoding header, without those that it refuses with `q=0`."""
+    """The encodings of an Accept-Encoding header, without those that it refuses with `q=0`."""
     names = set()
     for part in header.lower().split(","):
         name, _, weight = part.partition(";")

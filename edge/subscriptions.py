@@ -5,7 +5,6 @@ An event is answered once for it and encoded once, so that a subscriber costs li
 write to its socket.
 """
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -19,39 +18,49 @@ from edge.outcomes import Result
 from schema.context import Request
 
 
-@dataclass(frozen=True, slots=True)
-class SharedAnswers:
-    """The answers of groups to an event, kept for as long as the event is pending for anybody.
+class Group:
+    """Its answer to each event, kept for as long as the event is pending for anybody.
 
     Several events may be on their way to the same subscribers at once.
     """
 
-    _answers: WeakKeyDictionary[object, dict[Hashable, Result]] = field(
-        default_factory=WeakKeyDictionary
-    )
-    groups: Counter[Hashable] = field(default_factory=Counter)
-    """How many subscribers each group has."""
+    __slots__ = ("_answers", "key", "size")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self._answers: WeakKeyDictionary[object, Result] = WeakKeyDictionary()
+        self.size = 0
+        """How many subscribers it has."""
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    def join(self, group: Hashable) -> None:
-        """From here until it leaves, the group has one subscriber more."""
-        self.groups[group] += 1
+    def find(self, event: object) -> Result | None:
+        return self._answers.get(event)
 
-    def leave(self, group: Hashable) -> None:
-        self.groups[group] -= 1
-        if not self.groups[group]:
-            del self.groups[group]
-
-    def find(self, group: Hashable, event: object) -> Result | None:
-        answers = self._answers.get(event)
-        return answers.get(group) if answers is not None else None
-
-    def keep(self, group: Hashable, event: object, result: Result) -> None:
+    def keep(self, event: object, result: Result) -> None:
         """Not where it has errors: they may be about one request."""
         if not result.errors:
-            self._answers.setdefault(event, {})[group] = result
+            self._answers[event] = result
+
+
+@dataclass(frozen=True, slots=True)
+class SharedAnswers:
+    groups: dict[Hashable, Group] = field(default_factory=dict)
+    """By what decides about their answers. Each has subscribers."""
+
+    def join(self, key: Hashable) -> Group:
+        """The group, which has one subscriber more until it leaves."""
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = Group(key)
+        group.size += 1
+        return group
+
+    def leave(self, group: Group) -> None:
+        group.size -= 1
+        if not group.size:
+            del self.groups[group.key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +78,6 @@ class Subscription:
     async def results(self) -> AsyncGenerator[Result, None]:
         """The answer to each event. Raise where the source does."""
         answers = _Answers(self) if self.compiled.delivers else None
-        if answers:
-            self.shared.join(answers.group)
         try:
             async with aclosing(self.compiled.events(self.request, self.variables)) as events:
                 async for event in events:
@@ -82,7 +89,6 @@ class Subscription:
     async def deliver(self, to: Receiver[Result]) -> None:
         """The same, to a receiver, for a subscription that delivers."""
         answers = _Answers(self)
-        self.shared.join(answers.group)
         try:
             answering = _Answering(answers, to)
             await self.compiled.deliver(self.request, self.variables, to=answering)
@@ -105,15 +111,15 @@ class _Answers:
     def __init__(self, subscription: Subscription) -> None:
         compiled, variables = subscription.compiled, subscription.variables
         self._subscription = subscription
-        self.group = compiled.group(subscription.request, variables)
         self._arguments = compiled.functions.bound(variables)
+        # The last step: whoever has joined has to leave.
+        self.group = subscription.shared.join(compiled.group(subscription.request, variables))
 
     def of(self, event: object) -> Result:
-        shared = self._subscription.shared
-        result = shared.find(self.group, event)
+        result = self.group.find(event)
         if result is None:
             result = self._answer(event)
-            shared.keep(self.group, event, result)
+            self.group.keep(event, result)
         return result
 
     def _answer(self, event: object) -> Result:

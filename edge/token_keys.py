@@ -1,6 +1,6 @@
-"""The public keys that tokens are verified with: known from the beginning, or fetched.
+"""The public keys that verify tokens: given by the settings, or fetched from the issuer.
 
-An issuer names the URL of its keys in its metadata (OpenID Connect Discovery), or the settings do.
+The URL of an issuer's keys is in its metadata (OpenID Connect Discovery), or in the settings.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from settings import may_fetch_keys_from
 
 KEYS_FRESH_SECONDS: Final = 600.0
 KEYS_KEPT_SECONDS: Final = 3_600.0
-"""How long keys serve while their source is away."""
+"""How long fetched keys remain in use while the issuer cannot be reached."""
 FETCH_INTERVAL_SECONDS: Final = 60.0
 FIRST_FETCH_INTERVAL_SECONDS: Final = 2.0
 FETCH_SECONDS: Final = 5.0
@@ -36,16 +36,17 @@ ALGORITHMS_OF_KIND: Final[Mapping[str, tuple[str, ...]]] = {
     "EC P-521": ("ES512",),
     "OKP Ed25519": ("EdDSA", "Ed25519"),
 }
-"""What a key of this `kty` and `crv` can verify. Nothing symmetric is among it."""
+"""The algorithms that a key of this `kty` and `crv` can verify. No symmetric one is among them."""
 _SAME_AS: Final = {"Ed25519": "EdDSA"}
-"""RFC 9864 gives the one signature by this curve a second name, which PyJWT does not know."""
+"""The second name that RFC 9864 gives to the only signature of this curve; PyJWT does not know it.
+"""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """A public key, and the algorithms that it verifies: one where the issuer names one."""
+    """A public key, and the algorithms that it verifies: one, if the issuer names one."""
 
     algorithms: tuple[str, ...]
     jwk: Mapping[str, Any]
@@ -58,11 +59,11 @@ class VerifyingKey:
 
 class KeySource(Protocol):
     async def key_of(self, kid: str) -> VerifyingKey | None:
-        """The key of this name. Raise `Overloaded` where the source cannot be asked."""
+        """The key of this name. Raise `Overloaded` where the issuer cannot be asked."""
 
 
 class StaticKeys:
-    """Keys that are known from the beginning, as a JSON Web Key Set."""
+    """Keys that the settings give, as a JSON Web Key Set."""
 
     def __init__(self, key_set: Mapping[str, Any]) -> None:
         self._keys = keys_in(key_set)
@@ -72,13 +73,14 @@ class StaticKeys:
 
 
 class KeysNotUsable(ValueError):
-    """What the issuer has answered is not what was asked for. The message is for the log."""
+    """The issuer has answered with something else than its keys. The message is for the log."""
 
 
 class FetchedKeys:
-    """Keys that an issuer publishes, fetched when first needed and again as they age.
+    """Keys that an issuer publishes, fetched when they are first needed, and again as they age.
 
-    However many ask, one fetch runs at a time, and an unknown `kid` causes at most one a minute.
+    One fetch runs at a time, however many tokens wait for it, and an unknown `kid` causes at most
+    one fetch a minute.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class FetchedKeys:
         issuer: str = "",
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`url` is the key set's; None where the metadata of the `issuer` names it."""
+        """`url` is that of the key set; None where the metadata of the `issuer` names it."""
         if not may_fetch_keys_from(issuer if url is None else url):
             raise ValueError("keys come over https only")
         self._url = url
@@ -108,20 +110,20 @@ class FetchedKeys:
         elif kid not in self._keys:
             await self._fetched(at_most_every=FETCH_INTERVAL_SECONDS)
         elif age > KEYS_FRESH_SECONDS:
-            # Nobody waits for this one.
+            # No request waits for this fetch.
             self._begin(at_most_every=FETCH_INTERVAL_SECONDS)
         if self._age() is None:
             raise Overloaded
         return self._keys.get(kid)
 
     async def aclose(self) -> None:
-        """Give up a fetch that is under way."""
+        """Cancel a fetch that is running."""
         if self._fetch is not None:
             self._fetch.cancel()
             await asyncio.wait([self._fetch])
 
     def _age(self) -> float | None:
-        """None where there are no keys, or too old ones."""
+        """The known keys; None where there are none, or they are too old."""
         if self._fetched_at is None:
             return None
         age = self._clock() - self._fetched_at
@@ -130,7 +132,7 @@ class FetchedKeys:
     async def _fetched(self, *, at_most_every: float) -> None:
         fetch = self._begin(at_most_every=at_most_every)
         if fetch is not None:
-            # One who stops waiting does not end it for the others.
+            # A caller that is cancelled does not cancel the fetch for the others.
             await asyncio.wait([fetch])
 
     def _begin(self, *, at_most_every: float) -> asyncio.Task[None] | None:
@@ -156,7 +158,9 @@ class FetchedKeys:
         self._fetched_at = self._clock()
 
     async def _discover_url(self) -> str:
-        """Ask the issuer where its keys are, and whether it is the issuer of our tokens."""
+        """Read the URL of the keys from the issuer's metadata, and check that it is the expected
+        issuer's.
+        """
         metadata = await self._get(self._issuer.rstrip("/") + METADATA_PATH)
         if not isinstance(metadata, dict) or metadata.get("issuer") != self._issuer:
             raise KeysNotUsable("the metadata is of another issuer")
@@ -188,7 +192,7 @@ class FetchedKeys:
 
 
 def keys_in(key_set: object) -> dict[str, VerifyingKey]:
-    """The keys of a JSON Web Key Set by `kid`; those that cannot be used are passed over."""
+    """The keys of a JSON Web Key Set by `kid`; unusable ones are skipped."""
     listed = key_set.get("keys") if isinstance(key_set, Mapping) else None
     if not isinstance(listed, list):
         raise KeysNotUsable("not a key set")
@@ -210,10 +214,10 @@ def _verifying_key(jwk: object) -> VerifyingKey | None:
     if not isinstance(operations, list) or "verify" not in operations:
         return None
     if "d" in jwk:
-        return None  # a private key that is published is nobody's any more
+        return None  # A private key that is published proves nothing any more.
     algorithms = ALGORITHMS_OF_KIND.get(f"{jwk.get('kty')} {jwk.get('crv', '')}".strip(), ())
     named = jwk.get("alg")
-    # Both names of an Ed25519 key's one algorithm stand for each other.
+    # An Ed25519 key has one algorithm with two names, and either of them names both.
     if named is not None and not (named in algorithms and "Ed25519" in algorithms):
         algorithms = tuple(algorithm for algorithm in algorithms if algorithm == named)
     if not algorithms:

@@ -1,7 +1,7 @@
 """The id of each request and socket, and the W3C Trace Context that it belongs to.
 
-A client may bring both, in headers or in a socket's messages. What is not of their form is ignored:
-it would be copied into logs and headers.
+A client may send both, in headers or in messages of a socket. Malformed values are ignored, since
+they would be copied into logs and headers.
 """
 
 import re
@@ -26,7 +26,7 @@ _PARENT_FORM: Final = re.compile(
 
 
 class FollowedRequests:
-    """An ASGI application whose requests and sockets have ids, which its answers name."""
+    """An ASGI application that gives requests and sockets ids, and names them in responses."""
 
     def __init__(self, app: ASGIApp, tracer: Tracer | None = None) -> None:
         self._app = app
@@ -36,7 +36,8 @@ class FollowedRequests:
         trace = renamed(None, _read_headers(scope["headers"]))
         with following(trace, self._tracer):
             if scope["type"] != "http" or self._tracer is None:
-                # A socket's operations have spans: one for all would end with the socket.
+                # A socket's operations have spans of their own: a span for the socket would end
+                # only with it.
                 await self._app(scope, receive, _naming(send))
                 return
             facts = {"http.request.method": scope["method"], "http.route": route_of(scope["path"])}
@@ -56,21 +57,19 @@ def _naming(send: Send, answering: Span | None = None) -> Send:
 
 
 def route_of(path: str) -> str:
-    """The part of Darkroom that a path leads to."""
+    """The part of Darkroom that a path leads to, for metrics."""
     first = path.lstrip("/").partition("/")[0]
     return first if first in _ROUTES else "other"
 
 
 def request_id() -> str:
-    """Of the request or operation that is being answered."""
+    """The id of the request or operation that is being answered."""
     trace = current_trace()
     return uuid4().hex if trace is None else trace.request_id
 
 
 def find_names(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
-    """The names that a client has put into a socket's message, called as the headers are, in any
-    case.
-    """
+    """Trace values in a message of a socket, by the names of the headers in any case."""
     lowered = ((name.lower(), value) for name, value in (payload or {}).items())
     return {
         name: value for name, value in lowered if name in (_ID, _PARENT) and isinstance(value, str)
@@ -78,8 +77,8 @@ def find_names(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
 
 
 def renamed(trace: Trace | None, names: Mapping[str, str]) -> Trace:
-    """A trace with these names, and those that it has where they are missing. A new id if it has
-    none.
+    """A trace with these values, and the given trace's where they are missing; with a new id if
+    there is none.
     """
     given, parent = names.get(_ID, ""), _PARENT_FORM.fullmatch(names.get(_PARENT, ""))
     known_id, known_parent = (trace.request_id, trace.traceparent) if trace else (None, None)

@@ -1,4 +1,4 @@
-"""A WebSocket as it lives: what is sent, what closes it and when, and what ends with it.
+"""One WebSocket: what is sent, what closes it and when, and what ends with it.
 
 Clients take 1011, 4400, 4401, 4406, 4409 and 4429 as final, and reconnect after 1012 (which uvicorn
 sends), 1013, 4403 and 4408. 1008 is final too, where it reaches a client as a code: see `Close`.
@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from edge.frames import Frames, frames_of
 
 MAX_REASON_BYTES: Final = 123
-"""What a close frame has room for."""
+"""The room for a reason in a close frame."""
 
 
 class Close(IntEnum):
@@ -63,7 +63,7 @@ class Connection:
 
     @property
     def frames(self) -> Frames | None:
-        """What takes whole frames, where the server has it."""
+        """The connection's writer of whole frames, where the server offers one."""
         return frames_of(self._websocket.scope)
 
     async def send(self, message: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""Messages that a client sends over graphql-transport-ws, and what they must look like."""
+"""Reads the messages that a client sends over graphql-transport-ws."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ MAX_ID_LENGTH: Final = 64
 @dataclass(frozen=True, slots=True)
 class ConnectionInit:
     authorization: str | None
-    """None where it is not text."""
+    """The value of the payload's `Authorization`; None where it is not text."""
     has_authorization: bool
-    """Without, the client is nobody."""
+    """Whether there is one. Without it, the socket has no viewer."""
     names: Mapping[str, str]
-    """Of the trace that the socket belongs to: see `edge.traces`."""
+    """Values of the trace that the socket belongs to: see `edge.traces`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
     authorization: str | None
-    """None where it is not text."""
+    """The value of the payload's `Authorization`; None where it is not text."""
     has_authorization: bool
-    """The client wants to renew its token."""
+    """Whether the client wants to renew its token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Subscribe:
     id: str
     operation: Operation
     names: Mapping[str, str]
-    """Of the trace that the operation belongs to, if it is not the socket's."""
+    """Values of the trace that the operation belongs to, if it is not the socket's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class InvalidMessage(Exception):
 
 
 def read_message(text: str | None) -> Message:
-    """`text` is None for a binary frame. Raise InvalidMessage."""
+    """Read a message. `text` is None for a binary frame. Raise InvalidMessage."""
     if text is None:
         raise InvalidMessage("WebSocket message type must be text")
     try:
@@ -92,7 +92,7 @@ def read_message(text: str | None) -> Message:
 
 
 def _find_authorization(payload: Mapping[str, Any] | None) -> object:
-    """The value named as the header is, in any case; None where it is missing or null."""
+    """A value by the name of its header, in any case; None where it is missing or null."""
     named = (value for name, value in (payload or {}).items() if name.lower() == "authorization")
     return next(named, None)
 
@@ -102,7 +102,9 @@ def _text(value: object) -> str | None:
 
 
 def _read_subscribe(message: Mapping[str, Any], *, emptied: bool) -> Subscribe:
-    """`emptied`: an id of NULs alone may have become empty, which is no fault."""
+    """Check the id of an operation. `emptied`: an id that consisted of NULs may have become empty,
+    which is allowed.
+    """
     operation_id, payload = message.get("id"), message.get("payload")
     least = 0 if emptied else 1
     if not isinstance(operation_id, str) or not least <= len(operation_id) <= MAX_ID_LENGTH:

@@ -1,4 +1,4 @@
-"""The operations of one WebSocket: they run side by side, and write their results as messages."""
+"""Runs the operations of one WebSocket side by side, and writes their results as messages."""
 
 import asyncio
 from collections.abc import Callable
@@ -35,7 +35,10 @@ log = structlog.get_logger(__name__)
 
 
 class SocketOperations:
-    """`call_after_each` is called when an operation has ended by itself."""
+    """The running operations of a socket, by their ids.
+
+    `call_after_each` is called when an operation has ended without being cancelled.
+    """
 
     __slots__ = ("_answering", "_call_after_each", "_connection", "_executor", "_limit", "_tasks")
 
@@ -89,10 +92,11 @@ class SocketOperations:
         if message.names:
             follow(renamed(current_trace(), message.names))
         operation_id = message.id
-        with suppress(WebSocketDisconnect):  # nobody is left to write to
+        with suppress(WebSocketDisconnect):  # After a disconnect there is no client to write to.
             try:
                 answered = await self._answer(message, scope)
-                del message  # the document's text would be held while a subscription is open
+                # While a subscription is open, the message would keep its document in memory.
+                del message
                 if not isinstance(answered, Streaming):
                     last = answered
                 else:
@@ -157,7 +161,7 @@ def _require_token(result: Result | None, scope: Scope) -> None:
 
 
 def _head_of_next(operation_id: str) -> bytes:
-    """A message with a result, up to the result. A brace ends it."""
+    """The beginning of a message with a result. The result and a brace complete it."""
     return b'{"id":%b,"type":"next","payload":' % orjson.dumps(operation_id)
 
 

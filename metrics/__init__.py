@@ -1,1 +1,3 @@
-"""What operators measure: the series, and what counts them from outside of everything else."""
+"""What operators measure: the series, and the classes that count from outside of
+everything else.
+"""

@@ -1,7 +1,8 @@
-"""The signal to scale workers by: number and age of queued outputs by provider, read when asked.
+"""The signal for scaling workers: number and age of queued outputs by provider, read when it is
+requested.
 
-Every process shows the same numbers, so that they are there while no worker is running. A hint that
-finds no room is acknowledged and dropped: the backlog of NATS says nothing.
+Every process shows the same numbers, so that they are available while no worker is running. A hint
+that finds no room is acknowledged and dropped, so the backlog of NATS says nothing.
 """
 
 import asyncio
@@ -23,7 +24,9 @@ _READ_SECONDS: Final = 2.0
 
 
 class BacklogCollector(Collector):
-    """Shows what was read last. While the database is away it shows nothing."""
+    """Shows the numbers that were read last. While the database cannot be reached it
+    shows nothing.
+    """
 
     def __init__(self, backlogs: BacklogRepository, *registries: Registry[Any]) -> None:
         self._backlogs = backlogs
@@ -33,7 +36,7 @@ class BacklogCollector(Collector):
         self._reading = asyncio.Lock()
 
     async def refresh(self) -> None:
-        """Read, unless that was done a moment ago."""
+        """Read the numbers, unless they were read a moment ago."""
         clock = asyncio.get_running_loop().time
         async with self._reading:
             if clock() < self._fresh_until:

@@ -1,4 +1,4 @@
-"""Counts what becomes of outputs, from the writes that move them."""
+"""Counts what becomes of outputs, by observing the writes that move them."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
@@ -42,7 +42,7 @@ class ObservedClaims(MongoClaimRepository):
         super().__init__(database)
         self._registries = registries
         self._metrics = metrics
-        # Prometheus sees no increase where a series begins with its first event.
+        # Prometheus sees no increase in a series that begins with its first event.
         for provider in frozenset().union(*(one.providers_in_use() for one in registries)):
             metrics.leases_taken_over.labels(provider)
             metrics.outputs_postponed.labels(provider)
@@ -53,7 +53,7 @@ class ObservedClaims(MongoClaimRepository):
             provider = self._provider_of(claim)
             if waiting.lease_until is not None:
                 self._metrics.leases_taken_over.labels(provider).inc()
-            if claim.output.started_at == claim.claimed_at:  # the first one of the attempt
+            if claim.output.started_at == claim.claimed_at:  # the first claim of the attempt
                 waited = claim.claimed_at - claim.output.queued_at
                 self._metrics.queue_wait.labels(provider).observe(waited.total_seconds())
         return claim
@@ -98,11 +98,11 @@ class ObservedClaims(MongoClaimRepository):
         return queued
 
     async def _end(
-        self, query: Document, slot: int, which: Document, error: GenerationError
+        self, query: Document, slot: int, *, which: Document, error: GenerationError
     ) -> list[Document]:
-        ended = await super()._end(query, slot, which, error)
+        ended = await super()._end(query, slot, which=which, error=error)
         for one in ended:
-            # Others are cancelled for want of a caption.
+            # The others are cancelled for lack of a caption.
             if one["images"]:
                 outcome = OutputStatus.COMPLETED.value
             else:
@@ -138,7 +138,7 @@ class ObservedOutputs(MongoOutputRepository):
         if parent is None:
             return None
         for output in parent.entries:
-            # One of which some images have landed is completed.
+            # If some of its images have landed, it is completed.
             if not output.unfinished and output.completed_at == parent.updated_at:
                 provider = provider_of(output.model_id, *self._registries)
                 self._metrics.outputs_ended.labels(provider, output.status.value).inc()

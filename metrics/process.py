@@ -1,4 +1,4 @@
-"""Measures what stops the event loop: whatever blocks it, and the garbage collector."""
+"""Measures what stops the event loop: blocking code, and the garbage collector."""
 
 import asyncio
 import gc

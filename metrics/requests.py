@@ -29,6 +29,7 @@ class ObservedExecutor(OperationExecutor):
         services: Services,
         limits: Limits,
         persisted: PersistedDocuments,
+        *,
         metrics: Metrics,
     ) -> None:
         super().__init__(services, limits, persisted)
@@ -101,7 +102,7 @@ class ObservedApp:
             nonlocal code
             message = await receive()
             if message["type"] == "websocket.disconnect" and code == "client":
-                # Closed by the server below us, such as 1012 at a shutdown.
+                # Closed by the server, such as 1012 at a shutdown.
                 given = message.get("code", 1005)
                 code = _close(given) if given in {1008, 1009, 1012} else "client"
             return message

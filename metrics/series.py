@@ -1,8 +1,8 @@
-"""Every series that a process counts, with its labels. Those that are read when they are asked for
-are declared where they are read: `backlog.py` and `process.py`.
+"""Every series that a process counts, with its labels.
 
-What must stay true: labels are bounded. They are words of ours, such as a code or a provider of the
-catalogue, never an id, a model or anything that a client writes.
+Series that are read on request are declared where they are read: `backlog.py` and `process.py`.
+What must stay true: labels are bounded. Their values are Darkroom's own words, such as a code or a
+provider of the catalogue, never an id, a model or anything that a client writes.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 UNKNOWN: Final = "unknown"
-"""In place of a label's value that is not one of ours."""
+"""Replaces a label's value that is not one of Darkroom's own words."""
 
 _SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG: Final = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180, 300, 600)
@@ -26,7 +26,13 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        self._add_requests()
+        self._add_updates()
+        self._add_outputs()
+        self._add_providers()
+        self._add_storage()
 
+    def _add_requests(self) -> None:
         self.operations = self._histogram(
             "darkroom_operation_seconds",
             "Operations by kind and code (OK, or that of the first error). A subscription counts "
@@ -47,6 +53,8 @@ class Metrics:
             "WebSockets that have ended, by close code; `client` where the client ended it.",
             "code",
         )
+
+    def _add_updates(self) -> None:
         self.commit_to_frame = self._histogram(
             "darkroom_commit_to_frame_seconds",
             "From the write of a turn to its update in the frames of all subscribers, once per "
@@ -63,6 +71,7 @@ class Metrics:
             "How often the change feed had to leave out changes: all subscribers read again.",
         )
 
+    def _add_outputs(self) -> None:
         self.outputs_ended = self._counter(
             "darkroom_outputs_ended_total",
             "Outputs that this process has ended, by provider and outcome: COMPLETED, CANCELLED or "
@@ -102,11 +111,22 @@ class Metrics:
             _LONG,
             "provider",
         )
+
+    def _add_providers(self) -> None:
         self.slots = self._gauge(
             "darkroom_slots", "How many outputs may run in this process at a time.", "provider"
         )
         self.slots_taken = self._gauge(
             "darkroom_slots_taken", "How many outputs run in this process.", "provider"
+        )
+        self.permits = self._gauge(
+            "darkroom_permits",
+            "How many outputs may run at a provider in all processes together, where that is "
+            "limited.",
+            "provider",
+        )
+        self.permits_held = self._gauge(
+            "darkroom_permits_held", "How many of these runs this process holds.", "provider"
         )
         self.provider_runs = self._histogram(
             "darkroom_provider_run_seconds",
@@ -116,6 +136,7 @@ class Metrics:
             "outcome",
         )
 
+    def _add_storage(self) -> None:
         self.database_calls = self._histogram(
             "darkroom_database_call_seconds",
             "Calls to the database by repository and outcome (ok, away or failed).",
@@ -150,7 +171,7 @@ class Metrics:
         )
 
     def read(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Add a gauge whose value is read when it is asked for."""
+        """Add a gauge whose value is read on request."""
         self._gauge(name, text).set_function(value)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

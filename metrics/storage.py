@@ -1,4 +1,6 @@
-"""Counts what the database and the object store are asked, and what was moved and deleted there."""
+"""Counts calls to the database and the object store, and the credits and objects that they move and
+delete.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass
@@ -48,7 +50,7 @@ def _parts(movement: Movement) -> Iterable[tuple[str, int]]:
         case MovementKind.RESERVE:
             yield "reserved", movement.reserved
         case MovementKind.CAPTURE:
-            # Of what was reserved, a part may be free again.
+            # A part of what was reserved may be released.
             yield "captured", -movement.balance
             yield "released", movement.balance - movement.reserved
         case MovementKind.RELEASE:
@@ -79,6 +81,9 @@ class ObservedObjects:
 
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
         await self._measure("put_parts", self._store.put_parts(key, parts))
+
+    async def delete_parts(self, key: str) -> None:
+        await self._measure("delete_parts", self._store.delete_parts(key))
 
     async def size(self, key: str) -> int:
         return await self._measure("size", self._store.size(key))

@@ -1,11 +1,13 @@
-"""Measures how long changes take to subscribers: once for each update, not for each subscriber."""
+"""Measures how long changes take to reach subscribers: once for each update, not for each
+subscriber.
+"""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from prometheus_client import Histogram
 
-from domain.ports.changes import Change, ChangeFeed, HistoryLost
+from domain.ports.changes import Change, ChangeFeed, FeedItem, HistoryLost
 from domain.ports.observers import UpdateObserver
 from domain.turns import Turn
 from metrics.series import Metrics
@@ -18,11 +20,11 @@ class ObservedFeed:
         self._feed = feed
         self._metrics = metrics
 
-    async def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
+    async def follow(self) -> AsyncIterator[FeedItem | None]:
         async for change in self._feed.follow():
             if isinstance(change, HistoryLost):
                 self._metrics.feed_losses.inc()
-            elif change is not None and change.written_at is not None:
+            elif isinstance(change, Change) and change.written_at is not None:
                 _observe_age(self._metrics.feed_lag, change.written_at)
             yield change
 
@@ -36,6 +38,6 @@ class UpdateMetrics(UpdateObserver):
 
 
 def _observe_age(histogram: Histogram, written_at: datetime) -> None:
-    if written_at.tzinfo is None:  # as the feed decodes it
+    if written_at.tzinfo is None:  # in the form in which the feed decodes it
         written_at = written_at.replace(tzinfo=UTC)
     histogram.observe(max(0.0, (datetime.now(UTC) - written_at).total_seconds()))

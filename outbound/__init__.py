@@ -1,1 +1,3 @@
-"""The way out to hosts that users or providers name: only to addresses of the public internet."""
+"""The guarded way out to hosts that users or providers name: only to addresses of the public
+internet.
+"""

@@ -1,4 +1,4 @@
-"""The guarded way out: to a host that somebody else has named, and to nothing behind our firewall.
+"""Connects to hosts that somebody else has named, and to nothing behind the firewall.
 
 What must stay true: a name is resolved once, and only the checked addresses are connected to;
 addresses that are not public are never connected to; no redirect is followed; certificates are
@@ -17,34 +17,36 @@ import httpx2
 
 _MAX_ADDRESSES: Final = 4
 _NO_PUBLIC_V4: Final = (
-    IPv4Network("100.64.0.0/10"),  # shared by a carrier's customers
+    IPv4Network("100.64.0.0/10"),  # shared by the customers of a carrier
     IPv4Network("192.0.0.0/24"),
     IPv4Network("192.88.99.0/24"),
 )
 _PUBLIC_V6: Final = IPv6Network("2000::/3")
 _NO_PUBLIC_V6: Final = (
-    IPv6Network("2001::/23"),  # Teredo among them, which wraps a v4 address
+    IPv6Network("2001::/23"),  # includes Teredo, which contains an IPv4 address
     IPv6Network("2001:db8::/32"),
-    IPv6Network("2002::/16"),  # 6to4, which wraps one too
+    IPv6Network("2002::/16"),  # 6to4, which contains one too
     IPv6Network("3fff::/20"),
 )
 _TRANSLATED_V4: Final = IPv6Network("64:ff9b::/96")
-"""How networks without v4 spell v4 addresses."""
+"""The prefix by which networks without IPv4 express IPv4 addresses."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class NoAddress(Exception):
-    """The host's name leads nowhere, at least now."""
+    """The host's name has no address, at least at the moment."""
 
 
 class Forbidden(Exception):
-    """The host's name cannot be one, or leads to an address that is not connected to."""
+    """The host's name is not valid, or has an address that is not allowed."""
 
 
 @functools.cache
 def trusted_authorities() -> ssl.SSLContext:
-    """Whose certificates are accepted. To read them takes a while, and all clients share them."""
+    """The certificate authorities that are accepted. Reading them takes time, and all clients share
+    them.
+    """
     return httpx2.create_ssl_context()
 
 
@@ -57,7 +59,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 async def find_addresses(
     url: httpx2.URL, *, loopback: bool, resolve: Resolve = resolve
 ) -> Sequence[str]:
-    """What the URL's host stands for, all of it acceptable: public, or `loopback` only.
+    """The addresses of the URL's host, all of them allowed: public, or `loopback` only.
 
     Raise Forbidden, NoAddress, or OSError as the resolver does.
     """
@@ -83,7 +85,7 @@ async def send(
     headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
 ) -> httpx2.Response:
-    """The answer's head, from the first of these addresses that can be reached.
+    """The head of the response from the first of these addresses that can be reached.
 
     The client must not reuse connections: they are made to addresses, and one that is kept for a
     host must not serve another.
@@ -104,10 +106,10 @@ async def send(
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether this is a machine of the internet: nothing private, local, reserved, or in disguise.
+    """Whether the address is public: not private, local or reserved, and not another address in
+    disguise.
 
-    The standard library's own answer has changed between versions of Python, so little is left to
-    it.
+    The standard library's own answer has changed between versions of Python, so it is hardly used.
     """
     if isinstance(address, IPv6Address):
         wrapped = address.ipv4_mapped

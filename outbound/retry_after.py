@@ -1,4 +1,4 @@
-"""What an answer's `Retry-After` asks for."""
+"""Reads `Retry-After` of a response."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,16 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """What `Retry-After` asks for, in seconds or as a date, up to a limit; None if nothing."""
+    """The pause that `Retry-After` asks for, in seconds or as a date, up to a limit; None if it
+    asks for none.
+    """
     text = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(text):
         return min(float(text), MAX_RETRY_AFTER_SECONDS)
     until = _instant(text)
     if until is None:
         return None
-    # By the clock that wrote it: ours may differ by minutes.
+    # By the clock of the server that wrote it, which may differ from ours by minutes.
     now = _instant(headers.get("date", "")) or datetime.now(UTC)
     return min(max(0.0, (until - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
 

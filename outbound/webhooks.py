@@ -1,7 +1,7 @@
 """Sends webhooks: signed as Standard Webhooks are, one request for each attempt.
 
 What must stay true: only addresses of the public internet are reached, over TLS; in development
-those of this machine too, also without TLS. Of an answer only its head is read.
+those of this machine too, also without TLS. Only the head of a response is read.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from outbound.guarded import (
 from outbound.retry_after import retry_after_seconds
 
 _LOOK_SECONDS: Final = 2.0
-"""For finding out where a new URL leads."""
+"""How long checking a new URL may take."""
 _NOT_PUBLIC: Final = "The host's address is not public."
 _FAULTS: Final[dict[type[Exception], str]] = {
     NoAddress: "The host has no address.",
@@ -82,7 +82,7 @@ class HttpWebhookSender:
         except Forbidden:
             return _NOT_PUBLIC
         except (NoAddress, OSError):
-            pass  # what a resolver does not know now, it may know when there is an event
+            pass  # The resolver may know the name when there is an event.
         return None
 
     async def send(self, held: HeldWebhook, message: Message) -> Answer:
@@ -96,7 +96,7 @@ class HttpWebhookSender:
     async def _send(self, held: HeldWebhook, message: Message) -> Answer:
         url, body, now = httpx2.URL(held.url), message.body, datetime.now(UTC)
         if self._find_fault(url) is not None:
-            raise Forbidden(held.id)  # allowed where it was made, such as in development
+            raise Forbidden(held.id)  # Allowed where it was made, such as in development.
         response = await send(
             self._client,
             "POST",
@@ -121,7 +121,7 @@ class HttpWebhookSender:
         )
 
     def _find_fault(self, url: httpx2.URL) -> str | None:
-        """What is wrong with a URL, as far as that can be seen."""
+        """What is wrong with a URL, as far as its text shows it."""
         if url.userinfo or url.fragment:
             return "The URL should have neither credentials nor a fragment."
         if self._is_own_machine(url):
@@ -134,7 +134,8 @@ class HttpWebhookSender:
         except ValueError:
             pass
         labels = name.split(".")
-        # Resolvers take a number for an address in disguise. A name without a dot is a neighbour's.
+        # Resolvers take a number for an IPv4 address. A name without a dot is a host of the local
+        # network.
         if len(labels) == 1 or labels[-1] == "localhost" or labels[-1][:1].isdecimal():
             return _NOT_PUBLIC
         return None

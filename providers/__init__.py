@@ -1,1 +1,3 @@
-"""Those who run models: one module or folder for each, behind the port `domain.ports.Provider`."""
+"""Providers, which run models: one module or package for each, behind the port
+`domain.ports.Provider`.
+"""

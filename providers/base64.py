@@ -1,4 +1,4 @@
-"""Base64 that is decoded as it comes, so that a picture is never held as text."""
+"""Decodes base64 as it arrives, so that an image is never held as text."""
 
 import string
 from binascii import Error, a2b_base64
@@ -9,26 +9,27 @@ from providers.http import AnswerUnusable
 from providers.pictures import looks_like_picture
 
 _STEP_LENGTH: Final = 2**18
-"""A multiple of four: so much is decoded without a pause."""
+"""How many characters are decoded at a time; a multiple of four."""
 _ALPHABET: Final = (string.ascii_letters + string.digits + "+/").encode()
 _END: Final = b"="
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
-"""From the alphabet for URLs."""
+"""Translates the URL-safe alphabet to the usual one."""
 _NOT_BASE64: Final = bytes(set(range(256)) - set(_ALPHABET + _END))
 _BLANKS: Final = string.whitespace.encode()
 
 
 class Base64Decoder:
-    """Takes text piece by piece, and gives the bytes once they are whole.
+    """Receives text piece by piece, and returns the bytes once they are complete.
 
-    Either alphabet is taken, with or without padding, and broken into lines. As in Python's own
-    decoder, what is not base64 is passed over and all after the padding is ignored; but then the
-    bytes must look like a picture. Raises `AnswerUnusable` as soon as it is more than `max_bytes`.
+    Either alphabet is accepted, with or without padding, and with line breaks. As in Python's own
+    decoder, other characters are skipped and everything after the padding is ignored; but then the
+    bytes must look like an image. Raises `AnswerUnusable` as soon as there are more than
+    `max_bytes`.
     """
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        # A BytesIO gives its bytes away without a copy.
+        # A BytesIO hands over its bytes without a copy.
         self._decoded = BytesIO()
         self._rest = b""
         self._has_ended = False
@@ -40,7 +41,7 @@ class Base64Decoder:
             self._take(text[start : start + _STEP_LENGTH])
 
     def finish(self) -> bytes | None:
-        """The bytes; None where it was no base64."""
+        """The bytes; None where the text was not base64."""
         if not self._has_ended:
             self._end(self._clean(self._rest))
         with self._decoded as decoded:
@@ -83,7 +84,7 @@ class Base64Decoder:
             self._keep(a2b_base64(rest + _END * (-len(rest) % 4)))
 
     def _clean(self, text: bytes) -> bytes:
-        """What is base64, in its usual alphabet."""
+        """The base64 characters of a text, in the usual alphabet."""
         standard = text.translate(_STANDARD, _BLANKS)
         cleaned = standard.translate(None, _NOT_BASE64)
         self._is_doubtful = self._is_doubtful or len(cleaned) < len(standard)

@@ -1,7 +1,8 @@
-"""Captions by language models: how one is asked for, and what is kept of what the model says.
+"""Captions by language models: how a model is asked for one, and what is used of its answer.
 
-What must stay true: a caption that is delivered is never blank, at most as long as was asked for,
-and has no more hashtags; what is shown while it is written begins like it where the model is tidy.
+What must stay true: a delivered caption is never blank, is at most as long as was requested, and
+has no more hashtags; what is shown while it is written begins like it where the model writes
+tidily.
 """
 
 from dataclasses import dataclass
@@ -14,20 +15,20 @@ from domain.mentions import IN_WORDS, spell_mentions
 from domain.text import balance_directions, is_blank, shorten
 
 MAX_REFERENCE_BYTES: Final = 1_000_000
-"""Of each reference that a model is shown: enough to see what is in it."""
+"""The longest side of each reference that a model is shown: enough to see what is in it."""
 
 REFUSAL_SIGN: Final = "[no caption]"
-"""What a model is asked to answer with where it does not want to write: no provider says by itself
-that an answer which ends well is an apology.
+"""What a model is asked to answer with if it does not want to write: no provider marks a complete
+answer that is an apology.
 """
 
 _MAX_PROMPT_LENGTH: Final = 300
 _SPARE_TOKENS: Final = 64
 _MIN_KEPT: Final = 0.5
-"""A caption that is too long is cut at the end of a sentence that leaves at least so much."""
+"""A caption that is too long is cut at the end of a sentence that leaves at least this fraction."""
 
 _DENSE: Final = regex.compile(r"[^\p{Latin}\p{Common}\p{Inherited}]")
-"""Letters of which models make more tokens than of Latin ones."""
+"""Scripts of which models use more tokens than of Latin."""
 _FENCE: Final = regex.compile(r"^```[^\n`]*\n(?P<inside>.*?)(?:\n```\s*)?$", regex.DOTALL)
 _LABEL: Final = regex.compile(
     r"^(?:\*\*|__|#+ )?"
@@ -50,18 +51,18 @@ _LAST_WORD: Final = regex.compile(r"\s+\S*$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionEndpoint:
-    """How one model wants to be asked for captions: the `wire` of a row."""
+    """How one model is asked for captions: the `wire` of a row."""
 
     effort: str | None = None
-    """How much it thinks before it writes, in its provider's word; None for a model that is not
-    asked to.
+    """How much it thinks before it writes, in its provider's word; None where it
+    is not sent.
     """
     thinking_tokens: int = 0
-    """What it may think, beside the tokens of the caption."""
+    """Tokens for thinking, in addition to those of the caption."""
 
 
 def instruct(request: CaptionRequest) -> str:
-    """Put a model's task into words."""
+    """Write a model's task."""
     options = request.options
     if options.language is None:
         language = "Write in the language in which the message is written."
@@ -98,7 +99,7 @@ def words_for(request: CaptionRequest) -> str:
 
 
 def max_tokens_for(request: CaptionRequest, endpoint: CaptionEndpoint) -> int:
-    """How many tokens may be used for a caption of the length that was asked for.
+    """How many tokens a caption of the requested length may use.
 
     Latin letters, also of Portuguese, need about one for two characters, others up to one for each.
     """
@@ -108,7 +109,7 @@ def max_tokens_for(request: CaptionRequest, endpoint: CaptionEndpoint) -> int:
 
 
 def is_refusal(text: str, *, is_draft: bool = False) -> bool:
-    """Whether a model has answered that it does not write the caption; of a draft: whether it may
+    """Whether a model has answered that it does not write the caption; for a draft: whether it may
     be about to.
     """
     said = text.strip().casefold()
@@ -118,7 +119,7 @@ def is_refusal(text: str, *, is_draft: bool = False) -> bool:
 def tidy_caption(
     text: str, request: CaptionRequest, *, is_cut: bool = False, is_draft: bool = False
 ) -> str:
-    """What is kept of what a model has said; empty if there is no caption in it.
+    """The part of a model's answer that is the caption; empty if there is none.
 
     `is_cut`: the model had to stop before the end. `is_draft`: it is still writing.
     """
@@ -137,13 +138,13 @@ def tidy_caption(
 
 
 def _strip_wrapping(text: str) -> str:
-    """Without a code fence or a label around it."""
+    """The text without a code fence or a label around it."""
     fenced = _FENCE.match(text)
     return _LABEL.sub("", fenced["inside"].strip() if fenced is not None else text, count=1)
 
 
 def _strip_quotes(text: str) -> str:
-    """Without quotation marks around all of it."""
+    """The text without quotation marks around all of it."""
     text = text.strip()
     closing = _QUOTES.get(text[:1])
     if closing is None or closing in text[1:-1] or text[:1] in text[1:-1]:
@@ -156,8 +157,8 @@ def _line_break(found: regex.Match[str]) -> str:
 
 
 def _limit_hashtags(text: str, most: int) -> str:
-    """Without quotation marks, and with at most so many hashtags: of others at the end nothing is
-    left, of those within a sentence their word.
+    """The text without quotation marks, and with at most this many hashtags: surplus ones at the
+    end are removed, those within a sentence become plain words.
     """
     last = _LAST_HASHTAGS.search(text)
     end = last.start() if last is not None else len(text)
@@ -173,15 +174,15 @@ def _limit_hashtags(text: str, most: int) -> str:
     inside = _HASHTAG.sub(limit, _strip_quotes(text[:end]))
     kept = " ".join(at_end[: max(0, most - count)])
     if not inside and not kept:
-        # A caption that is nothing else has been paid for, too.
+        # A caption of hashtags alone has been paid for, too.
         return " ".join(hashtag[1:] for hashtag in at_end)
     between = "\n" if text[end:].lstrip(" ").startswith("\n") else " "
     return f"{inside}{between}{kept}".strip()
 
 
 def _cut(text: str, length: int) -> str:
-    """Its last whole sentences, at most so many characters, with the hashtags at its end; with an
-    ellipsis where that would leave too little.
+    """The last complete sentences that fit into this many characters, with the hashtags at the end;
+    with an ellipsis if that would leave too little.
     """
     last = _LAST_HASHTAGS.search(text)
     if last is not None and 0 < len(text) - last.start() < length // 2 <= last.start():

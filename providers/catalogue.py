@@ -1,7 +1,7 @@
 """The model catalogue as data: `catalogue.toml`, and the loader that checks every row of it.
 
-A row is an `ImageModel` or a `CaptionModel`, and its `wire` is the type in which its provider says
-how a model can be asked: there is no second list of their fields.
+A row is an `ImageModel` or a `CaptionModel`, and its `wire` has the type in which its provider
+describes how a model is asked: there is no second list of their fields.
 """
 
 import tomllib
@@ -31,7 +31,7 @@ CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
 LOCAL: Final = "local"
 """The provider whose models run on this machine: defaults only where no remote one is available."""
 REHEARSAL: Final = "rehearsal"
-"""The provider whose rows are left out unless asked for."""
+"""The provider whose rows are left out unless they are requested."""
 KEYLESS: Final = frozenset({LOCAL, REHEARSAL})
 """Providers that need no credentials. All others do."""
 WIRES: Final[Mapping[str, type]] = {
@@ -41,7 +41,7 @@ WIRES: Final[Mapping[str, type]] = {
     **dict.fromkeys(("openai", "azure"), providers.openai.wire.Endpoint),
     **dict.fromkeys(("replicate", "wavespeed"), providers.polled.payloads.Endpoint),
 }
-"""What the `wire` of an image model's row is, by the row's provider."""
+"""The type of `wire` in the row of an image model, by the row's provider."""
 CAPTION_WIRES: Final[Mapping[str, type]] = dict.fromkeys(
     ("openai", "azure", "gemini", "openrouter"), CaptionEndpoint
 )
@@ -58,7 +58,7 @@ class CatalogueError(Exception):
 
 
 class UnknownDefaultModel(Exception):
-    """A name among the default models belongs to no row. The message is one sentence."""
+    """A default model is not in the catalogue. The message is one sentence."""
 
 
 def load_catalogue(
@@ -71,17 +71,14 @@ def load_catalogue(
     own: OwnCatalogue | None = None,
     path: Path = CATALOGUE,
 ) -> ModelRegistry:
-    """Read and check all rows of image models; keep those of the rehearsal provider only where
-    asked for.
+    """Read and check all rows of image models; keep those of the rehearsal provider only if
+    requested.
 
-    Rows of a provider that has no credentials here are kept: people see the model, and that it
-    cannot be used. Without `local_models` the local ones are kept too, unlisted and unavailable:
-    stored outputs name them. `default_models` are tried as defaults before all others.
-    `logo_url_of` a company is what a row without a `logo_url` gets.
-
-    `own` is what the operator wants to be different.
-
-    Raise `CatalogueError` at the first row that cannot be used, `OwnCatalogueError` and
+    Rows of a provider without credentials are kept: people see that the model exists and cannot be
+    used. Without `local_models` the local ones are kept too, unlisted and unavailable, since stored
+    outputs name them. `default_models` are tried as defaults before all others. `logo_url_of` a
+    company is used for a row without a `logo_url`. `own` contains the operator's changes. Raise
+    `CatalogueError` at the first row that cannot be used, `OwnCatalogueError` and
     `UnknownDefaultModel`.
     """
     document = _document(path, own)
@@ -92,7 +89,7 @@ def load_catalogue(
             for model in models
         ]
     kept = _without_rehearsals(models, rehearsals)
-    # What rehearsal rows say is checked in both cases: a mistake must not wait for a rehearsal.
+    # Rehearsal rows are checked in either case: a mistake must not wait for a rehearsal.
     _check_rows(models)
     _check_editors(models)
     _check_links(kept)
@@ -172,8 +169,8 @@ def _check_defaults(names: Iterable[str], registry: Registry[ModelT]) -> None:
 def _routed(
     kind: type[ModelT], row: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]
 ) -> Sequence[ModelT]:
-    """The model by each of its routes, in the order of preference. A route's fields come before
-    the row's.
+    """The model by each of its routes, in the order of preference. A route's fields override the
+    row's.
     """
     own = {field: value for field, value in row.items() if field != "routes"}
     return [_model(kind, {**own, **route}, shared) for route in row.get("routes", [{}])]
@@ -197,7 +194,7 @@ def _model(
 
 
 def _prepared(row: Mapping[str, Any], wires: Mapping[str, type]) -> dict[str, Any]:
-    """The row with what its provider makes of `wire`, and its deadline as a length of time."""
+    """The row with `wire` as its provider's type, and its deadline as a length of time."""
     prepared = dict(row)
     wire = wires.get(row.get("provider", ""))
     if wire is not None:
@@ -238,7 +235,7 @@ _MAX_SIDE_PIXELS: Final = 8192
 
 
 def _contradictions(model: RegisteredModel) -> Iterator[tuple[str, str]]:
-    """What no type can say: fields, and what is wrong with their values."""
+    """Checks of fields that their types cannot express, and what is wrong with them."""
     for field in _NOT_EMPTY:
         value = getattr(model, field, None)
         if value is not None and not value:
@@ -283,7 +280,7 @@ def _contradictions_of_images(model: ImageModel) -> Iterator[tuple[str, str]]:
 
 
 def _odd_prices(model: ImageModel) -> Iterator[tuple[str, str]]:
-    """What of its prices can never be charged, or must not be."""
+    """Prices that can never be charged, or must not be."""
     for index, price in enumerate(model.prices):
         field = f"prices.{index}"
         if price.credits < 0:
@@ -323,7 +320,7 @@ def _check_names(models: Sequence[RegisteredModel]) -> None:
 
 
 def _check_labels(models: Sequence[RegisteredModel]) -> None:
-    """People tell models apart by their labels, and do not see a hyphen or a capital letter."""
+    """People tell models apart by their labels, and do not notice hyphens or capital letters."""
     seen: dict[str, ModelId] = {}
     for model in models:
         spoken = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", model.label).casefold()))

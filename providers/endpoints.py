@@ -1,4 +1,4 @@
-"""From a request's model to what its provider calls it, and how its provider wants it asked for."""
+"""Finds the provider's name and parameters for the model of a request."""
 
 from typing import Protocol, TypeVar
 
@@ -9,7 +9,7 @@ EndpointT = TypeVar("EndpointT")
 
 
 class ModelRequest(Protocol):
-    """What a model of any kind is asked for."""
+    """A request to a model of any kind."""
 
     @property
     def model(self) -> RegisteredModel: ...

@@ -1,5 +1,5 @@
-"""What failures mean, for all providers: by the status of an answer, by the words that several
-providers use alike, and where no answer came.
+"""Translates failures, for all providers: by the status of a response, by words that several
+providers share, and where no response came.
 """
 
 import re
@@ -13,11 +13,11 @@ _Code = GenerationErrorCode
 
 
 class Meaning(NamedTuple):
-    """What a failure is in our terms."""
+    """A failure in Darkroom's terms."""
 
     code: GenerationErrorCode
     retryable: bool
-    """Whether trying again can help."""
+    """Whether trying again may help."""
 
     def failure(self, detail: str) -> GenerationFailed:
         return GenerationFailed(self.code, retryable=self.retryable, detail=detail)
@@ -34,7 +34,7 @@ OUTCOME_UNKNOWN: Final = Meaning(_Code.OUTCOME_UNKNOWN, True)
 TIMED_OUT: Final = Meaning(_Code.TIMED_OUT, True)
 NO_IMAGE: Final = Meaning(_Code.NO_IMAGE, True)
 MISCONFIGURED: Final = Meaning(_Code.INTERNAL, False)
-"""The catalogue and the provider's own code do not agree."""
+"""The catalogue and the provider's code do not agree."""
 
 KINDS: Final[Mapping[str, Meaning]] = {
     "content_policy_violation": REFUSED,
@@ -52,10 +52,10 @@ REFUSING_ENDS: Final = frozenset(
         *("BLOCKLIST", "SPII", "RECITATION", "IMAGE_RECITATION", "ESCALATION", "MODEL_ARMOR"),
     }
 )
-"""Why an answer ends that was refused, in the words of OpenAI, Anthropic and Gemini."""
+"""Reasons for which an answer ends as refused, in the words of OpenAI, Anthropic and Gemini."""
 
 _NOT_TAKEN: Final = frozenset({429, 500, 503, 529})
-"""Answers to a submission that say for certain that no job was taken."""
+"""Statuses of responses to a submission after which it is certain that no job was accepted."""
 _UNCLEAR: Final = frozenset({408, 499})
 _TRANSIENT: Final = frozenset({408, 409, 425, 429})
 _CREDENTIALS: Final = frozenset({401, 402, 403})
@@ -70,17 +70,17 @@ _REFUSAL: Final = re.compile(
 
 
 def is_transient(status: int) -> bool:
-    """Whether a call that costs nothing is worth repeating after this answer."""
+    """Whether a call without cost is worth repeating after this response."""
     return status in _TRANSIENT or status >= 500
 
 
 def is_credentials(status: int) -> bool:
-    """Whether the provider does not accept our key, or our account has no credit."""
+    """Whether the provider rejects the key, or the account has no credit."""
     return status in _CREDENTIALS
 
 
 def is_gone(status: int) -> bool:
-    """Whether what was asked for does not exist."""
+    """Whether the requested object does not exist."""
     return status in _GONE
 
 
@@ -97,7 +97,7 @@ def meaning_of(status: int) -> Meaning:
 
 
 def known_meaning(kinds: Iterable[str], meanings: Mapping[str, Meaning]) -> Meaning | None:
-    """What an error means that names itself in several ways. A refusal outweighs the others."""
+    """The meaning of an error that has several names. A refusal outweighs the others."""
     known = [meanings[kind] for kind in kinds if kind in meanings]
     return REFUSED if REFUSED in known else next(iter(known), None)
 
@@ -105,10 +105,11 @@ def known_meaning(kinds: Iterable[str], meanings: Mapping[str, Meaning]) -> Mean
 def explain_submission(
     status: int, failure: GenerationFailed, *, retry_after: float | None
 ) -> GenerationFailed:
-    """Why a submission was answered without a job, where elsewhere the answer means `failure`.
+    """The failure of a submission that was answered without a job, if the response usually means
+    `failure`.
 
-    Where it is unclear whether the job was taken: OUTCOME_UNKNOWN. `retry_after` is how many
-    seconds the provider asks us to wait.
+    OUTCOME_UNKNOWN if it is unclear whether the job was accepted. `retry_after` is how many seconds
+    the provider asks to wait.
     """
     if status in _NOT_TAKEN:
         return NotSubmitted(
@@ -122,8 +123,9 @@ def explain_submission(
 
 
 def mark_not_taken(status: int, failure: GenerationFailed) -> GenerationFailed:
-    """The failure of a submission, marked where its status says for certain that nothing was taken
-    and another provider may do better: the fault is in our key or account there, not in the input.
+    """The failure of a submission. It is marked if its status makes it certain that no job was
+    accepted and another provider may succeed: the fault is in the key or account at this provider,
+    not in the input.
     """
     is_ours = failure.code in (_Code.PROVIDER_AUTHENTICATION, _Code.PROVIDER_RATE_LIMITED)
     is_refused = status in _NOT_TAKEN or (400 <= status < 500 and status not in _UNCLEAR)
@@ -132,8 +134,8 @@ def mark_not_taken(status: int, failure: GenerationFailed) -> GenerationFailed:
 
 
 def explain_silence(silence: Unanswered) -> GenerationFailed:
-    """Why a request that costs something got no answer: `NotSubmitted` where it was never sent,
-    else its outcome is unknown.
+    """The failure of a request that may be billed and got no response: `NotSubmitted` if it was
+    never sent, else its outcome is unknown.
     """
     if isinstance(silence, NotSent):
         return NotSubmitted(_Code.PROVIDER_UNAVAILABLE, detail=f"not connected: {silence}")
@@ -143,7 +145,7 @@ def explain_silence(silence: Unanswered) -> GenerationFailed:
 def explain_error_inside(
     meaning: Meaning, words: Iterable[object], *, leave_out: Iterable[str]
 ) -> GenerationFailed:
-    """An error that came inside a success: it ends the run."""
+    """An error inside a successful response: it ends the run."""
     said = ", ".join(str(word) for word in words)
     return meaning.failure(quote(f"an error inside: {said}", leave_out=leave_out))
 
@@ -151,16 +153,16 @@ def explain_error_inside(
 def explain_end(
     status: str, words: str, ends: Mapping[str, Meaning], *, leave_out: Iterable[str]
 ) -> GenerationFailed:
-    """Why a prediction that says only in words what happened has ended without pictures."""
+    """The failure of a prediction that ended without images and says only in words why."""
     said = quote(words, leave_out=leave_out)
     meaning = REFUSED if sounds_like_refusal(said) else ends[status]
     return meaning.failure(quote(f"{status}: {said}"))
 
 
 def describe(answer: Answer, words: Iterable[object], *, leave_out: Iterable[str]) -> str:
-    """Describe an answer for the log: its status, and what it says in the provider's own shape."""
+    """Describe a response for the log: its status, and what it says in the provider's own shape."""
     if answer.fields() is None:
-        # Such a body is not the provider's, and may be anything.
+        # Such a body is not the provider's, and may contain anything.
         kind = answer.headers.get("content-type", "unnamed")
         said = f"{len(answer.body)} bytes of {kind}"
     else:
@@ -169,7 +171,7 @@ def describe(answer: Answer, words: Iterable[object], *, leave_out: Iterable[str
 
 
 def sounds_like_refusal(words: str) -> bool:
-    """Whether a text says that something was refused for its content, for providers that have no
-    code for it. What it repeats of the prompt must have been removed.
+    """Whether a text says that something was refused for its content, for providers without a code
+    for it. Quotations of the prompt must have been removed.
     """
     return _REFUSAL.search(words) is not None

@@ -1,7 +1,7 @@
-"""Calls over HTTP, for all remote providers: connections, limits, and calls without an answer.
+"""HTTP calls, for all remote providers: connections, limits, and calls without a response.
 
 What must stay true: no more is read than the limit, however it is compressed; no redirect is
-followed; where no answer came, the error says whether the request can have been read.
+followed; where no response came, the error says whether the request can have been read.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ READ_SECONDS: Final = 60.0
 WRITE_SECONDS: Final = 60.0
 MAX_CONNECTIONS: Final = 100
 MAX_BYTES: Final = 64 * 2**20
-"""Of a body or a picture, counted after decompression."""
+"""The size of a body or an image, after decompression."""
 MAX_QUOTED_LENGTH: Final = 300
 
 _POOL_SECONDS: Final = 5.0
@@ -55,28 +55,30 @@ _NEVER_SENT: Final = (
 
 
 class Unanswered(Exception):
-    """There is no answer. The message names what happened, and quotes nothing."""
+    """There is no response. The message names what happened, and quotes nothing."""
 
 
 class NotSent(Unanswered):
-    """No connection could be made: the request has certainly not been read."""
+    """No connection was made: the request has certainly not been read."""
 
 
 class AnswerLost(Unanswered):
-    """The request may have been read and obeyed; its answer did not come, or not to its end."""
+    """The request may have been read and carried out; the response did not come, or not
+    completely.
+    """
 
 
 class AnswerLate(AnswerLost):
-    """It did not come, or not to its end, within the limit."""
+    """The response did not come, or not completely, within the limit."""
 
 
 class AnswerUnusable(Unanswered):
-    """An answer came, but it is too large, or not encoded as it says."""
+    """A response came, but it is too large, or not encoded as it says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that was read to its end."""
+    """A response that was read completely."""
 
     status: int
     headers: httpx2.Headers
@@ -105,9 +107,9 @@ def open_client(
 ) -> httpx2.AsyncClient:
     """Open a client for providers: no redirects, no cookies, nothing from the environment.
 
-    Without `reuse` each request gets its own connection. That is for requests that cost something:
-    a kept connection may have been closed at its other end, and of a request written into it then
-    it is unknown whether it was read.
+    Without `reuse` each request gets a connection of its own. That is for requests that may be
+    billed: a kept connection may have been closed at its other end, and then it is unknown whether
+    a request that is written into it was read.
     """
     return httpx2.AsyncClient(
         verify=trusted_authorities(),
@@ -136,9 +138,9 @@ async def ask(
     content: bytes = b"",
     max_bytes: int = MAX_BYTES,
 ) -> Answer:
-    """Send a request and read the whole answer within so many seconds, or raise `Unanswered`.
+    """Send a request and read the whole response within this many seconds, or raise `Unanswered`.
 
-    An answer with any status is an answer.
+    A response with any status counts as an answer.
     """
     request = _build_request(client, method, url=url, headers=headers or {}, content=content)
     with _translate_errors(), _traced(request) as call:
@@ -162,8 +164,7 @@ async def open_response(
     headers: Mapping[str, str] | None = None,
     content: bytes | Form = b"",
 ) -> AsyncIterator[httpx2.Response]:
-    """Send a request, and open its answer as soon as its head is there, within so many seconds.
-
+    """Send a request, and open its response once its head has arrived, within this many seconds.
     Raise `Unanswered` where none comes.
     """
     request = _build_request(client, method, url=url, headers=headers or {}, content=content)
@@ -184,11 +185,11 @@ async def read_pieces(
     pause: float | Callable[[], float] | None = None,
     max_bytes: int,
 ) -> AsyncGenerator[bytes, None]:
-    """Read the decoded body of a response as it comes, within so many seconds, or raise
+    """Read the decoded body of a response as it arrives, within this many seconds, or raise
     `Unanswered`.
 
-    It may not be silent for longer than `pause` seconds either, which may depend on what has come.
-    The caller's work on a piece counts for `within` only, and is never interrupted.
+    Nor may it be silent for longer than `pause` seconds, which may depend on what has arrived. The
+    caller's work on a piece counts for `within` only, and is never interrupted.
     """
     clock = asyncio.get_running_loop().time
     until, count = clock() + within, 0
@@ -204,12 +205,12 @@ async def read_pieces(
             if count > max_bytes:
                 raise AnswerUnusable(f"more than {max_bytes} bytes")
             yield piece
-            # A fast body would otherwise never give way to other tasks.
+            # Otherwise a fast body would never let other tasks run.
             await asyncio.sleep(0)
 
 
 def _traced(request: httpx2.Request) -> AbstractContextManager[Span]:
-    """Of the URL only the host: a path may name a job, and a query a key."""
+    """Only the host of the URL: a path may name a job, and a query a key."""
     facts = {"http.request.method": request.method, "server.address": request.url.host}
     return span("provider call", facts, outwards=True)
 
@@ -223,7 +224,7 @@ def _build_request(
     content: bytes | Form,
 ) -> httpx2.Request:
     if isinstance(content, Form):
-        # As streams files are sent in pieces too.
+        # Files are sent in pieces too, as streams.
         files = [(name, (file, BytesIO(data), kind)) for name, file, data, kind in content.files]
         return client.build_request(
             method, url, headers=headers, data=dict(content.fields), files=files
@@ -259,15 +260,15 @@ async def read_body(response: httpx2.Response, *, max_bytes: int = MAX_BYTES) ->
     declared = response.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
         raise AnswerUnusable(f"more than {max_bytes} bytes announced")
-    # A BytesIO gives its bytes away without a copy, which a bytearray does not. It is closed, so
-    # that an error's traceback holds on to nothing.
+    # A BytesIO hands over its bytes without a copy, which a bytearray does not. It is closed, so
+    # that an error's traceback keeps nothing alive.
     with BytesIO() as body:
         async with aclosing(response.aiter_bytes()) as pieces:
             async for piece in pieces:
                 if body.tell() + len(piece) > max_bytes:
                     raise AnswerUnusable(f"more than {max_bytes} bytes")
                 body.write(piece)
-                # A decompression bomb would otherwise never give way to other tasks.
+                # Otherwise a decompression bomb would never let other tasks run.
                 await asyncio.sleep(0)
         return body.getvalue()
 
@@ -275,7 +276,7 @@ async def read_body(response: httpx2.Response, *, max_bytes: int = MAX_BYTES) ->
 def quote(words: str, *, leave_out: Iterable[str] = ()) -> str:
     """Quote a provider for the log: truncated, on one line, with secrets and prompts redacted.
 
-    Longer parts of what is to be left out are redacted as well: providers quote prompts in part.
+    Longer parts of a prompt are redacted as well, since providers quote prompts in part.
     """
     line = _UNPRINTABLE.sub(" ", words[: 4 * MAX_QUOTED_LENGTH])
     for secret in leave_out:

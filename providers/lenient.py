@@ -1,8 +1,8 @@
-"""What stands in an answer, read the way providers' own clients read it.
+"""Reads values in a provider's answer as leniently as the provider's own clients.
 
-A picture must not be lost because of what stands beside it. What must stay true: any bytes and any
-value are read without an error, and no text that is returned has a lone surrogate, which neither
-the database nor a client could be given.
+An image must not be lost because of what stands beside it. What must stay true: any bytes and any
+value are read without an error, and no returned text has a lone surrogate, which neither the
+database nor a client could receive.
 """
 
 import json
@@ -20,14 +20,14 @@ _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _REPLACEMENT: Final = "\ufffd"
 _DIGITS: Final = re.compile(r"[0-9]{1,19}(?:\.0{1,9})?")
 _YES: Final = frozenset({"true", "1", "yes", "on", "t", "y"})
-"""What is taken for true where a text stands instead of a truth value."""
+"""Texts that count as true."""
 
 
 def parse_object(text: bytes) -> Fields | None:
-    """The fields of a JSON object; None where it is none.
+    """The fields of a JSON object; None where there is none.
 
-    Besides JSON, with any byte order mark: `NaN` and infinities, control characters in strings,
-    bytes that are no text, and halves of surrogate pairs, which become U+FFFD.
+    Besides JSON, with any byte order mark, it accepts: `NaN` and infinities, control characters in
+    strings, bytes that are not valid text, and halves of surrogate pairs, which become U+FFFD.
     """
     try:
         value = orjson.loads(text)
@@ -61,40 +61,40 @@ def pick(fields: Fields, *names: str) -> object:
 
 
 def items_of(value: object) -> list[object]:
-    """The items of a list. Anything else stands for a list of itself, and null for an empty one."""
+    """The items of a list. Any other value counts as a list of itself, and null as an empty one."""
     if isinstance(value, list):
         return value
     return [] if value is None else [value]
 
 
 def objects_of(value: object) -> list[Fields]:
-    """The objects among the items of a list, or of what stands for one."""
+    """The objects among the items of a list, or of a value that counts as one."""
     return [item for item in items_of(value) if isinstance(item, dict)]
 
 
 def object_of(value: object) -> Fields:
-    """An object; empty where it is none."""
+    """An object; empty where the value is not one."""
     return value if isinstance(value, dict) else {}
 
 
 def text_of(value: object) -> str:
-    """A text; empty where it is none."""
+    """A text; empty where the value is not one."""
     return value if isinstance(value, str) else ""
 
 
 def id_of(value: object) -> str:
-    """An id, also where it is written as a number; empty where it is none."""
+    """An id, also if it is a number; empty where there is none."""
     return str(value) if type(value) is int else text_of(value)
 
 
 def state_of(fields: Fields) -> str:
-    """The state that a job's `status` names, in small letters; empty where it names none."""
+    """The state in a job's `status`, in lower case; empty where there is none."""
     return text_of(fields.get("status")).strip().lower()
 
 
 def count_of(value: object) -> int | None:
-    """How many: a whole number from 0, also as a float or in digits. None where it is none, or
-    more than a field of the API can say.
+    """A count: a whole number from 0, also as a float or in digits. None where there is none, or it
+    is larger than a field of the API can show.
     """
     if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
         value = float(value)

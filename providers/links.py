@@ -1,4 +1,4 @@
-"""Links to pictures in a result. `safe_http.py` decides whether one may be followed."""
+"""Finds links to images in a result. `safe_http.py` decides whether one may be followed."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 from providers.failures import BAD_RESPONSE, REFUSED
 
 _NAMES: Final = ("url", "uri", "image", "images", "output", "data", "src", "imageUrl")
-"""Where objects have their links, the most usual name first."""
+"""The names under which objects have links, the most usual one first."""
 _MAX_DEPTH: Final = 6
 _MAX_LINKS: Final = 64
 
 
 def links_in(value: object) -> list[str]:
-    """All links of a result, in its order: one alone, in a list, or in an object under a usual
-    name; of an object, only under the first name that has any.
+    """All links of a result, in its order: a single link, a list, or an object with a usual name;
+    of an object, only those under the first name that has any.
     """
     found: list[str] = []
     for link in _links(value, _MAX_DEPTH):
@@ -39,11 +39,11 @@ def _links(value: object, depth: int) -> Iterator[str]:
 
 
 def without_refused(links: Sequence[str | None], flags: object, *, named: str) -> list[str]:
-    """The links to pictures that no flag withholds.
+    """The links to images that no flag withholds.
 
-    A refused picture is delivered as a black one of the requested size. Raise `GenerationFailed`
-    where no link remains: with CONTENT_REFUSED if flags are the reason. `named` is what the
-    provider calls its flags.
+    A refused image is delivered as a black one of the requested size. Raise `GenerationFailed`
+    where no link remains: with CONTENT_REFUSED if flags are the reason. `named` is the provider's
+    name for its flags.
     """
     refused = flags if isinstance(flags, list) else []
     shown = [

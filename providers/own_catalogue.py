@@ -1,7 +1,7 @@
-"""An operator's own catalogue beside ours: other prices and names, another order, hidden models.
+"""An operator's own catalogue: other prices and names, another order, hidden models.
 
-It is a TOML file with `order`, `hidden`, and a table of fields for each model that differs. What a
-model can do is not among them: that is its provider's to say.
+It is a TOML file with `order`, `hidden`, and a table of fields for each model that differs. A
+model's abilities are not among the fields: its provider decides them.
 """
 
 import tomllib
@@ -18,7 +18,7 @@ FIELDS: Final = frozenset(
         *("prices", "credits_from_words", "credits_with_references", "credits"),
     }
 )
-"""What may differ from our catalogue."""
+"""The fields that may differ from Darkroom's catalogue."""
 
 
 class OwnCatalogueError(Exception):
@@ -28,16 +28,15 @@ class OwnCatalogueError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnCatalogue:
     order: tuple[str, ...] = ()
-    """Ids or aliases of models that come first, in this order. The others follow as they were."""
+    """Ids or aliases of models that come first, in this order. The others follow in their order."""
     hidden: tuple[str, ...] = ()
-    """Models that are not listed, and never a default. Who knows their id can use them."""
+    """Models that are not listed, and never a default. A viewer who knows the id can use them."""
     models: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that replace those of our row, by the model's id or alias."""
+    """Fields that replace those of a row, by the model's id or alias."""
 
     def adapt(self, document: Mapping[str, Any], tables: Iterable[str]) -> dict[str, Any]:
-        """Our catalogue with these changes in the rows of its tables.
-
-        Raise OwnCatalogueError where it names a model or a field that there is not.
+        """The catalogue with these changes in its rows. Raise OwnCatalogueError where it names an
+        unknown model or field.
         """
         rows = [row for table in tables for row in document.get(table, [])]
         ids = {name: row["id"] for row in rows for name in (row["id"], *row.get("aliases", []))}
@@ -63,7 +62,9 @@ class OwnCatalogue:
 
 
 def read_own_catalogue(path: Path) -> OwnCatalogue:
-    """Raise OwnCatalogueError where the file cannot be read, or says what there is not."""
+    """Read the file. Raise OwnCatalogueError where it cannot be read, or contains something
+    unknown.
+    """
     try:
         return build(OwnCatalogue, tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
@@ -92,7 +93,7 @@ def _checked(name: str, table: object) -> Mapping[str, Any]:
 
 
 def _changed(row: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with these fields, by whichever route it is made."""
+    """The row with these fields, by every route."""
     if not changes:
         return dict(row)
     changed = {**row, **changes}

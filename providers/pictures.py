@@ -1,25 +1,27 @@
-"""What the ends of a picture say of it. Whether it is one shows when it is decoded."""
+"""Whether bytes look like a complete image, by their beginning and end. Decoding shows whether they
+are one.
+"""
 
 import re
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
 _PICTURE: Final = re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}WEBP|.{4}ftyp", re.DOTALL)
-"""How PNG, JPEG, GIF, WebP, and AVIF or HEIC begin."""
+"""The beginnings of PNG, JPEG, GIF, WebP, and AVIF or HEIC."""
 _ENDS: Final = ((b"\x89PNG", b"IEND"), (b"\xff\xd8\xff", b"\xff\xd9"))
 _TAIL_BYTES: Final = 2**16
-"""Some write more after the end."""
+"""How many bytes may follow the end: some write more."""
 
 PictureT = TypeVar("PictureT", bound=bytes | str)
 
 
 def looks_like_picture(data: bytes) -> bool:
-    """Whether it begins as a picture of some usual format does."""
+    """Whether the bytes begin like an image of a usual format."""
     return _PICTURE.match(data) is not None
 
 
 def looks_whole(data: bytes) -> bool:
-    """Whether it begins as a picture, and is not cut off as far as its format tells."""
+    """Whether the bytes begin like an image, and are not cut off as far as the format tells."""
     for start, end in _ENDS:
         if data.startswith(start):
             return end in data[-_TAIL_BYTES:]
@@ -29,5 +31,7 @@ def looks_whole(data: bytes) -> bool:
 
 
 def whole_first(pictures: Iterable[PictureT]) -> list[PictureT]:
-    """In their order, but those that do not look whole last. Links may lead to whole ones."""
+    """Images in their order, but those that look incomplete last. Links may lead to
+    complete ones.
+    """
     return sorted(pictures, key=lambda one: isinstance(one, bytes) and not looks_whole(one))

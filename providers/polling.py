@@ -1,4 +1,4 @@
-"""How often a provider is asked about a job, and how long its faults are waited out."""
+"""How often a provider is asked about a job, and how long its faults are tolerated."""
 
 import asyncio
 import random
@@ -16,13 +16,13 @@ class Pace:
     longest: float = 3.0
     growth: float = 1.4
     submit: float = 60.0
-    """For a submission to be answered. One without an answer is lost, so this is generous."""
+    """The limit of a submission. One without a response is lost, so this is generous."""
     call: float = 30.0
     cancel: float = 5.0
     last_words: float = 10.0
-    """For a picture, or for more, in an answer that has already said why it ends."""
+    """The limit for an image, or for more text, in an answer that has already said why it ends."""
     spare: float = 1.0
-    """How long before the deadline a job is given up that cannot be asked about."""
+    """How long before the deadline a job is given up whose status cannot be read."""
 
 
 class PollingPolicy:
@@ -34,7 +34,7 @@ class PollingPolicy:
         self._deadline = self._clock() + seconds_left
         self._pause = pace.first
         self._fault: GenerationFailed | None = None
-        """The latest, if the last answer was one."""
+        """The latest fault, if the last response was one."""
         self._doubts = 0
 
     @property
@@ -43,11 +43,13 @@ class PollingPolicy:
 
     @property
     def is_over(self) -> bool:
-        """Whether a call that has just ended was ended by the deadline."""
+        """Whether the deadline ended a call that has just ended."""
         return self.seconds_left <= 2 * self._pace.spare
 
     def within(self, seconds: float) -> float:
-        """A call's limit: so many seconds, or what is left, less some to act on the answer."""
+        """The limit of a call: this many seconds, or what is left, less some time to use the
+        response.
+        """
         return min(seconds, max(self._pace.spare, self.seconds_left - self._pace.spare))
 
     def check(self) -> None:
@@ -56,12 +58,12 @@ class PollingPolicy:
             raise _timed_out()
 
     async def pause(self) -> None:
-        """Pause where all is well; raise TIMED_OUT after the deadline."""
+        """Pause after a good response; raise TIMED_OUT after the deadline."""
         self.check()
         await self._sleep(self._next_pause())
 
     def reset_faults(self) -> None:
-        """Start counting again: an answer was as expected, so the next fault is the first."""
+        """Start counting again: a response was as expected, so the next fault is the first one."""
         self._fault, self._doubts = None, 0
 
     async def wait_out(
@@ -73,9 +75,9 @@ class PollingPolicy:
     ) -> None:
         """Pause after a fault, at least for `retry_after`, but not beyond the deadline.
 
-        Where there is no time left, raise the fault before this one, else TIMED_OUT: the last call
-        may have been cut short only by the deadline. With `tries`, the fault may be final: raise it
-        where it is the last of so many in a row.
+        If no time is left, raise the fault before this one, else TIMED_OUT: the last call may have
+        been cut short only by the deadline. With `tries`, the fault may be final: raise it if it is
+        the last of so many in a row.
         """
         earlier, self._fault = self._fault, fault
         if tries is not None:

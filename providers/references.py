@@ -1,7 +1,8 @@
-"""The references of a run as providers take them: as bytes, and never as a link to us.
+"""The references of a run in the form that providers take: as bytes, and never as a link to this
+server.
 
-A folder's links lead to this machine, where no provider can fetch them; and what is put into a
-provider's own store can be seen by anyone who learns its address.
+A folder's links lead to this machine, where no provider can fetch them; and files in a provider's
+own store can be seen by anyone who learns their address.
 """
 
 from base64 import b64encode
@@ -16,21 +17,21 @@ from domain.ports.objects import ObjectStore
 from providers.failures import REJECTED_INPUT
 
 MAX_TOGETHER_BYTES: Final = 64 * 2**20
-"""Of all references of a run: they are in memory together while they are sent."""
+"""The size of all references of a run: they are in memory together while they are sent."""
 _MAX_MASK_BYTES: Final = 4_000_000
 """What OpenAI takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An encoded picture, whole."""
+    """An encoded image, complete."""
 
     data: bytes
     content_type: str
     width: int
     height: int
     mask: "Reference | None" = None
-    """A PNG of the same size that is clear where the picture may change."""
+    """A PNG of the same size that is transparent where the image may change."""
 
     def as_base64(self) -> str:
         return b64encode(self.data).decode()
@@ -42,7 +43,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Reads references, and converts those that a provider would not take."""
+    """Reads references, and converts those that a provider would not accept."""
 
     store: ObjectStore
     image_processor: ImageProcessor
@@ -56,8 +57,8 @@ class References:
         content_types: Collection[str] | None = None,
         mask: Mask | None = None,
     ) -> list[Reference]:
-        """Read them in their order, each with at most so many bytes; convert to PNG or JPEG those
-        that have none of these types. The first one gets the mask.
+        """Read references in their order, each with at most this many bytes; convert those of other
+        types to PNG or JPEG. The first one gets the mask.
 
         Raise `GenerationFailed` with PROVIDER_REJECTED_INPUT where they are too large together.
         """
@@ -92,9 +93,8 @@ class References:
 
 
 def fair_share(images: Iterable[Image], together: int) -> int:
-    """How many bytes each may have, so that all together have no more than `together`.
-
-    What small ones do not need is shared among the large ones.
+    """How many bytes each may have, so that all have no more than `together`. What small ones do
+    not need is shared among the large ones.
     """
     share = together
     sizes = sorted(image.byte_size for image in images)

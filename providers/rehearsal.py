@@ -1,7 +1,7 @@
-"""Models that act out what a provider can do to a client, so that every state can be seen at will.
+"""Models that rehearse everything that a provider can do to a client, so that every state can be
+seen at will.
 
-What they deliver is made by another provider, the local one; when and whether they deliver is
-theirs.
+The local provider makes what they deliver; they decide when and whether they deliver.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ FAILING_SECONDS: Final = 1.0
 LAST_SECONDS: Final = 4.0
 MAX_CONCURRENT_RUNS: Final = 50
 _STEPS: Final = 20
-"""How often the slow ones tell their progress."""
+"""How often the slow models report their progress."""
 _SLOW_CAPTION_SECONDS: Final = 5.0
 
 
@@ -71,7 +71,7 @@ class RehearsalProvider:
     async def _deliver(
         self, request: GenerationRequest, observer: RunObserver, *, seconds: float
     ) -> Delivery:
-        """Have the pictures made at once, and tell of it as if it had taken so long."""
+        """Have the images made at once, and report them as if it had taken this long."""
         kept = _Keeper()
         delivery = await self._painter.generate(request, kept)
         shown = 0
@@ -103,7 +103,7 @@ class RehearsalProvider:
 
 
 class _Keeper(SilentObserver):
-    """A watcher that keeps the partial images for later."""
+    """An observer that keeps the partial images for later."""
 
     def __init__(self) -> None:
         self.previews: list[bytes] = []
@@ -113,9 +113,8 @@ class _Keeper(SilentObserver):
 
 
 class RehearsalWriter:
-    """The same for captions: what it delivers is composed by another writer's rules.
-
-    `pace` multiplies all times.
+    """The same for captions: another writer's rules compose what it delivers. `pace` multiplies all
+    times.
     """
 
     def __init__(self, compose: Callable[[CaptionRequest], str], *, pace: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""Fetches the pictures of one result, all at the same time, each with its own retries."""
+"""Fetches the images of one result, all at the same time, each with its own retries."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from providers.safe_http import DownloadBroke, Downloader
 log = structlog.get_logger(__name__)
 
 _TRIES: Final = 20
-"""Most of a minute: a picture in a store that is restarting has been paid for."""
+"""Most of a minute: an image in a store that is restarting has been paid for."""
 
 
 async def fetch_pictures(
@@ -24,10 +24,8 @@ async def fetch_pictures(
     seconds_left: float,
     provider: str,
 ) -> list[bytes]:
-    """Fetch the pictures that are links, and give all in their order, without those that cannot be
-    fetched.
-
-    Raise the first one's `GenerationFailed` where none is left.
+    """Fetch the images that are links, and return all in their order, without those that cannot be
+    fetched. Raise the first one's `GenerationFailed` where none is left.
     """
     async with asyncio.TaskGroup() as group:
         fetches = [

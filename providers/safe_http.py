@@ -1,11 +1,9 @@
 """Fetches results: the only way to a link that a provider's answer names.
 
-An answer could make us send requests anywhere. What must stay true: only listed hosts are asked,
-over TLS; a name is resolved once, and only the checked address is connected to; addresses that are
-not public are never connected to; no key is sent.
-
-A simulator is the one exception: where a provider's own base URL is plain HTTP on loopback, results
-may come from that very origin as well.
+An answer could make Darkroom send requests anywhere. What must stay true: only listed hosts are
+asked, over TLS; a name is resolved once, and only the checked address is connected to; addresses
+that are not public are never connected to; no key is sent. A simulator is the one exception: where
+a provider's base URL is plain HTTP on loopback, results may come from that origin as well.
 """
 
 import asyncio
@@ -32,20 +30,20 @@ from providers.http import MAX_BYTES, AnswerUnusable, open_client, quote, read_b
 MAX_REDIRECTS: Final = 3
 DOWNLOAD_SECONDS: Final = 60.0
 AT_ONCE: Final = 4
-"""Downloads under way at a time: what they hold is bounded, whatever their number."""
+"""Downloads at the same time: it bounds the memory that they take together."""
 
 _MAX_LINK_LENGTH: Final = 4096
 _MAX_DATA_HEADER_LENGTH: Final = 200
 _NAME: Final = re.compile(r"[a-z0-9.-]+")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT: Final = frozenset({403, 404, 408, 425, 429})
-"""404 too: a result may not have reached each of a network's copies yet. Stores that do not list
-their objects answer 403 then.
+"""404 too: a result may not have reached each copy of a network yet. Stores that do not list their
+objects answer 403 then.
 """
 
 
 class DownloadBroke(GenerationFailed):
-    """The link is good, but the bytes did not come: fetching it again may help."""
+    """The link is valid, but the bytes did not arrive: fetching it again may help."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True, detail=detail)
@@ -53,12 +51,12 @@ class DownloadBroke(GenerationFailed):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """From where a provider's results may come."""
+    """The hosts that a provider's results may come from."""
 
     hosts: frozenset[str]
-    """Names; one that begins with a dot stands for all names that end so."""
+    """Names; one that begins with a dot stands for all names that end with it."""
     simulator: tuple[str, int] | None = None
-    """Host and port of a simulator, which alone may be asked without TLS."""
+    """Host and port of a simulator, the only one that may be asked without TLS."""
 
     @classmethod
     def of(cls, *hosts: str, base_url: str) -> Self:
@@ -105,7 +103,7 @@ class Downloader:
         await self._client.aclose()
 
     async def fetch(self, link: str) -> bytes:
-        """The bytes behind a link, or inside of a `data:` one.
+        """The bytes behind a link, or inside of a `data:` URL.
 
         Raise `DownloadBroke` where trying again may help, and `GenerationFailed` with
         PROVIDER_BAD_RESPONSE where the link or what it leads to is not acceptable.
@@ -156,7 +154,7 @@ class Downloader:
         return self._checked(str(target))
 
     async def _addresses(self, url: httpx2.URL) -> Sequence[str]:
-        """What the host's name stands for, all of it acceptable."""
+        """The addresses of the host's name, all of them acceptable."""
         try:
             return await find_addresses(
                 url, loopback=self._sources.is_simulator(url), resolve=self._resolve

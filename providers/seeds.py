@@ -1,4 +1,4 @@
-"""Seeds for providers that know numbers only."""
+"""Seeds for providers that accept only numbers."""
 
 import hashlib
 from typing import Final
@@ -9,7 +9,7 @@ MAX_SEED: Final = 2**31 - 1
 
 
 def seed_of(request: GenerationRequest) -> int | None:
-    """The number to send. Other words make a number too, always the same one."""
+    """The number to send. Other texts result in a number too, always the same one."""
     if request.seed is None:
         return None
     text = request.seed.strip()

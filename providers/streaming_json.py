@@ -1,8 +1,8 @@
-"""JSON with pictures in it, read as it comes: pictures are decoded on the way.
+"""Reads JSON that contains images as it arrives: images are decoded on the way.
 
-An answer of 20 MB of base64 would otherwise be there three times at once: as a body, as a string,
-as bytes. What must stay true: no more is kept than pictures of so many bytes together, and so many
-bytes of everything else.
+A response of 20 MB of base64 would otherwise be in memory three times: as a body, as a string, as
+bytes. What must stay true: no more is kept than images with a limited number of bytes together, and
+a limited number of bytes of everything else.
 """
 
 import json
@@ -15,12 +15,12 @@ from providers.http import MAX_BYTES, AnswerUnusable
 from providers.lenient import Fields, parse_object
 
 MAX_WORDS_BYTES: Final = 2**20
-"""Of an answer without its pictures."""
+"""The size of a response without its images."""
 
 _MAX_NAME_LENGTH: Final = 64
 _MAX_DATA_HEADER_LENGTH: Final = 200
 _DECIDING_LENGTH: Final = 8
-"""Shorter values are no pictures; links show their colon within so many characters."""
+"""Shorter values are not images; links show their colon within this many characters."""
 _MARK: Final = re.compile(rb'["\\]')
 _HEADER_END: Final = re.compile(rb'[",]')
 
@@ -28,9 +28,9 @@ _HEADER_END: Final = re.compile(rb'[",]')
 class InlineJson:
     """One JSON document, fed piece by piece.
 
-    A string under one of these names is taken for a picture, unless it is short or a link: it is
-    decoded from base64, also in a `data:` link, and its number stands in the fields instead. Other
-    strings stay what they are; those of more than `max_string` bytes are left empty.
+    A string under one of these names counts as an image, unless it is short or a link: it is
+    decoded from base64, also in a `data:` URL, and its number stands in the fields instead. Other
+    strings are unchanged; those of more than `max_string` bytes are left empty.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class InlineJson:
         """Whether this string is left empty."""
         self._head = b""
         self._decoder: Base64Decoder | None = None
-        """None where what is taken for a picture cannot be one."""
+        """None where what counts as an image cannot be one."""
 
     def feed(self, piece: bytes) -> None:
         """Raise `AnswerUnusable` as soon as it is too large."""
@@ -71,12 +71,12 @@ class InlineJson:
         return bytes(self._words)
 
     def fields(self) -> Fields | None:
-        """The document's fields, once it is whole; None where it is no JSON object."""
+        """The document's fields, once it is complete; None where it is not a JSON object."""
         return parse_object(self.words)
 
     def take(self, number: object) -> bytes | None:
-        """The picture of this number, which is forgotten here; None where there is none, or where
-        it could not be decoded.
+        """The image of this number, which is forgotten here; None where there is none, or it could
+        not be decoded.
         """
         if isinstance(number, bool) or not isinstance(number, int):
             return None
@@ -118,7 +118,7 @@ class InlineJson:
         return end + 1
 
     def _at_start(self, piece: bytes, at: int) -> int:
-        """Find out whether a value is a picture."""
+        """Find out whether a value is an image."""
         part = piece[at : at + _DECIDING_LENGTH - len(self._head)]
         mark = _MARK.search(part)
         if mark is not None:
@@ -167,7 +167,7 @@ class InlineJson:
         return end + 1
 
     def _in_escape(self, piece: bytes, at: int) -> int:
-        """Some write `/` and `=` so."""
+        """Some providers write `/` and `=` in this way."""
         self._head += piece[at : at + 1]
         if len(self._head) == (6 if self._head[1:2] == b"u" else 2):
             self._decode(_unescape(self._head))
@@ -205,7 +205,9 @@ class InlineJson:
 
 
 def _unescape(text: bytes) -> bytes:
-    """The inside of a JSON string, without its escapes; with `?` for what is no ASCII."""
+    """The inside of a JSON string, without its escapes; with `?` for characters that
+    are not ASCII.
+    """
     try:
         return str(json.loads(b'"' + text + b'"', strict=False)).encode("ascii", "replace")
     except ValueError:

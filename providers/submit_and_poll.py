@@ -1,5 +1,5 @@
-"""What runs with jobs share: awaiting the answer to a submission, and polling a job until an answer
-makes sense.
+"""What runs with jobs share: waiting for the response to a submission, and polling a job until a
+response can be used.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,16 +18,16 @@ from providers.http import Answer, AnswerUnusable, Unanswered
 from providers.polling import PollingPolicy
 
 TRIES: Final = 5
-"""How often in a row we ask again after an answer that makes no sense, or that may be final."""
+"""How often in a row a job is asked about again after a response that cannot be used, or that may
+be final.
+"""
 
 Reading = TypeVar("Reading")
 
 
 async def await_answer(submission: Awaitable[Answer]) -> Answer:
-    """Return the answer to a submission, whatever it is.
-
-    Where none came, raise `NotSubmitted` if the request was never sent, else `GenerationFailed`
-    with OUTCOME_UNKNOWN.
+    """Return the response to a submission, whatever it is. If none came, raise `NotSubmitted` if
+    the request was never sent, else `GenerationFailed` with OUTCOME_UNKNOWN.
     """
     try:
         return await submission
@@ -43,11 +43,11 @@ async def poll_job(
     retry_hint: Callable[[Answer], float | None],
     policy: PollingPolicy,
 ) -> Reading:
-    """Ask about a job until an answer can be read, and wait out the faults in between.
+    """Ask about a job until a response can be read, and tolerate faults in between.
 
-    `read` gives None where an answer says nothing of the job. `retry_hint` is how many seconds the
-    provider asks us to wait. Raise `GenerationFailed` where asking again cannot help, or has not
-    helped.
+    `read` returns None where a response says nothing about the job. `retry_hint` is how many
+    seconds the provider asks to wait. Raise `GenerationFailed` where asking again cannot help, or
+    has not helped.
     """
     while True:
         try:
@@ -64,12 +64,12 @@ async def poll_job(
             return found
         failure = explain(answer)
         hint, status = retry_hint(answer), answer.status
-        # It may be long, and is not needed while time passes.
+        # It may be long, and is not needed during the pause.
         del answer
         if status < 300:
             await policy.wait_out(failure, tries=TRIES)
         elif is_gone(status):
-            # The provider has given us this id. Whether the job runs, or ever did, is unknown.
+            # The provider has given this id. Whether the job runs, or ever did, is unknown.
             gone = OUTCOME_UNKNOWN.failure(f"status: HTTP {status}")
             await policy.wait_out(gone, tries=TRIES)
         elif is_transient(status):

@@ -1,7 +1,7 @@
-"""Builds dataclasses from tables of TOML. The types of the fields say what may stand there.
+"""Builds dataclasses from tables of TOML. The types of the fields decide which values are valid.
 
-What must stay true: nothing is converted silently. A value of another type, a field that there is
-not, and one that is missing are errors that name the field.
+What must stay true: nothing is converted silently. A value of another type, an unknown field, and a
+missing one are errors that name the field.
 """
 
 import types
@@ -16,7 +16,7 @@ RowT = TypeVar("RowT")
 
 
 class TableError(Exception):
-    """A value cannot be used. `field` leads to it, such as `aspect_ratios.0`."""
+    """A value cannot be used. `field` is its path, such as `aspect_ratios.0`."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -25,10 +25,10 @@ class TableError(Exception):
 
 
 def build(kind: type[RowT], table: Mapping[str, Any], *, path: str = "") -> RowT:
-    """Build the dataclass, or raise `TableError` at the first value that does not fit.
+    """Build the dataclass, or raise `TableError` at the first value that is not valid.
 
     A dataclass with a class method `parse` is read from a text. A value that is an instance of its
-    field's type is taken as it is.
+    field's type is used unchanged.
     """
     assert is_dataclass(kind)
     known = {field.name: field for field in fields(kind)}

@@ -1,4 +1,4 @@
-"""What providers say about the tokens that a run has used."""
+"""The tokens that a run has used, as providers report them."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,9 @@ from providers.lenient import count_of, object_of
 def usage_of(
     reported: object, *, input_name: str, output_names: Sequence[str], total_name: str
 ) -> Usage | None:
-    """The counts under these names; None where nothing is said. Outputs of several kinds add up."""
+    """The counts under these names; None where there are none. Outputs of several kinds are added
+    up.
+    """
     counts = object_of(reported)
     usage = Usage(
         input_tokens=count_of(counts.get(input_name)),

@@ -1,4 +1,4 @@
-"""What most providers call resolutions, formats and qualities."""
+"""The names that most providers use for resolutions, formats and qualities."""
 
 import re
 from collections.abc import Mapping
@@ -25,5 +25,5 @@ _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:x-]{0,39}")
 
 
 def word_of(value: object) -> str | None:
-    """What a provider says in a word, such as `high` or `1024x1024`; None where it is no word."""
+    """A provider's own word, such as `high` or `1024x1024`; None where there is no word."""
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None

@@ -4,14 +4,14 @@ import gc
 from typing import Final
 
 _YOUNG: Final = 20_000
-"""How many more objects are made than freed before the young ones are looked through."""
+"""How many more objects are made than freed before a collection of the young ones."""
 _OLDER: Final = 20
 _OLDEST: Final = 50
 """A full collection looks at every object of every subscriber, and stops the event loop for it."""
 
 
 def settle() -> None:
-    """Call once everything is open: what is there now stays, and is never looked at again."""
+    """Freeze what exists: later collections skip it. Call this once everything is open."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, _OLDER, _OLDEST)

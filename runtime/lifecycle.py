@@ -1,7 +1,7 @@
 """The life of a process: settings, the database, signals, exit codes.
 
-What must stay true: when a process ends in order, its work ends first and mongod last; and what a
-person can fix is said in a sentence, not in a traceback.
+What must stay true: when a process ends in order, its work ends first and mongod last; and a
+problem that a person can fix is explained in a sentence, not in a traceback.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _PAUSE_SECONDS: Final = 0.5
 DATABASE_AWAY: Final = "The database has gone away while Darkroom was starting."
 FORCED_SECONDS: Final = 0.5
 CANCELLED_SECONDS: Final = 5.0
-"""How long cancelled work gets to close what it opened."""
+"""How long cancelled work has to close what it opened."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
         complain(DATABASE_AWAY)
         return FAILED
     except asyncio.CancelledError:
-        return STOPPED  # by a signal, before the work began
+        return STOPPED  # By a signal, before the work began.
     except Exception:
         log.exception("failed")
         return FAILED
@@ -73,7 +73,9 @@ def complain(problem: object) -> None:
 
 
 class Stop:
-    """The first signal asks for an orderly end, a second Ctrl-C for an immediate one."""
+    """Set the handlers of signals. The first signal asks for an orderly end, a second Ctrl-C for an
+    immediate one.
+    """
 
     def __init__(self, *, grace_seconds: float, close_seconds: float) -> None:
         self.forced = False
@@ -96,7 +98,7 @@ class Stop:
 
     @contextmanager
     def at_signals(self) -> Iterator[None]:
-        # A script's background job inherits SIGINT ignored: Ctrl-C must stop it all the same.
+        # A background job of a script inherits an ignored SIGINT: Ctrl-C must stop it all the same.
         signals = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
             signals.append(signal.SIGHUP)
@@ -116,11 +118,11 @@ class Stop:
         end: Callable[[], None],
         hurry: Callable[[], None] | None = None,
     ) -> None:
-        """Wait until the work has ended; on a signal, `end` asks it to.
+        """Wait until the work has ended; on a signal, `end` asks it to end.
 
         A signal before this call cancels the start. Work that does not end within the limit is
-        asked to hurry, then cancelled, then abandoned; `forced` says so. Raise what the work or
-        mongod ended with.
+        asked to hurry, then cancelled, then abandoned; `forced` says so. Raise the exception with
+        which the work or mongod ended.
         """
         self._work, self._end, self._hurry = work, end, hurry
         given_up = asyncio.create_task(_given_up(mongod), name="wait for the end of mongod")
@@ -186,9 +188,9 @@ def exit_code(stop: Stop, code: int) -> int:
 async def database(
     settings: Settings, *, starts_mongod: bool = True, shares_mongod: bool = False
 ) -> AsyncIterator[tuple[Settings, OwnedMongod | None]]:
-    """The settings with a MongoDB that can be used, and the mongod if this process runs it.
+    """Complete the settings with a usable MongoDB; also yield the mongod, if this process runs it.
 
-    Without DARKROOM_MONGODB_URI it is the one that another process shares in the data folder, or
+    Without DARKROOM_MONGODB_URI it is the mongod that another process shares in the data folder, or
     one that is started here.
     """
     if settings.mongodb_uri is not None:
@@ -213,7 +215,7 @@ def _with_mongodb(settings: Settings, uri: str) -> Settings:
 
 
 async def _wait_for(uri: str, seconds: float) -> None:
-    """Wait until a primary answers. Raise CannotStart where it does not, or is of no use."""
+    """Wait until a primary answers. Raise CannotStart where none does, or it cannot be used."""
     ends_at = monotonic() + seconds
     while not await _answers(uri):
         if monotonic() >= ends_at:
@@ -226,7 +228,7 @@ async def _wait_for(uri: str, seconds: float) -> None:
 
 
 async def _answers(uri: str) -> bool:
-    # The driver's message is not shown: it can contain parts of the URI, and so a password.
+    # The driver's message is not shown, since it may contain parts of the URI, and so a password.
     client: AsyncMongoClient[dict[str, Any]]
     milliseconds = PROBE_MILLISECONDS
     try:

@@ -1,4 +1,4 @@
-"""Sockets to listen on, bound before anything slow begins, so that a mistake ends in a sentence."""
+"""Binds sockets before anything slow begins, so that a mistake is reported in a sentence."""
 
 import errno
 import socket
@@ -26,7 +26,7 @@ def listen(host: str, port: int, *fields: str) -> Iterator[socket.socket]:
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform == "linux":
-            # Otherwise a client that stops reading is never disconnected.
+            # Otherwise a client that has stopped reading would never be disconnected.
             listener.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MILLISECONDS
             )
@@ -39,7 +39,7 @@ def listen(host: str, port: int, *fields: str) -> Iterator[socket.socket]:
 
 @contextmanager
 def listen_for_operators(settings: Settings) -> Iterator[socket.socket | None]:
-    """A socket on the address for operators, if there is one."""
+    """A socket on the operators' address, if there is one."""
     if settings.metrics_port is None:
         yield None
         return

@@ -32,7 +32,7 @@ NO_MONGOD: Final = (
 REPLICA_SET: Final = "darkroom"
 OLDEST_VERSION: Final = 6
 START_SECONDS: Final = 60.0
-"""How long mongod gets to become a writable primary: a recovery reads its journal first."""
+"""How long mongod may take to become a writable primary: a recovery reads its journal first."""
 STOP_SECONDS: Final = 10.0
 LOG_BYTES: Final = 1_000_000
 
@@ -45,7 +45,8 @@ _OPTIONS: Final = (
     "--oplogSize=100",
     # Diagnostics for MongoDB's support would grow to 200 MB.
     "--setParameter=diagnosticDataCollectionEnabled=false",
-    # 60 s by default: a killed process would lock what its transaction had touched that long.
+    # The default is 60 s: for that long, a killed process would lock what its transaction had
+    # written.
     "--setParameter=transactionLifetimeLimitSeconds=3",
     # zlib has a vulnerability before 6.0.27.
     "--networkMessageCompressors=snappy,zstd",
@@ -72,11 +73,11 @@ class MongodFailed(Exception):
 
 
 class MongodEnded(MongodFailed):
-    """mongod has ended while it was starting. Another try may help."""
+    """mongod has ended while it was starting. Another try may succeed."""
 
 
 def find_mongod() -> Path | None:
-    """A mongod that runs on this machine: one on PATH, or else the pip-installed one."""
+    """A mongod on this machine: one on PATH, or else the pip-installed one."""
     for path in _candidates():
         try:
             output = subprocess.run(
@@ -101,7 +102,7 @@ def _candidates() -> Iterator[Path]:
 class Mongod:
     """One mongod process on one folder. It can be stopped or killed, and started again.
 
-    Only one process may use a folder's at a time: `mongod_owner.py` sees to that.
+    Only one process may use that of a folder at a time: `mongod_owner.py` ensures it.
     """
 
     def __init__(self, data_dir: Path, *, binary: Path, preferred_port: int | None = None) -> None:
@@ -114,7 +115,7 @@ class Mongod:
 
     @property
     def port(self) -> int:
-        """The port of the first start; every later one uses the same."""
+        """The port of the first start; later starts use the same one."""
         if self._port is None:
             raise RuntimeError("mongod has no port before its first start")
         return self._port
@@ -149,7 +150,7 @@ class Mongod:
             raise
 
     async def stop(self) -> None:
-        """End it in order; by force where that takes too long."""
+        """End it in order; by force if that takes too long."""
         if self._process is None or self.pid is None:
             return
         with suppress(ProcessLookupError):
@@ -223,7 +224,7 @@ class Mongod:
 
 
 async def _is_primary(client: AsyncMongoClient[dict[str, Any]], address: str) -> bool:
-    """Whether it is one; if not, take one step towards it."""
+    """Whether it is a writable primary; if not, take one step towards it."""
     if (await client.admin.command("hello")).get("isWritablePrimary"):
         return True
     try:
@@ -252,7 +253,7 @@ def _replica_set(address: str, *, version: int) -> dict[str, Any]:
 async def kill_orphan(data_dir: Path, pid: int | None) -> None:
     """Kill the mongod that a killed owner started with this id, if it still uses the folder.
 
-    A mongod holds a lock on the file with its id, so the id is of no other process. What it
+    A mongod locks the file that contains its id, so the id belongs to no other process. What it has
     acknowledged is in its journal. Raise `MongodFailed` if another mongod uses the folder.
     """
     lock_path = data_dir / "mongod" / "mongod.lock"
@@ -287,7 +288,7 @@ def _holder_of(lock_path: Path) -> int | None:
 
 
 def _free_port(preferred: int | None) -> int:
-    """A free port of loopback: the preferred one if possible."""
+    """A free port of loopback: the preferred one if it is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,7 +1,7 @@
-"""How Darkroom logs: structlog over the standard library, to stderr.
+"""Configures logs: structlog over the standard library, to stderr.
 
 An event is a constant phrase, facts are fields. Prompts, tokens and signed URLs must not be logged;
-what looks like one is redacted all the same.
+a filter redacts what looks like one.
 """
 
 import logging
@@ -48,7 +48,7 @@ def configure_logs(settings: Settings) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                # Without the local variables that other formatters add: they hold everything.
+                # Without the values of local variables, which other formatters add.
                 structlog.processors.format_exc_info,
                 _without_secrets,
                 _rendered_for(production=production),
@@ -74,7 +74,7 @@ def configure_logs(settings: Settings) -> None:
 
 
 def _with_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> EventDict:
-    """Name the request that the line is about, in whichever process."""
+    """Add the request that the line is about, whichever process writes it."""
     trace = current_trace()
     if trace is not None:
         event.setdefault("request_id", trace.request_id)

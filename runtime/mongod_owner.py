@@ -1,7 +1,8 @@
-"""Which process runs the mongod of a data folder: one owns it, others are given its URI.
+"""Decides which process runs the mongod of a data folder: one owns it, others are given its URI.
 
 What must stay true: two mongods never run on one folder. The owner holds a lock on `mongod.owner`,
-which ends with it however it ends, and writes there the URI of the mongod that it shares.
+which ends with the process, however it ends. It writes the URI of the mongod that it shares into
+that file.
 """
 
 import asyncio
@@ -67,11 +68,11 @@ class FolderOwner:
             await asyncio.sleep(0.1)
 
     def read(self) -> dict[str, Any]:
-        """What the owner wrote; before this process writes, what the last one did."""
+        """The record of the owner; before this process writes, that of the last owner."""
         try:
             content: dict[str, Any] = json.loads(os.pread(self._file, 1_000, 0))
         except ValueError:
-            return {}  # none yet, or not yet whole
+            return {}  # There is none yet, or it is not complete.
         return content
 
     def write(self, **content: Any) -> None:
@@ -88,7 +89,7 @@ class FolderOwner:
 
 @contextmanager
 def folder_owner(data_dir: Path) -> Iterator[FolderOwner]:
-    """A claim that is given up at the end."""
+    """A claim that is released at the end."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(data_dir / "mongod.owner", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -116,7 +117,7 @@ async def run_mongod(
 ) -> AsyncIterator[OwnedMongod]:
     """Run the mongod of the folder that this process owns. Raise `MongodFailed`.
 
-    `shared` gives its URI to other processes.
+    `shared` passes its URI to other processes.
     """
     last = owner.read()
     # Clients of the last owner's mongod find this one on the same port.
@@ -141,7 +142,7 @@ async def run_mongod(
 
 
 async def _start_first(start: Callable[[], Awaitable[None]]) -> None:
-    """Start it, again where it has been killed meanwhile. Raise `MongodFailed`."""
+    """Start it, and again if it has been killed in the meantime. Raise `MongodFailed`."""
     for tries in range(1, MAX_QUICK_DEATHS):
         try:
             await start()
@@ -154,7 +155,7 @@ async def _start_first(start: Callable[[], Awaitable[None]]) -> None:
 
 
 def _pause_seconds(quick_deaths: int) -> float:
-    """Short: while mongod is away, no subscriber gets anything new."""
+    """Short: while mongod is away, no subscriber receives anything."""
     return min(0.05 * 2.0 ** (quick_deaths - 1), LONGEST_PAUSE_SECONDS)
 
 

@@ -38,7 +38,7 @@ described_enum(
     UNSUPPORTED_FORMAT="A selected model does not support this file format.",
     UNSUPPORTED_SEED="A selected model does not support seeds.",
     UNSUPPORTED_NEGATIVE_PROMPT="A selected model does not support negative prompts.",
-    UNSUPPORTED_MASK="There is no image to edit, so that a mask has no meaning.",
+    UNSUPPORTED_MASK="A mask needs an image to edit, and there is none.",
     MASK_INVALID="The mask has another aspect ratio than an image that would be edited, or its "
     "feather is not from 0 to 500.",
     UNKNOWN_MENTION="The message mentions an image that is not a reference of the turn, or more "
@@ -58,6 +58,8 @@ described_enum(
     "the caption is being written.",
     NOT_CANCELLABLE="The output, turn or post has already ended.",
     INSUFFICIENT_CREDITS="The viewer has fewer credits available than this costs.",
+    DAILY_LIMIT_REACHED="This costs more than the operator lets the viewer spend today; see "
+    "`viewer.credits.dailyLimit`.",
     MAX_CREDITS_EXCEEDED="This costs more than `maxCredits`.",
     TOO_MANY_ACTIVE_OUTPUTS="The viewer would have more running outputs than allowed; see "
     "`viewer.limits`.",

@@ -56,6 +56,14 @@ class Credits:
     available: int = strawberry.field(
         description="The credits that can be spent: `balance` minus `reserved`."
     )
+    daily_limit: int | None = strawberry.field(
+        description="How many credits the operator lets the viewer spend on a day, from 00:00 UTC. "
+        "Null: all that are available."
+    )
+    spent_today: int | None = strawberry.field(
+        description="What counts towards `dailyLimit`: the credits that were reserved today, "
+        "without those that were released again. Null where there is no limit."
+    )
 
 
 @strawberry.type(description="What a viewer may request.")

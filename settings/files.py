@@ -1,4 +1,4 @@
-"""Takes secrets from files, as orchestrators mount them."""
+"""Reads secrets from files, as orchestrators mount them."""
 
 import os
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from settings.variables import variables
 
 ENV_FILE: Final = ".env"
 FILE_SUFFIX: Final = "_FILE"
-"""After the name of a secret setting: names a file that has its value."""
+"""After the name of a secret setting: the variable names a file that contains its value."""
 
 
 class SecretFiles(EnvSettingsSource):
-    """Takes secrets from files, as orchestrators mount them: DARKROOM_SECRET_FILE names one."""
+    """Reads secrets from files, as orchestrators mount them: DARKROOM_SECRET_FILE names one."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         values, _ = read_secret_files(self.settings_cls, {**dotenv_values(ENV_FILE), **os.environ})
@@ -27,7 +27,7 @@ class SecretFiles(EnvSettingsSource):
 def read_secret_files(
     settings: type[BaseModel], environ: Mapping[str, str | None]
 ) -> tuple[dict[str, str], list[str]]:
-    """The values of secret settings that files have, and what is wrong with those files."""
+    """The values of secret settings that are in files, and what is wrong with those files."""
     given = {name.upper(): value for name, value in environ.items() if value}
     values: dict[str, str] = {}
     problems: list[str] = []

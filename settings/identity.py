@@ -76,7 +76,7 @@ class IdentitySettings(BaseModel):
 
 
 def may_discover(issuer: str) -> bool:
-    """Whether the issuer can be asked where its keys are."""
+    """Whether the issuer can be asked for the URL of its keys."""
     try:
         parts = urlsplit(issuer)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)

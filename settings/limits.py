@@ -4,11 +4,11 @@ from pydantic import BaseModel, Field
 
 
 class Limits(BaseModel, frozen=True):
-    """What one client may ask for, and for how long it may take: DARKROOM_LIMIT_AGE_SECONDS is
+    """What one client may ask for, and how long it may take: DARKROOM_LIMIT_AGE_SECONDS is
     `settings.limit.age_seconds`.
 
-    A viewer's bucket holds what may be used at once; it is filled again by so much per second. Who
-    sends no token is known by their address.
+    A viewer's bucket holds what may be used at once, and is refilled by a rate per second. Clients
+    without a token are identified by their address.
     """
 
     head_bytes: int = Field(

@@ -19,6 +19,14 @@ _MAX_CONCURRENT_RUNS_FIELD: Final[Any] = Field(
     le=1000,
     description="How many outputs one process runs at {} at the same time",
 )
+_MAX_TOTAL_RUNS_FIELD: Final[Any] = Field(
+    default=None,
+    validation_alias="total_places",  # in the variable's name
+    ge=1,
+    le=10_000,
+    description="How many outputs all processes together run at {} at the same time (default: as "
+    "many as each of them may)",
+)
 
 
 class ProviderSettings(BaseModel, frozen=True):
@@ -32,6 +40,7 @@ class ProviderSettings(BaseModel, frozen=True):
         default="", description="The API URL of {}; plain http on loopback only, for a simulator"
     )
     max_concurrent_runs: int = _MAX_CONCURRENT_RUNS_FIELD
+    max_total_runs: int | None = _MAX_TOTAL_RUNS_FIELD
 
 
 class AzureSettings(BaseModel, frozen=True):
@@ -52,6 +61,7 @@ class AzureSettings(BaseModel, frozen=True):
         "other model has a deployment of its own name",
     )
     max_concurrent_runs: int = _MAX_CONCURRENT_RUNS_FIELD
+    max_total_runs: int | None = _MAX_TOTAL_RUNS_FIELD
 
     @field_validator("deployments", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Reads the settings of this process, and says in sentences what is wrong with them."""
+"""Reads the settings of this process, and explains in sentences what is wrong with them."""
 
 import os
 import re
@@ -72,6 +72,6 @@ def _sentences(details: ErrorDetails) -> list[str]:
         subject = variable_of(Settings, *path[: 2 if nested else 1])
     else:
         subject = ".".join(path)
-    # "Input should be a valid integer, unable to parse …": the first half says it all.
+    # "Input should be a valid integer, unable to parse …": the first half is enough.
     reason = re.sub(r"^(Input|String|Value) ", "", details["msg"]).partition(", unable")[0]
     return [f"{subject} {reason}."]

@@ -1,4 +1,4 @@
-"""Where Darkroom listens, for whom, and how long it takes to start and to stop."""
+"""Where Darkroom listens, who may connect, and how long it takes to start and to stop."""
 
 import re
 from collections.abc import Iterable
@@ -119,5 +119,5 @@ class ServerSettings(BaseModel):
 
 
 def origin_pattern(origins: Iterable[str]) -> str:
-    """A regular expression that matches, as a whole, each origin that is allowed."""
+    """A regular expression that matches each allowed origin as a whole."""
     return "|".join(re.escape(origin).replace(r"\*", "[0-9]{1,5}") for origin in origins) or r"(?!)"

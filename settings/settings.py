@@ -33,7 +33,8 @@ _LOCAL_ORIGINS = (
 
 
 class Settings(
-    # Pydantic takes the last one's fields first: this is the order in which they are documented.
+    # Pydantic takes the fields of the last base first: this is the order in which they are
+    # documented.
     ModelSettings,
     ProductSettings,
     StoreSettings,
@@ -152,7 +153,7 @@ class Settings(
 
 
 def settings_of_worker(settings: Settings) -> Settings:
-    """A worker waits longer: a run takes minutes, a request seconds."""
+    """The grace period of a worker is longer: a run takes minutes, a request seconds."""
     if "shutdown_grace" in settings.model_fields_set:
         return settings
     return settings.model_copy(update={"shutdown_grace": WORKER_GRACE_SECONDS})

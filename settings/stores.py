@@ -1,4 +1,4 @@
-"""Where Darkroom keeps its documents and images, and how it notifies workers."""
+"""Where Darkroom stores its documents and images, and how it notifies workers."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 
-from settings.values import AuthoritiesFile, HttpUrl, InLowerCase, Key
+from settings.values import AuthoritiesFile, FeedPartitions, HttpUrl, InLowerCase, Key
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,38}")
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]+")
@@ -33,6 +33,12 @@ class StoreSettings(BaseModel):
     mongodb_database: str = Field(
         default="darkroom",
         description="The name of the database",
+    )
+    feed_partitions: FeedPartitions = Field(
+        default=1,
+        description="Into how many parts the change feed is divided (1, 32, 1024 or 32768): an API "
+        "process reads only changes in the parts that have its subscribers. For many processes; "
+        "with 1, each reads all changes",
     )
     s3_bucket: str | None = Field(
         default=None,
@@ -138,7 +144,9 @@ class StoreSettings(BaseModel):
 
 
 def with_authorities(uri: str, path: Path) -> str:
-    """A MongoDB URI by which connections are encrypted, and certificates checked with this file."""
+    """A MongoDB URI whose connections are encrypted, with certificates checked against
+    this file.
+    """
     start, question_mark, options = uri.partition("?")
     if not question_mark and "/" not in start.partition("://")[2]:
         start += "/"

@@ -1,4 +1,4 @@
-"""Kinds of values that settings have, and how they are checked."""
+"""Types of values that settings have, and how they are checked."""
 
 import re
 from ipaddress import ip_address
@@ -24,7 +24,12 @@ TokenAlgorithm = Literal[
     "EdDSA",
     "Ed25519",
 ]
-"""Signatures by a private key: who can verify one can make none."""
+"""Algorithms with a private key: those who can verify a signature cannot make one."""
+
+FeedPartitions = Annotated[
+    Literal[1, 32, 1024, 32768],
+    BeforeValidator(lambda given: int(given) if str(given).isdecimal() else given),
+]
 
 _KEY = re.compile(r"[!-~]+")
 
@@ -38,7 +43,9 @@ def is_loopback(host: str) -> bool:
 
 
 def may_fetch_keys_from(url: str) -> bool:
-    """Keys decide who is let in, and who pays: over the network they are sent through TLS only."""
+    """Keys decide who is admitted, and who pays: over the network they are sent through
+    TLS only.
+    """
     parts = urlsplit(url)
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
@@ -60,7 +67,7 @@ def _https_url(value: str) -> str:
 
 
 def _header_value(value: SecretStr) -> SecretStr:
-    # What does not fit into a header would be quoted by an error.
+    # An error would quote a value that does not fit into a header.
     if not _KEY.fullmatch(value.get_secret_value()):
         raise PydanticCustomError("sentence", "should be letters, digits and signs, no spaces")
     return value
@@ -93,7 +100,7 @@ def _a_file(value: Path) -> Path:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HttpsUrl = Annotated[str, AfterValidator(_https_url)]
-"""Plain http is for loopback."""
+"""Plain http is allowed for loopback only."""
 Key = Annotated[SecretStr, AfterValidator(_header_value)]
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 AuthoritiesFile = Annotated[Path, AfterValidator(_a_file)]

@@ -1,4 +1,4 @@
-"""The environment variables of the settings, and pages that list them."""
+"""The environment variables of the settings, and the pages that list them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

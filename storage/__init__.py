@@ -1,1 +1,1 @@
-"""MongoDB and the object store: the ports of `domain` kept by real things."""
+"""MongoDB, the object store, imaging and the queue: what implements the ports of `domain`."""

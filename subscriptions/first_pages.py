@@ -1,4 +1,4 @@
-"""First pages: newcomers that come at the same time are read for together.
+"""First pages of updates: newcomers that come at the same time share a read.
 
 A read serves those that had subscribed before it began, so that what it misses is offered to them.
 """
@@ -20,11 +20,11 @@ class FirstPages:
     updates: WeakKeyDictionary[TurnsAsOf, dict[TurnId, TurnUpdate]] = field(
         default_factory=WeakKeyDictionary
     )
-    """What was made of pages that several have read."""
+    """Results that were made of pages which several newcomers have read."""
     _reads: JoinedCalls[Key, TurnsAsOf] = field(default_factory=JoinedCalls)
 
     async def read(self, key: Key, work: Callable[[], Awaitable[TurnsAsOf]]) -> TurnsAsOf:
-        """Read once the read that is under way has ended, together with all that wait for that."""
+        """Read once the current read has ended, together with everybody who waits for that."""
 
         async def read(_: int) -> TurnsAsOf:
             page = await work()

@@ -32,7 +32,8 @@ from domain.ids import (
     conversation_of_turn,
     parse_turn_id,
 )
-from domain.ports.changes import Change, ChangedKind, ChangeFeed, HistoryLost
+from domain.partitions import FollowedPartitions
+from domain.ports.changes import ChangedKind, ChangeFeed, FeedItem, HistoryLost, Reached
 from domain.ports.observers import Unobserved, UpdateObserver
 from domain.retries import RetryPolicy
 from domain.turns import Turn
@@ -41,11 +42,11 @@ from subscriptions.turn_channel import Subscriber, TurnChannel
 log = structlog.get_logger(__name__)
 
 Subject: TypeAlias = ConversationId | PostId | ShareId | ViewerId
-"""What has a record that can be listened to."""
+"""Records that can be listened to."""
 
 _BATCH: Final = 256
 _PORTION: Final = 200
-"""How many updates are pushed before others get a turn of the event loop."""
+"""How many updates are pushed before the event loop runs others."""
 _OPEN_SECONDS: Final = 60
 _PAUSE_SECONDS: Final = 0.25
 _CANCEL_AGAIN_SECONDS: Final = 0.5
@@ -72,21 +73,25 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 async def pause_before_reading() -> None:
-    """Wait until a subscriber reads again that could not: jitter, so that not all read at once."""
+    """Pause before a failed read is repeated, with jitter, so that subscribers do not all read at
+    once.
+    """
     await asyncio.sleep(_READ_AGAIN.pause_seconds(1))
 
 
 class Listener:
-    """Is notified when one conversation, post, account or share has changed: read it then."""
+    """Is notified when one conversation, post, account or share has changed, so that it can be
+    read.
+    """
 
     def __init__(self) -> None:
         self.ended = False
         """Whether it is deleted."""
         self._changed = asyncio.Event()
-        self._changed.set()  # nothing is known yet
+        self._changed.set()  # Nothing is known yet.
 
     async def wait(self) -> None:
-        """Return once it may have changed since the last call."""
+        """Return once the record may have changed since the last call."""
         await self._changed.wait()
         self._changed.clear()
 
@@ -103,8 +108,12 @@ class Hub:
         find_accounts: FindAccounts | None = None,
         *,
         observer: UpdateObserver | None = None,
+        partitions: FollowedPartitions | None = None,
     ) -> None:
-        """`find_accounts` is needed where anybody calls `call_when_deleted`."""
+        """`find_accounts` is only needed if `call_when_deleted` is called. `partitions`: those of
+        the feed, if it is divided.
+        """
+        self._partitions = partitions = partitions or FollowedPartitions(1)
         self._feed = feed
         self._find_accounts = find_accounts
         self._history_lost = asyncio.Event()
@@ -112,13 +121,15 @@ class Hub:
         self._cursors = cursors
         self._channels: dict[ConversationId, TurnChannel] = {}
         self._listeners: dict[str, set[Listener]] = {}
-        self._when_deleted = Callbacks[ViewerId]()
+        self._when_deleted = Callbacks[ViewerId](
+            when_first=partitions.add, when_none=partitions.remove
+        )
         self._changed: dict[TurnId, tuple[ClusterTime, Turn]] = {}
         self._pushed = 0
         self._work = asyncio.Event()
         self._opened = asyncio.Event()
         self.newest: ClusterTime | None = None
-        """The time of the newest change that the feed has brought."""
+        """Until when the feed has brought all changes that have subscribers."""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
@@ -141,12 +152,14 @@ class Hub:
     def subscribe(
         self, conversation_id: ConversationId
     ) -> Iterator[tuple[TurnChannel, Subscriber]]:
-        """Subscribe to a conversation's turns. Every change after this call is offered, so: first
-        subscribe, then read.
+        """Subscribe to a conversation's turns.
+
+        Every change after this call is offered: subscribe first, then read.
         """
         channel = self._channels.get(conversation_id)
         if channel is None:
             channel = self._channels[conversation_id] = TurnChannel(conversation_id, self._cursors)
+            self._partitions.add(conversation_id)
         subscriber = Subscriber(channel)
         channel.subscribers.add(subscriber)
         try:
@@ -156,21 +169,25 @@ class Hub:
             subscriber.receive = None
             if not channel.subscribers:
                 del self._channels[conversation_id]
+                self._partitions.remove(conversation_id)
 
     @contextmanager
     def listen(self, subject: Subject) -> Iterator[Listener]:
-        """Listen to the own record of a conversation (not to its turns), a post, an account or a
-        share.
+        """Listen to a conversation's own record (not to its turns), a post, an account
+        or a share.
         """
         listener = Listener()
-        self._listeners.setdefault(subject, set()).add(listener)
+        listeners = self._listeners.setdefault(subject, set())
+        listeners.add(listener)
+        if len(listeners) == 1:
+            self._partitions.add(subject)
         try:
             yield listener
         finally:
-            listeners = self._listeners[subject]
             listeners.discard(listener)
             if not listeners:
                 del self._listeners[subject]
+                self._partitions.remove(subject)
 
     def call_when_deleted(
         self, viewer_id: ViewerId, callback: Callable[[], None]
@@ -197,17 +214,21 @@ class Hub:
                 log.exception("change feed failed")
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    def _route(self, change: Change | HistoryLost | None) -> None:
+    def _route(self, change: FeedItem | None) -> None:
         if change is None:
             if self._opened.is_set():
-                self._fall_behind()  # another feed: changes may have been missed before it opened
+                # Another feed has opened: changes before that may have been missed.
+                self._fall_behind()
             self._opened.set()
             return
         if isinstance(change, HistoryLost):
             log.warning("history lost, subscribers read the present state")
             self._fall_behind()
             return
-        self.newest = change.cluster_time
+        if self.newest is None or change.cluster_time > self.newest:
+            self.newest = change.cluster_time  # a feed may bring changes again
+        if isinstance(change, Reached):
+            return
         if change.kind is ChangedKind.TURN:
             turn_id = parse_turn_id(change.id)
             # Of one that is deleted, nothing is sent here: with its conversation, the subscription
@@ -224,7 +245,7 @@ class Hub:
             self._end(change.id)
 
     def _end(self, subject: str) -> None:
-        """End what cannot go on without what has been deleted."""
+        """End the subscriptions to what has been deleted."""
         self._when_deleted.call(ViewerId(subject))
         channel = self._channels.get(ConversationId(subject))
         for subscriber in channel.subscribers if channel else ():
@@ -240,9 +261,9 @@ class Hub:
                 listener.notify()
 
     async def _find_deleted(self) -> None:
-        """After changes that may have been missed, look which viewers have no account any more.
+        """After changes that may have been missed, find the viewers who have no account any more.
 
-        The sockets of one who never had one are closed as well: the client reconnects.
+        The sockets of a viewer who never had one are closed as well: the client reconnects.
         """
         while True:
             await self._history_lost.wait()
@@ -270,7 +291,7 @@ class Hub:
                 try:
                     await self._give_out(batch)
                 except Exception:
-                    log.exception("changed turns could not be given out")
+                    log.exception("updates could not be made")
                     self._fall_behind()
                     await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -282,7 +303,7 @@ class Hub:
             by_conversation.setdefault(conversation_id, []).append(turn)
             latest = complete_until.get(conversation_id, cluster_time)
             complete_until[conversation_id] = max(cluster_time, latest)
-        # No cursor may be newer than a change that still has to be given out.
+        # No cursor may be newer than a change that has not been offered yet.
         for turn_id, (cluster_time, _) in self._changed.items():
             conversation_id = conversation_of_turn(turn_id)
             if conversation_id in complete_until:
@@ -298,9 +319,9 @@ class Hub:
                 self._observer.pushed(turn)
 
     async def _push(self, channel: TurnChannel) -> None:
-        """Push what is pending to all subscribers, and give way to others now and then.
+        """Push what is pending to all subscribers, and let other tasks run now and then.
 
-        A receiver that fails is not to concern the others: its own task reads again, and fails.
+        A receiver that fails must not affect the others: its own task reads again, and fails.
         """
         for subscriber in tuple(channel.subscribers):
             try:

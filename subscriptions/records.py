@@ -1,4 +1,4 @@
-"""Following one record: as it is, then after each change, until it is deleted."""
+"""Follows one record: as it is, then after each change, until it is deleted."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
@@ -17,9 +17,10 @@ async def follow(
     read: Callable[[], Awaitable[Record | None]],
     is_changed: Callable[[Record, Record], bool],
 ) -> AsyncGenerator[Record, None]:
-    """Give the record as it is read now, then each time it has changed. Ends when it is deleted.
+    """Yield the record as it is, then after each change. Ends when it is deleted.
 
-    Raise NotFound where there is none. `is_changed` compares what was given last with what is read.
+    Raise NotFound where there is none. `is_changed` compares what was yielded last with what is
+    read.
     """
     sent: Record | None = None
     with hub.listen(subject) as listener:

@@ -1,8 +1,8 @@
 """`sharedTurnUpdated`: a shared conversation's updates, as its readers may see them.
 
-They are those of `turnUpdated`, made once for all readers of shares that show the same. A
-subscription ends when its share does, however that happens: one task for each share that has
-subscribers in this process finds it out, by the change feed at once, and by a look in any case.
+They are the updates of `turnUpdated`, made once for all readers of shares that show the same. A
+subscription ends with its share, for whatever reason that ends: for each share with subscribers in
+this process, one task notices it, at once by the change feed, and by a periodic check in any case.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import structlog
 
@@ -30,7 +30,7 @@ from subscriptions.turns import TurnUpdates
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 15.0
-"""How long a share that has ended is noticed after, where the change feed says nothing."""
+"""How long it may take to notice that a share has ended, if the change feed does not say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,16 @@ class SharedTurnUpdates:
     hub: Hub
     updates: TurnUpdates
     shares: ShareService
-    _shown: WeakKeyDictionary[TurnUpdate, dict[ShareScope, TurnUpdate]] = field(
-        default_factory=WeakKeyDictionary
-    )
+    _views: WeakValueDictionary[ShareScope, "_View"] = field(default_factory=WeakValueDictionary)
     _watches: dict[ShareId, "_Watch"] = field(default_factory=dict)
 
     async def of(self, token: str, *, after: str | None = None) -> AsyncGenerator[TurnUpdate, None]:
-        """Ends when the share does. Raise NotFound where it has, InvalidCursor as `turnUpdated`."""
+        """Yield the updates. Ends with the share.
+
+        Raise NotFound where it has ended, InvalidCursor as `turnUpdated`.
+        """
         share = await self._find(token)
+        view = self._view_of(share.scope)
         updates = self.updates.of(
             Viewer(share.owner_id),
             share.conversation_id,
@@ -54,18 +56,18 @@ class SharedTurnUpdates:
         )
         async with aclosing(updates):
             async for update in updates:
-                yield self._show(update, share.scope)
+                yield view.of(update)
 
     async def deliver(
         self, token: str, *, after: str | None = None, to: Receiver[TurnUpdate]
     ) -> None:
-        """Give the same updates to a receiver. Raise as `of`."""
+        """Deliver the same updates to a receiver. Raise as `of`."""
         share = await self._find(token)
         await self.updates.deliver(
             Viewer(share.owner_id),
             share.conversation_id,
             after=after,
-            to=_Showing(to, partial(self._show, scope=share.scope)),
+            to=_Showing(to, self._view_of(share.scope)),
             ended_by=partial(self._watch, share),
         )
 
@@ -75,16 +77,16 @@ class SharedTurnUpdates:
             raise NotFound("The share has ended or was revoked.")
         return share
 
-    def _show(self, update: TurnUpdate, scope: ShareScope) -> TurnUpdate:
-        """The same object for all that are given the same update."""
-        shown = self._shown.setdefault(update, {})
-        if scope not in shown:
-            shown[scope] = show_update(update, scope)
-        return shown[scope]
+    def _view_of(self, scope: ShareScope) -> "_View":
+        """The same for all readers of the scope: none of them has to look it up for an update."""
+        view = self._views.get(scope)
+        if view is None:
+            view = self._views[scope] = _View(scope)
+        return view
 
     @contextmanager
     def _watch(self, share: Share, end: Callable[[], None]) -> Iterator[None]:
-        """Call `end` once the share has ended, within the context."""
+        """Have `end` called once the share has ended, within the context."""
         watch = self._watches.get(share.id)
         if watch is None:
             watch = self._watches[share.id] = _Watch(share, self.hub, self.shares)
@@ -100,14 +102,31 @@ class SharedTurnUpdates:
                 del self._watches[share.id]
 
 
+class _View:
+    """What is shown in one scope."""
+
+    __slots__ = ("__weakref__", "_scope", "_shown")
+
+    def __init__(self, scope: ShareScope) -> None:
+        self._scope = scope
+        self._shown: WeakKeyDictionary[TurnUpdate, TurnUpdate] = WeakKeyDictionary()
+
+    def of(self, update: TurnUpdate) -> TurnUpdate:
+        """The update as it is shown: the same object for all that are given the same update."""
+        shown = self._shown.get(update)
+        if shown is None:
+            shown = self._shown[update] = show_update(update, self._scope)
+        return shown
+
+
 class _Showing:
     """Receives updates, and passes on what is shown of them."""
 
     __slots__ = ("_show", "_to", "ready")
 
-    def __init__(self, to: Receiver[TurnUpdate], show: Callable[[TurnUpdate], TurnUpdate]) -> None:
+    def __init__(self, to: Receiver[TurnUpdate], view: _View) -> None:
         self._to = to
-        self._show = show
+        self._show = view.of
         self.ready = to.ready
 
     def take(self, item: TurnUpdate) -> bool:
@@ -115,7 +134,7 @@ class _Showing:
 
 
 class _Watch:
-    """Finds out when a share ends, and ends its subscriptions then."""
+    """Notices when a share ends, and ends its subscriptions."""
 
     def __init__(self, share: Share, hub: Hub, shares: ShareService) -> None:
         self.ends: set[Callable[[], None]] = set()
@@ -134,7 +153,8 @@ class _Watch:
                     except TimeoutError:
                         pass
         except Exception:
-            log.exception("share could not be watched")  # what is not certain is not shown
+            # Its subscriptions end: nothing is shown of a share that cannot be read.
+            log.exception("share could not be watched")
         for end in tuple(self.ends):
             end()
 

@@ -18,13 +18,15 @@ from domain.ids import ConversationId, TurnId
 from domain.turns import Turn, TurnUpdate
 
 CLOCK_SLACK: Final = timedelta(seconds=10)
-"""A turn's `changedAt` may be older than its commit by as long as a transaction may live."""
+"""How much older than its commit a turn's `changedAt` may be: as long as a transaction may live."""
 MAX_PENDING_TURNS: Final = 64
-"""Of one subscriber. With more it falls behind, and reads the present state."""
+"""The pending updates of one subscriber. With more it falls behind, and reads the present state."""
 REMEMBERED_TURNS: Final = 64
-"""How many turns' versions are remembered. The update of another turn has all its outputs."""
+"""How many turns' versions are remembered. Updates of other turns contain all their outputs."""
 BOOKMARKED_TURNS: Final = 16
-"""How many turns' versions a cursor holds. A resumption may send other recent turns again."""
+"""How many turns' versions a cursor contains. After a resumption, other recent turns may be sent
+again.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,14 @@ class LiveUpdate:
 
     update: TurnUpdate
     since_version: int | None
-    """The version of the turn that `changed_outputs` starts from; None where it has all outputs."""
+    """The version of the turn that `changed_outputs` starts from; None if it contains
+    all outputs.
+    """
     changed_at: ClusterTime
-    """The time of the earliest change in it that no earlier update had."""
+    """The time of the earliest change in it that no earlier update contained."""
 
     def followed_by(self, later: "LiveUpdate") -> "LiveUpdate":
-        """Both as one, for a subscriber that has received neither."""
+        """Both updates as one, for a subscriber that has received neither."""
         turn = later.update.turn
         changed = {output.slot for part in (self, later) for output in part.update.changed_outputs}
         outputs = tuple(output for output in turn.outputs if output.slot in changed)
@@ -67,12 +71,12 @@ class Subscriber:
         self._channel = channel
         self._pending: dict[int, LiveUpdate] = {}
         self._read_versions: dict[int, int] = {}
-        """Versions that it has read, by turn, until an update is newer than they are."""
+        """The versions of turns that it has read, until an update is newer than they are."""
         self._is_woken = False
         self._waiter: asyncio.Future[None] | None = None
-        """Of its task. An `asyncio.Event` would take ten times the memory."""
+        """A future of its task. An `asyncio.Event` would take ten times the memory."""
         self.behind = True
-        """Whether it has to read the present state, since it may have missed changes."""
+        """Whether it has to read the present state, because it may have missed changes."""
         self.live = False
         """Whether it has read the present state, and every later change was sent or is pending."""
         self.ended = False
@@ -80,8 +84,8 @@ class Subscriber:
         self.bookmark: Bookmark | None = None
         """The bookmark of the last sent update."""
         self.receive: Callable[[TurnUpdate], bool] | None = None
-        """Takes an update at once, or returns False: it is full. None: the subscriber's task takes
-        what is pending.
+        """Receives an update at once, or returns False when it is full. None: the subscriber's task
+        takes what is pending.
         """
 
     async def wait(self) -> None:
@@ -107,11 +111,12 @@ class Subscriber:
         elif len(self._pending) < MAX_PENDING_TURNS:
             self._pending[index] = live
         else:
-            self.behind, self.live = True, False  # this one is dropped, and has to be read
+            # The update is dropped, and its change has to be read.
+            self.behind, self.live = True, False
 
     def push(self) -> int:
-        """Give what is pending to the receiver, and return how many updates it has taken. Wake the
-        task where that is not possible.
+        """Give pending updates to the receiver, and return how many it has taken. Wake the task
+        where it cannot take all.
         """
         receive, taken = self.receive, 0
         if receive is None or self.behind or not self.live:
@@ -142,12 +147,14 @@ class Subscriber:
         self.wake()
 
     def catch_up(self, versions: Mapping[int, int]) -> None:
-        """Make it live, unless it fell behind meanwhile: it has read these versions, by turn."""
+        """Mark it as live, unless it has fallen behind in the meantime: it has read these versions
+        of turns.
+        """
         self._read_versions = dict(versions)
         self.live = not self.behind
 
     def known_versions(self) -> dict[int, int]:
-        """The version of each turn that it has certainly received, if that is remembered."""
+        """The version of each turn that it has certainly received, as far as it is remembered."""
         given = {} if not self.live else self._channel.given_versions()
         return {
             index: version
@@ -156,8 +163,8 @@ class Subscriber:
         }
 
     def take(self) -> Iterator[TurnUpdate]:
-        """The pending updates, longest pending first. Yields nothing once it is behind: no cursor
-        may be newer than a change that still has to be read.
+        """The pending updates, the longest pending first. Yields nothing once it is behind: no
+        cursor may be newer than a change that still has to be read.
         """
         while self._pending and not self.behind:
             index = next(iter(self._pending))
@@ -201,7 +208,7 @@ class Subscriber:
 class _Known:
     version: int
     outputs: dict[int, int]
-    """Each output's version, by its slot."""
+    """The version of each output, by its slot."""
     cluster_time: ClusterTime | None
     """As of when it was given out; None if a subscriber has only read it."""
 
@@ -214,7 +221,9 @@ class TurnChannel:
         self._cursors = cursors
         self._known: dict[int, _Known] = {}
         self._with_bookmarks: WeakKeyDictionary[TurnUpdate, TurnUpdate] = WeakKeyDictionary()
-        """The latest that was made of an update, for as long as that is pending anywhere."""
+        """The latest combination that was made of an update, for as long as that is pending for any
+        subscriber.
+        """
         self.subscribers: set[Subscriber] = set()
 
     def give_out(
@@ -224,8 +233,10 @@ class TurnChannel:
         *,
         complete_until: ClusterTime,
     ) -> None:
-        """Offer these turns as they are. All that changed before `complete_until` is in them, or
-        was given out earlier; `changed_at` says when each of them changed.
+        """Offer these turns as they are.
+
+        Everything that changed before `complete_until` is in them, or was offered earlier;
+        `changed_at` says when each of them changed.
         """
         ahead = list(turns)
         while ahead:

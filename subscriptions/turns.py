@@ -30,7 +30,7 @@ from subscriptions.turn_channel import (
 )
 
 EndedBy: TypeAlias = Callable[[Callable[[], None]], AbstractContextManager[None]]
-"""Within the context, calls what it is given once the subscription is to end."""
+"""Calls the function that it is given once the subscription is to end, within the context."""
 
 
 def _nothing(_end: Callable[[], None]) -> AbstractContextManager[None]:
@@ -89,7 +89,9 @@ class TurnUpdates:
     async def _deliver_missed(
         self, viewer: Viewer, following: "_Following", to: Receiver[TurnUpdate]
     ) -> None:
-        """Apart from what waits for changes, which would hold the last update for as long."""
+        """Separate from the code that waits for changes, which would keep the last update in
+        memory.
+        """
         async with aclosing(self._catch_up(viewer, following)) as read:
             async for update in read:
                 while not to.take(update):
@@ -115,7 +117,8 @@ class TurnUpdates:
         """Read what the subscriber has missed, and make it live. Return at once if it is live."""
         conversation_id, subscriber = following.conversation_id, following.subscriber
         while subscriber.behind and not subscriber.ended:
-            subscriber.behind = False  # before the read: what it misses makes it read again
+            # Set before the read: a change that the read misses makes it read again.
+            subscriber.behind = False
             catching_up = following.catching_up or _CatchingUp.again(subscriber)
             following.catching_up = catching_up
             try:
@@ -141,8 +144,8 @@ class TurnUpdates:
     async def _read(
         self, viewer: Viewer, conversation_id: ConversationId, catching_up: "_CatchingUp"
     ) -> TurnsAsOf:
-        """Read a page. The first page of newcomers is the same for all of a viewer's that come
-        while another read is under way.
+        """Read a page. Newcomers of one viewer that come while another read is running share the
+        first page.
         """
 
         async def read() -> TurnsAsOf:
@@ -160,7 +163,7 @@ class TurnUpdates:
         return await self.first_pages.read((viewer.id, conversation_id), read)
 
     def _make_update(self, page: TurnsAsOf, turn: Turn, bookmark: Bookmark) -> TurnUpdate:
-        """The same object for all that read the same page and get the same bookmark with it."""
+        """Results for all that read the same page and get the same bookmark with it."""
         known = self.first_pages.updates.get(page)
         made = known.get(turn.id) if known is not None else None
         if made is not None and made.bookmark == bookmark:
@@ -178,7 +181,7 @@ class TurnUpdates:
 
 @dataclass(slots=True)
 class _Following:
-    """One subscriber on its way."""
+    """The present state of one subscriber."""
 
     conversation_id: ConversationId
     channel: TurnChannel
@@ -203,7 +206,7 @@ class _CatchingUp:
 
     @classmethod
     def first(cls, after: Bookmark | None) -> "_CatchingUp":
-        """For a new subscriber. `after` is its cursor's bookmark, if it resumes."""
+        """For a new subscriber. `after` is the bookmark of its cursor, if it resumes."""
         return cls(after, dict(after.versions) if after else {}, first=True)
 
     @classmethod
@@ -231,9 +234,9 @@ class _CatchingUp:
     def take(self, page: TurnsAsOf) -> list[tuple[Turn, Bookmark]]:
         """The turns of a page to send, each with the subscriber's bookmark once it has the turn.
 
-        The first time, the latest turn and those in progress are sent in any case. Others are sent
-        if the subscriber has an older version; without a cursor it has missed none. The bookmark
-        stays where it was until the last turn of the last page is sent.
+        The first time, the latest turn and those in progress are sent in any case. Other turns are
+        sent if the subscriber has an older version; a subscriber without a cursor has missed none.
+        The bookmark stays where it was until the last turn of the last page is sent.
         """
         self._read_at = self._read_at or page.cluster_time
         due: list[Turn] = []

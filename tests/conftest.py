@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pymongo.monitoring
 import pytest
+import structlog
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
@@ -136,7 +137,13 @@ async def _empty(database: AsyncDatabase[dict[str, object]]) -> bool:
     names = await database.list_collection_names()
     if sorted(names) != sorted(COLLECTIONS):
         return False
-    await asyncio.gather(*(database[name].delete_many({}) for name in names))
+    # Most are empty: to ask at once which are not takes a third of the time of emptying all.
+    stages: list[dict[str, Any]] = []
+    for name in names:
+        named: list[dict[str, Any]] = [{"$limit": 1}, {"$project": {"_id": {"$literal": name}}}]
+        stages += [{"$unionWith": {"coll": name, "pipeline": named}}] if stages else named
+    async with await database[names[0]].aggregate(stages) as filled:
+        await asyncio.gather(*[database[str(one["_id"])].delete_many({}) async for one in filled])
     return True
 
 
@@ -246,6 +253,7 @@ _shard_keys = ShardKeys()
 def pytest_configure() -> None:
     _restore_signals()
     _keep_files_in_memory()
+    _write_plain_tracebacks()
     pymongo.monitoring.register(_shard_keys)
 
 
@@ -290,6 +298,15 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _write_plain_tracebacks() -> None:
+    """As the product does. With the values of variables, as structlog has it, one takes seconds."""
+    *others, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[*others, plain])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -675,7 +675,7 @@ def test_the_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> 
 def test_a_key_file_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "issuer-key.pem").write_text("nonsense")
 
-    with pytest.raises(SettingsError, match="is no private key"):
+    with pytest.raises(SettingsError, match="is not a private key"):
         DevelopmentIssuer(tmp_path)
 
 

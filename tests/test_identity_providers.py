@@ -382,4 +382,4 @@ async def test_a_darkroom_that_ties_tokens_to_no_application_says_so(
     with structlog.testing.capture_logs() as logs:
         await in_production(start_darkroom, "https://id.example.com")
 
-    assert "tokens for any application accepted" in [line["event"] for line in logs]
+    assert "tokens for every application are accepted" in [line["event"] for line in logs]

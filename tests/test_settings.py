@@ -582,3 +582,14 @@ def test_two_secrets_are_accepted_while_one_is_replaced(monkeypatch: pytest.Monk
 
     assert other_secrets_of(settings) == (b"other-" * 6,)
     assert other_secrets_of(read(monkeypatch, {"DARKROOM_OTHER_SECRET": ""})) == ()
+
+
+def test_the_feed_is_divided_by_one_of_the_numbers_that_it_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DARKROOM_FEED_PARTITIONS", "1024")
+    assert read_settings().feed_partitions == 1024
+
+    monkeypatch.setenv("DARKROOM_FEED_PARTITIONS", "64")
+    with pytest.raises(SettingsError, match="should be 1, 32, 1024 or 32768"):
+        read_settings()

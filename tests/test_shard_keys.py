@@ -6,7 +6,7 @@ from storage.mongo.collections import COLLECTIONS, Document
 from storage.mongo.database import Database, repository
 from tests.shard_keys import SHARD_KEYS, ShardKeys
 
-NOT_SHARDED = {"chores", "stores", "withdrawals", "documents"}
+NOT_SHARDED = {"chores", "stores", "withdrawals", "documents", "permits"}
 
 
 @repository

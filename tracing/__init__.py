@@ -1,1 +1,1 @@
-"""Traces for operators, by OpenTelemetry. Nothing of this is imported where they want none."""
+"""Traces for operators, by OpenTelemetry. Nothing of this is imported unless they are enabled."""

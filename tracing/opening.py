@@ -1,8 +1,8 @@
-"""Opens what sends spans to a collector, as the standard variables of OpenTelemetry say.
+"""Sends spans to a collector, configured by the standard variables of OpenTelemetry.
 
 `OTEL_TRACES_EXPORTER`, `OTEL_EXPORTER_OTLP_…`, `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME` and the
-others are read here and by the SDK, so that they mean what they mean everywhere. What must stay
-true: a collector that is away, or that hangs, costs nobody anything but its spans.
+others are read here and by the SDK, so that they have their usual meaning. What must stay true: a
+collector that is away, or that hangs, loses its spans and disturbs nothing else.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from tracing.tracer import OpenTelemetryTracer
 
 LAST_SECONDS: Final = 2.0
-"""What spans that are unsent at the end get."""
+"""How long unsent spans may take at the end."""
 _EXPORTERS: Final = "opentelemetry_traces_exporter"
 """The name under which packages offer exporters."""
 _OTLP: Final = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
@@ -31,7 +31,7 @@ class UnknownExporter(Exception):
 
 
 def find_exporters() -> list[Callable[[], SpanExporter]]:
-    """What opens each that `OTEL_TRACES_EXPORTER` lists. Raise UnknownExporter."""
+    """The exporters that `OTEL_TRACES_EXPORTER` lists. Raise UnknownExporter."""
     names = [name.strip() for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")]
     return [_find_exporter(name) for name in names if name not in {"", "none"}]
 
@@ -67,14 +67,14 @@ def _find_exporter(name: str) -> Callable[[], SpanExporter]:
 
 
 async def _shut_down(provider: TracerProvider) -> None:
-    """Send what is left. A collector that hangs holds up no end of a process."""
+    """Send the remaining spans. A collector that hangs does not delay the end of the process."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def shut_down() -> None:
         try:
             provider.shutdown()
         finally:
-            with suppress(RuntimeError):  # the loop has not waited for it
+            with suppress(RuntimeError):  # The loop has not waited for it.
                 loop.call_soon_threadsafe(done.set)
 
     threading.Thread(target=shut_down, name="end of traces", daemon=True).start()

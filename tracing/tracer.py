@@ -26,7 +26,9 @@ REQUEST_ID: Final = "darkroom.request.id"
 
 
 class OpenTelemetryTracer:
-    """See `domain.traces.Tracer`. Of an error only its kind is kept: a message may quote."""
+    """See `domain.traces.Tracer`. Of an error only its type is recorded: a message may contain a
+    prompt.
+    """
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer

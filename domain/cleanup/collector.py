@@ -1,9 +1,9 @@
-"""Deletes orphaned objects, and has what is over cleaned up (`expiry`).
+"""Deletes orphaned objects, and has expired records deleted with their bytes (`expiry`).
 
 Every process checks periodically; the database decides which one does a job. A job that fails is
 retried at its next interval.
 
-A mistake here deletes images. An orphaned object is deleted only if all of this holds: no record
+A mistake here deletes images. An orphaned object is deleted only if all of this is true: no record
 refers to it; it is older than a day; no other database has an ownership mark in the store, and the
 mark of this database is older than a day, so that others had the time to leave theirs; and the
 shard has few orphans compared with the objects in use. Otherwise it is kept, and a warning is
@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS: Final = 60.0
 _LATEST: Final = 1.25
 SHARD_EVERY: Final = timedelta(minutes=4)
-"""Together with the interval between checks, all shards take 22.4 hours."""
+"""With this interval, collecting all shards takes 22.4 hours."""
 _STEP_SECONDS: Final = 120.0
 _FEW: Final = 20
-"""Up to this many orphans in one shard are deleted, whatever else it holds."""
+"""The number of orphans in one shard that may be deleted, whatever else the shard contains."""
 _OF: Final = 4
-"""More than `_FEW` only if there are at least this many objects in use for each orphan."""
+"""More than `_FEW` may be deleted only with at least this many objects in use for each orphan."""
 
 
 class OrphanCollector:
@@ -56,7 +56,7 @@ class OrphanCollector:
         self._shard_every = shard_every
         self._left_alone = left_alone
         self._warned: set[str] = set()
-        """Warnings that have been logged and whose cause still exists."""
+        """Warnings that have been logged, and whose cause still exists."""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
@@ -69,7 +69,7 @@ class OrphanCollector:
             await asyncio.wait([task])
 
     async def tidy(self) -> None:
-        """Do what is due, unless another process does it."""
+        """Do the jobs that are due, unless another process does them."""
         try:
             async with asyncio.timeout(_STEP_SECONDS):
                 await self._expiry.clean()
@@ -95,7 +95,7 @@ class OrphanCollector:
     async def _compare_a_shard(self) -> None:
         periodic_job = await self._chores.begin("shards", every=self._shard_every)
         if periodic_job is None or periodic_job.times == 0:
-            return  # a new database deletes nothing
+            return  # A new database deletes nothing.
         owned = await self._is_owned(periodic_job)
         shard = SHARDS[periodic_job.times % len(SHARDS)]
         found = await self._comparer.compare(shard)
@@ -116,7 +116,9 @@ class OrphanCollector:
             )
 
     async def _is_owned(self, periodic_job: PeriodicJob) -> bool:
-        """Whether only this database uses the store, and others had the time to leave a mark."""
+        """Whether only this database uses the store, and others have had the time to
+        leave a mark.
+        """
         owners = await self._marker.owners()
         if owners.ours_since is None:
             await self._marker.mark()
@@ -137,7 +139,7 @@ class OrphanCollector:
         return False
 
     def _warn_once(self, phrase: str, **facts: object) -> None:
-        """Log a warning once, until its cause is gone."""
+        """Log a warning once, until its cause has disappeared."""
         if phrase not in self._warned:
             self._warned.add(phrase)
             log.warning(phrase, extra=facts)

@@ -1,8 +1,8 @@
-"""Deletes a viewer with all that belongs to them.
+"""Deletes a viewer with everything that belongs to them.
 
-It begins with a mark in the account, so that it is finished by another process if this one dies.
-Until it is finished, nothing new can be made for the viewer: what the viewer makes afterwards is
-not deleted by a repetition. Bytes are deleted before the records that lead to them.
+It begins with a mark in the account, so that another process finishes it if this one dies. Until it
+is finished, nothing new can be made for the viewer: a repetition would not delete what the viewer
+makes afterwards. Bytes are deleted before the records that lead to them.
 """
 
 import asyncio
@@ -25,9 +25,11 @@ from domain.ports.posts import PostRepository
 log = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(seconds=15)
-_LOOK_SECONDS: Final = 4.0
+_LOOK_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 6.0
-"""How long the request waits: less than an operation may take. The rest is done without it."""
+"""How long the request waits, which is less than an operation may take. The rest is
+done after it.
+"""
 _BATCH: Final = 200
 
 
@@ -35,6 +37,7 @@ class ViewerEraser:
     def __init__(
         self,
         erasures: ErasureRepository,
+        *,
         outputs: OutputRepository,
         conversations: ConversationRepository,
         posts: PostRepository,
@@ -49,7 +52,7 @@ class ViewerEraser:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Finish what other processes have left, periodically, until the block ends."""
+        """Finish erasures that other processes have begun, periodically, until the block ends."""
         task = asyncio.create_task(self._take_over_forever(), name="viewer eraser")
         try:
             yield
@@ -60,15 +63,15 @@ class ViewerEraser:
             await asyncio.wait(tasks)
 
     async def erase(self, viewer_id: ViewerId) -> None:
-        """Delete the viewer. When this returns, it cannot be lost any more, and is usually done.
+        """Delete the viewer. From its return on, the deletion is certain, and usually finished.
 
-        Raise Overloaded if the database is away, and nothing has begun.
+        Raise Overloaded if the database cannot be reached, and nothing has begun.
         """
         await self._erasures.begin(viewer_id, lease=LEASE)
         await asyncio.wait([self._run(viewer_id)], timeout=_ANSWER_SECONDS)
 
     def _run(self, viewer_id: ViewerId) -> asyncio.Task[None]:
-        """Erase in a task that outlives the request, one for each viewer."""
+        """Erase in a task that outlives the request, one task for each viewer."""
         task = self._running.get(viewer_id)
         if task is None:
             task = asyncio.create_task(self._erase(viewer_id), name="erasure of a viewer")
@@ -85,7 +88,7 @@ class ViewerEraser:
                     await asyncio.wait([self._run(viewer_id)])
                     continue
             except Overloaded:
-                pass  # the next look will tell
+                pass  # The next round will find it.
             except Exception:
                 log.exception("search for unfinished deletions of viewers failed")
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.75, 1.25))
@@ -97,7 +100,7 @@ class ViewerEraser:
             while not await self._erasures.finish(viewer_id):
                 await self._delete_all(viewer_id)
         except (Overloaded, StoreUnavailable) as error:
-            # Its lease expires, and it is taken over.
+            # The lease expires, and another process takes over.
             reason = str(error) or type(error).__name__
             log.warning("deletion of a viewer interrupted", extra={"reason": reason})
         except Exception:
@@ -106,14 +109,14 @@ class ViewerEraser:
             log.info("viewer deleted", extra={"seconds": round(monotonic() - begun_at, 3)})
 
     async def _delete_all(self, viewer_id: ViewerId) -> None:
-        # First, so that no receiver is notified of what is cancelled by this.
+        # First, so that no receiver is notified of outputs that are cancelled by the deletion.
         await self._erasures.delete_webhooks(viewer_id)
         await self._cancel_outputs(viewer_id)
         await self._erasures.delete_imports(viewer_id)
         await self._delete_exports(viewer_id)
         await self._delete_parents(viewer_id)
-        # A twin that makes an image of an upload finds out when it writes to the upload: those
-        # first, then all images that have been made.
+        # A request that makes an image of an upload at the same time finds out when it writes to
+        # the upload. So uploads are deleted first, then all images that were made of them.
         await self._delete_uploads(viewer_id)
         await self._delete_trash(viewer_id)
         await self._delete_images(viewer_id)
@@ -134,7 +137,7 @@ class ViewerEraser:
         await self._erasures.delete_exports(viewer_id, exports.keys())
 
     async def _delete_parents(self, viewer_id: ViewerId) -> None:
-        # No output runs any more: there will be no other previews.
+        # No output runs any more, so no further previews will come.
         await self._objects.delete(await self._erasures.list_preview_keys(viewer_id))
         while found := await self._erasures.list_conversations(viewer_id, limit=_BATCH):
             for conversation_id in found:

@@ -1,9 +1,9 @@
-"""Deletes what has had its time, with its bytes: files of uploads, ZIPs of exports, and deleted
+"""Deletes expired records with their bytes: files of uploads, ZIPs of exports, and deleted
 conversations that can no longer be restored.
 
-These are known, and need no search: the caution of orphan collection is not for them. Only the
-images of deleted conversations are left alone where another database uses the store, since a copy
-of this one may have restored them.
+Their keys are known, so the precautions of orphan collection are not needed. Only the images of
+deleted conversations are kept where another database uses the store: it may be a copy of this one,
+in which they were restored.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,9 @@ from domain.cleanup.store_ownership import StoreOwnership
 from domain.ports.cleanup import ExpiringRepository, PeriodicJobRepository
 
 EVERY: Final = timedelta(seconds=45)
-"""Shorter than the interval between two checks, so that a single process runs it every time."""
+"""Shorter than the interval between two checks, so that each check of a single process finds it
+due.
+"""
 _AT_ONCE: Final = 1000
 
 
@@ -35,14 +37,14 @@ class ExpiryCleaner:
         self._every = every
 
     async def clean(self) -> None:
-        """Do what is due, unless another process does it."""
+        """Delete what has expired, unless another process does it."""
         for name, records in self._expiring.items():
             if await self._periodic_jobs.begin(name, every=self._every) is None:
                 continue
             over = await records.over(limit=_AT_ONCE)
             if not over or (name in self._restorable and await self._is_shared()):
                 continue
-            # Forgotten only after the deletion: an interrupted job runs again.
+            # Records are deleted after their bytes: an interrupted job runs again.
             await self._ownership.objects.delete([key for keys in over.values() for key in keys])
             await records.forget(over)
 

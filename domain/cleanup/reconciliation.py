@@ -13,7 +13,9 @@ from domain.ports.cleanup import ReferencedObjectRepository
 from domain.ports.objects import ObjectStore, StoredObject
 
 LEFT_ALONE: Final = timedelta(days=1)
-"""Objects are written before the records that refer to them. An older object gets no record."""
+"""Objects are written before the records that refer to them. No record will refer to an older
+object.
+"""
 _BATCH: Final = 500
 
 
@@ -45,8 +47,8 @@ class ObjectReconciler:
 
     async def compare(self, shard: str) -> Comparison:
         """Compare one of `domain.images.SHARDS`. Other processes may write at the same time."""
-        # Read the keys first: every referenced object exists by then, so the listing that follows
-        # has to contain it.
+        # Read the records first: each object that they refer to exists by then, so the listing that
+        # follows has to contain it.
         used = await self.keys.of_shard(shard)
         missing, orphans, count, byte_size = set(used.kept), [], 0, 0
         async for found in self.objects.keys(shard):
@@ -55,7 +57,7 @@ class ObjectReconciler:
             if found.key not in used.kept and found.key not in used.awaited:
                 orphans.append(found)
         if missing:
-            # Ignore what was deleted in the meantime.
+            # Ignore objects whose records were deleted in the meantime.
             missing &= (await self.keys.of_shard(shard)).kept
         return Comparison(
             count, byte_size, count - len(orphans), tuple(orphans), tuple(sorted(missing))

@@ -15,7 +15,7 @@ from domain.ports.objects import ObjectStore
 
 _FOLDER: Final = "owners"
 _SHARD: Final = SHARDS[0]
-"""All marks are in one shard, so that one listing finds them."""
+"""All marks are in one shard, so that a single listing finds them."""
 _TEXT: Final = b"A database of Darkroom keeps its images here. See docs/operations.md.\n"
 
 
@@ -24,7 +24,7 @@ class Owners:
     """The databases that have left a mark."""
 
     ours_since: datetime | None
-    """By the store's clock; None if this database has no mark."""
+    """When this database has left its mark, by the store's clock; None if it has none."""
     others: tuple[str, ...]
     """The keys of other databases' marks."""
 

@@ -1,8 +1,8 @@
 """Delivers what waits in the outbox: at least once, and in order for each turn or post.
 
-A webhook is held by one process at a time, by a lease. What must stay true: a receiver that hangs
-costs nobody else's deliveries; webhooks whose latest attempt failed therefore have slots of their
-own, and one request at a time each.
+One process at a time delivers to a webhook, by a lease. What must stay true: a receiver that hangs
+does not delay deliveries to others. Webhooks whose latest attempt failed therefore have slots of
+their own, and one request at a time each.
 """
 
 import asyncio
@@ -21,12 +21,14 @@ from domain.webhooks import Answer, DeliveryRules, HeldWebhook, Message
 log = logging.getLogger(__name__)
 
 MAX_HELD: Final = 32
-"""Webhooks that one process delivers to at the same time; and as many that fail."""
+"""How many webhooks one process delivers to at the same time; and as many that fail."""
 MAX_REQUESTS: Final = 4
-"""To one webhook at the same time, each about another subject."""
+"""Requests to one webhook at the same time, each about another subject."""
 _BATCH: Final = 100
 _TURN_SECONDS: Final = 15.0
-"""How long a webhook is delivered to before others, which may have waited longer, come next."""
+"""How long a webhook is delivered to before others, which may have waited longer, have
+their turn.
+"""
 _INTERNAL: Final = Answer(error="The request could not be made.")
 
 
@@ -48,7 +50,9 @@ class Deliverer:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Deliver until the block ends. What is under way then is done again by another process."""
+        """Deliver until the block ends. Another process repeats the deliveries that are
+        interrupted.
+        """
         tasks = [
             asyncio.create_task(
                 self._deliver_forever(failing=failing),
@@ -69,10 +73,12 @@ class Deliverer:
         try:
             while True:
                 async with slots:
-                    pass  # one is free, and only this task takes them
+                    pass  # The slot is free, and only this task takes slots.
                 held = await self._take(failing=failing)
                 if held is None:
-                    await asyncio.sleep(self._rules.idle_seconds * uniform(0.75, 1.25))
+                    rules = self._rules
+                    idle = rules.failing_idle_seconds if failing else rules.idle_seconds
+                    await asyncio.sleep(idle * uniform(0.75, 1.25))
                     continue
                 await slots.acquire()
                 task = asyncio.create_task(self._deliver(held), name=f"deliveries to {held.id}")
@@ -95,19 +101,19 @@ class Deliverer:
             return None
 
     async def _deliver(self, held: HeldWebhook) -> None:
-        """Deliver what is due to one webhook, for a while."""
+        """Deliver what is due to one webhook, for a limited time."""
         try:
             await _Round(
                 held, self._outbox, self._sender, rules=self._rules, tracer=self._tracer
             ).run()
         except* Overloaded:
-            pass  # its lease expires, and it is taken again
+            pass  # The lease expires, and a process claims the webhook again.
         except* Exception:
             log.exception("deliveries failed unexpectedly", extra={"webhook_id": held.id})
 
 
 class _Round:
-    """What one process does with a webhook that it holds."""
+    """Delivers to one webhook that this process has claimed."""
 
     def __init__(
         self,
@@ -134,7 +140,8 @@ class _Round:
         try:
             await self._deliver_for_a_while()
         except asyncio.CancelledError:
-            await self._outbox.release(self._held)  # the next process need not wait for the lease
+            # The next process need not wait for the end of the lease.
+            await self._outbox.release(self._held)
             raise
         if not self._is_lost:
             await self._outbox.release(self._held)
@@ -169,7 +176,7 @@ class _Round:
             return _INTERNAL
 
     async def _send(self, message: Message) -> Answer:
-        """Send it in the trace of what it tells of."""
+        """Send a message, within the trace of the request that led to it."""
         facts = {"darkroom.delivery.id": message.id, "darkroom.event": message.event.type}
         with (
             following(message.trace, self._tracer),
@@ -203,7 +210,7 @@ class _Round:
         return not waits
 
     async def _set_failing(self, failing: bool) -> None:
-        # One after the other: what is stored last is to be what was found out last.
+        # One write after another, so that the result of the latest attempt is stored last.
         async with self._marking:
             if failing is not self._failing:
                 self._failing = failing
@@ -215,15 +222,14 @@ class _Round:
             log.warning("webhook disabled", extra={"webhook_id": self._held.id})
 
     async def _may_send(self, until: float) -> bool:
-        """Whether another request may begin.
-
-        None does after a failure: a receiver that hangs is to be in the slots of those that fail.
+        """Whether another request may begin. After a failure none does: a receiver that hangs
+        belongs in the slots of failing webhooks.
         """
         over = self._is_lost or self._has_failed or self._clock() >= until
         return not over and await self._holds()
 
     async def _holds(self) -> bool:
-        """Whether the right lasts for another request; it is renewed where it would not."""
+        """Whether the lease covers another request; renew it where it does not."""
         async with self._renewing:
             if self._clock() + 1.5 * self._rules.request_seconds < self._held_until:
                 return True

@@ -1,5 +1,5 @@
-"""ZIP files: written as a stream, of which nothing is kept but the list of entries; and read, with
-suspicion, from wherever their bytes are.
+"""Writes ZIP files as a stream, keeping only the list of entries in memory; reads ZIP files from
+anywhere, and trusts nothing in them.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from typing import Any, Final
 from domain.import_format.facts import NotAnExport
 
 STREAMED_BYTES: Final = 4_000_000
-"""About how much is held back before it is passed on."""
+"""How many bytes are collected before they are passed on."""
 
 
 class ArchiveWriter:
-    """Writes entries, and gives out the bytes of the archive as they come."""
+    """Writes the entries of an archive, and gives its bytes as they are written."""
 
     def __init__(self) -> None:
         self._out = _Outgoing()
@@ -29,7 +29,7 @@ class ArchiveWriter:
         """Of what was taken."""
 
     async def add(self, name: str, data: bytes) -> None:
-        """Add a file that is compressed already."""
+        """Add a file whose content is compressed already."""
         await asyncio.to_thread(self._archive.writestr, name, data)
 
     async def add_json(self, name: str, value: Any) -> None:
@@ -44,14 +44,16 @@ class ArchiveWriter:
         self._archive.close()
 
     def take(self, *, at_least: int = 0) -> bytes:
-        """What was written and not taken before; nothing where it is less than wanted."""
+        """The bytes that were written since the last call; none where there are fewer
+        than wanted.
+        """
         taken = self._out.take() if self._out.size >= at_least else b""
         self.byte_size += len(taken)
         return taken
 
 
 class _Outgoing(io.RawIOBase):
-    """A file that cannot be read, and is forgotten once it is taken."""
+    """A file that is only written, and forgets what has been taken from it."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -77,31 +79,34 @@ _NAMES: Final = re.compile(
 )
 _BLOCK_BYTES: Final = 1_000_000
 _MAX_DIRECTORY_BYTES: Final = 5_000_000
-"""Some 40,000 entries."""
+"""The size of a directory of some 40,000 entries."""
 _MAX_JSON_BYTES: Final = 8_000_000
-"""Of one part: twice what the largest turns need. Objects of Python take many times as much."""
+"""The size of one part: twice that of the largest turns. As Python objects it takes many times as
+much.
+"""
 _MAX_ALL_JSON_BYTES: Final = 200_000_000
 _MAX_JSON_RATIO: Final = 200
-"""How much larger an entry may be than what it is stored in."""
+"""How many times larger an entry may be than its compressed form."""
 _MAX_IMAGE_RATIO: Final = 2
-"""Images are compressed already."""
+"""The same for images, which are compressed already."""
 _IS_ENCRYPTED: Final = 0x1
 
 
 class ArchiveReader:
-    """Reads an archive that anybody may have made. Its methods block, and belong into a thread.
+    """Reads an archive from an untrusted source. Its methods block, and are to be called in a
+    thread.
 
-    Nothing is unpacked to a file system. All entries are looked at before any is read, and no more
-    of one is read than it declares.
+    Nothing is unpacked to a file system. All entries are checked before any is read, and no more of
+    an entry is read than its declared size.
     """
 
     def __init__(self, read: Callable[[int, int], bytes], byte_size: int) -> None:
-        """`read` gives so many bytes from a position. Raise NotAnExport."""
+        """`read` returns a number of bytes from a position. Raise NotAnExport."""
         try:
             self._archive = zipfile.ZipFile(_Incoming(read, byte_size))
             self._entries = {one.filename: one for one in self._archive.infolist()}
             if len(self._entries) != len(self._archive.infolist()):
-                raise NotAnExport("The file has two entries of one name.")
+                raise NotAnExport("The file has two entries with the same name.")
             self._check_entries(byte_size)
         except (*_BROKEN, UnicodeError) as error:
             raise NotAnExport("The file is not a complete ZIP.") from error
@@ -126,7 +131,7 @@ class ArchiveReader:
         except _BROKEN as error:
             raise NotAnExport(f"{name} cannot be read.") from error
         if len(data) != entry.file_size:
-            raise NotAnExport(f"{name} is not as large as it says.")
+            raise NotAnExport(f"{name} does not have its declared size.")
         return data
 
     def _check_entries(self, byte_size: int) -> None:
@@ -139,7 +144,7 @@ class ArchiveReader:
             ratio = _MAX_JSON_RATIO if is_json else _MAX_IMAGE_RATIO
             if (
                 _NAMES.fullmatch(name) is None
-                # What a name stands for before its first NUL is not what it says.
+                # The part of a name before its first NUL is not the whole name.
                 or entry.orig_filename != name
                 or kind not in (0, stat.S_IFREG)
                 or entry.flag_bits & _IS_ENCRYPTED
@@ -150,7 +155,7 @@ class ArchiveReader:
         if in_json > _MAX_ALL_JSON_BYTES:
             raise NotAnExport("The file has more turns and images than can be read.")
         if stored > byte_size:
-            raise NotAnExport("The file has entries that lie one over the other.")
+            raise NotAnExport("The file has entries that overlap.")
 
 
 _BROKEN: Final = (
@@ -160,7 +165,7 @@ _BROKEN: Final = (
 
 
 class _Incoming(io.RawIOBase):
-    """A file of which parts are read elsewhere, a block at a time."""
+    """A file that is read in blocks by a function."""
 
     def __init__(self, read: Callable[[int, int], bytes], byte_size: int) -> None:
         self._read_elsewhere = read
@@ -188,7 +193,8 @@ class _Incoming(io.RawIOBase):
         left = max(0, self._byte_size - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
         if wanted > _MAX_DIRECTORY_BYTES:
-            # Entries are read in smaller parts: this is a directory that would not fit into memory.
+            # Entries are read in smaller parts. A larger read can only be for a directory that does
+            # not fit into memory.
             raise zipfile.BadZipFile("The directory is too large.")
         parts = []
         while wanted:
@@ -199,7 +205,7 @@ class _Incoming(io.RawIOBase):
         return b"".join(parts)
 
     def _read_block(self) -> bytes:
-        """What is known from the position on, at least one byte."""
+        """The bytes that are known from the position on, at least one."""
         if not self._begin <= self._position < self._begin + len(self._block):
             count = min(_BLOCK_BYTES, self._byte_size - self._position)
             self._block, self._begin = self._read_elsewhere(self._position, count), self._position

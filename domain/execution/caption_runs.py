@@ -1,4 +1,4 @@
-"""Having a caption written, and landing it: from then on the images of its post may run."""
+"""Has a caption written, and lands it: from then on the images of its post may run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -43,8 +43,8 @@ class CaptionRuns(Failover[CaptionModel, CaptionDelivery]):
             queued = await self._claims.land_caption(self.claim, made)
             return queued is not None
 
-        # Where a landing is repeated because its answer was lost, it comes too late. Nothing is
-        # lost by that: a search finds what it has queued.
+        # If this landing repeats one whose answer was lost, these outputs are not returned. That
+        # loses nothing: a search finds them.
         if not await persist(land):
             raise LeaseLost
         return queued or ()

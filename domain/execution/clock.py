@@ -1,4 +1,4 @@
-"""The time of a run."""
+"""The database's time, as a run needs it."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -7,7 +7,7 @@ from domain.claims import Claim
 
 
 class Clock:
-    """The database's time: images of all workers are ordered by it."""
+    """The time by the database's clock, by which the images of all workers are ordered."""
 
     def __init__(self, claim: Claim) -> None:
         self._claimed_at = claim.claimed_at
@@ -19,7 +19,7 @@ class Clock:
 
     @property
     def seconds_left(self) -> float:
-        """Until the output's deadline."""
+        """The time until the output's deadline."""
         return self._seconds_left - self._elapsed_seconds
 
     @property

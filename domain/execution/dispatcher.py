@@ -7,8 +7,7 @@ the end of a run finds it, in fair order.
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,42 +17,34 @@ from typing import Any, Final, TypeAlias, TypeVar
 from domain.claims import Hint, Waiting
 from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
+from domain.execution.lanes import Lane, Lanes
+from domain.execution.permits import Permits
 from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
 from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
-from domain.outputs import CAPTION_SLOT
+from domain.outputs import CAPTION_SLOT, Output
 from domain.ports.execution import ClaimRepository
 from domain.registry import Registry
-from domain.rules import FEW_RUNS, has_room
 
 log = logging.getLogger(__name__)
 
 MAX_HINTS: Final = 2_000
-"""Hints that wait in this process for their claims. Searches find what is dropped."""
+"""How many hints may wait in this process for their claims. Searches find outputs whose hints are
+dropped.
+"""
 _CLAIMS_AT_ONCE: Final = 16
-"""Hints that ask the database at the same time. Requests need its connections as well."""
+"""How many hints are claimed at the same time: requests need the database's connections as well."""
 _SEARCH_LIMIT: Final = 200
 _SEARCH_PAUSE_SECONDS: Final = 0.05
 _SURE_SECONDS: Final = 3.0
-"""A little longer than from one sweep to the next."""
+"""A little longer than the time between two sweeps."""
 
 _Attempt: TypeAlias = tuple[OutputId, int]
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """Where runs count against one limit: a provider's images, or its captions."""
-
-    provider: str
-    is_caption: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.provider} captions" if self.is_caption else self.provider
-
-
 @dataclass(slots=True, eq=False)
 class _Run:
-    """Reserved before the claim, and removed when the run has ended."""
+    """The room for one run: reserved before the claim, and freed when the run has ended."""
 
     lane: Lane
     viewer_id: ViewerId
@@ -61,26 +52,33 @@ class _Run:
 
 
 class Dispatcher:
-    """Also the `HintQueue` of a process that answers requests and runs outputs."""
+    """Runs outputs; also the `HintQueue` of a process that both answers requests and
+    runs outputs.
+    """
 
-    def __init__(self, claims: ClaimRepository, runner: OutputRunner) -> None:
+    def __init__(self, claims: ClaimRepository, runner: OutputRunner, permits: Permits) -> None:
         self._claims = claims
         self._runner = runner
+        self._permits = permits
         self._registries: Mapping[bool, Registry[Any]] = {
             False: runner.registry,
             True: runner.caption_models,
         }
-        self._limits = {
-            **{Lane(name): one.max_concurrent_runs for name, one in runner.providers.items()},
-            **{Lane(name, True): one.max_concurrent_runs for name, one in runner.writers.items()},
-        }
+        providers, writers = runner.providers.items(), runner.writers.items()
+        self._lanes = Lanes(
+            {
+                **{Lane(name): one.max_concurrent_runs for name, one in providers},
+                **{Lane(name, True): one.max_concurrent_runs for name, one in writers},
+            }
+        )
         self._runs: dict[_Attempt, _Run] = {}
         self._contended: set[Lane] = set()
         """Lanes in which an output waits: a later hint does not overtake it."""
         self._has_room = asyncio.Event()
-        """A lane in which an output waits has room for a run."""
+        """Set when a lane in which an output waits has room for a run."""
+        permits.when_free = self._has_room.set
         self._sure_until = 0.0
-        """Until this time of the event loop, an expired lease means a dead worker."""
+        """Until this time of the event loop, an expired lease means that its worker is dead."""
         self._hints: set[asyncio.Task[Any]] = set()
         self._claiming: set[asyncio.Task[Any]] = set()
         self._hint_limit = asyncio.Semaphore(_CLAIMS_AT_ONCE)
@@ -90,28 +88,30 @@ class Dispatcher:
     @property
     def max_concurrent_runs(self) -> int:
         """How many outputs may run here at the same time."""
-        return sum(self._limits.values())
+        return sum(self._lanes.limits.values())
 
     @property
     def limits(self) -> Mapping[str, int]:
         """How many outputs may run here at the same time, by the name of the lane."""
-        return {str(lane): limit for lane, limit in self._limits.items()}
+        return {str(lane): limit for lane, limit in self._lanes.limits.items()}
 
     @property
     def running(self) -> Mapping[str, int]:
         """How many run here at the moment, by the name of the lane."""
-        return Counter(str(run.lane) for run in self._runs.values())
+        return {str(lane): count for lane, count in self._lanes.running.items()}
 
     def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
-        """Start the outputs soon. Never waits and never fails: a search finds what is dropped."""
+        """Start the outputs soon. Never waits and never fails: a search finds outputs whose hints
+        are dropped.
+        """
         for output_id in output_ids:
-            if self._stopping:
-                return
-            if len(self._hints) >= MAX_HINTS:
-                self._dropped.count("too many hints")
-                continue
-            hint = Hint(viewer_id, output_id)
-            _create_task(self._follow(hint), self._hints, name=f"hint {output_id}")
+            self._follow_soon(output_id, partial(self.start, Hint(viewer_id, output_id)))
+
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            waiting = Waiting.as_written(viewer_id, output)
+            if self._is_next(waiting):
+                self._follow_soon(output.id, partial(self._start_next, waiting))
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         """Stop the runs of outputs that have ended. A run that waits for its provider's answer
@@ -130,36 +130,51 @@ class Dispatcher:
             return None
         try:
             waiting = await self._claims.find_waiting(hint.viewer_id, hint.output_id)
-            if waiting is None or self._is_off(waiting.model_id):
-                return None
-            if self._lane_of(waiting) in self._contended:
-                self._has_room.set()  # a search starts it in fair order, if there is room
-                return None
-            return await self._claim(waiting)
+            return None if waiting is None else await self._start_next(waiting)
         except Overloaded:
             log.warning("hint left for the sweeper", extra={"output_id": hint.output_id})
             return None
+
+    async def _start_next(self, waiting: Waiting) -> asyncio.Task[None] | None:
+        return await self._claim(waiting) if self._is_next(waiting) else None
+
+    def _is_next(self, waiting: Waiting) -> bool:
+        """Whether no other output comes before this one, which a hint has told of."""
+        if self._is_off(waiting.model_id):
+            return False
+        lane = self._lane_of(waiting)
+        if lane not in self._contended:
+            return True
+        # A search starts it in fair order, if there is room. Otherwise the end of a run does that:
+        # to search for each hint would read a long list again for each output that joins it.
+        if self._lanes.has_room_for(waiting.viewer_id, lane):
+            self._has_room.set()
+        return False
 
     async def start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
         """Search the database for outputs that no worker holds, and start what may run here."""
         if expired:
             self._sure_until = asyncio.get_running_loop().time() + _SURE_SECONDS
+            self._permits.look_again()
         await self._start_waiting(min_queued=min_queued, expired=expired)
 
     async def _start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
-        free = self._with_room()
-        # The search leaves out lanes without room: outputs may be waiting for them.
-        self._contended = set(self._limits) - free
-        models = [
-            model.id
+        free = self._lanes.with_room
+        full = {lane for lane in free if self._permits.is_full(lane.provider)}
+        # The search leaves out lanes that are full: outputs may be waiting for them.
+        self._contended = set(self._lanes.limits) - free | full
+        models = {
+            model.id: Lane(model.provider, is_caption)
             for is_caption, registry in self._registries.items()
             for model in registry.all()
-            if Lane(model.provider, is_caption) in free
-        ]
+        }
+        models = {model_id: lane for model_id, lane in models.items() if lane in free}
         if self._stopping or not models:
             return
-        # What waits for a model that is switched off waits on. What has begun may have been paid.
-        off = set(filter(self._is_off, models))
+        # Outputs of models that are switched off keep waiting, and so do those that need a permit.
+        # Those that a worker has begun are run: they may have been paid for, and have a permit that
+        # nobody else is given.
+        off = {one for one, lane in models.items() if lane in full or self._is_off(one)}
         found = await self._claims.list_waiting(
             [model_id for model_id in models if model_id not in off],
             begun_only=off,
@@ -167,7 +182,11 @@ class Dispatcher:
             expired=expired,
             limit=_SEARCH_LIMIT,
         )
-        tasks = await asyncio.gather(*map(self._claim, found), return_exceptions=True)
+        if self._stopping:
+            return
+        # Most of a long list finds no room: that is not worth a task for each.
+        claiming = [self._claim_reserved(one) for one in found if self._reserve(one)]
+        tasks = await asyncio.gather(*claiming, return_exceptions=True)
         if started := sum(isinstance(task, asyncio.Task) for task in tasks):
             log.info("outputs recovered", extra={"count": started})
         for task in tasks:
@@ -180,18 +199,17 @@ class Dispatcher:
             await self._has_room.wait()
             await asyncio.sleep(_SEARCH_PAUSE_SECONDS)
             self._has_room.clear()
-            is_sure = asyncio.get_running_loop().time() < self._sure_until
             try:
-                await self._start_waiting(min_queued=timedelta(0), expired=is_sure)
+                await self._start_waiting(min_queued=timedelta(0), expired=self._is_sure())
             except Overloaded:
                 log.warning("waiting outputs left for the sweeper")
             except Exception:
                 log.exception("dispatch failed")
 
     async def stop(self, grace_seconds: float) -> None:
-        """Start nothing new, hand over what another process can continue, wait for the rest.
+        """Start nothing new, give back what another process can continue, and wait for the rest.
 
-        What has no answer within the grace ends as OUTCOME_UNKNOWN.
+        Runs that have no answer after the grace period end as OUTCOME_UNKNOWN.
         """
         self._stopping = True
         for hint in self._hints:
@@ -210,34 +228,45 @@ class Dispatcher:
             try:
                 await asyncio.wait(tasks, timeout=grace_seconds)
             finally:
-                # Also where this stop is cancelled before the grace has ended. The others have been
-                # cancelled: a second time would keep them from giving their outputs back.
+                # Runs are cancelled even if this stop is cancelled before the grace period has
+                # ended. The others have been cancelled before: a second time would keep them from
+                # giving their outputs back.
                 for task in handed_over:
                     task.cancel()
             await asyncio.wait(tasks, timeout=LETTING_GO_SECONDS + 1)
 
-    async def _follow(self, hint: Hint) -> None:
+    def _follow_soon(self, output_id: OutputId, start: Callable[[], Awaitable[object]]) -> None:
+        if self._stopping:
+            return
+        if len(self._hints) >= MAX_HINTS:
+            self._dropped.count("too many hints")
+            return
+        _create_task(self._follow(output_id, start), self._hints, name=f"hint {output_id}")
+
+    async def _follow(self, output_id: OutputId, start: Callable[[], Awaitable[object]]) -> None:
         async with self._hint_limit:
             try:
-                await self.start(hint)
+                await start()
+            except Overloaded:
+                log.warning("hint left for the sweeper", extra={"output_id": output_id})
             except Exception:
-                log.exception("hint failed", extra={"output_id": hint.output_id})
+                log.exception("hint failed", extra={"output_id": output_id})
 
     async def _claim(self, waiting: Waiting) -> asyncio.Task[None] | None:
-        """Claim an output and start its run, if there is room and no other worker was faster.
-
-        A cancelled caller does not interrupt the claim: nobody would run what it got.
-        """
+        """Claim an output and start its run, if there is room and no other worker was faster."""
         if self._stopping or not self._reserve(waiting):
             return None
-        claiming = _create_task(
-            self._claim_reserved(waiting), self._claiming, name=f"claim {waiting.output_id}"
-        )
-        return await asyncio.shield(claiming)
+        return await self._claim_reserved(waiting)
 
-    async def _claim_reserved(self, waiting: Waiting) -> asyncio.Task[None] | None:
+    def _claim_reserved(self, waiting: Waiting) -> asyncio.Future[asyncio.Task[None] | None]:
+        """Cancelling the caller does not interrupt the claim: nobody would run its output."""
+        claiming = self._claim_and_run(waiting)
+        name = f"claim {waiting.output_id}"
+        return asyncio.shield(_create_task(claiming, self._claiming, name=name))
+
+    async def _claim_and_run(self, waiting: Waiting) -> asyncio.Task[None] | None:
         try:
-            run = await self._runner.claim(waiting)
+            run = await self._claim_permitted(waiting)
         except BaseException:
             self._release(waiting)
             raise
@@ -245,7 +274,7 @@ class Dispatcher:
             self._release(waiting)
             return None
         run.ask_before_moving(partial(self._move, waiting))
-        # A run belongs to no request: it starts without anybody's context variables.
+        # A run belongs to no request: it starts without the caller's context variables.
         task = asyncio.create_task(
             self._run(waiting, run), name=f"run {waiting.output_id}", context=Context()
         )
@@ -254,6 +283,13 @@ class Dispatcher:
             _cancel(task)
         return task
 
+    async def _claim_permitted(self, waiting: Waiting) -> OutputRun | None:
+        lane = self._runs[_attempt_of(waiting)].lane
+        if not await self._permits.take(lane.provider, waiting, expired=self._is_sure()):
+            self._contended.add(lane)
+            return None
+        return await self._runner.claim(waiting)
+
     async def _run(self, waiting: Waiting, run: OutputRun) -> None:
         try:
             await run.run()
@@ -261,33 +297,54 @@ class Dispatcher:
         except Exception:
             log.exception("output failed unexpectedly", extra={"output_id": waiting.output_id})
         finally:
-            self._release(waiting)
+            self._release(waiting, continues=run.continues)
 
     def _reserve(self, waiting: Waiting) -> bool:
         lane, attempt = self._lane_of(waiting), _attempt_of(waiting)
-        if attempt in self._runs or not self._has_room_for(waiting.viewer_id, lane):
+        if attempt in self._runs or not self._lanes.has_room_for(waiting.viewer_id, lane):
             self._contended.add(lane)
             return False
         self._runs[attempt] = _Run(lane, waiting.viewer_id)
+        self._lanes.enter(lane, waiting.viewer_id)
         return True
 
-    def _move(self, waiting: Waiting, provider: str) -> bool:
-        """Move a run to another provider, if there is room for it there."""
+    async def _move(self, waiting: Waiting, provider: str) -> bool:
+        """Move a run to another provider, if that one has room."""
         run = self._runs[_attempt_of(waiting)]
         lane = replace(run.lane, provider=provider)
         if run.lane == lane:
             return True
-        if not self._has_room_for(waiting.viewer_id, lane):
+        if not self._lanes.has_room_for(waiting.viewer_id, lane):
             return False
-        left, run.lane = run.lane, lane
+        left = run.lane
+        self._change_lane(run, lane)
+        try:
+            moved = await self._permits.take(provider, waiting, expired=self._is_sure())
+        except Overloaded:
+            moved = False
+        if not moved:
+            self._change_lane(run, left)
+            left = lane
         if left in self._contended:
             self._has_room.set()
-        return True
+        return moved
 
-    def _release(self, waiting: Waiting) -> None:
-        run = self._runs.pop(_attempt_of(waiting))
+    def _change_lane(self, run: _Run, lane: Lane) -> None:
+        self._lanes.leave(run.lane, run.viewer_id)
+        self._lanes.enter(lane, run.viewer_id)
+        run.lane = lane
+
+    def _release(self, waiting: Waiting, *, continues: bool = False) -> None:
+        attempt = _attempt_of(waiting)
+        self._permits.give_back(*attempt, continues=continues)
+        run = self._runs.pop(attempt)
+        self._lanes.leave(run.lane, run.viewer_id)
         if run.lane in self._contended:
             self._has_room.set()
+
+    def _is_sure(self) -> bool:
+        """Whether an expired lease means a dead worker."""
+        return asyncio.get_running_loop().time() < self._sure_until
 
     def _is_off(self, model_id: ModelId) -> bool:
         return any(registry.is_off(model_id) for registry in self._registries.values())
@@ -298,26 +355,16 @@ class Dispatcher:
         model = self._registries[is_caption].get(waiting.model_id)
         return Lane(model.provider if model else "", is_caption)
 
-    def _has_room_for(self, viewer_id: ViewerId, lane: Lane) -> bool:
-        limit = self._limits.get(lane, FEW_RUNS)
-        runs = [run for run in self._runs.values() if run.lane == lane]
-        own = sum(run.viewer_id == viewer_id for run in runs)
-        return has_room(limit, running=len(runs), own=own)
-
-    def _with_room(self) -> set[Lane]:
-        lanes = [run.lane for run in self._runs.values()]
-        return {lane for lane, limit in self._limits.items() if lanes.count(lane) < limit}
-
 
 def _attempt_of(waiting: Waiting) -> _Attempt:
-    """The key of a run here: a cancelled run may still wait for its provider when the output's next
-    attempt starts.
+    """The key of a run in this process: a cancelled run may still wait for its provider when the
+    output's next attempt starts.
     """
     return waiting.output_id, waiting.attempt
 
 
 def _cancel(task: asyncio.Task[None]) -> None:
-    # Cancelled before its first step, a run would never give its output back.
+    # A run that is cancelled before its first step could not give its output back.
     asyncio.get_running_loop().call_soon(task.cancel)
 
 

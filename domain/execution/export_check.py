@@ -1,4 +1,6 @@
-"""Checks an export before anything is made of it, in a thread: all but the pixels of its images."""
+"""Checks an export in a thread, before anything is imported from it: all but the pixels of its
+images.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -33,7 +35,7 @@ _CHECK_SECONDS: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class CheckedExport:
-    """What was found in an archive, all of it valid but the pixels of its images."""
+    """The content of an archive. All of it is valid except, possibly, the pixels of its images."""
 
     archive: ArchiveReader
     reader: ImportReader
@@ -43,7 +45,7 @@ class CheckedExport:
     def read_turns(
         self, conversation: ImportedConversation, images: Mapping[ImageId, Image]
     ) -> list[Turn]:
-        """Blocks. Raise NotAnExport."""
+        """Read the manifest. Blocks. Raise NotAnExport."""
         turns: list[Turn] = []
         for name in conversation.turn_parts:
             part = self.archive.read_json(name)
@@ -52,15 +54,17 @@ class CheckedExport:
         return turns
 
     def read_posts(self, name: str, images: Mapping[ImageId, Image]) -> Sequence[Post]:
-        """Those of one part. Blocks. Raise NotAnExport."""
+        """Read the turns of one part. Blocks. Raise NotAnExport."""
         return self.reader.read_posts(self.archive.read_json(name), images)
 
     def read_albums(self, name: str, images: Mapping[ImageId, Image]) -> Sequence[ImportedAlbum]:
-        """Those of one part. Blocks. Raise NotAnExport."""
+        """Read the posts of one part. Blocks. Raise NotAnExport."""
         return self.reader.read_albums(self.archive.read_json(name), images)
 
     def read_file(self, image: ImportedImage) -> bytes:
-        """Blocks. Raise NotAnExport where its bytes are not those that were exported."""
+        """Read the bytes of an image. Blocks. Raise NotAnExport where they are not those that were
+        exported.
+        """
         data = self.archive.read(image.file, max_bytes=MAX_IMAGE_BYTES)
         if sha256(data).hexdigest() != image.sha256:
             raise NotAnExport(f"{image.file} is not what was exported.")
@@ -79,13 +83,13 @@ async def check_export(
     with_files: bool,
     max_seconds: float = _CHECK_SECONDS,
 ) -> CheckedExport:
-    """Read all but the images, or all. Raise NotAnExport, or TookTooLong."""
+    """Read everything but the images, or everything. Raise NotAnExport, or TookTooLong."""
     loop = asyncio.get_running_loop()
     checked_until = loop.time() + max_seconds
     is_checked = False
 
     def read(start: int, count: int) -> bytes:
-        # The thread cannot be cancelled: it ends here.
+        # A thread cannot be cancelled, so it is stopped here.
         if not is_checked and loop.time() > checked_until:
             raise TookTooLong
         reading = store.read(job.key, start=start, count=count)

@@ -1,4 +1,4 @@
-"""The images of one export: each once, and before what refers to it."""
+"""Writes the images of one export: each once, and before what refers to it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -14,12 +14,13 @@ from domain.ports.objects import ArchiveStore
 
 
 class ExportContents:
-    """What has been written of one export."""
+    """What has been written of one export so far."""
 
     def __init__(
         self,
         images: ImageRepository,
         objects: ArchiveStore,
+        *,
         writer: ArchiveWriter,
         owner_id: ViewerId,
     ) -> None:
@@ -31,7 +32,7 @@ class ExportContents:
         self._written: set[ImageId] = set()
 
     async def write(self, images: Iterable[Image]) -> AsyncIterator[None]:
-        """Write those that are not there yet, and a part with their facts."""
+        """Write those images that are not written yet, and a part with their facts."""
         new = {image.id: image for image in images if image.id not in self._written}
         if not new:
             return
@@ -46,7 +47,7 @@ class ExportContents:
         await self.writer.add_json(self.parts[-1], {"images": facts})
 
     async def _write_file(self, image: Image) -> str | None:
-        """Return the digest of its bytes; None where they are not there any more."""
+        """Write an image, and return the digest of its bytes; None where they have been deleted."""
         try:
             data = await self._objects.get(image.key)
         except ObjectMissing:

@@ -1,7 +1,6 @@
 """Makes exports, as a stream into the object store.
 
-A job that is begun again writes under a new key. What an earlier try has written is deleted, or
-collected as orphaned.
+A job that is started again writes under a new key, once what an earlier try has written is deleted.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,6 +13,7 @@ from domain.execution.archives import STREAMED_BYTES, ArchiveWriter
 from domain.execution.export_contents import ExportContents
 from domain.execution.image_writer import ImageWriter
 from domain.execution.jobs import JobRunner
+from domain.execution.leases import LeaseLost
 from domain.export_format import (
     MANIFEST,
     Facts,
@@ -73,7 +73,12 @@ class Exporter(JobRunner[Export]):
         self._objects = objects
 
     async def run(self, claim: JobClaim[Export]) -> None:
+        for left in claim.job.keys_left:
+            await self._objects.delete_parts(left)
         key, writer = new_key("exports", ARCHIVE), ArchiveWriter()
+        # If this process dies before it is done, the next one deletes what it has written.
+        if not await self._exports.expect_bytes(claim, [key]):
+            raise LeaseLost
         is_kept = False
         try:
             await self._objects.put_parts(key, self._write_parts(claim, writer))
@@ -96,8 +101,10 @@ class Exporter(JobRunner[Export]):
         yield writer.take()
 
     async def _write(self, export: Export, writer: ArchiveWriter) -> AsyncIterator[float | None]:
-        """Write all of it, and yield the progress after each image."""
-        contents = ExportContents(self._images, self._objects, writer, export.owner_id)
+        """Write everything, and yield the progress after each image."""
+        contents = ExportContents(
+            self._images, self._objects, writer=writer, owner_id=export.owner_id
+        )
         posts: list[str] = []
         albums: list[str] = []
         if export.conversation_id is None:
@@ -147,7 +154,7 @@ class Exporter(JobRunner[Export]):
     async def _write_albums(
         self, contents: ExportContents, parts: list[str]
     ) -> AsyncIterator[None]:
-        """Their images are those of the gallery."""
+        """Write albums. Their images are in the gallery, and are written there."""
 
         def read(request: PageRequest) -> Awaitable[Page[Album]]:
             return self._albums.page(contents.owner_id, request)
@@ -198,9 +205,9 @@ class Exporter(JobRunner[Export]):
         async for _ in contents.write([source] if source else []):
             yield 0.0
         async for found in _pages(read, size=_PARENTS):
-            # One that has never begun has nothing that could be taken back.
+            # A turn that has never begun has no outputs to export.
             turns = [turn for turn in found if turn.outputs]
-            # The turns first: from them it is clear which images are needed.
+            # Turns first: they say which images are needed.
             for turn in turns:
                 async for _ in contents.write(images_of(turn)):
                     yield min(1.0, turn.turn_index / max(1, conversation.turn_count))

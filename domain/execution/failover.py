@@ -1,4 +1,4 @@
-"""Asking for one run: the planned provider first, then the others that the model can be had from.
+"""Asks the providers of a model for one run: the planned one first, then the others.
 
 What must stay true: another provider is asked only where it is certain that none has accepted a
 job, and a submission that may have been accepted is not repeated.
@@ -8,7 +8,7 @@ import logging
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Generic, Protocol, TypeVar
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 _SWITCHED_OFF_SECONDS: Final = 5.0
-"""Between two looks whether a provider has been switched on again."""
+"""The time between two checks whether a provider has been switched on again."""
 
 
 class Route(Protocol):
-    """A model by one of the providers that it can be had from."""
+    """A model by one of the providers that serve it."""
 
     @property
     def provider(self) -> str: ...
@@ -47,7 +47,7 @@ class TryLater(Exception):
 
 
 class Failover(ABC, Generic[AnyRoute, Answer]):
-    """Has the model of one claim run, by the first of its routes that takes it."""
+    """Runs the model of one claim, by the first route that accepts it."""
 
     def __init__(
         self,
@@ -57,51 +57,54 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         routes: Sequence[AnyRoute],
         may_ask: Callable[[AnyRoute], bool],
     ) -> None:
-        """`may_ask`: whether the operator lets a route be asked at the moment."""
+        """`may_ask`: whether the operator allows a route at present."""
         self.claim = claim
         self.routes = routes
         self.may_ask = may_ask
         self.progress = progress
         self.clock = Clock(claim)
         self.facts = {"output_id": claim.output.id, "model": claim.output.model_id}
-        self.move_to: Callable[[str], bool] = lambda _: True
-        """Is asked whether this run may move to another provider, and has room there then."""
+        self.move_to: Callable[[str], Awaitable[bool]] | None = None
+        """Decides whether this run may move to another provider, and reserves room there."""
 
     @abstractmethod
     async def make(self) -> Answer:
-        """Run the model, and store what has bytes. Raise GenerationFailed where that has failed,
-        TryLater where the only submission was rejected for the time being.
+        """Run the model, and store the bytes that it delivers. Raise GenerationFailed where the run
+        has failed, TryLater where the only submission was rejected for the time being.
         """
 
     @abstractmethod
     async def land(self, made: Answer) -> Sequence[OutputId]:
-        """Write what was made. Return the outputs that may run from now on. Raise LeaseLost where
-        it comes too late.
+        """Write the result. Return the outputs that may run from now on. Raise LeaseLost where the
+        claim has ended.
         """
 
     @abstractmethod
     async def cancel_jobs(self) -> None:
-        """Ask the providers to stop their jobs: the results are no longer wanted."""
+        """Ask the providers to stop their jobs: the results are no longer needed."""
 
     @abstractmethod
     async def clear_away(self) -> None:
-        """Delete bytes that nothing refers to, however it ended."""
+        """Delete bytes that nothing refers to, however the run has ended."""
 
     @property
     @abstractmethod
     def providers(self) -> frozenset[str]:
-        """Those that can be asked here."""
+        """The routes that can be asked in this process."""
 
     @abstractmethod
     def routes_of(self, observer: RunReporter) -> Sequence[AnyRoute]:
-        """Where a run may be asked for, the planned route first; or where its job is."""
+        """The routes that a run may be asked for, the planned one first; or the one that has the
+        job.
+        """
 
     @abstractmethod
     async def ask_route(self, observer: RunReporter, route: AnyRoute) -> Answer:
         """Run the model at one provider."""
 
     async def ask(self, observer: RunReporter) -> Answer:
-        """Ask the provider, and the next one as long as it is certain that none has accepted a job.
+        """Ask the provider, and then the next one as long as it is certain that none has accepted a
+        job.
 
         Raise NotSubmitted if it is worth asking them again later.
         """
@@ -112,18 +115,19 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         failures: list[GenerationFailed] = []
         for route in self.routes_of(observer):
             if failures:
-                if self.progress.hand_over or not self.move_to(route.provider):
+                if not await self._may_move_to(route.provider):
                     if not any(isinstance(one, NotSubmitted) for one in failures):
-                        # There may be room later: one provider's key does not cost the output.
+                        # There may be room later: that one provider refuses the key does not end
+                        # the output.
                         failures.append(NotSubmitted(failures[0].code, detail="others are full"))
                     break
-                # A process that continues has to know of the rejection.
+                # A process that continues the run has to know of the rejection.
                 await self.progress.save_runs()
             try:
                 observer.run = replace(observer.run, provider=route.provider)
                 return await self.ask_route(observer, route)
             except GenerationFailed as failure:
-                # That another provider has dropped the model says nothing about the planned one.
+                # If another provider has dropped the model, the planned one may still have it.
                 is_dropped = failure.code is GenerationErrorCode.MODEL_RETIRED
                 if not failure.nothing_taken and not (failures and is_dropped):
                     raise
@@ -133,8 +137,15 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
             raise self._failure_without_routes()
         raise _soonest(failures)
 
+    async def _may_move_to(self, provider: str) -> bool:
+        if self.progress.hand_over:
+            return False
+        return self.move_to is None or await self.move_to(provider)
+
     async def ask_only(self, observer: RunReporter) -> Answer:
-        """Ask for the only run of a claim. Raise TryLater if it is worth claiming it again."""
+        """Ask for the only run of a claim. Raise TryLater if it is worth claiming the
+        output again.
+        """
         try:
             return await self.ask(observer)
         except NotSubmitted as rejection:
@@ -146,8 +157,8 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
             raise TryLater(timedelta(seconds=delay)) from rejection
 
     def delay_after(self, observer: RunReporter, rejection: NotSubmitted) -> float | None:
-        """The seconds until the next submission, or None for none."""
-        # All routes are asked before any of them is asked again.
+        """The seconds until the next submission, or None if there is to be none."""
+        # Ask every route once before asking any of them again.
         rounds = math.ceil(observer.run.tries / max(1, len(self.routes_of(observer))))
         return next_try_seconds(
             rounds,
@@ -174,8 +185,8 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
 
 
 def _soonest(failures: Sequence[GenerationFailed]) -> GenerationFailed:
-    """What the failures of all routes come to: the first that is worth trying again, as soon as any
-    of them allows it; else the first.
+    """The failure that represents those of all routes: the first one that allows another try, else
+    the first one.
     """
     rejections = [one for one in failures if isinstance(one, NotSubmitted)]
     if not rejections:

@@ -1,4 +1,4 @@
-"""Having a model make the images of one output: one run, or several at the same time."""
+"""Has a model make the images of one output, by one run or by several at the same time."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         self._earlier_messages: tuple[str, ...] = ()
         self._unfinished = [one for one in progress.runs if not one.run.landed]
         self._delivered = [_delivery_before(claim.output)] if claim.output.images else []
-        """By all runs so far, whichever worker has asked for them."""
+        """Images that all runs so far have delivered, whichever worker asked for them."""
 
     async def make(self) -> Delivery:
         await self._read_earlier_messages()
@@ -107,7 +107,11 @@ class ImageRuns(Failover[ImageModel, Delivery]):
                 for route in others
                 if self.may_ask(route)
                 and may_take_over(
-                    route, planned, claim.parent, claim.output, image_count=image_count
+                    route,
+                    planned,
+                    parent=claim.parent,
+                    output=claim.output,
+                    image_count=image_count,
                 )
             ),
         ]
@@ -140,8 +144,8 @@ class ImageRuns(Failover[ImageModel, Delivery]):
             self._earlier_messages = tuple(map(blur_mentions, found))
 
     async def _make_each(self) -> Delivery:
-        """Make what is left of several runs. Raise if a job is to be continued, or if no run has
-        delivered.
+        """Make the images that are missing, by several runs. Raise if a job is to be continued, or
+        if no run has delivered.
         """
         tasks = [asyncio.create_task(self._make_one(run)) for run in tuple(self._unfinished)]
         try:
@@ -165,8 +169,8 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         return _merge(self._delivered)
 
     async def _make_one(self, observer: RunReporter) -> GenerationFailed | HandedOver | None:
-        """Make the images of one run. They are shown at once if other runs go on. Return its
-        failure, which may not be the output's.
+        """Make the images of one run, and show them at once if other runs are still going. Return
+        its failure, which is not always the output's.
         """
         try:
             delivery = await self._ask_patiently(observer)
@@ -182,7 +186,9 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         return None
 
     async def _ask_patiently(self, observer: RunReporter) -> Delivery:
-        """Ask for one of several runs, again after each rejection that is worth it."""
+        """Ask for one of several runs, and again after each rejection as long as that is
+        worthwhile.
+        """
         while True:
             try:
                 return await self.ask(observer)
@@ -197,7 +203,7 @@ class ImageRuns(Failover[ImageModel, Delivery]):
 
 
 def _delivery_before(output: Output) -> Delivery:
-    """What is known of the images that an earlier worker has delivered."""
+    """The report about images that an earlier worker has delivered."""
     return Delivery(
         images=(),
         provider=output.provider,
@@ -209,7 +215,7 @@ def _delivery_before(output: Output) -> Delivery:
 
 
 def _merge(deliveries: Sequence[Delivery]) -> Delivery:
-    """One delivery from those of all runs, without their images: those are stored."""
+    """One delivery that stands for all runs, without their images, which are stored already."""
     return Delivery(
         images=(),
         provider=_common(one.provider for one in deliveries),
@@ -221,6 +227,6 @@ def _merge(deliveries: Sequence[Delivery]) -> Delivery:
 
 
 def _common(words: Iterable[str | None]) -> str | None:
-    """The word that several runs have in common, if they have one."""
+    """The value that all runs have in common, if they have one."""
     different = set(words)
     return different.pop() if len(different) == 1 else None

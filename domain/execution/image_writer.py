@@ -16,7 +16,7 @@ from domain.retries import RetryPolicy, retry
 
 _STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.2, longest_pause_seconds=0.8, max_tries=4)
 _DELETE_SECONDS: Final = 3.0
-"""The request that waits for it has been done, and has to be answered in its own time."""
+"""The request that waits for a deletion has done its work, and has to be answered in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class ImageWriter:
         await self._put(image.key, processed.original.data)
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete orphaned objects. What takes too long is left to the orphan collection."""
+        """Delete orphaned objects. Those that take too long are left to orphan collection."""
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(_DELETE_SECONDS):
                 await self.objects.delete(keys)

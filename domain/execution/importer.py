@@ -1,11 +1,11 @@
-"""Takes exports back: checks the whole file, then makes its images, then what refers to them.
+"""Imports exports: checks the whole file, makes its images, then what refers to them.
 
-A job that is begun again finds the images that it has made before, and makes the others. Images
+A job that is started again finds the images that it has made before, and makes the others. Images
 appear in the gallery as they are made; posts and albums after them; conversations all at once, at
 the end.
 
-What an import that fails has made is taken back before it ends. It remembers that it has failed, so
-that another process goes on with that if this one dies.
+A failed import takes back what it has made before it ends. It remembers the failure, so that
+another process continues with that if this one dies.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from domain.retries import RetryPolicy, retry
 
 _AT_ONCE: Final = 100
 _FOUND_BY: Final = 20
-"""A conversation is found by the messages of so many turns."""
+"""The number of turns whose messages a search for the conversation compares."""
 _SANDBOX_BUSY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=4.0, max_tries=8)
 _NOT_AN_EXPORT: Final = GenerationError(GenerationErrorCode.EXPORT_INVALID, retryable=False)
 
@@ -72,7 +72,7 @@ class Importer(JobRunner[Import]):
             export = await check_export(self._objects, job, byte_size=byte_size, with_files=False)
             images = await self._make_images(claim, export)
             conversations = [
-                await self._make_turns(claim, export, one, images)
+                await self._make_turns(claim, export, conversation=one, images=images)
                 for one in export.manifest.conversations
             ]
             await self._make_posts(claim, export, images)
@@ -90,7 +90,7 @@ class Importer(JobRunner[Import]):
         await self._take_back(claim, error)
 
     async def _take_back(self, claim: JobClaim[Import], error: GenerationError) -> None:
-        """Delete what was made, but for images that the viewer has used since, and end the job."""
+        """Delete what was made, except images that the viewer has used since, and end the job."""
         while True:
             taken = await self._imports.take_back(claim, limit=_AT_ONCE)
             if taken is None:
@@ -124,7 +124,7 @@ class Importer(JobRunner[Import]):
         async def process() -> bytes:
             return (await self._upload_processor.process_upload(data)).original.data
 
-        # From here on it is a picture, and may be marked again as what it is.
+        # From here on it is decoded, and may be marked again with its source.
         safe = await retry(process, on=Overloaded, policy=_SANDBOX_BUSY)
         processed = await self._image_processor.process(safe, source=image.source)
         new = new_image(
@@ -136,7 +136,7 @@ class Importer(JobRunner[Import]):
             output_id=image.output_id,
         )
         stored = replace(new, id=image.id)
-        # If this process dies before the record is written, the next one deletes its bytes.
+        # If this process dies before the record is written, the next process deletes the bytes.
         if not await self._imports.expect_bytes(claim, stored.keys):
             raise LeaseLost
         await self._writer.put(stored, processed)
@@ -174,10 +174,11 @@ class Importer(JobRunner[Import]):
         self,
         claim: JobClaim[Import],
         export: CheckedExport,
+        *,
         conversation: ImportedConversation,
         images: Mapping[ImageId, Image],
     ) -> tuple[Conversation, str]:
-        """Write the turns, and return the conversation with the texts that it is found by."""
+        """Write the turns. Return the conversation, and the text by which searches find it."""
         turns = await asyncio.to_thread(export.read_turns, conversation, images)
         for some in in_batches(turns, _AT_ONCE):
             if not await self._imports.add_turns(claim, some):

@@ -1,7 +1,7 @@
-"""Does the jobs of one kind: one at a time in each process.
+"""Runs the jobs of one kind, one at a time in each process.
 
-A job that its process leaves, for whatever reason, is begun again by any process once its lease has
-expired. Only the holder of the latest claim can write what came of it.
+When a process abandons a job, for whatever reason, any process starts it again once its lease has
+expired. Only the holder of the latest claim can write the result.
 """
 
 import asyncio
@@ -23,16 +23,17 @@ from domain.ports.execution import JobRepository
 log = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(seconds=60)
-"""Longer than a store may take for one object."""
+"""Longer than the object store may take for one object."""
 _RENEW_SECONDS: Final = 5.0
-_LOOK_SECONDS: Final = 4.0
+_LOOK_SECONDS: Final = 10.0
+"""For jobs that another process has left behind: of its own, it is told."""
 _LOST: Final = GenerationError(GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
 _BROKEN: Final = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 
 
 class JobRunner(ABC, Generic[AnyJob]):
     kind: str
-    """What the jobs are, for the log."""
+    """The kind of the jobs, for the log."""
 
     def __init__(self, jobs: JobRepository[AnyJob], *, lease: timedelta = LEASE) -> None:
         self._jobs: JobRepository[AnyJob] = jobs
@@ -42,7 +43,7 @@ class JobRunner(ABC, Generic[AnyJob]):
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Do what is waiting, until the block ends."""
+        """Run the jobs that wait, until the block ends."""
         task = asyncio.create_task(self._do_forever(), name=f"{self.kind}s")
         try:
             yield
@@ -56,13 +57,15 @@ class JobRunner(ABC, Generic[AnyJob]):
 
     @abstractmethod
     async def run(self, claim: JobClaim[AnyJob]) -> None:
-        """Do the job to its end. What it raises makes it begin again, or end as failed."""
+        """Do the job completely. An exception makes it start again, or end as failed."""
 
     async def fail(self, claim: JobClaim[AnyJob], error: GenerationError) -> None:
         await self._jobs.fail(claim, error, kept=KEPT)
 
     async def renew(self, claim: JobClaim[AnyJob], *, progress: float | None) -> None:
-        """Called often. Raise LeaseLost where the job was deleted, or is another process'."""
+        """Report progress; called often. Raise LeaseLost where the job was deleted, or another
+        process has claimed it.
+        """
         if monotonic() - self._renewed_at > _RENEW_SECONDS:
             self._renewed_at = monotonic()
             if not await self._jobs.renew(claim, progress=progress, lease=self._lease):
@@ -78,7 +81,7 @@ class JobRunner(ABC, Generic[AnyJob]):
                     await self._do(claim)
                     continue
             except Overloaded:
-                pass  # the next look will tell
+                pass  # The next check will find it.
             except Exception:
                 log.exception("search for %ss failed", self.kind)
             with suppress(TimeoutError):
@@ -92,7 +95,7 @@ class JobRunner(ABC, Generic[AnyJob]):
         except LeaseLost:
             pass
         except (Overloaded, StoreUnavailable) as error:
-            # Its lease expires, and it is begun again.
+            # The lease expires, and a process starts the job again.
             reason = str(error) or type(error).__name__
             log.warning("%s interrupted", self.kind, extra={"reason": reason})
         except Exception:

@@ -1,7 +1,7 @@
-"""Landing the images of one output: their bytes are stored first, then what refers to them. Where
-it has several runs, each one's images land as they come.
+"""Lands the images of one output: stores their bytes, then writes what refers to them.
 
-A failure of the database never costs a result that has been delivered.
+If the output has several runs, the images of each one land as they come. A failure of the database
+never loses a delivered result.
 """
 
 import logging
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 _WEBP: Final = "image/webp"
 _COMPARED_WIDTH: Final = 512
-"""Pictures are compared by their thumbnails of this width."""
+"""The width of the thumbnails by which images are compared."""
 _STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5, max_seconds=60)
 
 
@@ -49,9 +49,9 @@ class Landing:
     progress: RunProgress
     clock: Clock
     _stored: list[ImageRecord] = field(default_factory=list)
-    """Images that are stored, and that nothing can refer to yet."""
+    """Images that are stored, and that no record can refer to yet."""
     _drift: Drift | None = None
-    """Of the output's first image."""
+    """How far the output's first image differs from its base."""
     _landed: bool = False
     _count: int = 0
     """How many images the output has already."""
@@ -84,8 +84,8 @@ class Landing:
     async def add(
         self, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
     ) -> None:
-        """Write some of the stored images; the output goes on. Raise LeaseLost where that comes too
-        late.
+        """Write some of the stored images, while the output goes on running. Raise LeaseLost where
+        the claim has ended.
         """
         report = replace(report, drift=self._drift)
         await self._refer_to(
@@ -94,8 +94,8 @@ class Landing:
         self._count += len(records)
 
     async def land(self, report: Report) -> None:
-        """Write the images that are stored, and end the output. Raise LeaseLost where that comes
-        too late.
+        """Write the stored images, and end the output. Raise LeaseLost where the claim
+        has ended.
         """
         records, report = tuple(self._stored), replace(report, drift=self._drift)
         await self._refer_to(
@@ -107,8 +107,8 @@ class Landing:
     async def _refer_to(
         self, records: Sequence[ImageRecord], write: Callable[[], Awaitable[bool]]
     ) -> None:
-        # The database may commit a write although its answer is lost, and a read may not see it
-        # yet: until the outcome is certain, the bytes have to stay.
+        # The database may commit a write although its answer is lost, and a read may not show it
+        # yet: the bytes have to stay until the outcome is certain.
         self._stored = [one for one in self._stored if one not in records]
         is_sure = True
 
@@ -122,7 +122,7 @@ class Landing:
 
         is_written = await persist(write_once)
         if not is_written and is_sure:
-            self._stored += records  # the only write was rejected: nothing refers to the bytes
+            self._stored += records  # The only write was rejected, so nothing refers to the bytes.
         elif not is_written:
             is_written = await persist(lambda: self._has_landed(records))
         if not is_written:
@@ -143,7 +143,7 @@ class Landing:
     async def _process(
         self, data: bytes, source: DigitalSourceType, delivery: Delivery
     ) -> ProcessedImage:
-        """Put the base back where a mask says so, and find out how much has been changed."""
+        """Put the base back where a mask protects it, and measure how much has been changed."""
         options, references = self.claim.parent.options, self.claim.output.references
         base, mask = references[0].image if references else None, options.mask
         if base is None or mask is None or (delivery.heeds_mask and not options.keep_outside):
@@ -164,7 +164,7 @@ class Landing:
         return edited.processed
 
     async def _compare(self, base: Image, processed: ProcessedImage) -> Drift | None:
-        """None where the base cannot be read: that costs no image."""
+        """Read the base; None where it cannot be read, which does not cost the image."""
         options, get = self.claim.parent.options, self.image_writer.objects.get
         widths = [width for width in base.rendition_widths if width >= _COMPARED_WIDTH]
         width = min(widths, default=base.width)

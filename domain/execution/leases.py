@@ -1,4 +1,4 @@
-"""Keeps a claim alive while its run goes on."""
+"""Keeps a claim alive while its run continues."""
 
 import asyncio
 import logging
@@ -18,13 +18,15 @@ HEARTBEAT: Final = timedelta(seconds=5)
 
 
 class LeaseLost(Exception):
-    """The claim has ended: another worker has the output, or it has ended or was deleted."""
+    """The claim has ended: another worker has claimed the output, or it has ended or
+    was deleted.
+    """
 
 
 class Lease:
     """Renews a claim while its body runs, and ends the body with LeaseLost once the claim is lost.
 
-    While `may_interrupt` returns False, the body continues: it finds out at its next write.
+    While `may_interrupt` returns False, the body continues: it notices at its next write.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Lease:
         except asyncio.CancelledError:
             if kind is not None or not self._lost or self._body.uncancel() > 0:
                 raise
-            return  # the body had already ended when the lease was lost
+            return  # The body had already ended when the lease was lost.
         if kind is asyncio.CancelledError and self._lost and self._body.uncancel() == 0:
             raise LeaseLost
 
@@ -69,7 +71,7 @@ class Lease:
             try:
                 held = await self._claims.renew(self._claim, lease=self._lease)
             except Overloaded:
-                continue  # the fence protects every write, however long this takes
+                continue  # The fence protects every write, however long this takes.
             except Exception:
                 log.exception("lease not renewed", extra={"output_id": self._claim.output.id})
                 continue

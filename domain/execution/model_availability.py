@@ -1,5 +1,5 @@
-"""Models that no process offers: withdrawn, since their providers say that they are gone, or
-switched off by an operator, as whole providers may be.
+"""Models that no process offers: withdrawn because their provider has dropped them, or switched off
+by an operator, alone or with their whole provider.
 """
 
 import logging
@@ -28,14 +28,15 @@ class ModelAvailability:
     async def add(self, model_id: ModelId) -> None:
         """Withdraw a model here at once, and everywhere soon."""
         log.error("model withdrawn", extra={"model": model_id})
-        with suppress(Overloaded):  # the next request for it finds out again
+        with suppress(Overloaded):  # The next request for the model finds out again.
             await self._stored.withdraw(model_id)
             await self._refresh()
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Keep up with what operators and other processes have stored, until the block ends."""
-        # The first time before anything begins: what is switched off is not started once more.
+        # The first time before anything starts: a model that is switched off must not run once
+        # more.
         async with refreshing(self._refresh, every_seconds=_EVERY_SECONDS, name="availability"):
             yield
 

@@ -1,4 +1,4 @@
-"""What a provider is asked for in one run of an output."""
+"""The request to a provider for one run of an output."""
 
 from typing import Final
 
@@ -33,7 +33,7 @@ def request_of(
     size = None
     if options.width is not None and options.height is not None:
         size = options.width, options.height
-    # If one of several runs is late, time must be left to land what the others delivered.
+    # If one of several runs is late, time must be left to land what the others have delivered.
     spare = _LANDING_SECONDS if run_count > 1 else 0.0
     return GenerationRequest(
         attempt=output.attempt,

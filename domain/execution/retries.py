@@ -1,4 +1,4 @@
-"""Writes that must not be given up because the database is away for a while."""
+"""Writes that are repeated while the database cannot be reached."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -12,5 +12,7 @@ _WHILE_AWAY: Final = RetryPolicy(
 
 
 async def persist(write: Callable[[], Awaitable[bool]]) -> bool:
-    """Repeat a write while the database is away. Deterministic ids make a repeated one harmless."""
+    """Repeat a write while the database cannot be reached. Deterministic ids make a repetition
+    harmless.
+    """
     return await retry(write, on=Overloaded, policy=_WHILE_AWAY)

@@ -1,4 +1,6 @@
-"""What a provider reports during a run: the journal, progress and previews of the output."""
+"""Records what a provider reports during a run: the journal, progress and previews of
+the output.
+"""
 
 import asyncio
 import logging
@@ -27,7 +29,7 @@ class HandedOver(Exception):
 
 
 class RunProgress:
-    """Gathers what the runs of one output report, and writes it at most four times a second."""
+    """Collects what the runs of one output report, and writes it at most four times a second."""
 
     def __init__(
         self,
@@ -55,7 +57,9 @@ class RunProgress:
         """Leave the jobs to another process as soon as the provider has accepted them."""
         preview = claim.output.preview
         self.shown_previews = [preview.key] if preview is not None else []
-        """The key of the preview that the output shows; several if a write's answer was lost."""
+        """The key of the preview that the output shows; several if the answer of a
+        write was lost.
+        """
         self.old_previews: list[str] = []
 
     @property
@@ -64,7 +68,7 @@ class RunProgress:
 
     @property
     def has_asked(self) -> bool:
-        """Whether anything may have been paid for."""
+        """Whether a submission may have been billed."""
         return any(one.run.tries for one in self.runs)
 
     async def save_runs(self) -> None:
@@ -78,8 +82,8 @@ class RunProgress:
 
     @asynccontextmanager
     async def landing(self, landed: "RunReporter") -> AsyncIterator[Sequence[Run]]:
-        """The state of all runs once this one's images are shown. Nothing else writes it meanwhile:
-        a journal that says so before they are there would lose them.
+        """The journal once the images of this run are shown. Nothing else writes it in the
+        meantime: a journal that says that images have landed before they have would lose them.
         """
         async with self._saving:
             run = replace(landed.run, landed=True)
@@ -106,7 +110,7 @@ class RunProgress:
             source = DigitalSourceType.of_model(edited=bool(self._claim.output.references))
             picture = await self._image_processor.preview(data, source=source)
             key = new_key("previews", picture.content_type)
-            self.old_previews.append(key)  # nothing refers to it, also if the run ends here
+            self.old_previews.append(key)  # No record refers to it, even if the run ends here.
             await self._objects.put(key, picture.data)
         except (GenerationFailed, StoreUnavailable):
             log.warning("preview skipped", extra={"output_id": self._claim.output.id})
@@ -121,7 +125,7 @@ class RunProgress:
                 shown = await self._show(preview=preview)
             except LeaseLost:
                 self.shown_previews.remove(key)
-                self.old_previews.append(key)  # it came too late to be shown
+                self.old_previews.append(key)  # It is too late to show it.
                 raise
             if shown:
                 self.old_previews += self.shown_previews[:-1]
@@ -142,7 +146,9 @@ class RunProgress:
         preview: Preview | None = None,
         text: str | None = None,
     ) -> bool:
-        """Return whether it was written. Raise LeaseLost if the claim has ended."""
+        """Write the journal, and return whether it was written. Raise LeaseLost if the claim has
+        ended.
+        """
         try:
             shown = await self._claims.show_progress(
                 self._claim,
@@ -152,7 +158,7 @@ class RunProgress:
                 text=text,
             )
         except Overloaded:
-            return False  # the next report is newer
+            return False  # The next report is newer.
         if not shown:
             raise LeaseLost
         return True
@@ -166,7 +172,7 @@ class RunReporter:
         self.index = index
         self.run = run
         self.is_lost = run.answer_is_awaited
-        """Another process submitted it, and stopped before it knew the answer."""
+        """Another process submitted the job, and stopped before it had the answer."""
         self.fraction = 0.0
 
     @property
@@ -179,13 +185,13 @@ class RunReporter:
         try:
             await self._reporter.save_runs()
         except LeaseLost:
-            self.run = before  # the provider is not asked
+            self.run = before  # The provider is not asked.
             raise
 
     async def submitted(self, job: ProviderJob) -> None:
         assert self.run.tries, "A provider says `submitting` first."
         self.run = replace(self.run, job=job)
-        # The job is saved before its first poll: a crash between would otherwise pay for it twice.
+        # The job is saved before its first poll: a crash in between would lead to a second payment.
         await self._reporter.save_runs()
         if self._reporter.hand_over:
             raise HandedOver

@@ -1,13 +1,12 @@
 """Runs one claimed output until it ends, or is given back.
 
-Every write names the claim's fence. What is made, and how it lands, is the business of
-`image_runs.py` or `caption_runs.py`; here the claim is kept alive, and is ended or given back
-whatever comes of it.
+Every write names the claim's fence. `image_runs.py` and `caption_runs.py` make and land the result;
+here the claim is renewed, and ended or given back in every case.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -43,7 +42,7 @@ LETTING_GO_SECONDS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputRunner:
-    """What every run needs, and the way to claim an output."""
+    """What every run needs, and the method that claims an output."""
 
     claims: ClaimRepository
     images: ImageRepository
@@ -59,12 +58,12 @@ class OutputRunner:
     heartbeat: timedelta = HEARTBEAT
 
     async def claim(self, waiting: Waiting) -> "OutputRun | None":
-        """Claim the output, or return None if it is no longer as it was found, or has ended."""
+        """Claim the output, or return None if it has changed since it was found, or has ended."""
         claim = await self.claims.claim(waiting, lease=self.lease)
         return OutputRun(self, claim) if claim is not None else None
 
     def work_of(self, claim: Claim) -> Failover[Any, Any]:
-        """What has to be done for a claim."""
+        """The run of a claim, by the kind of its output."""
         return self._caption_of(claim) if claim.output.is_caption else self._images_of(claim)
 
     def _caption_of(self, claim: Claim) -> CaptionRuns:
@@ -131,25 +130,32 @@ class OutputRun:
         self._progress = self._work.progress
         self._facts = self._work.facts
         self.queued: Sequence[OutputId] = ()
-        """Outputs that wait for a worker from now on, because this one has landed."""
+        """Outputs that may run now that this one has landed."""
+        self._is_left = False
 
     @property
     def may_be_cut(self) -> bool:
         """Whether cancelling the task loses no answer that may have been billed."""
         return not self._progress.answer_is_awaited
 
+    @property
+    def continues(self) -> bool:
+        """Whether its provider works on, and another worker has to continue it."""
+        runs = [one.run for one in self._progress.runs]
+        return self._is_left and any(run.job is not None and not run.landed for run in runs)
+
     def hand_over(self) -> None:
         """Leave the jobs to another process as soon as the provider has accepted them."""
         self._progress.hand_over = True
 
-    def ask_before_moving(self, move_to: Callable[[str], bool]) -> None:
-        """Call this before another provider is asked: whether the run may move there."""
+    def ask_before_moving(self, move_to: Callable[[str], Awaitable[bool]]) -> None:
+        """Called before another provider is asked: whether the run may move there."""
         self._work.move_to = move_to
 
     async def run(self) -> None:
         """Run the output until it ends.
 
-        If it is cancelled, it gives the output back for others to claim, or ends it as
+        If it is cancelled, it gives the output back for other workers, or ends it as
         OUTCOME_UNKNOWN if a submission has not been answered.
         """
         output = self._claim.output
@@ -180,13 +186,15 @@ class OutputRun:
                 await asyncio.wait_for(self._let_go(), LETTING_GO_SECONDS)
             raise
         except HandedOver:
+            self._is_left = True
             with suppress(Overloaded):
                 await self._claims.give_back(self._claim)
             outcome = "handed over"
         except LeaseLost:
-            outcome = "lost to another worker, or over"
+            outcome = "lost to another worker, or ended"
             await self._cancel_jobs_if_abandoned()
         except Overloaded:
+            self._is_left = True
             outcome = "left for the sweeper: the database is away"
         finally:
             await self._work.clear_away()
@@ -241,7 +249,9 @@ class OutputRun:
             log.warning("outcome unknown", extra=self._facts)
             error = GenerationError(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True)
             await self._claims.fail(self._claim, error)
-        elif not await self._claims.give_back(self._claim):
+            return
+        self._is_left = await self._claims.give_back(self._claim)
+        if not self._is_left:
             await self._cancel_jobs_if_abandoned()
 
     async def _cancel_jobs_if_abandoned(self) -> None:

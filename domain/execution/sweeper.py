@@ -1,5 +1,5 @@
-"""The periodic search for outputs that no worker holds: it starts the waiting and the expired ones,
-and ends the overdue ones.
+"""Searches periodically for outputs that no worker holds: starts waiting and expired ones, and ends
+overdue ones.
 
 Every process may sweep at any time: whether an output may run is decided by its claim, and whether
 it may be ended by the write that ends it.
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _EVERY_SECONDS: Final = 2.0
 _STARTED_SOON: Final = timedelta(seconds=1)
-"""For this long, a queued output is left to its hint."""
+"""For this long after it was queued, an output is left to its hint."""
 _BATCH: Final = 200
 
 
@@ -67,10 +67,12 @@ class Sweeper:
     async def _sweep_forever(self) -> None:
         in_touch_since = asyncio.get_running_loop().time()
         swept_at = in_touch_since
-        # What others have noted counts too, or this process before it was started again; but not
-        # once it has missed the database: then it may have leases of its own to renew first.
+        # The time may have been noted by other processes, or by this one before a restart. It does
+        # not count once this process has failed to reach the database: it may then have leases of
+        # its own to renew first.
         has_missed = False
-        min_queued = timedelta(0)  # at the start, no hint will come for what waits
+        # After the start, no hints will come for outputs that were waiting before.
+        min_queued = timedelta(0)
         while True:
             now = asyncio.get_running_loop().time()
             if was_suspended(now - swept_at, lease_seconds=self._lease_seconds):

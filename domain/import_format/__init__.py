@@ -1,6 +1,6 @@
-"""Reads what `export_format` has written, from archives that anybody may have made.
+"""Reads exports in `export_format`, from untrusted archives.
 
-Every value is of the type and within the bounds that our own records have, or the export is
-refused. IDs are never taken over: each old one stands for a new one, which is always the same for
-one import, so that an import that is done twice makes nothing twice.
+Every value has the type and is within the bounds of Darkroom's own records, or the export is
+refused. Each id is replaced by a new one, which is always the same for one import, so that an
+import that runs twice makes nothing twice.
 """

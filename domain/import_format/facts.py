@@ -1,4 +1,4 @@
-"""Values of JSON that anybody may have written: each is of the type that is asked for."""
+"""Reads values of untrusted JSON: each is checked for the expected type."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ class NotAnExport(Exception):
 
 
 class Facts:
-    """An object of JSON, of which each value is what is expected, or raises NotAnExport."""
+    """An object of JSON. Its methods return values of the expected types, or raise NotAnExport."""
 
     def __init__(self, value: object, what: str) -> None:
         if not isinstance(value, dict):

@@ -23,7 +23,7 @@ _SLOTS: Final = range(1, 100)
 
 @dataclass(frozen=True, slots=True)
 class PartsReader:
-    """Reads parts of parents, with the images that have been made."""
+    """Reads the parts of parents, with the images that have been imported."""
 
     ids: NewIds
     images: Mapping[ImageId, Image]
@@ -51,13 +51,15 @@ class PartsReader:
         }
 
     def outputs(self, facts: Facts, parent_id: ParentId) -> tuple[Output, ...]:
-        """All have ended: what had not is cancelled."""
+        """Read an output. All have ended: those that had not when they were exported
+        are cancelled.
+        """
         outputs = tuple(
             self.output(Facts(one, "An output"), parent_id)
             for one in facts.list("outputs", most=_MAX_OUTPUTS)
         )
         if not outputs or len({one.slot for one in outputs}) != len(outputs):
-            raise NotAnExport("There are no outputs, or two of one slot.")
+            raise NotAnExport("A turn or post has no outputs, or two in the same slot.")
         if sum(one.chosen for one in outputs) > 1:
             raise NotAnExport("Two outputs are chosen.")
         return outputs
@@ -105,7 +107,7 @@ class PartsReader:
         )
 
     def references(self, facts: Facts) -> tuple[Reference, ...]:
-        """Those whose images have files."""
+        """Read references. Those whose images have no files are left out."""
         found = []
         for value in facts.list("references", most=MAX_REFERENCES):
             one = Facts(value, "A reference")

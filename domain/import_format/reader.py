@@ -42,7 +42,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedImage:
-    """An image before its bytes are read."""
+    """The facts of an image, before its bytes are read."""
 
     id: ImageId
     file: str
@@ -60,7 +60,7 @@ class ImportedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedConversation:
-    """A conversation before its turns are read."""
+    """The facts of a conversation, before its turns are read."""
 
     id: ConversationId
     title: str
@@ -83,7 +83,7 @@ class ImportedAlbum:
 class ImportedManifest:
     conversations: Sequence[ImportedConversation]
     image_parts: Sequence[str]
-    """Names of the parts that have the images' facts; the others likewise."""
+    """The names of the parts that contain the facts of images; likewise below."""
     post_parts: Sequence[str]
     album_parts: Sequence[str]
 
@@ -112,13 +112,13 @@ class ImportReader:
         return ImportedManifest(
             conversations=conversations,
             image_parts=facts.texts("images", most=MAX_PARTS),
-            # Not in exports of conversations that were made before there were any.
+            # Missing in exports that were made before there were posts and albums.
             post_parts=_part_names(facts, "posts"),
             album_parts=_part_names(facts, "albums"),
         )
 
     def read_images(self, part: object) -> Sequence[ImportedImage]:
-        """Those that have a file."""
+        """Read the images of a part that have a file."""
         facts = Facts(part, "A part with images")
         images = (self._read_image(one) for one in facts.list("images", most=MAX_PARTS))
         return [image for image in images if image is not None]
@@ -131,7 +131,7 @@ class ImportReader:
         *,
         begin: int,
     ) -> Sequence[Turn]:
-        """Turns in their order, the first one with this index or a later one."""
+        """Read turns in their order, the first one with this index or a later one."""
         facts = Facts(part, "A part with turns")
         turns = [
             self._read_turn(one, conversation, images)

@@ -11,7 +11,7 @@ class AccountRepository(Protocol):
     async def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
         """The viewer's account; the first call makes it, with these credits.
 
-        Raise ViewerBeingDeleted where it is about to be deleted with the viewer.
+        Raise ViewerBeingDeleted where the viewer, and with it the account, is being deleted.
         """
 
     async def find(self, viewer_id: ViewerId) -> Account | None:
@@ -21,10 +21,15 @@ class AccountRepository(Protocol):
         """Those of the viewers who have an account."""
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
-        """Add credits; None if the viewer has been granted credits under this key before."""
+        """Add credits; None if the viewer has already been granted credits under this key."""
+
+    async def set_daily_limit(self, viewer_id: ViewerId, credits: int | None) -> bool:
+        """Limit what the viewer can spend on one day, or remove the limit. Return False if there is
+        no account.
+        """
 
     async def list_days(self, viewer_id: ViewerId, *, limit: int) -> Sequence[CreditsOfDay]:
-        """What was moved on each day with movements, the latest day first."""
+        """The movements of each day that has any, the latest day first."""
 
     async def prove(self) -> Proof:
         """Compare all accounts with the ledger and the outputs, as of one moment."""

@@ -1,10 +1,10 @@
-"""How a process learns what others have written, and passes it on."""
+"""How a process learns what other processes have written, and passes it on."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from domain.changes import ClusterTime
 from domain.turns import Turn
@@ -20,8 +20,10 @@ class ChangedKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A document was written or deleted. Its id alone says whom it concerns: a turn's holds its
-    conversation's, an account's is its viewer's.
+    """A document was written or deleted.
+
+    Its id tells whom the change concerns: a turn's id contains its conversation's, an account's id
+    is its viewer's.
     """
 
     kind: ChangedKind
@@ -29,24 +31,34 @@ class Change:
     deleted: bool
     cluster_time: ClusterTime
     read_turn: Callable[[], Turn] | None = None
-    """Reads the turn after this change or a later one, for those who need it: most processes do
-    not. None where it is deleted meanwhile.
+    """Read the turn after this change or a later one. Most processes do not need it. None where it
+    has been deleted.
     """
     written_at: datetime | None = None
-    """When the turn was written, in UTC without a zone; as `read_turn`."""
+    """When the turn was written, in UTC without a zone."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryLost:
-    """Changes may have been missed: what has subscribers has to be read again."""
+    """Changes may have been missed: everything that has subscribers has to be read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Every change until this time has been brought, or concerns nobody here."""
+
+    cluster_time: ClusterTime
+
+
+FeedItem: TypeAlias = Change | HistoryLost | Reached
 
 
 class ChangeFeed(Protocol):
-    def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
-        """Every change from now on, in the database's order, across whatever breaks in between.
+    def follow(self) -> AsyncIterator[FeedItem | None]:
+        """Every change from now on, in the database's order, across interruptions.
 
-        The first item is None and says that the feed is open: what is read after it is not older
-        than the changes that follow.
+        The first item is None, and says that the feed is open: what is read afterwards is at least
+        as new as the changes that follow.
         """
 
 
@@ -54,10 +66,10 @@ Item_contra = TypeVar("Item_contra", contravariant=True)
 
 
 class Receiver(Protocol[Item_contra]):
-    """Takes what is delivered, in order."""
+    """Receives items in their order."""
 
     def take(self, item: Item_contra) -> bool:
-        """Take it at once. Return False, and do not take it, where there is no room at present."""
+        """Take an item at once. Return False, and do not take it, where there is no room."""
 
     async def ready(self) -> None:
         """Return once there is room."""

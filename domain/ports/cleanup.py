@@ -1,4 +1,4 @@
-"""What the clean-up needs to know of the database."""
+"""What the cleanup needs from the database."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,28 +10,30 @@ from domain.ids import ConversationId, ExportId, ImageId, PostId, UploadId, View
 
 @dataclass(frozen=True, slots=True)
 class ReferencedKeys:
-    """Keys that something in the database refers to."""
+    """Keys that records refer to."""
 
     kept: frozenset[str]
-    """Their bytes came before what refers to them: they are there."""
+    """Keys of objects that exist, since bytes are written before records."""
     awaited: frozenset[str]
-    """Of uploads, whose bytes may be there, come, or never come."""
+    """Keys of uploads, whose bytes may exist, arrive later, or never arrive."""
 
 
 class ReferencedObjectRepository(Protocol):
     async def of_shard(self, shard: str) -> ReferencedKeys:
-        """All of one shard. What is written or deleted meanwhile may be included or not."""
+        """The keys of one shard. Keys that are written or deleted in the meantime may be included
+        or not.
+        """
 
     async def owner(self) -> str:
-        """What tells this database from every other one, a copy of it included."""
+        """An id that distinguishes this database from every other one, including a copy of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeriodicJob:
-    """Something that one process is to do now, and no other."""
+    """A job that this process is to do now, and no other process."""
 
     times: int
-    """How often it has been begun before."""
+    """How often the job has been started before."""
     now: datetime
     """By the database's clock."""
 
@@ -39,28 +41,27 @@ class PeriodicJob:
 class PeriodicJobRepository(Protocol):
     async def begin(self, name: str, *, every: timedelta) -> PeriodicJob | None:
         """Begin a job that is due. No process can begin it again before the interval has passed.
-
-        None: it is not due, or another process came first.
+        None: it is not due, or another process was faster.
         """
 
 
 class ExpiringRepository(Protocol):
-    """Records of all viewers that are there for some time, some of them with bytes."""
+    """Records of all viewers that expire, some of them with bytes."""
 
     async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
-        """Those that have had their time, with the keys under which there may be bytes."""
+        """Expired records, with the keys under which there may be bytes."""
 
     async def forget(self, ids: Iterable[str]) -> None:
-        """Their bytes are gone."""
+        """Delete the records, after their bytes."""
 
 
 class ErasureRepository(Protocol):
-    """What is deleted with a viewer. The account is the mark of an erasure that is not finished."""
+    """Deletes what belongs to a viewer. The account is the mark of an unfinished erasure."""
 
     async def begin(self, viewer_id: ViewerId, *, lease: timedelta) -> None:
         """Mark the viewer as being deleted: from then on nothing new is made for them.
 
-        The caller has the lease then. It may begin again, as often as it wants.
+        The caller holds the lease then, and may call this again to renew it.
         """
 
     async def take_over(self, *, lease: timedelta) -> ViewerId | None:
@@ -102,20 +103,21 @@ class ErasureRepository(Protocol):
         """Exports, and the keys of their ZIPs."""
 
     async def delete_imports(self, viewer_id: ViewerId) -> None:
-        """What is being imported writes nothing from then on."""
+        """Delete imports: a running one can write nothing from then on."""
 
     async def delete_exports(self, viewer_id: ViewerId, ids: Collection[ExportId]) -> None: ...
 
     async def delete_small_records(self, viewer_id: ViewerId) -> None:
-        """Delete what leads to no bytes: prompts, albums, counts of models, records of idempotency
-        keys."""
+        """Delete records without bytes: prompts, albums, counts of models, idempotency records."""
 
     async def delete_webhooks(self, viewer_id: ViewerId) -> None:
-        """Delete webhooks and their deliveries. What is being sent at this moment still arrives."""
+        """Delete webhooks and their deliveries. A request that is being sent at this moment still
+        arrives.
+        """
 
     async def anonymise_ledger(self, viewer_id: ViewerId, *, limit: int) -> bool:
-        """Give lines of the ledger other ids and a name that does not lead to the viewer; False if
-        there are none left.
+        """Give entries of the ledger other ids and a name that cannot be traced to the viewer;
+        False if there are none left.
         """
 
     async def finish(self, viewer_id: ViewerId) -> bool:

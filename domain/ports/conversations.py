@@ -33,7 +33,9 @@ class ConversationRepository(Protocol):
         source_image_id: ImageId | None,
         words: Sequence[str],
     ) -> Page[Conversation]:
-        """Newest activity first. Only those with words that begin with each of these."""
+        """Newest activity first. Only conversations that have, for each of these words, a word that
+        begins with it.
+        """
 
     async def start(
         self,
@@ -96,8 +98,8 @@ class ConversationRepository(Protocol):
     async def restore(
         self, viewer_id: ViewerId, conversation_id: ConversationId
     ) -> Conversation | Conflict:
-        """Undo a deletion that can be restored, but for shares and exports.
+        """Undo a deletion that can be restored; shares and exports are not restored.
 
-        The conflict is STALE where there is none, or its time is over, and IMAGE_GONE where an
-        image that it refers to has been deleted meanwhile.
+        The conflict is STALE where there is none, or its time has passed, and IMAGE_GONE where an
+        image that it refers to has been deleted in the meantime.
         """

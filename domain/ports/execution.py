@@ -1,4 +1,4 @@
-"""What a worker does to outputs, and how it is notified of them.
+"""What workers need: outputs and jobs to claim, and notification of waiting outputs.
 
 All repositories raise `Overloaded` where the database cannot be reached.
 """
@@ -10,26 +10,26 @@ from typing import Protocol
 
 from domain.albums import Album
 from domain.captions import CaptionDelivery
-from domain.claims import Claim, Waiting
+from domain.claims import Claim, Permit, Waiting
 from domain.conversations import Conversation
 from domain.ids import ImageId, ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
 from domain.jobs import AnyJob, Export, Import, JobClaim, TakenBack
-from domain.outputs import GenerationError, Preview, Report, Run
+from domain.outputs import GenerationError, Output, Preview, Report, Run
 from domain.posts import Post
 from domain.turns import Turn
 
 
 class ClaimRepository(Protocol):
-    """What a worker does to outputs. A write that returns False came too late: the claim has
-    ended.
+    """Claims outputs, and writes their results. A write that returns False came too late: the claim
+    has ended.
     """
 
     async def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
         """The viewer's output, if it may run now and no worker has claimed it.
 
-        One whose worker has let its lease expire is left to `list_waiting`: only a process that has
-        watched for the time of a lease can tell that the worker is dead.
+        An output whose worker has let its lease expire is left to `list_waiting`: only a process
+        that has watched for the time of a lease can tell that the worker is dead.
         """
 
     async def list_waiting(
@@ -42,22 +42,24 @@ class ClaimRepository(Protocol):
         limit: int,
     ) -> Sequence[Waiting]:
         """Outputs of these models, of all viewers, that no worker holds: given back, or queued for
-        this long. Of the models in `begun_only`, those that a worker has begun.
+        this long.
 
-        With `expired`, also those whose worker has let its lease expire. In fair order: outputs of
-        the viewer with the fewest running ones first, then the longest queued.
+        Of the models in `begun_only`, only outputs that a worker has begun. With `expired`, also
+        those whose worker has let its lease expire. In fair order: outputs of the viewer with the
+        fewest running ones first, then the longest queued.
         """
 
     async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
-        """Claim an unfinished output whose lease is over and that is as it was found, or return
+        """Claim an unfinished output that no worker holds and that is as it was found, or return
         None.
 
-        The claim raises `fence`, and every later write names that fence: a worker that lost its
-        lease can write nothing more, even if it does not know yet that it lost it. All times are
-        the database's.
+        The claim raises `fence`, and every later write names that fence: a worker that has lost its
+        lease can write nothing more, even if it does not know yet that it has lost it. All times
+        are the database's.
 
-        Between the search and the claim, this process may have been suspended and the database
-        away for longer than a lease. An expired lease that the search did not see proves nothing.
+        Between the search and the claim, this process may have been suspended, and the database
+        away, for longer than a lease. A lease that expired after the search therefore proves
+        nothing.
         """
 
     async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
@@ -66,21 +68,21 @@ class ClaimRepository(Protocol):
         """
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
-        """Hold the output for longer, unless it has been given back."""
+        """Renew the lease, unless the output has been given back."""
 
     async def give_back(self, claim: Claim) -> bool:
         """End the lease at once, so that another worker can claim the output."""
 
     async def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
-        """Give it back with the state of its runs, and let no worker claim it before the delay has
+        """Give the output back with its journal. No worker can claim it before the delay has
         passed.
         """
 
     async def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
-        """Write the state of the runs. Where a stored one has come further, it stays."""
+        """Write the journal. A stored run that has come further stays."""
 
     async def is_abandoned(self, claim: Claim) -> bool:
-        """Whether the provider's work for this claim is unwanted: the attempt ended without it, or
+        """Whether the result of this claim is no longer needed: the attempt ended without it, or
         was deleted.
         """
 
@@ -93,32 +95,36 @@ class ClaimRepository(Protocol):
         preview: Preview | None = None,
         text: str | None = None,
     ) -> bool:
-        """Write what is not None. `text`: a caption as far as it is written."""
+        """Write the values that are not None. `text`: the caption as far as it is written."""
 
     async def add_images(
         self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
     ) -> bool:
-        """Show images of an output that goes on, with their records and the state of its runs,
-        together. From then on it ends as completed, whatever happens.
+        """Show images of an output that continues, with their records and its journal, in one
+        transaction.
+
+        From then on the output ends as completed, whatever happens.
         """
 
     async def land(
         self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
     ) -> bool:
-        """End the output with these images too, write their records and charge for all, together.
-        `landed`: how many it has already.
+        """End the output with these images too, write their records and charge for all images, in
+        one transaction. `landed`: how many it has already.
         """
 
     async def land_caption(
         self, claim: Claim, delivery: CaptionDelivery
     ) -> Sequence[OutputId] | None:
         """End a caption with its words, charge for it, and queue the outputs of its post that wait
-        for it, together. Return these outputs; None if it came too late.
+        for it, in one transaction. Return these outputs; None if it came too late.
         """
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
-        """End the output, and release its credits. With a caption, the outputs that wait for it are
-        cancelled. If some of its images have landed, it is completed, and they are charged.
+        """End the output, and release its credits.
+
+        With a caption, the outputs that wait for it are cancelled. If some images of the output
+        have landed, it is completed, and they are charged.
         """
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
@@ -130,25 +136,64 @@ class ClaimRepository(Protocol):
         """
 
 
+class PermitRepository(Protocol):
+    """The permits of providers that take only so many runs from all processes together. They are
+    leased, by the database's clock.
+    """
+
+    async def take(
+        self,
+        provider: str,
+        output_id: OutputId,
+        attempt: int,
+        *,
+        at_most: int,
+        lease: timedelta,
+        is_begun: bool,
+        expired: bool,
+    ) -> Permit | None:
+        """Take one of `at_most` permits, or return None if all are held.
+
+        If the attempt `is_begun`, and the permit of the process that has begun it is over, take
+        that one. With `expired`, others that have been over for a while are free too.
+        """
+
+    async def renew(self, permits: Collection[Permit], *, lease: timedelta) -> None:
+        """Hold them for longer, except those that somebody else has taken meanwhile."""
+
+    async def give_back(self, permit: Permit, *, continues: bool) -> None:
+        """`continues`: for a while, only the process that continues its attempt can take it."""
+
+    async def is_free(self, provider: str, *, at_most: int) -> bool:
+        """Whether any has been given back."""
+
+
 class JobRepository(Protocol[AnyJob]):
-    """Jobs are claimed as outputs are: every write of a claim does nothing once another process has
-    claimed it, or it is deleted, and returns False then.
+    """Claims jobs as outputs are claimed: once another process has claimed a job, or it is deleted,
+    every write of the earlier claim does nothing and returns False.
     """
 
     async def create(self, job: AnyJob, *, at_most: int) -> bool:
-        """False where the viewer has so many unfinished ones. Raise ViewerBeingDeleted."""
+        """Store a job; False where the viewer has too many unfinished ones. Raise
+        ViewerBeingDeleted.
+        """
 
     async def get_many(self, viewer_id: ViewerId, ids: Iterable[str]) -> Mapping[str, AnyJob]: ...
 
     async def claim(self, *, lease: timedelta, max_tries: int) -> JobClaim[AnyJob] | None:
-        """The longest waiting one that no process holds, and that has been claimed less often."""
+        """Claim the job that has waited longest, that no process holds, and that has been tried
+        less often than this.
+        """
 
     async def abandon(self, *, max_tries: int, error: GenerationError, kept: timedelta) -> None:
-        """End those that have been claimed so often in vain."""
+        """End the jobs that have been tried this often without success."""
 
     async def renew(
         self, claim: JobClaim[AnyJob], *, progress: float | None, lease: timedelta
     ) -> bool: ...
+
+    async def expect_bytes(self, claim: JobClaim[AnyJob], keys: Sequence[str]) -> bool:
+        """Remember the keys of bytes that are about to be written, until records refer to them."""
 
     async def fail(
         self, claim: JobClaim[AnyJob], error: GenerationError, *, kept: timedelta
@@ -162,13 +207,10 @@ class ExportRepository(JobRepository[Export], Protocol):
 
 
 class ImportRepository(JobRepository[Import], Protocol):
-    async def expect_bytes(self, claim: JobClaim[Import], keys: Sequence[str]) -> bool:
-        """Remember the keys of bytes until the next records are added."""
-
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool: ...
 
     async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
-        """They may be there from an earlier try, and so may posts and albums."""
+        """Add turns. They may exist from an earlier try, and so may posts and albums."""
 
     async def add_posts(self, claim: JobClaim[Import], posts: Sequence[Post]) -> bool: ...
 
@@ -177,11 +219,15 @@ class ImportRepository(JobRepository[Import], Protocol):
     ) -> bool: ...
 
     async def give_up(self, claim: JobClaim[Import], error: GenerationError) -> bool:
-        """Remember why it has failed. It is claimed until all that it has made is taken back."""
+        """Remember why the import has failed. It is claimed until everything that it has made is
+        taken back.
+        """
 
     async def take_back(self, claim: JobClaim[Import], *, limit: int) -> TakenBack | None:
-        """Delete about so many of the records that it has made, but for images that something else
-        uses. The caller deletes their bytes, which are remembered until the next call.
+        """Delete about this many of the records that it has made, except images that are used
+        elsewhere.
+
+        The caller deletes their bytes, whose keys are remembered until the next call.
         """
 
     async def complete(
@@ -191,7 +237,9 @@ class ImportRepository(JobRepository[Import], Protocol):
         *,
         kept: timedelta,
     ) -> bool:
-        """Write the conversations, each with the texts that it is found by, last."""
+        """Write the conversations, each with the text by which searches find it. This is the last
+        step.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +255,7 @@ class SwitchedOff:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
     withdrawn: Collection[ModelId]
-    """Their providers say that they are gone. Each is forgotten after an hour."""
+    """Models that their providers have dropped. Each is forgotten after an hour."""
     off: Collection[SwitchedOff]
 
 
@@ -217,26 +265,32 @@ class ModelAvailabilityRepository(Protocol):
     async def find_unavailable(self) -> Unavailable: ...
 
     async def switch_off(self, name: str, *, reason: str) -> None:
-        """Again with another reason: the time stays."""
+        """Switch it off; if it is off already, only the reason changes."""
 
     async def switch_on(self, name: str) -> bool:
-        """Let it be asked again, and a withdrawn model too. False if it was neither."""
+        """Allow it again, and a withdrawn model too. False if it was neither switched off nor
+        withdrawn.
+        """
 
 
 class HintQueue(Protocol):
     """Notifies workers of waiting outputs: a hint, not a promise. The sweeper finds the rest."""
 
-    def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
-        """Notify a worker of these outputs of the viewer. Never waits and never fails."""
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
+        """Notify a worker of these outputs of the viewer, as they have just been written: a worker
+        in this process reads them no more. Never waits and never fails.
+        """
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
-        """Stop the runs of these outputs in this process. Other workers find out when they renew
+        """Stop the runs of these outputs in this process. Other workers notice when they renew
         their leases.
         """
 
 
 class ContactRepository(Protocol):
     async def note(self, *, longest_gap: timedelta) -> timedelta:
-        """Note that the database has been reached. Return for how long that has been so, whichever
-        process noted it, with no longer gap between two notes. By the database's clock.
+        """Note that the database has been reached.
+
+        Return for how long, by its clock, it has been reached by any process without too long a gap
+        between two notes.
         """

@@ -25,14 +25,14 @@ class ImageRepository(Protocol):
         words: Sequence[str] = (),
         wanted: Wanted | None = None,
     ) -> Page[ImageRecord]:
-        """Newest first. Only those whose prompt has words that begin with each of these. Attributes
-        of the images that are not wanted need not be there.
+        """Newest first. Only images whose prompt has, for each of these words, a word that begins
+        with it. Attributes of the images that are not wanted need not be there.
         """
 
     async def set_favourite(
         self, viewer_id: ViewerId, ids: Collection[ImageId], favourite: bool
     ) -> Mapping[ImageId, ImageRecord]:
-        """The records after the change, of those that there are."""
+        """Mark them. Return those records that exist, as they are after the change."""
 
     async def delete_unless_used(
         self, viewer_id: ViewerId, ids: Collection[ImageId]

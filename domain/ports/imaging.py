@@ -1,4 +1,4 @@
-"""Decoding and encoding images, off the event loop."""
+"""Decodes and encodes images, off the event loop."""
 
 from collections.abc import Collection
 from typing import Final, Protocol
@@ -13,27 +13,28 @@ from domain.images import (
 
 
 class ImageProcessor(Protocol):
-    """Decodes pictures, off the event loop. Raises `GenerationFailed` where they are none."""
+    """Decodes images, off the event loop. Raises `GenerationFailed` for what is not an image."""
 
     async def process(
         self, data: bytes, *, source: DigitalSourceType | None = None
     ) -> ProcessedImage:
-        """All renditions. They say how the picture was made, if `source` does."""
+        """Make all renditions. With `source`, their metadata says how the image was made."""
 
     async def preview(self, data: bytes, *, source: DigitalSourceType | None = None) -> Rendition:
         """A small WebP of a partial image."""
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
-        """The same picture as a PNG or JPEG, scaled down until it has at most so many bytes."""
+        """The same image as a PNG or JPEG, scaled down until it has at most this many bytes."""
 
     async def compare(
         self, base: bytes, edited: bytes, *, mask: bytes | None = None, feather: int = 0
     ) -> Drift:
-        """How much of a base has been changed. Thumbnails are enough: no finer detail is compared.
+        """Measure how much of a base has been changed. Thumbnails are enough: finer detail is not
+        compared.
 
-        `mask`: any picture of the base's shape, where white may change and black may not; clear
-        parts count as black. `feather`: over how many pixels of the base as it is given here the
-        mask's edges fade outwards.
+        `mask`: any image of the base's aspect ratio, where white areas may change and black and
+        transparent ones may not. `feather`: the width of the mask's soft edge, outwards, in pixels
+        of the base as it is given here.
         """
 
     async def put_back(
@@ -46,16 +47,16 @@ class ImageProcessor(Protocol):
         content_type: str | None = None,
         source: DigitalSourceType | None = None,
     ) -> EditedImage:
-        """The base, in its size, with the edit aligned and mixed in as far as the mask says.
+        """The base, in its size, with the edit aligned and blended in where the mask allows it.
 
-        Pixels outside of the mask and its feather are the base's own. It is a lossless WebP if that
-        is the `content_type`, else a PNG.
+        Pixels outside of the mask and its feather are the base's own. The result is a lossless WebP
+        if that is the `content_type`, else a PNG.
         """
 
     async def mask_for_model(
         self, mask: bytes, *, width: int, height: int, feather: int
     ) -> Rendition:
-        """A PNG of this size in which all that may change, even partly, is clear."""
+        """A PNG of this size that is transparent wherever something may change, even partly."""
 
 
 HEIC_UNSUPPORTED: Final = (
@@ -66,12 +67,15 @@ HEIC_UNSUPPORTED: Final = (
 
 class UploadProcessor(Protocol):
     content_types: Collection[str]
-    """What can be decoded on this machine: HEIC needs a library that not every machine has."""
+    """The content types that can be decoded on this machine: HEIC needs a library that may be
+    missing.
+    """
 
     async def process_upload(self, data: bytes) -> ProcessedImage:
-        """What a client has sent, turned upright, without metadata, encoded again in its format.
+        """Decode a file from a client: turned upright, without metadata, and encoded again in its
+        format.
 
-        HEIC becomes a JPEG, or a WebP where something can be seen through.
-        The format is what the bytes are, whatever was declared: browsers take a type from a file's
-        name. Raise `PictureRefused` where it is not one picture within the limits.
+        HEIC becomes a JPEG, or a WebP if it has transparency. The bytes decide about the format,
+        not the declared type: browsers derive that from the file's name. Raise `PictureRefused`
+        where it is not a single image within the limits.
         """

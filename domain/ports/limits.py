@@ -1,4 +1,4 @@
-"""What limits of all processes together need of the database."""
+"""What rate limits need from the database."""
 
 from typing import Protocol
 
@@ -7,8 +7,6 @@ from domain.rates import Allowance, Amount, Taken
 
 class BucketRepository(Protocol):
     async def take(self, client: str, *, need: Amount, want: Amount, allowance: Allowance) -> Taken:
-        """Take whole amounts from a client's bucket: what is wanted, or as much of it as there is,
-        but nothing where there is less than is needed.
-
-        A client that is not known has a full bucket.
+        """Take whole amounts from a client's bucket: as much of what is wanted as there is, or
+        nothing where there is less than is needed. A client that is not known has a full bucket.
         """

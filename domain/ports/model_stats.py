@@ -10,4 +10,4 @@ from domain.model_stats import ModelStats
 
 class ModelStatsRepository(Protocol):
     async def since(self, viewer_id: ViewerId, day: date) -> Sequence[ModelStats]:
-        """The counts of each day from this one on, in UTC, one for each model and day."""
+        """The counts from this day on, in UTC, one for each model and day."""

@@ -17,7 +17,7 @@ from domain.uploads import (
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A signed, absolute link to bytes, and when it ends."""
+    """A signed, absolute URL of an object, and when it expires."""
 
     url: str
     expires_at: datetime
@@ -28,47 +28,55 @@ MAX_OBJECT_BYTES: Final = 64_000_000
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What a listing of the object store tells of one object."""
+    """What a listing of the object store says about one object."""
 
     key: str
     byte_size: int
     modified_at: datetime
-    """By the store's clock: when it was put."""
+    """When it was stored, by the store's clock."""
 
 
 class ObjectStore(Protocol):
-    """Bytes by key. Keys end like file names, which tells their content type.
+    """Stores bytes by key. Keys have endings like file names, which tell their content type.
 
-    An object is whole or not there. What is not a key is answered with ValueError.
+    An object is complete or does not exist. Raises ValueError for a name that is not a key.
     """
 
     async def put(self, key: str, data: bytes) -> None:
-        """Return once the whole object is kept."""
+        """Store an object. Returns once all of it is stored."""
 
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
-        """The whole object. Raise `ObjectMissing`, or `ObjectTooLarge` without reading it all."""
+        """The whole object. Raise `ObjectMissing`, or `ObjectTooLarge` without reading
+        all of it.
+        """
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Keys that are not there are passed over."""
+        """Delete objects. Keys that do not exist are skipped."""
 
     def keys(self, shard: str, *, folders: Sequence[str] = FOLDERS) -> AsyncIterator[StoredObject]:
-        """All that is there of one shard of `domain.images.SHARDS`, in no particular order. What is
-        put or deleted meanwhile may be included or not.
+        """All objects of one shard of `domain.images.SHARDS`, in no particular order.
+
+        Objects that are stored or deleted in the meantime may be included or not.
         """
 
     def link(self, key: str) -> Link:
-        """The same link for a good while, so that clients can cache what it gives.
+        """A link that stays the same for some time, so that clients can cache the object.
 
-        There is none to an upload, whose bytes nobody has looked at: ValueError.
+        Uploads have no links, since their bytes have not been checked: ValueError.
         """
 
 
 class ArchiveStore(ObjectStore, Protocol):
-    """Takes large objects, too."""
+    """Stores large objects, too."""
 
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
-        """As `put`, for one that is not all in memory. What the parts raise is raised, and nothing
-        is kept.
+        """As `put`, for an object that is not entirely in memory. What the parts raise is raised,
+        and nothing is kept. Nobody else may store this object at the same time.
+        """
+
+    async def delete_parts(self, key: str) -> None:
+        """Delete an object, and what a process that was killed has stored of it part by part. If
+        one is still storing it, that fails.
         """
 
     async def size(self, key: str) -> int:
@@ -79,16 +87,15 @@ class ArchiveStore(ObjectStore, Protocol):
 
 
 class UploadStore(Protocol):
-    """Takes bytes from clients, under keys whose folder is `uploads`, and reads them back."""
+    """Takes files from clients, under keys whose folder is `uploads`, and reads them back."""
 
     @property
     def name(self) -> str:
-        """Which store it is, the same in every process."""
+        """The name of the store, the same in every process."""
 
     async def find_abilities(self) -> UploadAbilities:
-        """Find out what it takes, by sending it small files as a client would. None is left.
-
-        Raise StoreUnavailable where it takes nothing at the moment.
+        """Find out what kinds of uploads the store takes, by sending it small files as a client
+        would. None of them is kept. Raise StoreUnavailable where it takes nothing at the moment.
         """
 
     def offer(
@@ -100,16 +107,14 @@ class UploadStore(Protocol):
         owner: str = "",
         abilities: UploadAbilities = EVERY_ABILITY,
     ) -> UploadOffer:
-        """An offer to take this file under a new key, which the store itself keeps to.
+        """Presign an upload of this file under a new key. The store itself enforces it.
 
-        It asks nothing of the store that is not among its abilities: ValueError for a POST to one
-        that takes no forms.
+        Only the given abilities are relied on: ValueError for a POST to a store that takes no
+        forms. A store with little room does not give all of it to one owner.
 
-        A store that has few places lets none of its owners have all of them.
-
-        It refuses another length or type, and what comes after 15 minutes. Another digest, and
-        by PUT a second file, are refused by stores that can. A POST may replace the first file:
-        what has been read and checked has to be kept elsewhere.
+        The store refuses another length or type, and files that come after 15 minutes; if it can,
+        also another digest and, by PUT, a second file. A POST may replace the first file: a file
+        that has been read and checked has to be kept under another key.
         """
 
     async def get(self, key: str, *, max_bytes: int) -> bytes:

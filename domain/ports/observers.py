@@ -1,7 +1,4 @@
-"""What is measured where no adapter can look in from outside.
-
-Observers never wait and never fail.
-"""
+"""Observers of what cannot be measured from outside. They never wait and never fail."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,22 +8,22 @@ from domain.turns import Turn
 
 
 class DatabaseObserver(Protocol):
-    """Is notified of the calls to the database, and of what they have written."""
+    """Is notified of calls to the database, and of committed movements of credits."""
 
     def call_ended(self, repository: str, seconds: float, failure: BaseException | None) -> None:
-        """A repository's call has ended, or has failed."""
+        """A call of a repository has ended, or has failed."""
 
     def credits_moved(self, movements: Sequence[Movement]) -> None:
-        """These lines of the ledger have been committed."""
+        """These entries of the ledger have been committed."""
 
 
 class UpdateObserver(Protocol):
     def pushed(self, turn: Turn) -> None:
-        """An update of this turn was given to all subscribers that could take it."""
+        """An update of this turn was given to all subscribers that had room for it."""
 
 
 class Unobserved(DatabaseObserver, UpdateObserver):
-    """For processes that nobody measures."""
+    """For processes without metrics."""
 
     def call_ended(self, repository: str, seconds: float, failure: BaseException | None) -> None:
         pass

@@ -1,4 +1,4 @@
-"""What operators, and what scales for them, ask about the outputs of all viewers."""
+"""What operators, and autoscalers, need to know about the outputs of all viewers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ class Backlog:
     status: OutputStatus
     count: int
     oldest: timedelta
-    """For how long the first of them has been asked for."""
+    """How long ago the oldest of them was requested."""
     stuck: int
-    """How many should have ended long ago, by their deadline or as queued too long."""
+    """How many are overdue by much, by their deadline or because they were queued too long."""
     credits_reserved: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StuckOutput:
-    """An output that should have ended long ago."""
+    """An output that is overdue by much."""
 
     output_id: OutputId
     viewer_id: ViewerId
@@ -33,11 +33,11 @@ class StuckOutput:
     status: OutputStatus
     queued_at: datetime
     lease_until: datetime | None
-    """Until when a worker holds it. None: none does."""
+    """Until when a worker holds it. None: no worker does."""
 
 
 class BacklogRepository(Protocol):
-    """Of all viewers. It raises `Overloaded` where the database cannot be reached."""
+    """Reads outputs of all viewers. Raises `Overloaded` where the database cannot be reached."""
 
     async def list_backlogs(self) -> Sequence[Backlog]: ...
 

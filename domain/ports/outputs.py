@@ -18,7 +18,7 @@ class OutputRepository(Protocol):
     async def find_parent(
         self, viewer_id: ViewerId, output_id: OutputId
     ) -> tuple[Parent, ClusterTime] | None:
-        """What the output belongs to, and since when it may have changed."""
+        """The parent of an output, and the cluster time since which it may have changed."""
 
     async def list_unfinished(self, viewer_id: ViewerId) -> Sequence[Parent]:
         """Some of the viewer's parents with unfinished outputs; none if there are none."""

@@ -21,12 +21,14 @@ class PromptRepository(Protocol):
         favourite: bool | None,
         words: Sequence[str],
     ) -> Page[Prompt]:
-        """Last used first. Only those with words that begin with each of these."""
+        """Last used first. Only prompts that have, for each of these words, a word that begins with
+        it.
+        """
 
     async def set_favourite(
         self, viewer_id: ViewerId, ids: Collection[PromptId], favourite: bool
     ) -> Mapping[PromptId, Prompt]:
-        """The prompts after the change, of those that there are."""
+        """Mark them. Return those prompts that exist, as they are after the change."""
 
     async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
         """Delete it, and return whether there was one."""

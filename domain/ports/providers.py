@@ -8,11 +8,11 @@ from domain.outputs import ProviderJob
 
 
 class SubmissionObserver(Protocol):
-    """What is reported of every run that may be charged.
+    """What is reported for every run that may be billed.
 
     A provider that charges calls `submitting`, sends its request, and calls `submitted` with the
-    job, in this order and before anything else. One without jobs omits `submitted`. Where repeating
-    a run costs nothing, neither is called.
+    job, in this order and before anything else. A provider without jobs omits `submitted`. Where
+    repeating a run costs nothing, neither is called.
     """
 
     async def submitting(self) -> None:
@@ -26,7 +26,7 @@ class RunObserver(SubmissionObserver, Protocol):
     """What a provider reports during a run. Reports that come too fast may be dropped."""
 
     async def queued(self, position: int) -> None:
-        """How many jobs are before it in the provider's queue; 0 once it runs."""
+        """The number of jobs before this one in the provider's queue; 0 once it runs."""
 
     async def progress(self, fraction: float) -> None:
         """0 to 1."""
@@ -43,14 +43,14 @@ class Provider(Protocol):
 
     @property
     def max_concurrent_runs(self) -> int:
-        """How many runs one process may have here at the same time."""
+        """How many runs one process may have at this provider at the same time."""
 
     async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
-        """Make the pictures, or raise `GenerationFailed`.
+        """Make the images, or raise `GenerationFailed`.
 
         With `request.job`, resume that job and submit nothing. Raise `NotSubmitted` only where it
         is certain that no job was accepted, and `OUTCOME_UNKNOWN` where that is unknown. A failure
-        that is `nothing_taken` allows the runner to ask another provider.
+        with `nothing_taken` allows the runner to ask another provider.
         """
 
     async def cancel(self, job: ProviderJob) -> None:
@@ -69,11 +69,13 @@ class CaptionWriter(Protocol):
 
     @property
     def name(self) -> str:
-        """The provider's, as the catalogue calls it."""
+        """The provider's name in the catalogue."""
 
     @property
     def max_concurrent_runs(self) -> int:
-        """How many captions one process may have written here at the same time, beside images."""
+        """How many captions one process may have written here at the same time, not counting
+        images.
+        """
 
     async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
         """Write the caption, or raise `GenerationFailed`, as `Provider.generate` does.

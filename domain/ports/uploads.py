@@ -18,15 +18,15 @@ class UploadRepository(Protocol):
     async def get(self, viewer_id: ViewerId, upload_id: UploadId) -> Upload | None: ...
 
     async def complete(self, viewer_id: ViewerId, upload_id: UploadId, record: ImageRecord) -> bool:
-        """Write the image and that the upload has become it; False if the upload has become one
-        before, was refused, or is gone.
+        """Write the image, and the upload's reference to it; False if the upload has become an
+        image already, was refused, or does not exist.
         """
 
     async def refuse(self, viewer_id: ViewerId, upload_id: UploadId, refusal: UserError) -> None:
         """Mark it as refused, unless it has become an image."""
 
     async def get_abilities(self, store: str) -> UploadAbilities | None:
-        """What is remembered of the object store of this name."""
+        """The stored abilities of the object store of this name."""
 
     async def remember_abilities(self, store: str, abilities: UploadAbilities) -> None:
-        """For a month: then they are found out again."""
+        """Store the abilities for a month, after which they are determined again."""

@@ -10,16 +10,15 @@ from domain.webhooks import Answer, Delivery, HeldWebhook, Message, Webhook
 
 
 class WebhookRepository(Protocol):
-    """What a viewer sees of webhooks."""
+    """A viewer's webhooks and their log."""
 
     async def create(self, viewer_id: ViewerId, webhook: Webhook, *, at_most: int) -> bool:
-        """Keep it, its secret included. False: the viewer has as many as allowed.
-
-        Raise ViewerBeingDeleted.
+        """Store a webhook with its secret. False: the viewer has as many as are allowed. Raise
+        ViewerBeingDeleted.
         """
 
     async def list(self, viewer_id: ViewerId) -> Sequence[Webhook]:
-        """In the order in which they were made, without secrets."""
+        """The viewer's webhooks in the order of their creation, without secrets."""
 
     async def delete(self, viewer_id: ViewerId, webhook_id: WebhookId) -> bool:
         """Delete it with its deliveries; False if there is none."""
@@ -27,7 +26,7 @@ class WebhookRepository(Protocol):
     async def page(
         self, viewer_id: ViewerId, webhook_id: WebhookId, request: PageRequest
     ) -> Page[Delivery]:
-        """The log, newest first."""
+        """The log of deliveries, newest first."""
 
     async def replay(self, viewer_id: ViewerId, delivery_id: DeliveryId) -> Delivery | None:
         """Deliver it again, as soon as possible; None if there is no such delivery, or if its
@@ -36,24 +35,24 @@ class WebhookRepository(Protocol):
 
 
 class OutboxRepository(Protocol):
-    """What waits to be delivered. Times are those of the database's clock."""
+    """Claims webhooks, and writes the results of deliveries. Times are those of the database's
+    clock.
+    """
 
     async def take(self, *, failing: bool, lease: timedelta) -> HeldWebhook | None:
-        """The webhook that has waited longest for a delivery that is due, held by nobody.
-
-        `failing` says which ones: those whose latest attempt failed, or the others.
+        """Claim the webhook that has waited longest for a delivery that is due, and that no process
+        holds. `failing` selects those whose latest attempt failed, or the others.
         """
 
     async def renew(self, held: HeldWebhook, *, lease: timedelta) -> bool:
-        """False: the right is lost."""
+        """Renew the lease. False: it is lost."""
 
     async def release(self, held: HeldWebhook) -> None:
-        """Give the right back: the webhook is due again when the next of its deliveries is."""
+        """Give the webhook back: it is due again when the next of its deliveries is."""
 
     async def find_due(self, held: HeldWebhook, *, limit: int) -> Mapping[str, Sequence[Message]]:
-        """What is to be delivered now, by subject, each in its order.
-
-        Nothing of a subject whose first message waits for its next attempt.
+        """The deliveries that are due, by subject, each in its order. A subject whose first message
+        waits for its next attempt is left out.
         """
 
     async def set_delivered(self, held: HeldWebhook, message: Message, answer: Answer) -> None: ...
@@ -67,20 +66,19 @@ class OutboxRepository(Protocol):
         pause: timedelta,
         give_up_after: timedelta,
     ) -> bool:
-        """Try again after the pause, and the later messages of the subject after it.
-
-        False where that would be too long after the event: then it is given up.
+        """Try again after the pause, and the later messages of the subject after it. False, and the
+        message is given up, where that would be too long after the event.
         """
 
     async def set_failing(self, held: HeldWebhook, failing: bool) -> None: ...
 
     async def disable(self, held: HeldWebhook, *, failing_for: timedelta | None = None) -> bool:
-        """Deliver nothing any more. With `failing_for`: if every attempt since then has failed."""
+        """Stop delivering. With `failing_for`: only if every attempt since then has failed."""
 
 
 class WebhookSender(Protocol):
     async def find_problem(self, url: str) -> str | None:
-        """Why nothing can be sent to this URL, in a sentence for its owner."""
+        """Why nothing can be sent to this URL, in a sentence for the webhook's owner."""
 
     async def send(self, held: HeldWebhook, message: Message) -> Answer:
-        """Send it once, within a few seconds. It raises nothing."""
+        """Send a message once, within a few seconds. Never raises."""

@@ -112,7 +112,7 @@ class CommandService:
                 refusals.raise_if_any()
             written = await write(planned, key)
             if not isinstance(written, Conflict):
-                self.hints.enqueue(viewer.id, [output.id for output in written.queued])
+                self.hints.enqueue_written(viewer.id, written.queued)
                 return written.result
             conflict = written
             if conflict is Conflict.LIMIT_REACHED and not checks:

@@ -14,13 +14,12 @@ from domain.model_choice import Inherited
 from domain.models import SQUARE, ModelRegistry, Resolution
 from domain.pages import Page, PageRequest
 from domain.planning import plan_caption, plan_retry, plan_turn
-from domain.ports.execution import HintQueue
-from domain.ports.outputs import OutputRepository
 from domain.ports.posts import PostRepository
 from domain.posts import GeneratePost, Post, PostPlan, RegenerateCaption
 from domain.references import Reference
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
+from domain.services.cancelling import Cancelling
 from domain.services.commands import CommandService, Written, refuse_deleted_result
 from domain.services.images import ImageService
 from domain.text import shorten
@@ -61,13 +60,12 @@ class _PlannedCaption:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostService:
     posts: PostRepository
-    outputs: OutputRepository
+    cancelling: Cancelling
     commands: CommandService
     accounts: AccountService
     images: ImageService
     registry: ModelRegistry
     caption_models: CaptionModelRegistry
-    hints: HintQueue
     image_writer: ImageWriter
 
     async def get_many(self, viewer: Viewer, ids: Iterable[PostId]) -> Mapping[PostId, Post]:
@@ -135,14 +133,7 @@ class PostService:
         post = await self._find(viewer, raw_post_id)
         if post is None:
             refuse(*_POST_NOT_FOUND)
-        slots = [entry.slot for entry in post.entries]
-        cancelled = await self.outputs.cancel(viewer.id, post.id, slots)
-        if cancelled is None:
-            message = "This post has already finished."
-            refuse(UserErrorCode.NOT_CANCELLABLE, message, "postId")
-        self.hints.recall(entry.id for entry in post.entries)
-        assert isinstance(cancelled, Post)
-        return cancelled
+        return await self.cancelling.cancel(viewer, post, post.entries, noun="post")
 
     async def delete(self, viewer: Viewer, raw_post_id: str) -> PostId:
         """Delete it with those of its images that nothing else uses. What has not ended is

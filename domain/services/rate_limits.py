@@ -90,7 +90,7 @@ class RateLimits:
             # Another operation may have asked meanwhile.
             self.check(client)
             if not held.use(cost, self.now()):
-                await self._ask(client, held, cost, allowance)
+                await self._ask(client, held, cost=cost, allowance=allowance)
 
     def state(self, client: str, *, is_viewer: bool = True, cost: int) -> RateLimitState:
         """A client's cost bucket, as far as this process knows: others may have taken from it."""
@@ -109,7 +109,7 @@ class RateLimits:
             reset_at=self.utc_now() + reset_in,
         )
 
-    async def _ask(self, client: str, held: _Held, cost: int, allowance: Allowance) -> None:
+    async def _ask(self, client: str, held: _Held, *, cost: int, allowance: Allowance) -> None:
         if self.now() < self._silent_until:
             return
         if self.now() >= held.expires_at:

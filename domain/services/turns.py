@@ -18,11 +18,10 @@ from domain.images import Image
 from domain.pages import Page, PageRequest, Position, cut
 from domain.plurals import count
 from domain.ports.conversations import ConversationRepository
-from domain.ports.execution import HintQueue
-from domain.ports.outputs import OutputRepository
 from domain.ports.turns import TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
+from domain.services.cancelling import Cancelling
 from domain.services.commands import AnyCommand, CommandService, Written
 from domain.services.edit_planning import EditPlanner, PlannedEdit
 from domain.stored import Wanted
@@ -48,8 +47,7 @@ class TurnService:
     commands: CommandService
     accounts: AccountService
     edits: EditPlanner
-    outputs: OutputRepository
-    hints: HintQueue
+    cancelling: Cancelling
     waiting: WaitingTurns
 
     async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
@@ -177,10 +175,4 @@ class TurnService:
             if ended is not None:
                 return ended
             turn = (await self.get_many(viewer, [turn.id])).get(turn.id, turn)  # it has just begun
-        slots = [output.slot for output in turn.outputs]
-        cancelled = await self.outputs.cancel(viewer.id, turn.id, slots)
-        if cancelled is None:
-            refuse(UserErrorCode.NOT_CANCELLABLE, "This turn has already finished.", "turnId")
-        self.hints.recall(output.id for output in turn.outputs)
-        assert isinstance(cancelled, Turn)
-        return cancelled
+        return await self.cancelling.cancel(viewer, turn, turn.outputs, noun="turn")

@@ -40,6 +40,7 @@ class ViewerService:
         self,
         viewers: ViewerRepository,
         image_writer: ImageWriter,
+        *,
         load_samples: Callable[[], Sequence[Sample]] | None,
         eraser: ViewerEraser,
     ) -> None:

@@ -31,7 +31,8 @@ from domain.viewers import Viewer
 
 log = logging.getLogger(__name__)
 
-_SECONDS: Final = 2.0
+_SECONDS: Final = 5.0
+"""For turns that another process has left behind: of its own, it is told."""
 _SECONDS_WHILE_SOME_WAIT: Final = 0.25
 _BATCH: Final = 100
 _REASONS: Final = {
@@ -52,6 +53,7 @@ have changed with the model that edits what the turn before has made.
 _SPENDING: Final = {
     UserErrorCode.MAX_CREDITS_EXCEEDED: GenerationErrorCode.MAX_CREDITS_EXCEEDED,
     UserErrorCode.INSUFFICIENT_CREDITS: GenerationErrorCode.INSUFFICIENT_CREDITS,
+    UserErrorCode.DAILY_LIMIT_REACHED: GenerationErrorCode.INSUFFICIENT_CREDITS,
 }
 
 
@@ -95,7 +97,7 @@ class WaitingTurns:
                 except Overloaded:
                     pass  # the next look will tell
                 except Exception:
-                    log.exception("turn that waits could not begin", extra={"turn_id": turn.id})
+                    log.exception("waiting turn could not begin", extra={"turn_id": turn.id})
             last = found[-1].id
         return last is not None
 
@@ -108,7 +110,7 @@ class WaitingTurns:
             except Overloaded:
                 pass  # the next look will tell
             except Exception:
-                log.exception("search for turns that wait failed")
+                log.exception("search for waiting turns failed")
             seconds = _SECONDS_WHILE_SOME_WAIT if some_wait else _SECONDS
             try:
                 async with asyncio.timeout(seconds * random.uniform(0.75, 1.25)):
@@ -148,7 +150,7 @@ class WaitingTurns:
         )
         # After a conflict, the next look finds out what has changed.
         if not isinstance(begun, Conflict):
-            self.hints.enqueue(viewer.id, [output.id for output in begun.outputs])
+            self.hints.enqueue_written(viewer.id, begun.outputs)
 
     async def _fail(self, turn: Turn, code: GenerationErrorCode) -> None:
         await self.waiting.end(turn.owner_id, turn.id, GenerationError(code, retryable=False))

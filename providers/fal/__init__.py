@@ -1,3 +1,3 @@
-"""fal: its queue's protocol (`jobs.py`), what its models are sent (`wire.py`), what its errors
-mean (`failures.py`).
+"""fal: its queue's protocol (`jobs.py`), the wire format of its models (`wire.py`), its errors
+(`failures.py`).
 """

@@ -1,4 +1,4 @@
-"""Calls to fal's queue, with the key. Answers are not judged here."""
+"""Calls to fal's queue, with the key. The callers interpret the responses."""
 
 from typing import Final
 
@@ -6,11 +6,11 @@ from providers.fal.jobs import FalJob, FalQueue
 from providers.http import MAX_BYTES, Answer, ask, open_client
 
 _MAX_WORDS_BYTES: Final = 2**20
-"""Of an answer that carries text only."""
+"""The size of a response that contains only text."""
 
 
 class FalClient:
-    """Each raises `Unanswered` where no answer came."""
+    """All calls raise `Unanswered` where no response came."""
 
     def __init__(self, *, key: str, url: str, max_bytes: int = MAX_BYTES) -> None:
         self.queue = FalQueue(url)
@@ -26,7 +26,7 @@ class FalClient:
     async def submit(
         self, endpoint: str, body: bytes, *, within: float, start_within: float
     ) -> Answer:
-        """Ask for a job, on its own connection.
+        """Submit a job, on a connection of its own.
 
         fal drops a job that it has not started after `start_within` seconds, free of charge.
         `X-Fal-No-Retry` is not sent: when one of fal's machines fails, fal runs the job again, and
@@ -47,7 +47,7 @@ class FalClient:
         )
 
     async def status(self, job: FalJob, *, within: float) -> Answer:
-        """Without logs: nothing in them is structured enough to be used."""
+        """Without logs, which have no structure that could be used."""
         return await self._ask("GET", job.status_url, within=within, max_bytes=_MAX_WORDS_BYTES)
 
     async def result(self, job: FalJob, *, within: float) -> Answer:

@@ -1,7 +1,7 @@
-"""What fal's errors mean.
+"""The meaning of fal's errors.
 
-`error_type` and `detail[].type` decide, then the status; never a message. What fal says itself goes
-into `detail`, which is for the log.
+`error_type` and `detail[].type` decide, then the status; never a message. fal's own words go into
+`detail`, which is for the log.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,14 +46,14 @@ _FAL_KNOWS_BETTER: Final = frozenset(
 
 
 def is_unclear(answer: Answer) -> bool:
-    """Whether it gives no reason at all, as fal does where a result is asked for too early."""
+    """Whether the response gives no reason, as fal does when a result is requested too early."""
     return answer.status == 400 and not _types(answer)
 
 
 def is_final(answer: Answer, *, failed: bool) -> bool:
-    """Whether this is how a job ended, and not a fault on the way to its result.
+    """Whether the response is the end of a job, not a fault on the way to its result.
 
-    `failed` is whether the job's status has reported an error. Not every fal server does that.
+    `failed` is whether the job's status has reported an error, which not every fal server does.
     """
     if not is_transient(answer.status):
         return True
@@ -68,7 +68,7 @@ def is_in_fals_words(answer: Answer) -> bool:
 
 
 def explain_submission(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
-    """Why a submission was answered without a job."""
+    """The failure of a submission that was answered without a job."""
     return failures.explain_submission(
         answer.status,
         explain_answer(answer, leave_out=leave_out),
@@ -77,7 +77,7 @@ def explain_submission(answer: Answer, *, leave_out: Iterable[str]) -> Generatio
 
 
 def explain_answer(answer: Answer, *, leave_out: Iterable[str]) -> GenerationFailed:
-    """What an error means with which a job ended, or a call about it was answered."""
+    """The meaning of an error that ended a job, or answered a call about it."""
     code, retryable = _meaning(answer)
     # fal's texts name the header in two ways.
     for header in ("x-fal-retryable", "x-fal-needs-retry"):
@@ -92,7 +92,7 @@ def _meaning(answer: Answer) -> Meaning:
     if is_credentials(answer.status):
         return meaning_of(answer.status)
     if answer.headers.get("x-fal-request-timeout-type", "").lower() == "user":
-        # The job has waited in the queue for as long as we allowed.
+        # The job has waited in the queue for the allowed time.
         return TIMED_OUT
     return known_meaning(_types(answer), _BY_TYPE) or meaning_of(answer.status)
 

@@ -22,7 +22,7 @@ _MAX_LINK_LENGTH: Final = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FalJob:
-    """A job that fal has taken."""
+    """A job that fal has accepted."""
 
     endpoint: str
     request_id: str
@@ -31,7 +31,7 @@ class FalJob:
     cancel_url: str
 
     def to_stored(self) -> ProviderJob:
-        """What another process needs to resume it."""
+        """The data that another process needs to resume the job."""
         return asdict(self)
 
 
@@ -46,7 +46,7 @@ class FalQueue:
         return f"{self._url}/{endpoint}"
 
     def build_job(self, request_id: object, *, endpoint: str) -> FalJob | None:
-        """The job with this id, by the rule for URLs; None where it cannot be an id."""
+        """The job with this id, with URLs built by the rule; None where it cannot be an id."""
         request_id = id_of(request_id)
         if not _REQUEST_ID.fullmatch(request_id):
             return None
@@ -60,10 +60,10 @@ class FalQueue:
         )
 
     def read_job(self, fields: Mapping[str, object], *, endpoint: str) -> FalJob | None:
-        """The job in an answer or a stored job; None where there is none.
+        """The job in a response or a stored job; None where there is none.
 
         Its URLs are used as they are given, since fal's documentation contradicts itself on how
-        they are built. One that is missing, or leads elsewhere, is built by the rule that fal's
+        they are built. A URL that is missing, or leads elsewhere, is built by the rule that fal's
         own clients follow.
         """
         status_url = self._checked(fields.get("status_url"))
@@ -98,7 +98,7 @@ class FalQueue:
 
 
 def _queue_name(endpoint: str) -> str:
-    """Owner and alias: a queue serves all paths below them, which its URLs leave out."""
+    """Owner and alias: a queue serves all paths below them, and its URLs omit those."""
     parts = endpoint.split("/")
     return "/".join(parts[: 3 if parts[0] in _LONG_NAMESPACES else 2])
 

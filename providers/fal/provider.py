@@ -1,4 +1,6 @@
-"""The provider of fal's models: what its runs share, and which failures alert the operator."""
+"""The provider of fal's models: what its runs share, and which failures are reported to the
+operator.
+"""
 
 from typing import Final
 
@@ -72,7 +74,7 @@ class FalProvider:
                 result = await run.follow(job)
             except GenerationFailed:
                 if not run.job_has_ended:
-                    # It may be running, and its result is not wanted.
+                    # It may be running, and its result is not needed.
                     await self.cancel(job.to_stored())
                 raise
             return await run.fetch(result)
@@ -81,7 +83,9 @@ class FalProvider:
             raise
 
     async def cancel(self, job: ProviderJob) -> None:
-        """Ask fal to stop the job, and log the answer. Certain only while the job is queued."""
+        """Ask fal to stop the job, and log the response. fal guarantees it only while the job is
+        queued.
+        """
         known = self._calls.queue.load_job(job)
         if known is None:
             return

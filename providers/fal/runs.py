@@ -1,7 +1,7 @@
-"""One run on fal's queue: submit, poll the job, fetch its pictures.
+"""One run on fal's queue: submit, poll the job, fetch its images.
 
 What must stay true: a run submits once; a job is reported to the observer before it is polled;
-whether a job was taken is never guessed; neither prompts nor the key get into a log.
+whether a job was accepted is never guessed; neither prompts nor the key get into a log.
 """
 
 import orjson
@@ -25,7 +25,7 @@ from providers.submit_and_poll import TRIES, await_answer, poll_job
 
 
 class FalRun:
-    """One run on its way to its pictures."""
+    """One run, from its submission to its images."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class FalRun:
         self._policy = PollingPolicy(pace, request.seconds_left)
         self._reported_position: int | None = None
         self.job_has_ended = False
-        """Whether fal has said so."""
+        """Whether fal has reported that the job has failed."""
 
     async def submit(self, references: References) -> FalJob:
         name, endpoint = endpoint_asked(self._request)
-        # What can fail on our side fails before fal is asked.
+        # Everything that can fail here fails before fal is asked.
         read = await references.read(
             self._request.references,
             max_bytes=endpoint.max_reference_bytes,
@@ -86,10 +86,10 @@ class FalRun:
         raise failures.explain_submission(answer, leave_out=self._leave_out)
 
     async def _find_named_job(self, answer: Answer, name: str) -> FalJob | None:
-        """Find the job that an answer names in its head only, if the queue knows it.
+        """Find the job that only the headers of a response name, if the queue knows it.
 
-        fal's gateway names what it has accepted, even if it fails afterwards. Such a submission
-        may have become a job, and the queue knows.
+        fal's gateway names what it has accepted, even if it fails afterwards. Such a submission may
+        have become a job, and the queue knows.
         """
         request_id = answer.headers.get("x-fal-request-id")
         job = self._calls.queue.build_job(request_id, endpoint=name)
@@ -125,10 +125,11 @@ class FalRun:
         )
 
     async def _result(self, job: FalJob, *, failed: bool) -> Result:
-        """Read the result of a job that has ended. Only here fal says whether the job has failed.
+        """Read the result of a job that has ended.
 
-        An error is the job's own, unless it may come from a server in between: then we ask again,
-        since that costs nothing, and the job has been paid.
+        Only here fal says whether the job has failed. An error is the job's own, unless it may come
+        from a server in between: then the result is requested again, since that costs nothing, and
+        the job has been paid for.
         """
         while True:
             try:
@@ -152,9 +153,9 @@ class FalRun:
                 await self._policy.wait_out(failure, retry_after=answer.retry_after_seconds)
 
     async def fetch(self, result: Result) -> Delivery:
-        """Fetch the pictures. Those that cannot be fetched are left out if there are others."""
+        """Fetch the images. Those that cannot be fetched are left out if there are others."""
         pictures = await fetch_pictures(
-            # There may be more than were asked for and charged.
+            # There may be more than were requested and charged.
             result.links[: self._request.image_count],
             self._downloader,
             pace=self._pace,
@@ -169,7 +170,7 @@ class FalRun:
         )
 
     async def _report_position(self, status: Fields) -> None:
-        """Report how many jobs are before this one, when that has changed; none once it runs."""
+        """Report the number of jobs before this one, when it has changed; none once it runs."""
         position = count_of(status.get("queue_position"))
         if state_of(status) == "in_progress":
             position = 0 if self._reported_position else None
@@ -182,6 +183,6 @@ class FalRun:
 
 
 def _status_in(answer: Answer) -> Fields | None:
-    """The fields of a status; None where the answer is not one."""
+    """The fields of a status; None where the response is not a status."""
     fields = answer.fields() if 200 <= answer.status < 300 else None
     return fields if fields is not None and state_of(fields) else None

@@ -1,8 +1,8 @@
-"""What fal's models are sent, and what they answer.
+"""The wire format of fal's models.
 
-How a model wants to be asked is the `wire` of its row in the catalogue. Fields that a row does not
-name are not sent: fal ignores what a model does not know, and a picture of another shape would come
-without any error.
+How a model is asked is the `wire` of its row in the catalogue. Fields that a row does not name are
+not sent: fal ignores fields that a model does not know, so an image of another shape would come
+without an error.
 """
 
 import re
@@ -52,7 +52,7 @@ def _preset(request: GenerationRequest) -> Fields:
 
 
 def _pixels(request: GenerationRequest) -> Fields:
-    """Rounded down: the area of the resolution's square is the most that is taken."""
+    """The largest area that is accepted, rounded down: that of the resolution's square."""
     side, root = _SIDES[request.resolution], sqrt(request.aspect_ratio.value)
     return {
         "image_size": {
@@ -63,18 +63,20 @@ def _pixels(request: GenerationRequest) -> Fields:
 
 
 def _named_pixels(request: GenerationRequest) -> Fields:
-    """The three sizes of OpenAI's models, the nearest shape of which is taken."""
+    """The three sizes of OpenAI's models; the one of the nearest shape is used."""
     shape = request.aspect_ratio.nearest(_NAMED_PIXELS)
     return {"image_size": _NAMED_PIXELS[shape]}
 
 
 def _none(_: GenerationRequest) -> Fields:
-    """For models that keep the shape of their reference."""
+    """For models that keep the aspect ratio of their reference."""
     return {}
 
 
 class Size(StrEnum):
-    """How an endpoint takes the shape of an image; a field of another kind has no effect."""
+    """The kind of field by which an endpoint takes the shape of an image; other fields have no
+    effect.
+    """
 
     RATIO = "RATIO"
     RATIO_AND_RESOLUTION = "RATIO_AND_RESOLUTION"
@@ -96,30 +98,29 @@ _SIZE_FIELDS: Final[Mapping[Size, Callable[[GenerationRequest], Fields]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """How one endpoint wants to be asked: the `wire` of a row."""
+    """How one endpoint is asked: the `wire` of a row."""
 
     size: Size
     takes_count: bool = True
-    """Whether it has `num_images`; others make one image of a request."""
+    """Whether it has `num_images`; other endpoints make one image for a request."""
     references: str | None = None
-    """The field that takes a list of links."""
+    """The field for a list of links."""
     reference: str | None = None
-    """The field that takes one link."""
+    """The field for one link."""
     mask: str | None = None
-    """The field that takes a link to a mask, which is clear where the first reference may change.
-    """
+    """The field for a link to a mask, which is transparent where the first reference may change."""
     max_reference_bytes: int | None = None
     """Of each."""
     sync_mode: bool = True
     """Whether it has this field."""
     default_quality: Quality | None = None
-    """What is sent where nothing is asked for; None where it has no choice of qualities."""
+    """The quality that is sent if none is requested; None where there is no choice."""
     fixed: Fields = field(default_factory=dict, hash=False)
     """Fields that are sent with every request."""
     for_several: "Endpoint | None" = None
-    """What is asked instead where there are several references."""
+    """The endpoint that is asked instead if there are several references."""
     name: str = ""
-    """Of an endpoint in `for_several`."""
+    """The list field of the endpoint in `for_several`."""
 
 
 def endpoint_asked(request: GenerationRequest) -> tuple[str, Endpoint]:
@@ -139,7 +140,7 @@ def payload_of(
         **endpoint.fixed,
     }
     if endpoint.sync_mode:
-        # With true, pictures would come inside the result, and fal would not store it.
+        # If it were true, images would come inside the result, and fal would not store it.
         payload["sync_mode"] = False
     if endpoint.takes_count:
         payload["num_images"] = request.image_count
@@ -172,7 +173,9 @@ class Result:
 
 
 def read_result(fields: Fields) -> Result:
-    """Read a finished job's answer, or raise `GenerationFailed` where there is nothing to fetch."""
+    """Read the response of a finished job. Raise `GenerationFailed` where there is nothing to
+    fetch.
+    """
     if "images" not in fields and "image" not in fields:
         raise BAD_RESPONSE.failure(f"a result without images, but {len(fields)} other fields")
     images = items_of(fields.get("images")) or items_of(fields.get("image"))

@@ -1,3 +1,3 @@
-"""Google's Gemini API: its models' words (`wire.py`), and what it says when it fails
+"""Google's Gemini API: the wire format of its models (`wire.py`), and its errors
 (`failures.py`).
 """

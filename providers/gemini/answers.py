@@ -1,4 +1,4 @@
-"""What Gemini answers, whole or as a stream of its parts: why it ends, and what it has used."""
+"""Answers of Gemini, complete or as a stream: why they end, and how many tokens they used."""
 
 from collections.abc import Mapping
 from typing import Final, Generic, TypeVar
@@ -25,25 +25,27 @@ _FINISHES: Final[Mapping[str, Meaning]] = {
     "LANGUAGE": REJECTED_INPUT,
     "PUP_LIMITED_DISABLED": NO_CREDENTIALS,
 }
-"""What the end of an answer without a result means. All others: the model has made none."""
+"""The meaning of reasons for which an answer ends without a result. With all others, the model has
+made none.
+"""
 
 PartialT = TypeVar("PartialT")
 
 
 class GeminiAnswer(Generic[PartialT]):
-    """The answer to one run. What it is about is read by those that are made of it."""
+    """The answer to one run. Subclasses read its content."""
 
     def __init__(self, leave_out: LeaveOut) -> None:
         self._leave_out = leave_out
         self._texts: list[str] = []
         self._block = ""
         self._finishes: list[str] = []
-        """Why the answer ends, which may be said several times and before its result."""
+        """The reason why the answer ends, which may come several times and before its result."""
         self._messages: list[str] = []
-        """What Gemini says of it."""
+        """Gemini's explanation of it."""
         self._has_candidates = False
         self._is_answered = False
-        """Whether anything has come that is Gemini's."""
+        """Whether anything has come that Gemini has written."""
         self.usage: Usage | None = None
 
     @property
@@ -64,7 +66,7 @@ class GeminiAnswer(Generic[PartialT]):
         return bool(self._block or self._finishes)
 
     def take(self, document: InlineJson, fields: Fields, /) -> list[PartialT]:
-        """Take in an answer, or a part of one that is streamed; its partial results."""
+        """Take in an answer, or a part of a stream. Return its partial results."""
         partials: list[PartialT] = []
         for candidate in objects_of(fields.get("candidates")):
             self._has_candidates = True
@@ -90,15 +92,15 @@ class GeminiAnswer(Generic[PartialT]):
         return partials
 
     def end(self) -> None:
-        """Gemini's streams end without a word."""
+        """Gemini's streams have no end mark."""
 
     def explain_end(self, otherwise: Meaning) -> GenerationFailed:
-        """Why there is no result, with what the model has said of it."""
+        """Why there is no result, with what the model has said about it."""
         if self._block:
             return REFUSED.failure(self._say(f"prompt blocked: {self._block}"))
         if not self._is_answered:
             return BAD_RESPONSE.failure("no candidates")
-        # What the model says instead may repeat what it was asked.
+        # What the model says instead may repeat the prompt.
         count = len("".join(self._texts).strip())
         reasons = ", ".join(dict.fromkeys(self._finishes)) or "no reason"
         candidates = "" if self._has_candidates else "no candidates, "
@@ -110,7 +112,7 @@ class GeminiAnswer(Generic[PartialT]):
         return next((_FINISHES[one] for one in self._finishes if one in _FINISHES), None)
 
     def _take_part(self, document: InlineJson, part: Fields, /) -> list[PartialT]:
-        """Take in a part of the result; the partial results in it."""
+        """Take in a part of the result. Return the partial results in it."""
         raise NotImplementedError
 
     def _take_reason(self, candidate: Fields) -> None:
@@ -128,6 +130,6 @@ class GeminiAnswer(Generic[PartialT]):
         self._messages.append(text_of(message))
 
     def _say(self, words: str) -> str:
-        """The words with Gemini's own, for the log."""
+        """A message with Gemini's own explanation, for the log."""
         said = [words, *filter(None, self._messages)]
         return quote("; ".join(said), leave_out=self._leave_out)

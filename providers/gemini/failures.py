@@ -1,7 +1,7 @@
-"""What Gemini's errors mean.
+"""The meaning of Gemini's errors.
 
-The reasons and the status in the body decide, then the status of HTTP; never a message. To Gemini a
-refusal is not a failure: refusals are read in `wire.py`.
+The reasons and the status in the body decide, then the status of HTTP; never a message. Refusals
+are not errors for Gemini: `wire.py` reads them.
 """
 
 import re
@@ -25,14 +25,16 @@ from providers.lenient import Fields, count_of, objects_of
 
 _BAD_KEY: Final = "API_KEY_INVALID"
 _FOR_THE_OPERATOR: Final = "FAILED_PRECONDITION"
-"""Google does not serve this account, because of its country or its bill."""
+"""Google does not serve this account, because of its country or its billing."""
 _PER_DAY: Final = "PerDay"
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 _MAX_DETAILS: Final = 20
 
 
 def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
-    """Why a request was answered without a result; OUTCOME_UNKNOWN where it may have been run."""
+    """The failure of a request that was answered without a result; OUTCOME_UNKNOWN if it may have
+    run.
+    """
     error = error_in(_object(answer)) or {}
     meaning = _meaning(error, answer.status)
     failure = meaning.failure(describe(answer, _words(error), leave_out=leave_out))
@@ -42,7 +44,7 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
 
 
 def explain_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
-    """What an error inside a good answer means."""
+    """The meaning of an error inside a successful response."""
     status = count_of(error.get("code")) or 500
     meaning = _meaning(error, status)
     return explain_error_inside(meaning, [status, *_words(error)], leave_out=leave_out)

@@ -18,7 +18,7 @@ from providers.synchronous.provider import SynchronousProvider
 
 
 class GeminiProvider(SynchronousProvider):
-    """A `Provider` on `generateContent`, which makes one picture at a time."""
+    """A `Provider` on `generateContent`, which makes one image at a time."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class GeminiProvider(SynchronousProvider):
             headers={"x-goog-api-key": key},
             url=lambda request: f"{root}/{path_of(request)}",
             picture_names=PICTURES,
-            # It names no pictures: they come with its answers.
+            # Gemini names no images by links: they come inside its answers.
             sources=Sources.of(base_url=url),
             max_reference_bytes=MAX_REQUEST_BYTES,
             max_references_bytes=bytes_for_references,

@@ -1,6 +1,6 @@
-"""What Gemini's image models are sent by `generateContent`, and what they answer.
+"""The wire format of Gemini's image models by `generateContent`.
 
-An answer comes whole or as a stream of its parts. Pictures stand between texts, and pictures that
+An answer comes complete or as a stream of its parts. Images stand between texts, and images that
 the model makes while it thinks stand between the results.
 """
 
@@ -23,21 +23,21 @@ from providers.vocabulary import RESOLUTIONS
 
 PICTURES: Final = frozenset({"data"})
 MAX_REQUEST_BYTES: Final = 20_000_000
-"""Google's limit of a request that carries its references itself."""
+"""Google's limit for a request that contains its references."""
 
 _IMAGE: Final = "image/"
 _MAX_TEXT_LENGTH: Final = 10_000
 _SPARE_BYTES: Final = 200_000
-"""For all that is not a reference: mainly the prompt."""
+"""Bytes for everything that is not a reference: mainly the prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """How one model wants to be asked: the `wire` of a row."""
+    """How one model is asked: the `wire` of a row."""
 
     takes_resolution: bool = True
     thinks: bool = True
-    """Whether it makes pictures while it thinks, which can be shown as previews."""
+    """Whether it makes images while it thinks, which can be shown as previews."""
 
 
 def path_of(request: GenerationRequest) -> str:
@@ -49,19 +49,19 @@ def path_of(request: GenerationRequest) -> str:
 
 
 def bytes_for_references(request: GenerationRequest) -> int:
-    """How many all references may have together, before they are written as base64."""
+    """How many bytes all references may have together, before they are encoded in base64."""
     letters = len(request.prompt) + sum(map(len, request.earlier_messages))
     return max(0, MAX_REQUEST_BYTES - _SPARE_BYTES - 6 * letters) // 4 * 3
 
 
 def body_of(request: GenerationRequest, references: Sequence[Reference]) -> Fields:
-    """For one picture."""
+    """The request for one image."""
     _, endpoint = endpoint_of(request, Endpoint)
     shape = {"aspectRatio": str(request.aspect_ratio)}
     if endpoint.takes_resolution:
         shape["imageSize"] = RESOLUTIONS[request.resolution]
     config: dict[str, object] = {
-        # Without text a model that refuses in words would have nothing to say.
+        # Without text, a model that refuses in words would have nothing to say.
         "responseModalities": ["TEXT", "IMAGE"],
         "imageConfig": shape,
     }
@@ -75,8 +75,8 @@ def body_of(request: GenerationRequest, references: Sequence[Reference]) -> Fiel
         {"inlineData": {"mimeType": one.content_type, "data": one.as_base64()}}
         for one in references
     ]
-    # What the model answered is left out: without the signatures of its thoughts, which are not
-    # kept, it does not accept its own pictures.
+    # Earlier answers of the model are left out: it does not accept its own images without the
+    # signatures of its thoughts, which are not kept.
     turns = [[{"text": message}] for message in request.earlier_messages] + [parts]
     contents = [{"role": "user", "parts": one} for one in turns]
     return {"contents": contents, "generationConfig": config}
@@ -125,7 +125,7 @@ class GeminiReply(GeminiAnswer[Partial]):
         )
 
     def _take_part(self, document: InlineJson, part: Fields, /) -> list[Partial]:
-        """Take in a part of the result; the picture of a thought."""
+        """Take in a part of the result. Return the image of a thought, if it has one."""
         is_thought = is_yes(part.get("thought"))
         thoughts: list[Partial] = []
         for inline in objects_of(pick(part, "inlineData", "inline_data")):

@@ -84,7 +84,7 @@ class GeminiCaption(GeminiAnswer[str]):
 
     @property
     def has_result(self) -> bool:
-        # Half a caption is none: it counts once it is known that nothing is missing.
+        # An incomplete caption is none: it counts once it is known to be complete.
         return bool(self._finishes and self.text)
 
     @property

@@ -1,7 +1,7 @@
 """The two backends of OpenAI's models: OpenAI itself, and Azure.
 
-Requests and answers are the same. URLs, the key's header, a model's name and the accepted files are
-not.
+Requests and responses are the same. URLs, the header with the key, a model's name and the accepted
+files differ.
 """
 
 import re
@@ -14,7 +14,7 @@ from providers.safe_http import Sources
 
 _DATED: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 _AZURE_STORAGE: Final = ".blob.core.windows.net"
-"""Where both have kept images, each in accounts of changing names."""
+"""The hosts where both have stored images, each in accounts of changing names."""
 _PNG_AND_JPEG: Final = frozenset({"image/png", "image/jpeg"})
 
 
@@ -25,7 +25,7 @@ class Verb(StrEnum):
 
 
 class Backend(Protocol):
-    """Where models are asked, and with which key."""
+    """Where models are called, and with which key."""
 
     @property
     def provider(self) -> str:
@@ -40,20 +40,20 @@ class Backend(Protocol):
 
     @property
     def reference_types(self) -> frozenset[str]:
-        """Content types of the files that an edit may have."""
+        """The content types of files for an edit."""
 
     @property
     def sources(self) -> Sources:
-        """From where images may be fetched, where an answer has links instead of them."""
+        """The hosts that images may be fetched from, if an answer has links."""
 
     def url(self, verb: Verb, model: str, /) -> str: ...
 
     def model_name(self, model: str) -> str:
-        """What OpenAI's `model` is called here."""
+        """The name of OpenAI's `model` at this backend."""
 
 
 class OpenAIBackend:
-    """OpenAI itself. `url` ends in its version, such as `/v1`."""
+    """OpenAI itself. `url` ends with its version, such as `/v1`."""
 
     provider: Final = "openai"
     reference_types: Final = _PNG_AND_JPEG | {"image/webp"}
@@ -74,8 +74,8 @@ class OpenAIBackend:
 class AzureBackend:
     """An Azure resource. `url` is its origin, such as `https://name.openai.azure.com`.
 
-    A dated `api_version` has its own URLs, with the deployment in them. Any other uses the `v1`
-    URLs: `preview`, or none at all.
+    A dated `api_version` has URLs of its own, which contain the deployment. Any other one uses the
+    `v1` URLs: `preview`, or none at all.
     """
 
     provider: Final = "azure"
@@ -98,5 +98,7 @@ class AzureBackend:
         return f"{self._root}/{below}/{verb}{self._query}"
 
     def model_name(self, model: str) -> str:
-        """Its deployment, which has the model's name unless the settings name another."""
+        """The deployment of a model, which has the model's name unless the settings
+        name another.
+        """
         return self._deployments.get(model, model)

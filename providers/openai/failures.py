@@ -1,7 +1,7 @@
-"""What errors of OpenAI and Azure mean.
+"""The meaning of errors of OpenAI and Azure.
 
-`error.code` and `error.type` decide, then the status; never a message. What they say themselves
-goes into `detail`, which is for the log.
+`error.code` and `error.type` decide, then the status; never a message. Their own words go into
+`detail`, which is for the log.
 """
 
 import re
@@ -36,19 +36,21 @@ _BY_KIND: Final[Mapping[str, Meaning]] = {
     "billing_hard_limit_reached": NO_CREDENTIALS,
     "deploymentnotfound": NO_CREDENTIALS,
 }
-"""Whatever the status is, and in lower case: Azure spells its codes in several ways."""
+"""Codes that decide whatever the status is, in lower case: Azure writes its codes in
+several ways.
+"""
 _INSIDE: Final[Mapping[str, Meaning]] = {
     "rate_limit_exceeded": RATE_LIMITED,
     "server_error": UNAVAILABLE,
     "invalid_request_error": REJECTED_INPUT,
     "image_generation_user_error": REJECTED_INPUT,
 }
-"""For errors inside a success, where no status tells what they mean."""
+"""For errors inside a successful response, where no status says what they mean."""
 _DURATION: Final = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,4})m(?!s))?(?:(\d{1,6}(?:\.\d+)?)(ms|s))?")
 
 
 def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
-    """Why a request was not answered with a success."""
+    """The failure of a request that was not answered with a success."""
     fields = error_in(answer.fields() or {}) or {}
     detail = describe(answer, _words(fields, answer.headers), leave_out=leave_out)
     known = _known(fields)
@@ -61,7 +63,7 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
 
 
 def explain_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
-    """What an error means that came inside a success."""
+    """The meaning of an error inside a successful response."""
     meaning = _known(error) or next(
         (_INSIDE[kind] for kind in _kinds(error) if kind in _INSIDE), None
     )
@@ -72,7 +74,7 @@ def explain_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
 
 
 def error_in(fields: Fields) -> Fields | None:
-    """The error in an answer or an event; None where there is none."""
+    """The error in a response or an event; None where there is none."""
     error = fields.get("error")
     if isinstance(error, dict):
         return error
@@ -82,7 +84,7 @@ def error_in(fields: Fields) -> Fields | None:
 
 
 def is_filtered(item: Fields) -> bool:
-    """Whether Azure says that it has withheld this picture."""
+    """Whether Azure says that it has withheld this image."""
     results = item.get("content_filter_results")
     return isinstance(results, dict) and any(
         isinstance(result, dict) and result.get("filtered") is True for result in results.values()
@@ -90,10 +92,10 @@ def is_filtered(item: Fields) -> bool:
 
 
 def retry_hint(headers: Mapping[str, str]) -> float | None:
-    """How many seconds we are asked to wait; None where nothing is said.
+    """How many seconds the provider asks to wait; None where it does not say.
 
-    Azure says it in milliseconds too, which is more exact. OpenAI may only say when an exhausted
-    limit is reset.
+    Azure gives milliseconds too, which is more exact. OpenAI may only say when an exhausted limit
+    is reset.
     """
     milliseconds = headers.get("retry-after-ms", "")
     if milliseconds.isdecimal() and len(milliseconds) < 10:
@@ -124,7 +126,7 @@ def _kinds(error: Fields) -> Iterator[str]:
 
 
 def _inner(error: Fields) -> Iterator[Fields]:
-    """Azure's reasons, by either of its names for them."""
+    """Azure's reasons, under either of its two names."""
     for name in ("inner_error", "innererror"):
         inner = error.get(name)
         if isinstance(inner, dict):
@@ -132,7 +134,7 @@ def _inner(error: Fields) -> Iterator[Fields]:
 
 
 def _status_in(error: Fields) -> int | None:
-    """Azure's `code` may be a status, in digits."""
+    """Azure's `code` may be a status in digits."""
     code = str(error.get("code", ""))
     return int(code) if re.fullmatch(r"[45]\d\d", code) else None
 
@@ -145,7 +147,7 @@ def _words(error: Fields, headers: Mapping[str, str]) -> list[str]:
 
 
 def _seconds(duration: str) -> float | None:
-    """Such as `1s`, `6m0s` or `120ms`."""
+    """Parse a duration such as `1s`, `6m0s` or `120ms`."""
     match = _DURATION.fullmatch(duration)
     if match is None or not duration:
         return None

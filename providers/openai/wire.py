@@ -1,4 +1,4 @@
-"""What OpenAI's image models are sent, and what they answer."""
+"""The wire format of OpenAI's image models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,15 @@ from providers.vocabulary import FORMATS, QUALITIES
 MAX_PARTIAL_IMAGES: Final = 3
 
 _USUAL_QUALITY: Final = Quality.MEDIUM
-"""Without one OpenAI would choose, and Azure would take the most expensive."""
+"""The quality that is sent if none is requested: OpenAI would choose one, and Azure the most
+expensive one.
+"""
 _PRESETS: Final = {
     SQUARE: "1024x1024",
     AspectRatio(4, 3): "1536x1024",
     AspectRatio(3, 4): "1024x1536",
 }
-"""There are three sizes, and those that are not square are really 3:2 and 2:3."""
+"""There are three sizes. The two that are not square have the ratios 3:2 and 2:3."""
 
 
 def _preset(request: GenerationRequest) -> str:
@@ -52,16 +54,16 @@ _SIZES: Final[Mapping[Size, Callable[[GenerationRequest], str]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """How one model wants to be asked: the `wire` of a row."""
+    """How one model is asked: the `wire` of a row."""
 
     size: Size = Size.PIXELS
 
 
 def partial_images_of(request: GenerationRequest) -> int:
-    """How many partial images are asked for; 0 where the answer is not to be a stream.
+    """How many partial images are requested; 0 where the response is not to be a stream.
 
-    The events of a stream do not say to which of several pictures they belong. Each partial image
-    is charged.
+    The events of a stream do not say which of several images they belong to. Each partial image is
+    charged.
     """
     return min(request.preview_count, MAX_PARTIAL_IMAGES) if request.image_count == 1 else 0
 
@@ -69,7 +71,7 @@ def partial_images_of(request: GenerationRequest) -> int:
 def body_of(
     request: GenerationRequest, references: Sequence[Reference], *, backend: Backend
 ) -> Body:
-    """A generation, or with references an edit."""
+    """The request: a generation, or an edit if there are references."""
     model, endpoint = endpoint_of(request, Endpoint)
     fields: dict[str, str | int | bool] = {
         "model": backend.model_name(model),
@@ -85,7 +87,7 @@ def body_of(
         fields |= {"stream": True, "partial_images": partial_images}
     if not references:
         return fields
-    # Without a file name its content type is ignored, and the file refused.
+    # Without a file name its content type is ignored, and the file is refused.
     files = [
         ("image[]", f"{number}.{_ending(one)}", one.data, one.content_type)
         for number, one in enumerate(references, 1)
@@ -105,7 +107,7 @@ def _text(value: str | int | bool) -> str:
 
 
 def reply_to(request: GenerationRequest, leave_out: LeaveOut) -> ImagesReply:
-    """The reply to one run: an object with all its pictures, or events."""
+    """The reply to one run: an object with all its images, or events."""
     return ImagesReply(request, leave_out, words=_WORDS, partial_count=partial_images_of(request))
 
 

@@ -1,3 +1,1 @@
-"""OpenRouter's Image API: how models are asked through it (`wire.py`), and what it says when it
-fails (`failures.py`).
-"""
+"""OpenRouter's Image API: its wire format (`wire.py`), and its errors (`failures.py`)."""

@@ -1,8 +1,8 @@
-"""What OpenRouter's errors mean.
+"""The meaning of OpenRouter's errors.
 
-What it calls the error decides, then why the model is not available, then the status; never a
-message. The status of HTTP counts only where nothing had begun: later errors stand inside an answer
-that looks good, with a number or a word instead of a status.
+The error's own type decides, then why the model is not available, then the status; never a message.
+The status of HTTP counts only if nothing had begun: later errors stand inside a successful
+response, with a number or a word instead of a status.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ _FINAL: Final[Mapping[str, Meaning]] = {
     **KINDS,
     "refusal": REFUSED,
     **dict.fromkeys(("authentication", "permission_denied", "payment_required"), NO_CREDENTIALS),
-    # Our own setting on what others may do with our data excludes all of the model's providers.
+    # The account's privacy setting excludes all providers of the model.
     "privacy_restricted": NO_CREDENTIALS,
     "model_deprecated": RETIRED,
     **dict.fromkeys(
@@ -57,11 +57,13 @@ _STATUSES: Final = {
     "provider_unavailable": 503,
     "temporarily_unavailable": 503,
 }
-"""What stands where a status should."""
+"""Words in place of a status."""
 
 
 def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed:
-    """Why a request was answered without a result; OUTCOME_UNKNOWN where it may have been run."""
+    """The failure of a request that was answered without a result; OUTCOME_UNKNOWN if it may have
+    run.
+    """
     error = error_in(answer.fields()) or {}
     detail = describe(answer, _words(error), leave_out=leave_out)
     certain = _certain(error, answer.status)
@@ -72,7 +74,7 @@ def explain_answer(answer: Answer, leave_out: Iterable[str]) -> GenerationFailed
 
 
 def explain_error(error: Fields, leave_out: Iterable[str]) -> GenerationFailed:
-    """What an error inside a good answer means."""
+    """The meaning of an error inside a successful response."""
     status = _status_in(error)
     meaning = _certain(error, status) or meaning_of(status)
     return explain_error_inside(meaning, [status, *_words(error)], leave_out=leave_out)
@@ -92,7 +94,7 @@ def error_in(fields: Fields | None) -> Fields | None:
 
 
 def _certain(error: Fields, status: int) -> Meaning | None:
-    """What the error's own words mean, where they leave no doubt."""
+    """The meaning of the error's own words, if they are unambiguous."""
     metadata = object_of(error.get("metadata"))
     if status == 403 and ("reasons" in metadata or "flagged_input" in metadata):
         return REFUSED
@@ -100,7 +102,7 @@ def _certain(error: Fields, status: int) -> Meaning | None:
 
 
 def _names(error: Fields) -> list[str]:
-    """All that it calls itself."""
+    """All names of the error."""
     words = [
         object_of(error.get("metadata")).get("error_type"),
         error.get("code"),
@@ -112,7 +114,7 @@ def _names(error: Fields) -> list[str]:
 
 
 def _status_in(error: Fields) -> int:
-    """An error's status, where it stands inside of a good answer. In doubt, it is a server's."""
+    """The status of an error inside a successful response. In doubt, it is a server error."""
     code = count_of(error.get("code"))
     if code is not None:
         return code

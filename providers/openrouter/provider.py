@@ -1,7 +1,7 @@
 """The provider of the models that OpenRouter passes requests on to.
 
-Its Image API serves all of them, in one way. Its chats could do the same, in a different way for
-each, and bring nothing but a few words in addition.
+Its Image API serves all of them in the same way. Its chat API could do the same, in a different way
+for each model, and would only add a few words.
 """
 
 from providers.http import MAX_BYTES

@@ -1,7 +1,7 @@
-"""What models are sent by OpenRouter's Image API, and what it answers.
+"""The wire format of OpenRouter's Image API.
 
-What a model takes is what its record at `/images/models/<model>/endpoints` lists: anything else is
-refused there, or has no effect.
+The record of a model at `/images/models/<model>/endpoints` lists what it takes: anything else is
+refused, or has no effect.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,13 @@ from providers.synchronous.images_reply import ImagesReply, Words
 from providers.vocabulary import FORMATS, QUALITIES, RESOLUTIONS
 
 MAX_REFERENCE_BYTES: Final = 10_000_000
-"""Of each. OpenRouter passes them on to the model's host; the strictest takes this many."""
+"""The size of each reference. OpenRouter passes them on to the model's host; the strictest one
+takes this many bytes.
+"""
 MAX_REFERENCES_BYTES: Final = 14_800_000
-"""Of all. As base64 they fit into what Google takes in one request, the strictest here too."""
+"""The size of all references. In base64 they fit into a request to Google, the strictest host here
+too.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +40,7 @@ class Endpoint:
     count: bool = False
     """Whether it makes several images in one call. Others refuse such a request."""
     streams: bool = False
-    """Whether it shows a picture while it works on it."""
+    """Whether it shows an image while it works on it."""
 
 
 def body_of(request: GenerationRequest, references: Sequence[Reference]) -> Fields:
@@ -65,12 +69,12 @@ def body_of(request: GenerationRequest, references: Sequence[Reference]) -> Fiel
 
 
 def _wants_stream(request: GenerationRequest, endpoint: Endpoint) -> bool:
-    """Events do not tell which of several pictures they are about."""
+    """Whether events are requested: they do not say which of several images they belong to."""
     return endpoint.streams and request.preview_count > 0 and request.image_count == 1
 
 
 def reply_to(request: GenerationRequest, leave_out: LeaveOut) -> ImagesReply:
-    """The reply to one run: an object with all its pictures, or events."""
+    """The reply to one run: an object with all its images, or events."""
     _, endpoint = endpoint_of(request, Endpoint)
     seed = seed_of(request) if endpoint.seed else None
     return ImagesReply(request, leave_out, words=_WORDS, seed=None if seed is None else str(seed))

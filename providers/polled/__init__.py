@@ -1,3 +1,3 @@
-"""Polled providers: a job is submitted, and asked about by its id until it has ended. How one
-differs from the others is its `Dialect`.
+"""Polled providers: a job is submitted, and its status requested by its id until it has ended. The
+differences between them are in a `Dialect`.
 """

@@ -1,6 +1,6 @@
-"""Calls to a polled provider, with the key. Answers are not judged here.
+"""Calls to a polled provider, with the key. The callers interpret the responses.
 
-What must stay true: the key is sent below the configured URL only. URLs in answers are not
+What must stay true: the key is sent only below the configured URL. URLs in responses are not
 followed: all are built from the job's id.
 """
 
@@ -14,23 +14,23 @@ from providers.lenient import Fields, id_of
 from providers.polled.dialect import Dialect, Submission
 
 _MAX_ANSWER_BYTES: Final = 6 * 2**20
-"""Answers may repeat the references that were sent, and twenty runs may be answered at once."""
+"""Responses may repeat the references that were sent, and twenty runs may be answered at once."""
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
 def is_job_id(value: str) -> bool:
-    """Whether it may stand in a path."""
+    """Whether the id may be part of a path."""
     return _JOB_ID.fullmatch(value) is not None
 
 
 def job_id_in(fields: Fields) -> str:
-    """The id of a prediction; empty where it has none that may stand in a path."""
+    """The id of a prediction; empty where there is none that may be part of a path."""
     job_id = id_of(fields.get("id"))
     return job_id if is_job_id(job_id) else ""
 
 
 class PolledClient:
-    """Each raises `Unanswered` where no answer came."""
+    """All calls raise `Unanswered` where no response came."""
 
     def __init__(self, dialect: Dialect, *, key: str, url: str, max_bytes: int = MAX_BYTES) -> None:
         self._dialect = dialect
@@ -45,7 +45,7 @@ class PolledClient:
         await self._questions.aclose()
 
     async def submit(self, submission: Submission, *, within: float) -> Answer:
-        """Ask for a job, on its own connection."""
+        """Submit a job, on a connection of its own."""
         answer = await ask(
             self._submissions,
             "POST",

@@ -11,32 +11,33 @@ from providers.http import Answer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A request for a job."""
+    """A submission of a job."""
 
     path: str
-    """Below the provider's base URL."""
+    """The path below the provider's base URL."""
     body: Mapping[str, object]
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What an answer says of a job, and no more: answers may repeat all that was sent."""
+    """What a response says about a job, and no more: responses may repeat everything
+    that was sent.
+    """
 
     id: str
-    """Empty where the answer does not say it, or not as an id."""
+    """Empty where the response does not say it, or not as an id."""
     has_ended: bool
     links: tuple[str, ...] = ()
-    """To its pictures: at least one, where it has ended without a failure."""
+    """Links to its images: at least one, if it has ended without a failure."""
     failure: GenerationFailed | None = None
     progress: float | None = None
-    """0 to 1, where it is known."""
+    """The progress from 0 to 1, if it is known."""
 
 
 class Dialect(Protocol):
-    """What one provider is sent, and what its answers mean.
-
-    `leave_out` is what must not get into a log.
+    """How one provider is asked, and what its responses mean. `leave_out` must not get
+    into a log.
     """
 
     @property
@@ -44,7 +45,7 @@ class Dialect(Protocol):
 
     @property
     def max_references_bytes(self) -> int:
-        """Of all references of a run together."""
+        """The size of all references of a run together."""
 
     @property
     def status_path(self) -> str:
@@ -55,16 +56,18 @@ class Dialect(Protocol):
         """None where jobs cannot be cancelled."""
 
     def submission(self, request: GenerationRequest, links: Sequence[str]) -> Submission:
-        """`links` are the references. Raise `GenerationFailed` where there is no such model."""
+        """The submission of a request; `links` lead to its references. Raise `GenerationFailed`
+        where there is no such model.
+        """
 
     def plain(self, answer: Answer) -> Answer:
-        """The answer with the status that it states itself, wherever that stands."""
+        """The response with the status that it states itself, wherever that is."""
 
     def read(self, answer: Answer, *, leave_out: Sequence[str]) -> Prediction | None:
-        """None where the answer has no prediction."""
+        """The prediction in a response; None where it has none."""
 
     def failure(self, answer: Answer, *, leave_out: Sequence[str]) -> GenerationFailed:
-        """What an answer without a prediction means."""
+        """The meaning of a response without a prediction."""
 
     def retry_hint(self, answer: Answer) -> float | None:
-        """How many seconds the provider asks us to wait."""
+        """How many seconds the provider asks to wait."""

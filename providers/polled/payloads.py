@@ -1,4 +1,4 @@
-"""What polled models are sent, which differ in the names of a few fields only."""
+"""The wire format of polled models, which differ only in the names of a few fields."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ Fields = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """How one model wants to be asked: the `wire` of a row."""
+    """How one model is asked: the `wire` of a row."""
 
     count: str | None = None
-    """The field that takes the number of images; None for a model that makes one."""
+    """The field for the number of images; None for a model that makes one."""
     resolution: str | None = None
-    """The field that takes a resolution."""
+    """The field for a resolution."""
     references: str | None = None
-    """The field that takes a list of links."""
+    """The field for a list of links."""
     fixed: Fields = field(default_factory=dict, hash=False)
     """Fields that are sent with every request."""
     with_seed: Fields = field(default_factory=dict, hash=False)
@@ -32,9 +32,8 @@ class Endpoint:
 def payload_of(
     request: GenerationRequest, links: Sequence[str], *, formats: Mapping[ImageFormat, str]
 ) -> Fields:
-    """What a job is asked for. `links` are the references, `formats` the provider's names.
-
-    A ratio is always sent: without one that of the first reference would be taken.
+    """The input of a job. `links` lead to the references, `formats` are the provider's names. A
+    ratio is always sent: without it, that of the first reference would be used.
     """
     model, (name, endpoint) = request.model, endpoint_of(request, Endpoint)
     payload: dict[str, object] = {

@@ -1,4 +1,6 @@
-"""A polled provider: what its runs share, and which of their failures alert the operator."""
+"""A polled provider: what its runs share, and which of their failures are reported to
+the operator.
+"""
 
 from collections.abc import Collection
 
@@ -74,7 +76,7 @@ class PolledProvider:
                 result = await run.follow(prediction or await run.ask(job_id))
             except GenerationFailed:
                 if not run.job_has_ended:
-                    # It may be running, and its result is not wanted.
+                    # It may be running, and its result is not needed.
                     await self.cancel({"id": job_id})
                 raise
             return await run.fetch(result)
@@ -83,7 +85,7 @@ class PolledProvider:
             raise
 
     async def cancel(self, job: ProviderJob) -> None:
-        """Ask the provider to stop the job, and log its answer."""
+        """Ask the provider to stop the job, and log the response."""
         job_id = job.get("id", "")
         path = self._dialect.cancel_path
         if path is None or not is_job_id(job_id):
@@ -104,7 +106,7 @@ class PolledProvider:
             if not is_job_id(job_id):
                 raise OUTCOME_UNKNOWN.failure(f"the stored job is not one of {self.name}")
             return job_id, None
-        # What can fail on our side fails before the provider is asked.
+        # Everything that can fail here fails before the provider is asked.
         share = fair_share(request.references, self._dialect.max_references_bytes)
         references = await self._references.read(request.references, max_bytes=share)
         prediction = await run.submit([one.as_link() for one in references])

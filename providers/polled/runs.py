@@ -1,7 +1,7 @@
-"""One run of a prediction: submit, poll the job, fetch its pictures.
+"""One run of a prediction: submit, poll the job, fetch its images.
 
 What must stay true: a run submits once; a job is reported to the observer before it is polled;
-whether a job was taken is never guessed; neither prompts nor the key get into a log.
+whether a job was accepted is never guessed; neither prompts nor the key get into a log.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from providers.submit_and_poll import await_answer, poll_job
 
 
 class PolledRun:
-    """One run on its way to its pictures."""
+    """One run, from its submission to its images."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class PolledRun:
         self._policy = PollingPolicy(pace, request.seconds_left)
         self._reported_progress = 0.0
         self.job_has_ended = False
-        """Whether the provider has said so."""
+        """Whether the provider has reported that the job has ended."""
 
     async def submit(self, reference_links: Sequence[str]) -> Prediction:
         submission = self._dialect.submission(self._request, reference_links)
@@ -81,9 +81,9 @@ class PolledRun:
         )
 
     async def fetch(self, prediction: Prediction) -> Delivery:
-        """Fetch the pictures. Those that cannot be fetched are left out if there are others."""
+        """Fetch the images. Those that cannot be fetched are left out if there are others."""
         pictures = await fetch_pictures(
-            # There may be more than were asked for and charged.
+            # There may be more than were requested and charged.
             prediction.links[: self._request.image_count],
             self._downloader,
             pace=self._pace,
@@ -95,8 +95,10 @@ class PolledRun:
         return Delivery(images=tuple(DeliveredImage(data, seed) for data in pictures))
 
     def _read_submission(self, answer: Answer) -> Prediction | None:
-        """The job that the answer to a submission names. An error of the provider's own may name
-        one too, and it runs: submitting again would mean paying twice.
+        """The job that the response to a submission names.
+
+        An error of the provider may name one too, and it runs: submitting again would mean paying
+        twice.
         """
         if 300 <= answer.status < 500:
             return None
@@ -107,7 +109,7 @@ class PolledRun:
         if not 200 <= answer.status < 300:
             return None
         prediction = self._dialect.read(answer, leave_out=self._leave_out)
-        # The URL has named the job: whatever the answer calls it, it is this one.
+        # The URL has named the job, so this response is about it, whatever id it contains.
         return replace(prediction, id=job_id) if prediction is not None else None
 
     async def _report_progress(self, prediction: Prediction) -> None:

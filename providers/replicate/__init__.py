@@ -1,1 +1,1 @@
-"""Replicate: how it is asked (`wire.py`), and what it says when it fails (`failures.py`)."""
+"""Replicate: its wire format (`wire.py`), and its errors (`failures.py`)."""

@@ -1,6 +1,5 @@
-"""What Replicate's errors mean.
-
-Calls fail with a status. Runs fail with a text alone, so the text decides.
+"""The meaning of Replicate's errors. Calls fail with a status. Runs fail with only a text, so the
+text decides.
 """
 
 import re
@@ -27,10 +26,10 @@ from providers.lenient import state_of
 ENDS: Final[Mapping[str, Meaning]] = {
     "failed": UNAVAILABLE,
     "canceled": UNAVAILABLE,
-    # Our own limit for the start had passed.
+    # The limit for the start, which Darkroom sets, had passed.
     "aborted": TIMED_OUT,
 }
-"""How a prediction can end without pictures."""
+"""How a prediction can end without images."""
 _NO_VERSION: Final = "invalid version or not permitted"
 _RESETS_IN: Final = re.compile(r"resets in ~?(\d{1,6})\s?s")
 
@@ -38,13 +37,13 @@ _RESETS_IN: Final = re.compile(r"resets in ~?(\d{1,6})\s?s")
 def explain_prediction(
     fields: Mapping[str, object], *, leave_out: Iterable[str]
 ) -> GenerationFailed:
-    """Why a prediction has ended without pictures."""
+    """The failure of a prediction that has ended without images."""
     words = str(fields.get("error") or "")
     return explain_end(state_of(fields), words, ENDS, leave_out=leave_out)
 
 
 def explain_answer(answer: Answer, *, leave_out: Sequence[str]) -> GenerationFailed:
-    """What an error means that a call was answered with."""
+    """The meaning of an error in a response."""
     fields = answer.fields() or {}
     title = str(fields.get("title", ""))
     words = quote(f"{title}, {fields.get('detail', '')}", leave_out=leave_out)
@@ -57,7 +56,7 @@ def explain_answer(answer: Answer, *, leave_out: Sequence[str]) -> GenerationFai
 
 
 def retry_hint(answer: Answer) -> float | None:
-    """How many seconds Replicate asks us to wait. Mostly only its text says so."""
+    """How many seconds Replicate asks to wait. Usually only its text says so."""
     if answer.retry_after_seconds is not None or answer.status != 429:
         return answer.retry_after_seconds
     found = _RESETS_IN.search(str((answer.fields() or {}).get("detail", ""))[:1000])

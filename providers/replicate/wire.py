@@ -1,6 +1,6 @@
-"""What Replicate's models are sent, and what they answer.
+"""The wire format of Replicate's models.
 
-A model is named `owner/name`, or `owner/name:version` where it is pinned to a version.
+A model is named `owner/name`, or `owner/name:version` if it is pinned to a version.
 """
 
 import re
@@ -27,16 +27,16 @@ _STATES: Final = frozenset({"starting", "processing", _SUCCEEDED, *failures.ENDS
 _FORMATS: Final = {**FORMATS, ImageFormat.JPEG: "jpg"}
 _PROGRESS: Final = re.compile(r"^\s*(\d{1,3})%\s*\|", re.MULTILINE)
 _MAX_LOGS_LENGTH: Final = 2_000
-"""Of their end, where the newest lines stand."""
+"""The size of the end of logs, which has the newest lines."""
 
 
 class ReplicateDialect:
-    """A `Dialect`: answers are predictions, or problem details (RFC 7807)."""
+    """A `Dialect`: responses are predictions, or problem details (RFC 7807)."""
 
     name: Final = "replicate"
     max_references_bytes: Final = 3_000_000
-    """Replicate advises against more than 256 KB for one, and its own client takes no more than
-    10 MB together. Each answer repeats them.
+    """Replicate advises against more than 256 KB for one, and its own client takes no more than 10
+    MB together. Each response repeats them.
     """
     status_path: Final = "predictions/{id}"
     cancel_path: Final = "predictions/{id}/cancel"
@@ -93,6 +93,6 @@ def _links_of(fields: Fields, *, leave_out: Sequence[str]) -> list[str]:
 
 
 def _progress_in(logs: object) -> float | None:
-    """What the model's progress bar says, which some models write into their logs."""
+    """The progress in a progress bar, which some models write into their logs."""
     found = _PROGRESS.findall(logs[-_MAX_LOGS_LENGTH:]) if isinstance(logs, str) else []
     return int(found[-1]) / 100 if found else None

@@ -1,5 +1,5 @@
-"""OpenAI's chat completions, which others have taken over: how a caption is asked for, and answers,
-which are one object with a message, or events with its pieces.
+"""OpenAI's chat completions, which other providers have adopted: requests for captions, and
+answers, which are one object with a message, or events with its pieces.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from providers.usage import usage_of
 PAUSE_SECONDS: Final = 60.0
 """How long an answer that has begun may be silent."""
 MAX_TEXT_LENGTH: Final = 20_000
-"""More than any caption has: a model that does not stop is not read on."""
+"""More than any caption has: the answer of a model that does not stop is not read further."""
 
 _FAILED: Final = "error"
 _CUT: Final = "length"
@@ -30,10 +30,10 @@ _CUT: Final = "length"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatWords:
-    """How providers differ that answer in this shape."""
+    """The differences between providers that answer in this shape."""
 
     options: Callable[[CaptionEndpoint, int], Fields]
-    """How the model is to write, with at most so many tokens."""
+    """The parameters of writing, with at most this many tokens."""
     error_in: Callable[[Fields], Fields | None]
     explain_error: Callable[[Fields, LeaveOut], GenerationFailed]
     explain_answer: Callable[[Answer, LeaveOut], GenerationFailed]
@@ -48,8 +48,8 @@ def chat_dialect(
     words: ChatWords,
     model_name: Callable[[str], str] = str,
 ) -> CaptionDialect:
-    """How a provider is asked that has chat completions. `url` says where for each model, and
-    `model_name` what the model is called there.
+    """How a provider with chat completions is called. `url` is the address for each model, and
+    `model_name` the model's name there.
     """
 
     def url_of(request: CaptionRequest) -> str:
@@ -78,7 +78,7 @@ def chat_dialect(
 
 
 def _messages_for(request: CaptionRequest, references: Sequence[Reference]) -> list[Fields]:
-    """The task, then the message with the references' pictures."""
+    """The task, then the message with the references' images."""
     content: list[Fields] = [{"type": "text", "text": words_for(request)}]
     content += [
         {"type": "image_url", "image_url": {"url": reference.as_link()}} for reference in references
@@ -100,7 +100,7 @@ class ChatReply:
         self._refusal = ""
         self._finish = ""
         self._native_finish = ""
-        """In the words of the provider to which OpenRouter has passed the request on."""
+        """The reason in the words of the provider to which OpenRouter has passed the request on."""
         self._is_answered = False
         self._has_ended = False
         self.usage: Usage | None = None
@@ -119,7 +119,7 @@ class ChatReply:
 
     @property
     def is_empty(self) -> bool:
-        # Half a caption is none: it counts once it is known that nothing is missing.
+        # An incomplete caption is none: it counts once it is known to be complete.
         return not self.is_whole
 
     @property
@@ -135,7 +135,9 @@ class ChatReply:
         return (bool(self._finish) and self.usage is not None) or self._is_endless
 
     def take(self, _document: InlineJson, fields: Fields, /) -> list[str]:
-        """Take in a message, or a piece of it; all that is written so far if more of it is."""
+        """Take in a message, or a piece of it. Return everything that is written so far if there is
+        more.
+        """
         self.usage = (
             usage_of(
                 fields.get("usage"),

@@ -1,6 +1,6 @@
-"""The call that is a whole run: its answer brings the pictures, or the caption.
+"""The call that is a whole run: its response contains the images, or the caption.
 
-What must stay true: a request is sent once; nothing is kept of an answer except its pictures and
+What must stay true: a request is sent once; nothing of a response is kept except its images and
 short texts.
 """
 
@@ -34,16 +34,18 @@ from providers.synchronous.dialect import Body, Dialect, Reply
 
 PartialT = TypeVar("PartialT")
 ANSWERED: Final = frozenset({200, 201, 202, 203})
-"""What a good answer's status is: 200, unless something between the provider and us changes it."""
+"""The status of a successful response: 200, unless something between the provider and this server
+changes it.
+"""
 READ_SECONDS: Final = 900.0
 """A model is silent while it works: the output's deadline ends the wait."""
 WRITE_SECONDS: Final = 120.0
 _MAX_STRING_BYTES: Final = 2**17
-"""Longer ones are not meant for us: signatures of thoughts have megabytes."""
+"""Longer texts are not for clients: signatures of thoughts have megabytes."""
 _MAX_ERROR_BYTES: Final = 2**20
 _ERROR_SECONDS: Final = 10.0
 _TEXT_PER_PICTURE: Final = 2
-"""A picture is a third longer as text; what stands around it has its own limit."""
+"""An image is a third longer as text; what surrounds it has a limit of its own."""
 _PICTURES_IN_A_STREAM: Final = 4
 """Previews are as large as what follows them."""
 _JSON: Final = (b"{", b"[")
@@ -59,7 +61,7 @@ class SynchronousClient:
     def __init__(
         self, dialect: Dialect, *, last_words_seconds: float, max_bytes: int = MAX_BYTES
     ) -> None:
-        """`last_words_seconds`: how long an answer may be silent that has said why it ends."""
+        """`last_words_seconds`: how long an answer may be silent after it has said why it ends."""
         self._dialect = dialect
         self._last_words_seconds = last_words_seconds
         self._max_bytes = max_bytes
@@ -79,13 +81,13 @@ class SynchronousClient:
         show: Callable[[PartialT], Awaitable[None]],
         policy: PollingPolicy,
     ) -> Answer:
-        """Send it, and give a good answer to the reply: its one document, or those of its events.
-        Show each partial result.
+        """Send the request, and give a successful response to the reply: its one document, or those
+        of its events. Show each partial result.
 
-        Return the answer without its body, except that of an error. Raise `NotSubmitted` where the
-        request cannot have been read, TIMED_OUT where the deadline ends an answer that has begun,
-        OUTCOME_UNKNOWN where one is incomplete for another reason, PROVIDER_BAD_RESPONSE where it
-        makes no sense.
+        Return the response without its body, except that of an error. Raise `NotSubmitted` where
+        the request cannot have been read, TIMED_OUT where the deadline ends a response that has
+        begun, OUTCOME_UNKNOWN where one is incomplete for another reason, PROVIDER_BAD_RESPONSE
+        where it cannot be used.
         """
         headers = {**self._dialect.headers, "accept": "application/json, text/event-stream"}
         if isinstance(body, Form):
@@ -127,7 +129,7 @@ class SynchronousClient:
             response, reply, policy, pictures=_PICTURES_IN_A_STREAM if says_events else 1
         )
         async with aclosing(pieces):
-            # What an answer begins with is more reliable than its content type.
+            # The beginning of a body is more reliable than its content type.
             texts = _as_utf8(pieces)
             start = await _read_start(texts)
             async with aclosing(texts), aclosing(_resume(start, texts)) as rest:
@@ -137,7 +139,7 @@ class SynchronousClient:
                 try:
                     await self._read_events(rest, reply, show)
                 except AnswerUnusable:
-                    # A result that has arrived whole has been paid for.
+                    # A result that has arrived completely has been paid for.
                     if not reply.has_result:
                         raise
                 except AnswerLost:
@@ -168,7 +170,9 @@ class SynchronousClient:
         reply: Reply[PartialT],
         show: Callable[[PartialT], Awaitable[None]],
     ) -> None:
-        """What is no JSON object is left out; raise `AnswerUnusable` if nothing else has come."""
+        """What is not a JSON object is left out; raise `AnswerUnusable` if nothing else
+        has come.
+        """
         nonsense = False
         async with aclosing(read_events(pieces, self._document)) as events:
             async for event in events:
@@ -216,7 +220,7 @@ def _names_events(content_type: str) -> bool:
 
 
 async def _as_utf8(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The same text in UTF-8. Its first bytes say in which of the encodings of JSON it comes."""
+    """The same text in UTF-8. Its first bytes show which of the encodings of JSON it has."""
     start, decode = b"", None
     async for piece in pieces:
         if decode is not None:
@@ -238,7 +242,9 @@ async def _as_utf8(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes,
 
 
 async def _read_start(pieces: AsyncGenerator[bytes, None]) -> bytes:
-    """The first bytes of an answer, enough to tell events from JSON, without blanks before them."""
+    """The first bytes of a response, without blanks before them: enough to tell events
+    from JSON.
+    """
     start = b""
     async for piece in pieces:
         start = (start + piece).lstrip().removeprefix(codecs.BOM_UTF8).lstrip()
@@ -254,7 +260,7 @@ async def _resume(start: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGen
 
 
 async def _read_error(response: httpx2.Response, policy: PollingPolicy) -> Answer:
-    """Read an error. Where its body cannot be read, the status is enough."""
+    """Read an error. If its body cannot be read, the status is enough."""
     body = b""
     within = policy.within(_ERROR_SECONDS)
     try:

@@ -15,34 +15,34 @@ from providers.safe_http import Sources
 from providers.streaming_json import InlineJson
 
 Body = Fields | Form
-"""What is sent: as JSON, or as a form."""
+"""The body: JSON, or a form."""
 LeaveOut = tuple[str, ...]
-"""What must not get into a log."""
+"""Texts that must not get into a log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A picture that shows how far a run is."""
+    """An image that shows how far a run is."""
 
     data: bytes
     progress: float | None = None
-    """0 to 1, where it is known."""
+    """The progress from 0 to 1, if it is known."""
 
 
 PartialT_co = TypeVar("PartialT_co", covariant=True)
-"""What shows how far a run is."""
+"""A partial result of a run."""
 
 
 class Reply(Protocol[PartialT_co]):
-    """The result of a run, as far as it has been answered."""
+    """The result of a run, as far as it has arrived."""
 
     @property
     def has_result(self) -> bool:
-        """Whether what has been paid for has come."""
+        """Whether the result that has been paid for has arrived."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether neither a result has come, nor a reason why there is none."""
+        """Whether neither a result has arrived, nor a reason why there is none."""
 
     @property
     def is_whole(self) -> bool:
@@ -50,45 +50,45 @@ class Reply(Protocol[PartialT_co]):
 
     @property
     def is_ending(self) -> bool:
-        """Whether it has said why it ends, and brings its result soon if it does."""
+        """Whether it has said why it ends: its result comes soon, if it has one."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more is to come that is worth waiting for."""
+        """Whether nothing more will come that is worth waiting for."""
 
     def take(self, document: InlineJson, fields: Fields, /) -> Iterable[PartialT_co]:
-        """Take in an answer, or one of its events, and give the partial results in it.
+        """Take in a response, or one of its events, and return the partial results in it.
 
-        An event has a `type`, which is `message` where nothing is said. Raise `GenerationFailed`
+        An event has a `type`, which is `message` if the stream gives none. Raise `GenerationFailed`
         where it is an error, and has no result.
         """
 
     def end(self) -> None:
-        """Take in that the stream has said that nothing more will come."""
+        """Note that the stream has said that nothing more will come."""
 
     def failure(self) -> GenerationFailed:
         """Why there is no result."""
 
 
 class PicturesReply(Reply[Partial], Protocol):
-    """The result of a run that makes pictures."""
+    """The result of a run that makes images."""
 
     @property
     def pictures(self) -> Sequence[bytes | str]:
-        """The bytes of its pictures, or links to them: no more than were asked for."""
+        """The bytes of its images, or links to them: no more than were requested."""
 
     def delivery(self, pictures: Sequence[bytes]) -> Delivery:
-        """What is delivered with these pictures, those of the reply."""
+        """The delivery with these images, which are those of the reply."""
 
 
 class CaptionReply(Reply[str], Protocol):
-    """The result of a run that writes a caption. Its partial results are all that is written so
-    far.
+    """The result of a run that writes a caption. Each of its partial results is all that is written
+    so far.
     """
 
     @property
     def text(self) -> str:
-        """What has been written, as it came; empty where the model has refused."""
+        """The text as it came; empty where the model has refused."""
 
     @property
     def is_cut(self) -> bool:
@@ -100,40 +100,40 @@ class CaptionReply(Reply[str], Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How such providers differ, whatever they are asked for."""
+    """The differences between such providers, for all kinds of requests."""
 
     name: str
     key: str
     headers: Mapping[str, str]
-    """With the key."""
+    """The headers with the key."""
     picture_names: frozenset[str] = frozenset()
-    """The fields in which an answer has its pictures."""
+    """The fields in which an answer has its images."""
     pause_seconds: float | None = None
-    """How long an answer that has begun may be silent; None: until the deadline."""
+    """How long a response that has begun may be silent; None: until the deadline."""
     failure: Callable[[Answer, LeaveOut], GenerationFailed]
-    """What an answer means that is not a success."""
+    """The meaning of a response that is not a success."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureDialect(Dialect):
-    """How they differ where they make pictures."""
+    """The differences in making images."""
 
     url: Callable[[GenerationRequest], str]
     sources: Sources
-    """From where pictures may be fetched that an answer only names."""
+    """The hosts that images may be fetched from, if an answer only names them."""
     max_reference_bytes: int
     """Of one."""
     max_references_bytes: Callable[[GenerationRequest], int]
-    """Of all together."""
+    """The size of all references together."""
     reference_types: Collection[str] | None = None
-    """Their content types; None where any is taken."""
+    """The content types of references; None where any is accepted."""
     body: Callable[[GenerationRequest, Sequence[Reference]], Body]
     reply: Callable[[GenerationRequest, LeaveOut], PicturesReply]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionDialect(Dialect):
-    """How they differ where they write captions."""
+    """The differences in writing captions."""
 
     url: Callable[[CaptionRequest], str]
     body: Callable[[CaptionRequest, Sequence[Reference]], Fields]

@@ -1,5 +1,5 @@
-"""Answers in the shape of OpenAI's Images API, which others have taken over: one object with all
-images, or events with partial images and a last one with the image.
+"""Answers in the shape of OpenAI's Images API, which other providers have adopted: one object with
+all images, or events with partial images and a last one with the image.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,17 +18,17 @@ from providers.usage import usage_of
 from providers.vocabulary import word_of
 
 PICTURES: Final = frozenset({"b64_json", "url"})
-"""The fields that hold pictures: their bytes, or links to them."""
+"""The fields that contain images: their bytes, or links to them."""
 
 _PARTIAL: Final = "partial_image"
 _COMPLETED: Final = "completed"
 _ANSWERS: Final = ("data", "choices")
-"""Fields of which one stands in every whole answer, be it a refusal."""
+"""Fields of which every complete answer has one, even a refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """How providers differ that answer in this shape."""
+    """The differences between providers that answer in this shape."""
 
     error_in: Callable[[Fields], Fields | None]
     explain_error: Callable[[Fields, LeaveOut], GenerationFailed]
@@ -50,7 +50,9 @@ class ImagesReply:
         partial_count: int | None = None,
         seed: str | None = None,
     ) -> None:
-        """`partial_count` is how many partial images were asked for; `seed` is what was sent."""
+        """`partial_count` is how many partial images were requested; `seed` is the seed that was
+        sent.
+        """
         self._image_count = request.image_count
         self._leave_out = leave_out
         self._words = words
@@ -65,7 +67,7 @@ class ImagesReply:
 
     @property
     def pictures(self) -> Sequence[bytes | str]:
-        # More may have come than were asked for, or were charged for.
+        # More may have come than were requested, or charged.
         return whole_first(self._pictures)[: self._image_count]
 
     @property
@@ -117,7 +119,7 @@ class ImagesReply:
         return Delivery(images=images, usage=self._usage, quality=self._quality, size=self._size)
 
     def _partials_in(self, document: InlineJson, fields: Fields) -> list[Partial]:
-        """A partial image is a whole picture that the next one replaces."""
+        """A partial image is a complete image that the next one replaces."""
         picture = document.take(fields.get("b64_json"))
         if picture is None or not looks_whole(picture):
             return []
@@ -151,7 +153,7 @@ class ImagesReply:
 
 
 def _picture_in(document: InlineJson, item: Fields) -> bytes | str | None:
-    """Its bytes, or else a link to it."""
+    """The bytes of an image, or else a link to it."""
     for name in ("b64_json", "url"):
         value = item.get(name)
         picture = document.take(value)

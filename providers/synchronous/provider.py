@@ -64,7 +64,7 @@ class SynchronousProvider:
             raise OUTCOME_UNKNOWN.failure("a stored job, but this provider has no jobs")
         policy = PollingPolicy(self._pace, request.seconds_left)
         url = self._dialect.url(request)
-        # What can fail on our side fails before the provider is asked.
+        # Everything that can fail here fails before the provider is asked.
         body = await self._build_body(request)
         policy.check()
         await observer.submitting()
@@ -97,7 +97,7 @@ class SynchronousProvider:
 
 
 class _Previews:
-    """Shows as many of a run's partial pictures as are wanted."""
+    """Shows as many of a run's partial images as are wanted."""
 
     def __init__(self, observer: RunObserver, wanted: int) -> None:
         self._observer = observer

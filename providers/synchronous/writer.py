@@ -59,7 +59,7 @@ class SynchronousWriter:
             raise OUTCOME_UNKNOWN.failure("a stored job, but this provider has no jobs")
         policy = PollingPolicy(self._pace, request.seconds_left)
         url = self._dialect.url(request)
-        # What can fail on our side fails before the provider is asked.
+        # Everything that can fail here fails before the provider is asked.
         references = await self._references.read(
             request.references[: request.model.max_references],
             max_bytes=MAX_REFERENCE_BYTES,

@@ -1,1 +1,1 @@
-"""Wavespeed: how it is asked (`wire.py`), and what it says when it fails (`failures.py`)."""
+"""Wavespeed: its wire format (`wire.py`), and its errors (`failures.py`)."""

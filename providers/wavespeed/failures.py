@@ -1,6 +1,5 @@
-"""What Wavespeed's errors mean.
-
-A code of its own decides, then the status; a message only where a failed prediction has no code.
+"""The meaning of Wavespeed's errors. Its own code decides, then the status; a message only if a
+failed prediction has no code.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +25,7 @@ ENDS: Final[Mapping[str, Meaning]] = {
     "deleted": UNAVAILABLE,
     "timeout": TIMED_OUT,
 }
-"""How a prediction can end without pictures."""
+"""How a prediction can end without images."""
 _BY_CODE: Final[Mapping[int, Meaning]] = {
     1200: REFUSED,
     **dict.fromkeys((1400, 1401, 1402), REJECTED_INPUT),
@@ -36,12 +35,12 @@ _BY_CODE: Final[Mapping[int, Meaning]] = {
 
 
 def data_of(answer: Answer) -> Mapping[str, object]:
-    """What is in the envelope; empty where there is none."""
+    """The content of the envelope; empty where there is none."""
     return object_of((answer.fields() or {}).get("data"))
 
 
 def explain_prediction(data: Mapping[str, object], *, leave_out: Iterable[str]) -> GenerationFailed:
-    """Why a prediction has ended without pictures."""
+    """The failure of a prediction that has ended without images."""
     status, words = state_of(data), str(data.get("error", ""))
     known = _known([data.get("code")])
     if known is None:
@@ -50,7 +49,7 @@ def explain_prediction(data: Mapping[str, object], *, leave_out: Iterable[str]) 
 
 
 def explain_answer(answer: Answer, *, leave_out: Sequence[str]) -> GenerationFailed:
-    """What an error means that a call was answered with."""
+    """The meaning of an error in a response."""
     fields = answer.fields() or {}
     said = [fields.get("error_code"), fields.get("code"), data_of(answer).get("code")]
     meaning = _known(said) or meaning_of(answer.status)

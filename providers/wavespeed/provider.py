@@ -16,7 +16,7 @@ RESULT_HOSTS: Final = (
     "d2h7xmz5gqybh9.cloudfront.net",
     "d2p7pge43lyniu.cloudfront.net",
 )
-"""Wavespeed lists them nowhere: these are the ones that its own samples and its clients show."""
+"""Wavespeed lists its hosts nowhere: these are the ones in its own samples and clients."""
 
 
 class WavespeedProvider(PolledProvider):

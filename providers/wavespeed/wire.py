@@ -1,4 +1,4 @@
-"""What Wavespeed's models are sent, and what they answer."""
+"""The wire format of Wavespeed's models."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -20,7 +20,7 @@ _STATES: Final = frozenset({"created", "processing", _COMPLETED, *failures.ENDS}
 
 
 class WavespeedDialect:
-    """A `Dialect`: answers are envelopes around `data`, with a code of their own."""
+    """A `Dialect`: responses are envelopes around `data`, with a code of their own."""
 
     name: Final = "wavespeed"
     max_references_bytes: Final = 0
@@ -28,14 +28,16 @@ class WavespeedDialect:
     cancel_path: Final = None
 
     def submission(self, request: GenerationRequest, links: Sequence[str]) -> Submission:
-        """Without `enable_sync_mode`: what runs out of time there goes on, and is not named."""
+        """Without `enable_sync_mode`: a job that exceeds its time there continues, and its id is
+        unknown.
+        """
         model = request.model.endpoint or request.model.id
         return Submission(path=model, body=payload_of(request, links, formats=FORMATS))
 
     def plain(self, answer: Answer) -> Answer:
         fields = answer.fields() if answer.status == 200 else None
         code = count_of((fields or {}).get("code")) or 0
-        # A result that is there counts for more than what the envelope says of itself.
+        # A result that has arrived counts for more than the code of the envelope.
         if 400 <= code < 600 and state_of(failures.data_of(answer)) != _COMPLETED:
             return Answer(code, answer.headers, answer.body)
         return answer

@@ -1,7 +1,7 @@
-"""Where an edited picture shows what its base shows: models shift and scale what they are given.
+"""Finds a base in an edited image: models shift and scale what they are given.
 
-Only shift and scale are looked for, each along both axes: they are what models do, and a picture
-can be put back by a plain resize.
+Only shift and scale are looked for, each along both axes: that is what models do, and an image can
+be put back by a plain resize.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,40 +15,40 @@ from PIL import Image
 Grey: TypeAlias = NDArray[np.float32]
 
 _LARGEST_STRAY: Final = 0.12
-"""How far a picture is looked for, as a fraction of its side."""
+"""How far an image may be shifted, as a fraction of its side."""
 WORKING_SIDE: Final = 512
-"""The longest side, in pixels, of what is compared: time and memory have a limit."""
+"""The longest side, in pixels, of the compared images: it bounds time and memory."""
 _LEVELS: Final = (32, 64, 128, 256)
-"""The sides in which they are compared before, from coarse to fine."""
+"""The sides in which images are compared first, from coarse to fine."""
 _ROUNDS: Final = 12
 _SETTLED: Final = 0.02
-"""Pixels: a correction that is smaller is the last one of its level."""
+"""In pixels: a smaller correction ends the search on its level."""
 _TELLING_SLOPE: Final = 2.0
-"""Grey levels a pixel."""
+"""In grey levels for each pixel: gentler slopes say nothing about the position."""
 _SAME_SHAPE: Final = 0.02
 _MUCH: Final = 32.0
-"""Grey levels apart, from which on a pixel is no more unlike than any other."""
+"""In grey levels: pixels that differ by more do not count as more different."""
 _SCALES: Final = (0.98, 1.0, 1.02)
-"""Where the search begins."""
+"""The scales at which the search begins."""
 _SHIFTED_LEVEL: Final = 2
-"""Where it is looked for by how far it has been shifted."""
+"""The scales at which the shift is found by phase correlation."""
 _ALIKE: Final = 0.002
-"""Unlike by so little, pictures are where they should be."""
-_FOLLOWED: Final = (8, 8, 4, 2, 1)
-"""How many alignments are followed from a level to the next one: the finer, the fewer."""
+"""Images that differ by less than this are aligned already."""
+_FOLLOWED: Final = (8, 4, 2, 1, 1)
+"""How many alignments are followed from each level to the next: fewer on finer levels."""
 _SAME: Final = 0.002
-"""Alignments that differ by no more, as a fraction of the sides, come to the same in the end."""
+"""Alignments that differ by less, as a fraction of the sides, lead to the same result."""
 _NEEDED_GAIN: Final = 0.98
-"""How much better an alignment must be than none."""
+"""How much better an alignment must be than no alignment."""
 _FREE_WEIGHT: Final = 0.05
-"""Of pixels that may differ: a mask may leave no others."""
+"""The fraction of pixels that may differ: a mask may leave none to compare."""
 _LEAST_SHOWN: Final = 0.4
-"""Of the base, as a fraction of its pixels."""
+"""As a fraction of the base's pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """From a position in the base to that in the edited picture, in fractions of their sides."""
+    """Maps a position in the base to one in the edited image, in fractions of their sides."""
 
     scale: float = 1.0
     shift: float = 0.0
@@ -57,7 +57,9 @@ class Axis:
         return self.scale * position + self.shift
 
     def span(self, size: int) -> tuple[int, int]:
-        """Which of so many pixels of the base the edited picture shows: the first, and the end."""
+        """The range of this many pixels of the base that the edited image shows: the first one, and
+        the end.
+        """
         first, end = -self.shift / self.scale * size, (1 - self.shift) / self.scale * size
         return max(0, int(np.ceil(first - 1e-6))), min(size, int(np.floor(end + 1e-6)))
 
@@ -70,7 +72,7 @@ class Alignment:
     def source_box(
         self, box: tuple[int, int, int, int], *, base: tuple[int, int], edited: tuple[int, int]
     ) -> tuple[float, float, float, float]:
-        """The part of the edited picture that a box of the base's pixels is to be filled from."""
+        """The part of the edited image that fills a box of the base's pixels."""
         left, top, right, bottom = box
         width, height = edited
         return (
@@ -88,11 +90,11 @@ class Alignment:
 
 
 def align(base: Image.Image, edited: Image.Image, *, free: Image.Image | None = None) -> Alignment:
-    """Find the base in the edited picture, whatever their sizes. `free`: a mask of the base's shape
-    that is 0 where the pictures should be the same; None: they may differ
-    anywhere.
+    """Find the base in the edited image, whatever their sizes.
 
-    Where the base cannot be found, the pictures are taken to have the same frame.
+    `free`: a mask of the base's aspect ratio that is 0 where the images should be the same; None:
+    they may differ anywhere. If the base cannot be found, the images are taken to have the same
+    frame.
     """
     plain, pyramid = Alignment(), list(_pyramid(base, edited, free))
     finest = pyramid[-1]
@@ -105,7 +107,7 @@ def align(base: Image.Image, edited: Image.Image, *, free: Image.Image | None = 
         for begun in (scaled, _shifted(scaled, pyramid[min(_SHIFTED_LEVEL, len(pyramid) - 1)]))
     ]
     for level, followed in zip(pyramid, _FOLLOWED, strict=False):
-        # A step may lead astray, above all a coarse one.
+        # A step may lead to a wrong alignment, above all a coarse one.
         found += [(_refined(one, start, level), start) for one, start in found]
         found.sort(key=lambda one: _unlikeness(one[0], level))
         found = _different(found)[:followed]
@@ -136,9 +138,9 @@ def _is_same(one: Alignment, other: Alignment) -> bool:
 class _Level:
     base: Grey
     edited: Image.Image
-    """In grey of 32 bits, of about the base's size here."""
+    """The images in grey, in 32 bits, at about the base's size on this level."""
     weight: Grey
-    """How much a pixel says: little where the pictures may differ, else 1."""
+    """The weight of each pixel: small where the images may differ, else 1."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -165,8 +167,8 @@ def _within(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def _frames(base: tuple[int, int], edited: tuple[int, int]) -> Iterator[Alignment]:
-    """Where a model may have put a base of another shape: stretched, with something added at two
-    sides, or with something cut off there.
+    """The places where a model may have put a base of another aspect ratio: stretched, with margins
+    at two sides, or cropped there.
     """
     yield Alignment()
     ratio = (edited[0] / edited[1]) / (base[0] / base[1])
@@ -198,7 +200,7 @@ def _warped(alignment: Alignment, level: _Level) -> tuple[Grey, Grey]:
 
 
 def _unlikeness(alignment: Alignment, level: _Level) -> float:
-    """How little the pictures agree, from 0 to 1."""
+    """How much the images differ, from 0 to 1."""
     warped, covered = _warped(alignment, level)
     seen = level.weight * covered
     shown = float(seen.sum()) / max(1.0, float(level.weight.sum()))
@@ -209,7 +211,7 @@ def _unlikeness(alignment: Alignment, level: _Level) -> float:
 
 
 def _shifted(start: Alignment, level: _Level) -> Alignment:
-    """By the shift that phase correlation finds."""
+    """The alignment by the shift that phase correlation finds."""
     warped, covered = _warped(start, level)
     seen = level.weight * covered
     window = np.outer(np.hanning(level.size[1] + 2)[1:-1], np.hanning(level.size[0] + 2)[1:-1])
@@ -236,9 +238,8 @@ def _mean(values: Grey, weight: Grey) -> float:
 
 
 def _refined(found: Alignment, start: Alignment, level: _Level) -> Alignment:
-    """Corrected by the method of Lucas and Kanade, which goes down the slopes of the picture.
-
-    What has been changed is outweighed by what agrees, and brightness and contrast are fitted too.
+    """The alignment corrected by the method of Lucas and Kanade, which follows the slopes of the
+    image. Changed parts are outweighed by unchanged ones; brightness and contrast are fitted too.
     """
     width, height = level.size
     across = ((np.arange(width, dtype=np.float32) + 0.5) / width - 0.5)[None, :]
@@ -252,7 +253,7 @@ def _refined(found: Alignment, start: Alignment, level: _Level) -> Alignment:
         apart = level.base - warped
         other_y, other_x = _slopes(warped)
         by_x, by_y = (slope_x + other_x) / 2, (slope_y + other_y) / 2
-        # Only where there are slopes can it be seen whether the pictures fit.
+        # Only slopes show whether the images fit.
         telling = np.abs(apart[(seen > 0) & (np.abs(by_x) + np.abs(by_y) > _TELLING_SLOPE)])
         spread = 1.5 * float(np.median(telling)) + 1.0 if telling.size else 8.0
         weight = seen / (1 + (apart / (2 * spread)) ** 2) ** 2
@@ -267,7 +268,7 @@ def _refined(found: Alignment, start: Alignment, level: _Level) -> Alignment:
             ]
         ).reshape(6, -1)
         weighted = columns * weight.reshape(1, -1)
-        # Not by BLAS, whose threads wait for one another where all processors are busy.
+        # BLAS is avoided: its threads wait for one another where all processors are busy.
         square = np.einsum("ip,jp->ij", weighted, columns)
         square += np.diag(1e-6 * np.diag(square) + 1e-6)
         step = np.linalg.solve(square, np.einsum("ip,p->i", weighted, apart.reshape(-1)))
@@ -303,7 +304,7 @@ def _is_near(found: Alignment, start: Alignment) -> bool:
 
 
 def _slopes(values: Grey) -> tuple[Grey, Grey]:
-    """Down and across, in grey levels a pixel."""
+    """The slopes downwards and to the right, in grey levels for each pixel."""
     down, across = np.zeros_like(values), np.zeros_like(values)
     if values.shape[0] > 2:
         down[1:-1] = (values[2:] - values[:-2]) / 2

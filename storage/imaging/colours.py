@@ -1,6 +1,6 @@
-"""Colours that a file describes by numbers: which lights are mixed, and how a value becomes light.
+"""Colours that a file describes by numbers: the primaries, and the transfer from values to light.
 
-PNG tells them in `cICP`, or in `gAMA` and `cHRM`. All of it becomes a profile, so that littleCMS
+PNG has them in `cICP`, or in `gAMA` and `cHRM`. They are converted to a profile, so that littleCMS
 does the conversion.
 """
 
@@ -14,15 +14,17 @@ Vector: TypeAlias = tuple[float, float, float]
 Matrix: TypeAlias = tuple[Vector, Vector, Vector]
 
 REFERENCE_WHITE_NITS: Final = 203.0
-"""What the white of a page is in HDR, by ITU-R BT.2408."""
+"""The luminance of the reference white in HDR, by ITU-R BT.2408."""
 _PQ_NITS: Final = 10_000.0
 _HLG_NITS: Final = 1_000.0
 _HLG_GAMMA: Final = 1.2
 _KNEE: Final = 0.95
-"""Of the reference white: light below is shown as it is, light above is pressed together."""
+"""Relative to the reference white: darker light is shown unchanged, brighter light is
+compressed.
+"""
 _SRGB_GAMMA: Final = 1 / 2.2
 _GAMMA_TOLERANCE: Final = 0.05
-"""As libpng has it: an exponent so near to that of sRGB is meant to be sRGB."""
+"""As in libpng: an exponent this close to that of sRGB is taken as sRGB."""
 _CHROMATICITY_TOLERANCE: Final = 0.003
 _D50: Final = (0.9642, 1.0, 0.8249)
 _BRADFORD: Final = (
@@ -50,7 +52,7 @@ _PRIMARIES: Final[dict[int, Primaries]] = {
     12: (*_D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
     22: (*_D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
 }
-"""By their numbers in ITU-T H.273."""
+"""Primaries by their numbers in ITU-T H.273."""
 
 
 def _from_srgb(value: float) -> float:
@@ -68,7 +70,9 @@ def _from_pq(value: float) -> float:
 
 
 def _from_hlg(value: float) -> float:
-    """Each channel by itself: exact for greys, and the usual approximation for colours."""
+    """Tone mapping of each channel alone: exact for greys, and the usual approximation
+    for colours.
+    """
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = value**2 / 3 if value <= 0.5 else (exp((value - c) / a) + b) / 12
     return _tone_mapped(_HLG_NITS * scene**_HLG_GAMMA / REFERENCE_WHITE_NITS)
@@ -80,10 +84,10 @@ def _tone_mapped(light: float) -> float:
 
 
 Transfer: TypeAlias = Callable[[float], float]
-"""From a value to light, both from 0 to 1."""
+"""Converts a value to light, both from 0 to 1."""
 SRGB: Final[Transfer] = _from_srgb
 _TRANSFERS: Final[dict[int, Transfer]] = {
-    # Those of video are meant for its displays, on which they look like sRGB.
+    # The transfers of video are meant for its displays, on which they look like sRGB.
     **dict.fromkeys((1, 6, 11, 13, 14, 15), SRGB),
     4: lambda value: value**2.2,
     5: lambda value: value**2.8,
@@ -92,7 +96,7 @@ _TRANSFERS: Final[dict[int, Transfer]] = {
     17: lambda value: min(1.0, 52.37 / 48 * value**2.6),
     18: _from_hlg,
 }
-"""By their numbers in ITU-T H.273."""
+"""Transfers by their numbers in ITU-T H.273."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +104,7 @@ class Colours:
     primaries: Primaries
     transfer: Transfer
     full_range: bool = True
-    """Otherwise black is 16 of 255, and white 235."""
+    """Whether values use the full range. Otherwise black is 16 of 255, and white 235."""
 
     @property
     def is_srgb(self) -> bool:
@@ -112,14 +116,14 @@ class Colours:
         return max(apart) <= _CHROMATICITY_TOLERANCE
 
     def light(self, count: int) -> list[float]:
-        """What each of so many values is worth, from 0 to 1."""
+        """The light of each of this many values, from 0 to 1."""
         values = (index / (count - 1) for index in range(count))
         if not self.full_range:
             values = (min(max((value * 255 - 16) / 219, 0.0), 1.0) for value in values)
         return [self.transfer(value) for value in values]
 
     def srgb(self, count: int) -> list[int]:
-        """For each of so many values the nearest of 8 bits with the transfer of sRGB."""
+        """For each of this many values, the nearest value in 8 bits with the transfer of sRGB."""
         return [round(255 * _to_srgb(light)) for light in self.light(count)]
 
     def profile(self) -> bytes:
@@ -135,7 +139,9 @@ class Colours:
 
 
 def colours_of_code_points(primaries: int, transfer: int, *, full_range: bool) -> Colours | None:
-    """By the numbers of ITU-T H.273; None where one of them is unknown or says nothing."""
+    """The colours by the numbers of ITU-T H.273; None where one of them is unknown or
+    unspecified.
+    """
     if primaries not in _PRIMARIES or transfer not in _TRANSFERS:
         return None
     return Colours(
@@ -144,7 +150,7 @@ def colours_of_code_points(primaries: int, transfer: int, *, full_range: bool) -
 
 
 def colours_of_gamma(gamma: float | None, primaries: Sequence[float] | None) -> Colours | None:
-    """By what a PNG's `gAMA` and `cHRM` say; None where they say nothing that can be used."""
+    """The colours of a PNG's `gAMA` and `cHRM`; None where they are missing or unusable."""
     transfer = SRGB
     if gamma is not None:
         if not 0.01 < gamma < 100:

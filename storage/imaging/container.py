@@ -1,4 +1,4 @@
-"""What a picture's file says of it, before a pixel is decoded, and why a file is refused."""
+"""What an image file says before a pixel is decoded, and why a file is refused."""
 
 import struct
 import zlib
@@ -9,46 +9,48 @@ from storage.imaging.colours import Colours
 
 MAX_PROFILE_BYTES: Final = 4_000_000
 MAX_PIECES: Final = 20_000
-"""More chunks or segments than an honest file of 64 MB has; each costs time, however small."""
+"""More chunks or segments than a regular file of 64 MB has. Each costs time, however
+small it is.
+"""
 _ORIENTATION_TAG: Final = 0x0112
 
 
 class BadContainer(ValueError):
-    """The bytes are not one whole picture of a known format. The text is for the log."""
+    """The bytes are not one complete image of a known format. The text is for the log."""
 
 
 class WrongSize(BadContainer):
-    """The picture has too many pixels, or none."""
+    """The image has too many pixels, or none."""
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__(f"{width} by {height} pixels")
 
 
 class SeveralFrames(BadContainer):
-    """The file holds a picture that moves."""
+    """The file contains an animation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """What a file says of its picture, before a pixel has been decoded."""
+    """What a file says about its image, before a pixel has been decoded."""
 
     content_type: str
     width: int
     height: int
     orientation: int
-    """As EXIF counts it: 1 is upright."""
+    """The orientation in EXIF's numbers: 1 is upright."""
     colour_profile: bytes | None
     colours: Colours | None = None
-    """Described by numbers instead of a profile; None where they are those of sRGB."""
+    """The colours, where numbers describe them instead of a profile; None for those of sRGB."""
     transparent: tuple[int, ...] | None = None
-    """The only colour that can be seen through: one sample, or three of red, green and blue."""
+    """The only colour that is transparent: one sample, or three of red, green and blue."""
     bits: int = 8
-    """Of a sample, as it is stored."""
+    """The bits of a stored sample."""
     lossless: bool
     tidy: bool
-    """Whether the file had nothing to repair, so that `data` can be kept as it is."""
+    """Whether nothing in the file had to be repaired, so that `data` can be kept unchanged."""
     data: bytes
-    """The picture without metadata: the very bytes that were read, where they held none."""
+    """The image without metadata: the bytes that were read, if they had none."""
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -64,7 +66,7 @@ def joined(parts: list[bytes], original: bytes) -> bytes:
 
 
 def inflated(data: bytes, at_most: int) -> bytes | None:
-    """What is unpacked, cut off where it is too large; None where it is broken."""
+    """The unpacked data, cut off where it is too large; None where it is broken."""
     inflating = zlib.decompressobj()
     try:
         return inflating.decompress(data, at_most)
@@ -73,7 +75,7 @@ def inflated(data: bytes, at_most: int) -> bytes | None:
 
 
 def orientation_of(exif: bytes | None) -> int:
-    """The orientation in the first directory of EXIF data; 1 where there is none to be found."""
+    """The orientation in the first directory of EXIF data; 1 if there is none."""
     if exif is None:
         return 1
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])

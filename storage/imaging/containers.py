@@ -1,11 +1,9 @@
-"""PNG, JPEG, WebP and HEIC from the outside: what a file says of its picture, and the bare picture.
+"""Reads PNG, JPEG, WebP and HEIC: what a file says about its image, and the bare image.
 
-Only what is needed to paint the pixels is carried over, piece by piece. Everything else is left
-out, known or not: EXIF, XMP, comments, manifests of provenance, thumbnails, whatever stands behind
-the end. No pixel is changed by it.
-
-A file that is untidy but has all its pixels is read as common decoders read it, and repaired: what
-comes out has an end, right checksums, and nothing between its pieces.
+Only what is needed to show the pixels is copied, piece by piece. Everything else is left out, known
+or not: EXIF, XMP, comments, manifests of provenance, thumbnails, and whatever follows the end. No
+pixel is changed. A file that is untidy but has all its pixels is read as common decoders read it,
+and repaired: the result has an end, correct checksums, and nothing between its pieces.
 """
 
 import struct
@@ -18,7 +16,7 @@ from storage.imaging.webp import read_webp
 
 
 def content_type_of(data: bytes) -> str | None:
-    """What the first bytes say; None where it is none of the four."""
+    """The format by the first bytes; None for other formats."""
     if data.startswith(PNG_MAGIC):
         return "image/png"
     if data.startswith(b"\xff\xd8"):
@@ -36,11 +34,11 @@ def read_container(
     max_text_bytes: int = 0,
     with_heif: bool = False,
 ) -> Container:
-    """Read the file from beginning to end, or raise `BadContainer`.
+    """Read a whole file. Raise `BadContainer`.
 
-    Nothing is unpacked of a picture that says to be larger than `max_pixels`. A colour profile or
-    texts of more bytes, once unpacked, are refused where there is a limit; otherwise no text is
-    unpacked. HEIC is only read where that is said, since its decoder is not trusted.
+    Nothing is unpacked if the image has more than `max_pixels`. A colour profile or texts with more
+    bytes than the limit, once unpacked, are refused; without a limit, no text is unpacked. HEIC is
+    only read if that is requested, since its decoder is not trusted.
     """
     try:
         match content_type_of(data):

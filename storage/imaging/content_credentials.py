@@ -17,9 +17,9 @@ from domain.images import DigitalSourceType, Rendition
 log = logging.getLogger(__name__)
 
 _SETTINGS: Final = {
-    # The provider's file is only read: no request may follow from what it says.
+    # The provider's file is only read: nothing in it may cause a request.
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": False},
-    # It would be half a megabyte more in each file.
+    # It would add half a megabyte to each file.
     "builder": {"thumbnail": {"enabled": False}},
 }
 _INGREDIENT: Final = "delivered"
@@ -37,9 +37,8 @@ class ContentCredentials:
     """Signs files. Safe in several threads at once: every signature has objects of its own."""
 
     def __init__(self, certificates: bytes, key: bytes) -> None:
-        """PEM: the certificate, followed by those above it, and its private key without a password.
-
-        Raises CredentialsError if they cannot sign.
+        """PEM: the certificate chain, and its private key without a password. Raises
+        CredentialsError if they cannot sign.
         """
         try:
             import c2pa  # noqa: PLC0415
@@ -53,7 +52,7 @@ class ContentCredentials:
         try:
             self._algorithm = _algorithm_of(key)
             self._signed(
-                _TINY_PNG, "image/png", _created(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)
+                _TINY_PNG, "image/png", action=_created(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)
             )
         except (ValueError, TypeError, c2pa.C2paError) as error:
             raise CredentialsError(f"this certificate and key cannot sign: {error}") from error
@@ -71,18 +70,26 @@ class ContentCredentials:
     ) -> Rendition | None:
         """The rendition with a manifest that says how it was made.
 
-        `delivered` is the provider's file, if it has a manifest: ours then refers to it. None if
-        the file cannot be signed, which the log says: an image is worth more than its signature.
+        `delivered` is the provider's file, if it has a manifest: the new one then refers to it.
+        None if the file cannot be signed, which is logged: an image is worth more than its
+        signature.
         """
         try:
-            data = self._signed(rendition.data, rendition.content_type, _created(source), delivered)
+            data = self._signed(
+                rendition.data, rendition.content_type, action=_created(source), delivered=delivered
+            )
         except self._c2pa.C2paError as error:
             log.warning("image not signed", extra={"error": str(error)})
             return None
         return replace(rendition, data=data)
 
     def _signed(
-        self, data: bytes, content_type: str, action: dict[str, Any], delivered: bytes | None = None
+        self,
+        data: bytes,
+        content_type: str,
+        *,
+        action: dict[str, Any],
+        delivered: bytes | None = None,
     ) -> bytes:
         c2pa = self._c2pa
         if delivered is not None:
@@ -113,7 +120,7 @@ def _created(source: DigitalSourceType) -> dict[str, Any]:
 
 
 def _algorithm_of(key: bytes) -> str:
-    """The signature that fits the private key, by its name in C2PA."""
+    """The name in C2PA of the signature that fits the private key."""
     match load_pem_private_key(key, password=None):
         case ec.EllipticCurvePrivateKey(curve=ec.SECP256R1()):
             return "es256"

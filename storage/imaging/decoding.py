@@ -1,7 +1,6 @@
-"""From a bare picture to its pixels, all of them, as they are stored.
+"""Decodes a bare image to its pixels, all of them, as they are stored.
 
-The bytes that were given reach Pillow only once they have been reduced to a bare picture of a size
-that fits.
+Only bare images of a permitted size reach Pillow.
 """
 
 import struct
@@ -20,7 +19,7 @@ from storage.imaging.heif import HEIC, decode_heif
 from storage.imaging.jpeg import with_more_pixels
 
 _OTHER_PIXELS: Final = sha256(b"other pixels").digest().replace(b"\xff", b"") * 2
-"""What a JPEG would show where its own pixels are missing: noise."""
+"""The pixels that a JPEG would show where its own are missing: noise."""
 _SURPLUS_BYTES: Final = 16
 _ROWS_AT_ONCE: Final = 256
 _COLOUR_TYPE_AT, _GREY_ALPHA = 25, 4
@@ -40,15 +39,15 @@ UNDECODABLE: Final = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What reading and decoding are known to raise over bytes that are no picture."""
+"""The exceptions that reading and decoding raise for bytes that are not an image."""
 
 
 def decode(container: Container, *, draft_width: int | None = None) -> Image.Image:
-    """The picture with all its pixels, as they are stored; with a draft width a JPEG may come out
-    smaller, but no narrower.
+    """Decode all pixels as they are stored. With a draft width, a JPEG may come out smaller, but no
+    narrower.
 
-    Not through `Image.open`: that warns of large pictures, by a limit that is global as is what
-    becomes of warnings. The size has been checked before, against Darkroom's own limit.
+    `Image.open` is not used: it warns of large images, by a limit that is global, as is the
+    handling of warnings. The size has been checked before, against Darkroom's own limit.
     """
     if container.content_type == HEIC:
         picture = decode_heif(container.data)
@@ -62,8 +61,10 @@ def decode(container: Container, *, draft_width: int | None = None) -> Image.Ima
 
 
 def _decoded_jpeg(container: Container, draft_width: int | None) -> Image.Image:
-    """libjpeg shows grey where coded pixels are missing, and says so in a warning that Pillow does
-    not pass on. But with other bytes behind the coded pixels it shows something else there.
+    """Raise if coded pixels of a JPEG are missing.
+
+    libjpeg shows grey there, and reports it in a warning that Pillow does not pass on. With other
+    bytes after the coded pixels, however, it shows something else there.
     """
     with_others = with_more_pixels(container.data, _OTHER_PIXELS)
     expected = _checksum(_loaded_jpeg(with_others, container, draft_width))
@@ -74,8 +75,8 @@ def _decoded_jpeg(container: Container, draft_width: int | None) -> Image.Image:
 
 
 def has_surplus(picture: Image.Image, container: Container) -> bool:
-    """Whether a JPEG, decoded in full, has coded pixels enough without its last bytes. Where the
-    picture is plain at its end, it may be True without any surplus.
+    """Whether a JPEG has enough coded pixels even without its last bytes. Where the end of the
+    image is plain, this may be True without a surplus.
     """
     if container.content_type != _JPEG:
         return False
@@ -96,19 +97,22 @@ def _loaded_png(container: Container, *, low_bytes: bool = False) -> Image.Image
     file = PngImageFile(BytesIO(container.data))
     _check_size(file.size, container)
     if low_bytes:
-        # Pillow takes the first byte of a sample; of the other order that would be the last one.
+        # Pillow takes the first byte of a sample; in the other byte order that would be the last
+        # one.
         file.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in file.tile]
     file.load()
     if file.mode == "P" and file.palette is None:
         raise BadContainer("colours that are not described")
     if file.mode != "P":
-        # It tells the sample as it is stored, which is not always as it is decoded.
+        # This is the size of a stored sample, which may differ from a decoded one.
         file.info.pop("transparency", None)
     return file.convert("LA") if container.data[_COLOUR_TYPE_AT] == _GREY_ALPHA else file
 
 
 def low_bytes(container: Container) -> Image.Image:
-    """What a decoded PNG with 16 bits for each of its colours lacks, as a picture of its own."""
+    """The lower bits of a decoded PNG with 16 bits for each colour, which Pillow drops, as an
+    image.
+    """
     return _loaded_png(container, low_bytes=True)
 
 
@@ -123,8 +127,8 @@ def _checksum(picture: Image.Image) -> int:
 
 
 def _decoded_webp(container: Container) -> Image.Image:
-    """As `WebPImageFile` does it, but without holding on to the decoder, which has two more
-    canvases: of 40 megapixels it takes 480 MB, and leaves 160 MB, instead of 640 and 480.
+    """Decode as `WebPImageFile` does, but without keeping the decoder, which has two more canvases:
+    an image of 40 megapixels takes 480 MB, and leaves 160 MB, instead of 640 and 480.
     """
     decoder = WebPAnimDecoder(container.data)
     size, _, _, _, mode = decoder.get_info()

@@ -1,4 +1,4 @@
-"""What a model has changed of its base, and putting back what it should not have changed."""
+"""Measures what a model has changed of its base, and puts back what it should not have changed."""
 
 from typing import Final
 
@@ -10,20 +10,20 @@ from domain.images import Drift
 from storage.imaging.alignment import WORKING_SIDE, Alignment, Axis, align
 
 DRIFT_SIDE: Final = 256
-"""Enough to tell how much has changed; to put a picture in its place takes more."""
+"""The longest side for measuring changes. Putting an image back needs more detail."""
 _SEEN: Final = 20
-"""Levels of any colour, of 255, by which a pixel is seen to have changed."""
+"""In levels of any colour, of 255: a pixel that differs by more has visibly changed."""
 _BLUR: Final = 1.5
 _EDGE: Final = 5
-"""Pixels across in which the edge of a change is looked for."""
+"""In pixels: the width in which the edge of a change is looked for."""
 _RIM: Final = 2
-"""Pixels along the sides, in which something may show that a model has put around its picture: they
+"""In pixels along the sides: a frame that a model may have added around its image. These pixels
 count as those beside them do.
 """
 _ROWS_AT_ONCE: Final = 256
 _STRETCH: Final = 0.03
-"""How far the edge of an edited picture is drawn out where it shows less than the base, as a
-fraction of its side. Beyond, the base stays.
+"""As a fraction of the side: how far the edge of an edited image that shows less than the base is
+extended. Beyond that, the base stays.
 """
 
 
@@ -34,10 +34,11 @@ def compare(
     *,
     side: int = WORKING_SIDE,
 ) -> tuple[Drift, Alignment]:
-    """What has changed, and where the base is in the edited picture; `mask` has the base's shape.
+    """Measure what has changed, and find the base in the edited image; `mask` has the base's aspect
+    ratio.
 
-    Pictures may have any size; they are compared with so many pixels at their longest side. What
-    the edited picture does not show is not counted as changed.
+    Images may have any size; they are compared at a longest side of `side` pixels. What the edited
+    image does not show does not count as changed.
     """
     small_base, small_edited = _small(base, side), _small(edited, side)
     small_mask = mask.resize(small_base.size, Image.Resampling.BOX) if mask else None
@@ -45,17 +46,17 @@ def compare(
     changed = _changed(small_base, _placed(small_base, small_edited, alignment))
     outside = None
     if mask is not None and small_mask is not None:
-        # A pixel here stands for several of the base.
+        # A pixel here stands for several pixels of the base.
         outside = float((changed * (np.asarray(small_mask) == 0)).mean())
     return Drift(changed=float(changed.mean()), outside_mask=outside), alignment
 
 
 def put_back(
-    base: Image.Image, edited: Image.Image, mask: Image.Image, alignment: Alignment
+    base: Image.Image, edited: Image.Image, *, mask: Image.Image, alignment: Alignment
 ) -> Image.Image:
-    """The base where the mask is 0, pixel for pixel; the edited picture, aligned, where it is 255.
+    """The base where the mask is 0, pixel for pixel; the edited image, aligned, where it is 255.
 
-    `base` is written to.
+    `base` is modified.
     """
     if "RGBA" in (base.mode, edited.mode):
         base, edited = base.convert("RGBA"), edited.convert("RGBA")
@@ -70,17 +71,18 @@ def put_back(
         return base
     for top in range(first, end, _ROWS_AT_ONCE):
         rows = (left, top, right, min(end, top + _ROWS_AT_ONCE))
-        base.paste(_piece(edited, alignment, rows, base.size), rows, mask.crop(rows))
+        base.paste(_piece(edited, alignment, box=rows, base=base.size), rows, mask.crop(rows))
     return base
 
 
 def _piece(
     edited: Image.Image,
     alignment: Alignment,
+    *,
     box: tuple[int, int, int, int],
     base: tuple[int, int],
 ) -> Image.Image:
-    """What is to be seen of the edited picture in this box of the base."""
+    """The part of the edited image that is visible in this box of the base."""
     size = box[2] - box[0], box[3] - box[1]
     part = alignment.source_box(box, base=base, edited=edited.size)
     if all(value == round(value) for value in part) and size == (
@@ -92,7 +94,7 @@ def _piece(
 
 
 def _stretched(edited: Image.Image, alignment: Alignment) -> tuple[Image.Image, Alignment]:
-    """With its edges drawn out, if it does not show all of the base."""
+    """The edited image with extended edges, if it does not show all of the base."""
     across, down = alignment.across, alignment.down
     ends = (across.at(0), down.at(0), 1 - across.at(1), 1 - down.at(1))
     if min(ends) >= 0:
@@ -116,7 +118,7 @@ def _stretched(edited: Image.Image, alignment: Alignment) -> tuple[Image.Image, 
 
 
 def _small(picture: Image.Image, side: int) -> Image.Image:
-    """On white, no longer than this."""
+    """The image on white, with at most this longest side."""
     factor = min(1.0, side / max(picture.size))
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
     small = picture.resize(size, Image.Resampling.BOX)
@@ -127,16 +129,18 @@ def _small(picture: Image.Image, side: int) -> Image.Image:
 
 
 def _placed(base: Image.Image, edited: Image.Image, alignment: Alignment) -> Image.Image:
-    """The edited picture in the base's frame, with the base where it shows nothing."""
+    """The edited image in the base's frame, filled up with the base where it shows nothing."""
     placed, box = base.copy(), alignment.covered(base.size)
     if box[0] < box[2] and box[1] < box[3]:
-        placed.paste(_piece(edited, alignment, box, base.size), box)
+        placed.paste(_piece(edited, alignment, box=box, base=base.size), box)
     return placed
 
 
 def _changed(base: Image.Image, placed: Image.Image) -> NDArray[np.bool_]:
-    """The pixels that differ as can be seen. Blurred, as a picture that has been moved and encoded
-    again differs in its finest detail; the edge of a change is where it has half of its strength.
+    """The pixels that differ visibly.
+
+    The images are blurred, since one that has been moved and encoded again differs in its finest
+    detail; the edge of a change is where it has half of its strength.
     """
     one, other = (picture.filter(ImageFilter.GaussianBlur(_BLUR)) for picture in (base, placed))
     apart = np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max(axis=2)

@@ -1,7 +1,7 @@
-"""HEIC, as phones write it: what the file says, and its first picture, decoded by libheif.
+"""Reads HEIC, as phones write it: what the file says, and its primary image, decoded by libheif.
 
-The library takes long to load, few files need it, and not every machine can have it: so it is only
-loaded where a file is of this kind. It is never loaded outside of the sandbox.
+The library takes long to load, few files need it, and it is not available on every machine: it is
+only loaded for files of this kind, and only inside the sandbox.
 """
 
 import struct
@@ -30,7 +30,7 @@ def can_read_heif() -> bool:
 
 
 def is_heif(data: bytes) -> bool:
-    """Whether it is a container with pictures coded by HEVC."""
+    """Whether it is a container with images coded by HEVC."""
     if data[4:8] != b"ftyp":
         return False
     brands = {data[place : place + 4] for place in range(8, min(_box_end(data, 0), 256), 4)}
@@ -39,7 +39,7 @@ def is_heif(data: bytes) -> bool:
 
 
 def load_library() -> Any:
-    """Load it, with as little as possible of what it can do."""
+    """Load the library, with as few of its features as possible."""
     library = import_module(_LIBRARY)
     library.options.DECODE_THREADS = 1
     library.options.THUMBNAILS = False
@@ -49,9 +49,7 @@ def load_library() -> Any:
 
 
 def read_heif(data: bytes, max_pixels: int) -> Container:
-    """Of several pictures it is the primary one that counts, as everybody shows it: the others are
-    thumbnails, depths, and former states.
-    """
+    """Decode the primary image. The others are thumbnails, depth maps, and former states."""
     names = set()
     for name, end in _boxes(data):
         names.add(name)
@@ -68,7 +66,7 @@ def read_heif(data: bytes, max_pixels: int) -> Container:
         content_type=HEIC,
         width=width,
         height=height,
-        # What EXIF says has been done already: a property of the picture says the same.
+        # The orientation in EXIF has been applied already: a property of the image repeats it.
         orientation=1,
         colour_profile=info.get("icc_profile") or None,
         colours=_colours(info.get("nclx_profile") or {}) if not info.get("icc_profile") else None,
@@ -91,7 +89,7 @@ def _primary(data: bytes) -> Any:
 
 
 def _colours(numbers: dict[str, int]) -> Colours | None:
-    """Pixels come in full range, whatever the file had."""
+    """Decoded pixels have the full range, whatever the range of the file is."""
     primaries = numbers.get("color_primaries", 0)
     transfer = numbers.get("transfer_characteristics", 0)
     colours = colours_of_code_points(primaries, transfer, full_range=True)
@@ -107,7 +105,7 @@ def _errors() -> Iterator[None]:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Names and ends of those that stand one after the other; an end may be behind the file's."""
+    """Names and ends of consecutive boxes; an end may lie beyond the file's."""
     position = 0
     for _ in range(_MAX_BOXES):
         if position + 8 > len(data):

@@ -1,4 +1,4 @@
-"""JPEG: its segments and scans, and the same file with something else behind its pixels."""
+"""Reads JPEG segments and scans, and makes the same file with other bytes after its pixels."""
 
 import re
 import struct
@@ -16,7 +16,7 @@ from storage.imaging.container import (
 
 EXIF: Final = b"Exif\0\0"
 _MAX_SCANS: Final = 64
-"""Of a JPEG: the decoder goes over the whole picture for each. Ten are usual."""
+"""The most scans of a JPEG: the decoder goes over the whole image for each. Ten are usual."""
 _ICC: Final = b"ICC_PROFILE\0"
 _MARKER: Final = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _END_OF_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -26,20 +26,20 @@ _PROGRESSIVE: Final = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _ARITHMETIC: Final = frozenset(range(0xC9, 0xD0)) - {0xCC}
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _STRAY: Final = 0
-"""No marker: stands for bytes that belong to no segment."""
+"""Not a marker: stands for bytes that belong to no segment."""
 _COEFFICIENTS: Final = 64
 _ALL_BITS: Final = 16
 """More than a scan can leave to others."""
 _LENGTH_BYTES: Final = 2
-"""Of a segment: its length counts them too."""
+"""The length field of a segment: the length counts its own bytes too."""
 _PASSED_OVER: Final = frozenset((*range(0xE0, 0xF0), 0xFE))
-"""Those that libjpeg knows how to do without: of applications, and comments."""
+"""Segments that libjpeg can ignore: those of applications, and comments."""
 _KEPT: Final = _FRAMES | {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD}
 
 
 def read_jpeg(data: bytes, max_pixels: int) -> Container:
-    """Read the segments as libjpeg does: what stands between them is passed over, and the end may
-    be missing where every scan is there.
+    """Read the segments as libjpeg does: bytes between them are skipped, and the end may be missing
+    if every scan is there.
     """
     picture = _Picture()
     for marker, segment, body in _segments(data):
@@ -73,7 +73,7 @@ class _Picture:
         self._profile_parts: dict[int, bytes] = {}
         self._progressive = False
         self._missing: dict[int, list[int]] = {}
-        """For each component, how many bits of each of its coefficients are still to come."""
+        """For each component, the number of bits of each coefficient that are still missing."""
 
     @property
     def profile(self) -> bytes | None:
@@ -87,14 +87,14 @@ class _Picture:
             case _ if marker == _END:
                 self.ended = True
             case 0xE0 if body.startswith(b"JFIF\0") and len(body) >= 14:
-                # With its thumbnail, if it has one, taken out.
+                # Without its thumbnail, if it has one.
                 self.kept.append(b"\xff\xe0\x00\x10" + body[:12] + b"\0\0")
             case 0xE1 if body.startswith(EXIF) and self.exif is None:
                 self.exif = body[len(EXIF) :]
             case 0xE2 if body.startswith(_ICC) and len(body) > len(_ICC) + 1:
                 self._profile_parts[body[len(_ICC)]] = body[len(_ICC) + 2 :]
             case 0xEE if body.startswith(b"Adobe") and len(body) >= 12:
-                # It tells how the colours are coded.
+                # It says how the colours are coded.
                 self.kept.append(b"\xff\xee\x00\x0e" + body[:12])
             case _ if marker in _KEPT:
                 self.kept.append(segment)
@@ -123,10 +123,10 @@ class _Picture:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Marker, whole segment and body of each, up to the end of the first picture.
+    """Marker, whole segment and body of each segment, up to the end of the first image.
 
-    The coded pixels belong to the segment that starts their scan. What libjpeg passes over comes as
-    `_STRAY`; a file whose end is missing has no `_END`, but a scan at least.
+    The coded pixels belong to the segment that starts their scan. Bytes that libjpeg skips come as
+    `_STRAY`; a file whose end is missing has no `_END`, but at least one scan.
     """
     position, scans = 2, 0
     for _ in range(MAX_PIECES):
@@ -153,7 +153,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 def _segment(data: bytes, start: int) -> tuple[int, bytes, int] | None:
-    """Marker, body and end; None where it cannot be one, or is cut off."""
+    """Marker, body and end; None where there is no segment, or it is cut off."""
     marker = data[start + 1]
     if marker == 1 or 0xD0 <= marker <= 0xD7:
         return _STRAY, b"", start + 2
@@ -169,11 +169,11 @@ def _segment(data: bytes, start: int) -> tuple[int, bytes, int] | None:
 
 
 def with_more_pixels(data: bytes, more: bytes, *, less_bytes: int = 0) -> bytes:
-    """A bare JPEG with other bytes behind the coded pixels of each scan, and of each part of one.
+    """A bare JPEG with other bytes after the coded pixels of each scan, and of each part of a scan.
 
     They are read as pixels only where pixels are missing: with `less_bytes`, where the last scan
-    had not more than it needs by so many bytes. Arithmetic coding is left alone, since it may leave
-    out bytes at its end.
+    has no more than this many bytes to spare. Arithmetic coding is left unchanged, since it may
+    omit bytes at its end.
     """
     segments = list(_segments(data))
     if _ARITHMETIC & {marker for marker, _, _ in segments}:
@@ -199,7 +199,7 @@ def _followed_by(more: bytes, pixels: bytes) -> Iterator[bytes]:
             restart = part
             yield b"\xff" + restart
         else:
-            # Fill bytes in front of a marker would make one of what follows them.
+            # Fill bytes before a marker would turn the bytes after them into a marker.
             yield part.rstrip(b"\xff")
             yield more
     yield bytes((0xFF, 0xD0 + (restart[0] + 1) % 8))

@@ -1,7 +1,7 @@
-"""Masks of edits: which pixels of a base may change, and how far.
+"""Reads masks of edits: which pixels of a base may change, and how much.
 
-In a mask that has been read, 255 is what may change and 0 is what may not; between them a pixel is
-mixed. What is clear in the file counts as black.
+In a mask that has been read, 255 may change and 0 may not; values between them are mixed.
+Transparent parts of the file count as black.
 """
 
 from io import BytesIO
@@ -16,12 +16,12 @@ from storage.imaging.container import Container
 from storage.imaging.renditions import decode_upright
 
 _NOISE: Final = 24
-"""How far from black and from white a mask may be where its encoder has not kept every pixel."""
+"""How far from black and from white a mask may be, because its encoder has not kept every pixel."""
 _JPEG: Final = "image/jpeg"
 
 
 def read_mask(container: Container, size: tuple[int, int], *, feather: int) -> Image.Image:
-    """The mask in grey, scaled to a base of this size, with a soft edge of so many pixels around
+    """The mask in grey, scaled to a base of this size, with a soft edge of this many pixels around
     what may change.
     """
     picture = decode_upright(container)
@@ -30,27 +30,30 @@ def read_mask(container: Container, size: tuple[int, int], *, feather: int) -> I
         mask = ImageChops.multiply(mask, picture.getchannel("A"))
     if container.content_type == _JPEG or not container.lossless:
         mask = mask.point(_without_noise)
-    # No filter that overshoots: black would become grey beside an edge.
+    # No filter that overshoots: black would become grey near an edge.
     return feathered(mask.resize(size, Image.Resampling.BILINEAR), feather)
 
 
 def feathered(mask: Image.Image, feather: int) -> Image.Image:
-    """The mask with its edges fading outwards; nothing changes that is more pixels away."""
+    """The mask with edges that fade outwards; pixels that are further away than this do
+    not change.
+    """
     if feather == 0:
         return mask
     blurred = mask
     for start, end in pairwise(round(feather * third / 3) for third in range(4)):
         blurred = blurred.filter(ImageFilter.BoxBlur(end - start))
-    # Blurred, an edge has half of its value: doubled, it has all, and fades outside only.
+    # After blurring, an edge has half of its value. Doubled, it has all of it, and fades only
+    # outwards.
     doubled = blurred.point(lambda value: min(255, 2 * value))
     return ImageChops.lighter(mask, ImageChops.darker(doubled, _spread(mask, feather)))
 
 
 def mask_for_model(mask: Image.Image) -> Rendition:
-    """A PNG that is clear where a model may change its picture, and black and solid elsewhere.
+    """A PNG that is transparent where a model may change its image, and opaque black elsewhere.
 
-    OpenAI's models read what is clear. Where a model reads white and black instead, it finds the
-    same: what is clear has the colour white.
+    OpenAI's models read transparency. A model that reads white and black instead finds the same
+    mask: transparent pixels have the colour white.
     """
     solid = mask.point(lambda value: 255 * (value == 0))
     picture = Image.merge("RGBA", (*(ImageChops.invert(solid),) * 3, solid))
@@ -69,12 +72,14 @@ def _without_noise(value: int) -> int:
 
 
 def _spread(mask: Image.Image, reach: int) -> Image.Image:
-    """Each pixel with the greatest value of those that are no farther away along either axis."""
+    """Each pixel with the greatest value of the pixels that are no further away along
+    either axis.
+    """
     values = np.asarray(mask)
     for axis in (0, 1):
         length = values.shape[axis]
         for direction in (1, -1):
-            # Each step doubles what has been looked at.
+            # Each step doubles the distance that has been covered.
             seen, left = 0, min(reach, length - 1)
             while seen < left:
                 step = min(seen + 1, left - seen)

@@ -1,4 +1,4 @@
-"""PNG: its chunks, and whether all its pixels are there."""
+"""Reads PNG chunks, and checks that all pixels are there."""
 
 import re
 import struct
@@ -21,7 +21,9 @@ from storage.imaging.container import (
 
 PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _SURPLUS_BYTES: Final = 64 * 1024
-"""Behind the pixels, unpacked: so much, or once more as much as the pixels, is only untidy."""
+"""Unpacked bytes after the pixels: up to this many, or as many as the pixels have, are
+tolerated.
+"""
 _KEPT: Final = frozenset((b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT"))
 _BEFORE_PIXELS: Final = _KEPT | {b"iCCP", b"acTL"}
 _ANIMATION_BYTES: Final = 8
@@ -29,11 +31,11 @@ _PACKED_TEXTS: Final = {
     b"zTXt": re.compile(rb"[^\0]*\0\0(.*)", re.DOTALL),
     b"iTXt": re.compile(rb"[^\0]*\0\x01\0[^\0]*\0[^\0]*\0(.*)", re.DOTALL),
 }
-"""What stands before texts that are packed."""
+"""The bytes before texts that are compressed."""
 _PACKED_PROFILE: Final = re.compile(rb"[^\0]{1,79}\0\0(.*)", re.DOTALL)
-"""Behind a name of a length that other decoders take, and the only way of packing."""
+"""After a name of an accepted length: the only compression method."""
 _ANCILLARY: Final = 0x20
-"""In the first letter of a chunk: set where decoders may do without it."""
+"""A bit in the first letter of a chunk's name: set where decoders may ignore the chunk."""
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _MAX_PALETTE: Final = 256
 _CHANNELS: Final = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}
@@ -46,14 +48,14 @@ _PASSES: Final = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-"""Of an interlaced PNG: the first column and row of each pass, and the steps between them."""
+"""Of an interlaced PNG: the first column and row of each pass, and the steps between pixels."""
 _INFLATED_AT_ONCE: Final = 16 * 1024
 _STREAM_HEADER_BYTES: Final = 2
 
 
 def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
-    """Read the chunks as common decoders do: an end that is missing, and a wrong checksum of a
-    chunk that is left out anyway, are no reason to lose a picture.
+    """Read the chunks as common decoders do: a missing end, or a wrong checksum of a chunk that is
+    left out anyway, are tolerated.
     """
     chunks = _Chunks()
     position = len(PNG_MAGIC)
@@ -76,7 +78,7 @@ def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
     _check_texts(chunks.texts, max_text_bytes)
     width, height = struct.unpack_from(">II", data, 16)
     check_size(width, height, max_pixels)
-    # Pillow takes too few rows for a picture that is black below.
+    # Pillow reads too few rows if the image is black below.
     pixels = _repaired_pixels(chunks.packed, _size_of_rows(data), checked=chunks.checked)
     packed = chunks.packed if pixels is None else [pixels]
     kept = [*chunks.kept, *(png_chunk(b"IDAT", part) for part in packed), png_chunk(b"IEND", b"")]
@@ -106,10 +108,10 @@ class _Chunks:
         self.packed: list[memoryview] = []
         self.texts: list[tuple[bytes, memoryview]] = []
         self.found: dict[bytes, bytes] = {}
-        """The first one of each other kind."""
+        """The first chunk of each other kind."""
         self.tidy = True
         self.checked = True
-        """Whether all checksums of pixels were right."""
+        """Whether the checksums of all pixels were right."""
         self.ended = False
 
     def add(self, kind: bytes, body: memoryview, *, correct: bool, whole: bool) -> None:
@@ -118,7 +120,7 @@ class _Chunks:
             self.ended = True
             return
         if not correct and kind != b"IDAT":
-            # Other decoders do without a chunk like this, or stop here with all the pixels.
+            # Other decoders ignore such a chunk, or stop here with all the pixels.
             if not (whole and kind[0] & _ANCILLARY):
                 if not self.packed:
                     raise BadContainer("PNG with a wrong checksum")
@@ -131,10 +133,10 @@ class _Chunks:
             self.checked &= correct
             self.packed.append(body)
         elif (self.packed and kind in _BEFORE_PIXELS) or not self._fits(kind, body):
-            # Other decoders pass over what stands behind the pixels, or does not fit them.
+            # Other decoders skip what follows the pixels, or does not fit them.
             return
         elif kind in _KEPT and kind in self.found:
-            # Of two that differ decoders take either.
+            # If two of them differ, decoders take either one.
             self.tidy = False
             return
         elif kind in _PACKED_TEXTS:
@@ -145,7 +147,7 @@ class _Chunks:
             self.kept.append(png_chunk(kind, body))
 
     def _fits(self, kind: bytes, body: memoryview) -> bool:
-        """Whether a `tRNS` or an `acTL` says something of a picture of this kind."""
+        """Whether a `tRNS` or an `acTL` is valid for an image of this kind."""
         if kind != b"tRNS":
             return kind != b"acTL" or len(body) == _ANIMATION_BYTES
         colour_type = self.found[b"IHDR"][9]
@@ -160,7 +162,7 @@ def png_chunk(kind: bytes, body: bytes | memoryview) -> bytes:
 
 
 def _colours(found: dict[bytes, bytes]) -> tuple[bytes | None, Colours | None]:
-    """A profile or numbers: of all that says how colours are meant, what counts most."""
+    """The profile or the numbers of the colours: the chunk that has precedence."""
     colours = None
     if len(code_points := found.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full_range = code_points
@@ -183,7 +185,9 @@ def _fractions(body: bytes | None, count: int) -> tuple[float, ...] | None:
 
 
 def _transparent(body: bytes | None, bits: int, colour_type: int) -> tuple[int, ...] | None:
-    """The colour that `tRNS` names, where it is one: only as many bits as a sample has count."""
+    """The transparent colour in `tRNS`, if there is one: only as many bits as a sample
+    has count.
+    """
     count = {_GREY: 1, _RGB: 3}.get(colour_type, 0)
     if body is None or count == 0 or len(body) != 2 * count:
         return None
@@ -201,7 +205,7 @@ def _check_texts(texts: list[tuple[bytes, memoryview]], max_bytes: int) -> None:
 
 
 def _size_of_rows(data: bytes) -> int:
-    """How many bytes the rows take, unpacked: each has one more for its filter."""
+    """The number of bytes of the rows, unpacked: each row has one more for its filter."""
     width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     bits = depth * _CHANNELS.get(colour, 0)
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
@@ -215,10 +219,8 @@ def _size_of_rows(data: bytes) -> int:
 
 
 def _repaired_pixels(packed: list[memoryview], expected: int, *, checked: bool) -> bytes | None:
-    """The packed rows with the right end, or None where they have it.
-
-    Raise unless all of them are there, and either their chunks have been checked or the checksum at
-    the end is right.
+    """The compressed rows with a correct end, or None where they have it. Raise unless all rows are
+    there, and either their chunks have been checked or the checksum at the end is right.
     """
     unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
     size, checksum, at_most = 0, 1, expected + max(expected, _SURPLUS_BYTES)
@@ -242,13 +244,13 @@ def _repaired_pixels(packed: list[memoryview], expected: int, *, checked: bool) 
     if size == expected and behind == end:
         return None
     if not unpacking.eof:
-        # All rows are there, and what would say that no more follow is not.
+        # All rows are there; only the mark that no more follow is missing.
         return b"".join(packed)
     return b"".join(packed)[:taken] + end
 
 
 def _in_parts(packed: list[memoryview]) -> Iterator[memoryview]:
-    """What follows the header of a stream."""
+    """The compressed data after the header of a stream."""
     skipped = _STREAM_HEADER_BYTES
     for chunk in packed:
         for start in range(min(skipped, len(chunk)), len(chunk), _INFLATED_AT_ONCE):

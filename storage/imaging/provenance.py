@@ -1,9 +1,9 @@
-"""Says in a file that a model made its picture: IPTC's digital source type, as XMP.
+"""Writes into a file that a model has made the image: IPTC's digital source type, as XMP.
 
-A manifest of provenance that the provider has put in (C2PA, in a JUMBF box) is signed for the very
-bytes of its file. Where it says the same, and nothing else in the file has to go, the file is kept
-byte for byte. Otherwise it stays beside what is added, unless the picture had to be encoded again.
-No pixel is changed here.
+A manifest of provenance from the provider (C2PA, in a JUMBF box) is signed for the exact bytes of
+its file. If it says the same, and nothing else has to be removed, the file is kept byte for byte.
+Otherwise the manifest stays beside what is added, unless the image had to be encoded again. No
+pixel is changed here.
 """
 
 import re
@@ -22,12 +22,12 @@ _PNG_HEADER_END: Final = 33
 _XMP_KEYWORD: Final = b"XML:com.adobe.xmp"
 _JPEG_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _JPEG_BOX: Final = b"JP"
-"""How an APP11 segment with a part of a JUMBF box begins."""
+"""The beginning of an APP11 segment with a part of a JUMBF box."""
 _WEBP_XMP_FLAG: Final = 0x04
 _SOURCE_TERM: Final = re.compile(
     rb"digitalsourcetype/(trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia)"
 )
-"""IPTC's term, as it stands in a manifest's actions: CBOR and JSON have text as it is."""
+"""IPTC's term in a manifest's actions: CBOR and JSON contain text unchanged."""
 _PACKET: Final = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -51,11 +51,11 @@ def mark(
 ) -> ProcessedImage:
     """The image with the mark in every rendition.
 
-    `delivered` is the file as it came, and `bare` is what was left of it without metadata. With
-    `credentials`, an original that is not kept as it came is signed.
+    `delivered` is the provider's file, and `bare` is what is left of it without metadata. With
+    `credentials`, an original that is not kept unchanged is signed.
     """
     original, manifest, named, signed = processed.original, b"", None, None
-    if original.data == bare:  # otherwise it has been encoded again
+    if original.data == bare:  # Otherwise it has been encoded again.
         pieces = list(_pieces(delivered, original.content_type))
         manifest = b"".join(piece.data for piece in pieces if piece.kind == "manifest")
         if _without_marks(pieces, original.content_type) == bare:
@@ -78,7 +78,9 @@ def mark(
 def mark_rendition(
     rendition: Rendition, source: DigitalSourceType, *, manifest: bytes = b""
 ) -> Rendition:
-    """The rendition, which has no metadata, with the mark, and with pieces of its own format."""
+    """The rendition, which has no metadata, with the mark and with additional pieces of
+    its format.
+    """
     xmp = _packet(source)
     data = rendition.data
     match rendition.content_type:
@@ -88,7 +90,7 @@ def mark_rendition(
         case "image/jpeg":
             body = _JPEG_XMP + xmp
             segment = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
-            # JFIF wants to be first.
+            # The segment of JFIF has to be the first one.
             start = 4 + struct.unpack_from(">H", data, 4)[0] if data[2:4] == b"\xff\xe0" else 2
             data = data[:start] + segment + manifest + data[start:]
         case "image/webp":
@@ -114,7 +116,9 @@ def _packet(source: DigitalSourceType) -> bytes:
 
 
 def _pieces(data: bytes, content_type: str) -> Iterator[_Piece]:
-    """All of the picture in a file that has been read before. Bytes behind its end are left out."""
+    """The pieces of an image in a file that has been read before. Bytes after its end
+    are left out.
+    """
     split = {"image/png": _png_pieces, "image/jpeg": _jpeg_pieces, "image/webp": _webp_pieces}
     position = 0
     for kind, end in split[content_type](data):
@@ -125,7 +129,7 @@ def _pieces(data: bytes, content_type: str) -> Iterator[_Piece]:
 
 
 def _png_pieces(data: bytes) -> Iterator[tuple[str, int]]:
-    """What each piece is, and where it ends."""
+    """The kind and the end of each piece."""
     position = 8
     yield "magic", position
     while position + 12 <= len(data):
@@ -170,7 +174,7 @@ def _without_marks(pieces: list[_Piece], content_type: str) -> bytes:
 
 
 def _extended_webp(rendition: Rendition, added: bytes) -> bytes:
-    """A WebP in the extended format, which is the only one that has room for more chunks."""
+    """A WebP in the extended format, the only one that has room for more chunks."""
     chunks = rendition.data[12:]
     if chunks.startswith(b"VP8X"):
         header, chunks = bytearray(chunks[8:18]), chunks[18:]
@@ -178,7 +182,7 @@ def _extended_webp(rendition: Rendition, added: bytes) -> bytes:
         header = bytearray(10)
         header[4:7] = (rendition.width - 1).to_bytes(3, "little")
         header[7:10] = (rendition.height - 1).to_bytes(3, "little")
-        # A lossless picture says itself whether anything can be seen through.
+        # A lossless image says itself whether it has transparency.
         if chunks.startswith(b"VP8L") and chunks[12] & 0x10:
             header[0] = ALPHA_FLAG
     header[0] |= _WEBP_XMP_FLAG

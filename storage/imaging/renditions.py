@@ -1,7 +1,7 @@
-"""The darkroom proper: checks pictures, and makes what is shown in their place.
+"""Checks images, and makes their renditions.
 
-What is kept is what was decoded. Where and within which limits it runs is up to `threaded.py` and
-`sandbox.py`.
+What is stored has been decoded. `threaded.py` and `sandbox.py` decide where this runs, and within
+which limits.
 """
 
 from base64 import b64encode
@@ -44,7 +44,7 @@ _TURNS: Final = {
 
 
 def process(container: Container) -> ProcessedImage:
-    """Keep the bytes as they are if they are a tidy, upright picture in sRGB."""
+    """Process an image; its bytes are kept unchanged if they are a tidy, upright image in sRGB."""
     file = decode(container)
     picture = _positive(file, container)
     if (
@@ -66,7 +66,7 @@ def process(container: Container) -> ProcessedImage:
 
 
 def develop_anew(picture: Image.Image, container: Container) -> ProcessedImage:
-    """Of a picture that has been decoded: keep nothing of the bytes that it was decoded from."""
+    """Process a decoded image; nothing is kept of the bytes that it was decoded from."""
     upright = _positive(picture, container)
     content_type = container.content_type
     if content_type not in _FORMATS:
@@ -76,7 +76,7 @@ def develop_anew(picture: Image.Image, container: Container) -> ProcessedImage:
 
 
 def keep_losslessly(picture: Image.Image, content_type: str | None) -> ProcessedImage:
-    """Every pixel as it is, in a WebP if that is the type and has room for it, else in a PNG."""
+    """Every pixel unchanged, in a WebP if that is the type and has room for it, else in a PNG."""
     if content_type != _WEBP or max(picture.size) > _MAX_WEBP_SIDE:
         content_type, options = _PNG, {"compress_level": _ANEW_PNG_LEVEL}
     else:
@@ -115,26 +115,27 @@ def shrink(container: Container, *, max_bytes: int) -> Rendition:
         rendition = _png(smaller) if smaller.mode == "RGBA" else _jpeg(smaller)
         if len(rendition.data) <= max_bytes or max(width, height) == 1:
             return rendition
-        # Bytes go roughly with the area: a little less than that, so that it ends soon.
+        # The number of bytes is roughly proportional to the area. A little less, so that it ends
+        # soon.
         scale *= 0.9 * (max_bytes / len(rendition.data)) ** 0.5
 
 
 def decode_upright(container: Container) -> Image.Image:
-    """The picture as it is meant to be seen, in RGB, or in RGBA where it can be seen through."""
+    """The image as it is meant to be seen, in RGB, or in RGBA if it has transparency."""
     return _positive(decode(container), container)
 
 
 def _positive(picture: Image.Image, container: Container) -> Image.Image:
-    """The picture as it is meant to be seen: upright, in sRGB."""
+    """The image as it is meant to be seen: upright, in sRGB."""
     picture = in_srgb(picture, container)
     turn = _TURNS.get(container.orientation)
     return picture if turn is None else picture.transpose(turn)
 
 
 def _faithful_options(picture: Image.Image, container: Container) -> dict[str, Any]:
-    """As little is changed as the format allows."""
+    """Encode it with as little change as the format allows."""
     if isinstance(picture, JpegImageFile):
-        # With the tables of the first encoder hardly anything is lost by the second.
+        # With the tables of the first encoder, the second one loses hardly anything.
         sampling = get_sampling(picture)
         options = {"qtables": picture.quantization, "subsampling": sampling}
         return {"quality": 95} | (options if sampling >= 0 else {})
@@ -146,8 +147,8 @@ def _faithful_options(picture: Image.Image, container: Container) -> dict[str, A
 def _safe_options(
     picture: Image.Image, content_type: str, container: Container
 ) -> Mapping[str, Any]:
-    """Nothing is taken over from the first encoder that somebody could have written something
-    into, not even tables, and 40 megapixels take a few seconds at most.
+    """Encode it without anything from the first encoder into which somebody could have written
+    data, not even its tables. 40 megapixels take a few seconds at most.
     """
     if isinstance(picture, JpegImageFile):
         sampling = get_sampling(picture)
@@ -157,7 +158,7 @@ def _safe_options(
     if content_type == _WEBP:
         if container.lossless:
             return _QUICK_LOSSLESS_WEBP
-        # By the quicker methods a large picture can get more modes than a WebP has room for.
+        # With the faster methods a large image can get more modes than a WebP has room for.
         return {"quality": _ANEW_QUALITY, "method": 2}
     return {"compress_level": _ANEW_PNG_LEVEL}
 

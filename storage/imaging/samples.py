@@ -1,7 +1,8 @@
-"""The sample images of development, shipped as files that `python -m commands.make_samples` makes.
+"""The sample images of development, which `python -m commands.make_samples` makes and which are
+shipped as files.
 
-They are stored for a viewer as they are, with a mark of how they were made: nothing is painted,
-decoded or encoded.
+They are stored for a viewer unchanged, and contain how they were made: nothing is painted, decoded
+or encoded.
 """
 
 import json
@@ -20,7 +21,7 @@ _SOURCE: Final = DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA
 
 
 def load_samples() -> list[Sample]:
-    """Read all of them, the one that a gallery shows last first."""
+    """Read all of them. The gallery shows the last one first."""
     return [
         Sample(
             prompt=entry["prompt"],

@@ -1,7 +1,7 @@
-"""Where uploads are developed: each in a process of its own, which is allowed little.
+"""Decodes uploads in a sandbox: each in a process of its own, which is allowed little.
 
-A decoder that hangs, eats memory, crashes or is taken over by what it decodes has only that process
-to do it to. What comes back is looked at as closely as what comes from a client.
+A decoder that hangs, takes too much memory, crashes or is taken over by its input can only harm
+that process. The answer of the process is checked as thoroughly as a client's input.
 """
 
 import asyncio
@@ -36,22 +36,25 @@ from storage.imaging.sandbox_child import (
 
 _ROOT: Final = Path(__file__).parents[2]
 _ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
-"""All that a child gets to see of it: where Python is. No keys, whatever they are called."""
+"""The environment of a child: where Python is. No keys, whatever their names are."""
 _MAX_ANSWER_BYTES: Final = MAX_OBJECT_BYTES + 4_000_000
 _MAX_LINE_BYTES: Final = 4_096
 _UNSUPPORTED: Final = "This file is not a PNG, JPEG, WebP or HEIC image."
 _KEPT_AS: Final = {name: (name,) for name in EXTENSIONS} | {HEIC: ("image/jpeg", "image/webp")}
-"""What an upload of each type can become."""
+"""The types that an upload of each type may have after it."""
 _OURS: Final = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
-"""Signals that no picture brings about: we, somebody else, or a machine without memory ended it."""
+"""Signals that no image causes: the child was ended by Darkroom, by somebody else, or for lack of
+memory.
+"""
 
 log = structlog.get_logger(__name__)
 
 
 class UploadSandbox:
-    """An `UploadProcessor`: one new process for each upload, a few at once, the others in order.
+    """An `UploadProcessor` with a new process for each upload, a few at the same time, the others
+    in order.
 
-    On macOS the memory of a child has no limit but what follows from the size of its picture.
+    On macOS the memory of a child is limited only by the size of its image.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class UploadSandbox:
         )
 
     async def process_upload(self, data: bytes) -> ProcessedImage:
-        """Raise `Overloaded` where no process can be had for it, or the machine is too busy."""
+        """Process an upload. Raise `Overloaded` where there is no process for it in time, or the
+        machine is too busy.
+        """
         content_type = content_type_of(data)
         if content_type is None:
             raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, _UNSUPPORTED)
@@ -94,7 +99,7 @@ class UploadSandbox:
             child.drop()
 
     async def aclose(self) -> None:
-        """End what is running."""
+        """End the processes that are running."""
         for child in self._running.values():
             child.drop()
         while self._running:
@@ -113,7 +118,7 @@ class UploadSandbox:
             self._waiting -= 1
 
     def _forget(self, task: asyncio.Task[ProcessedImage]) -> None:
-        """Only now the process is gone, and its place free."""
+        """The process has ended only now, and its slot is free."""
         del self._running[task]
         self._places.release()
         if not task.cancelled():
@@ -128,7 +133,7 @@ class UploadSandbox:
                 cwd=_ROOT,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 stderr=asyncio.subprocess.DEVNULL,
-                # Ctrl-C in a terminal is for the parent, which lets it finish.
+                # Ctrl-C in a terminal is for the parent, which lets the child finish.
                 start_new_session=True,
             )
         except OSError as error:
@@ -139,12 +144,12 @@ class UploadSandbox:
         child.kill()
         await child.ended
         if child.is_dropped:
-            raise Overloaded  # which nobody hears: no line of the log tells of it
+            raise Overloaded  # Nobody waits for this result, so it is not logged.
         return _developed(child, content_type)
 
 
 class _Child(asyncio.SubprocessProtocol):
-    """One process, from before it is there until it is gone."""
+    """One process, from its start to its end."""
 
     def __init__(self) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -152,7 +157,7 @@ class _Child(asyncio.SubprocessProtocol):
         self.returncode: int | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self.is_dropped = False
-        """Whether nobody wants its answer any more."""
+        """Whether nobody waits for its answer any more."""
         self._unwanted = False
 
     def drop(self) -> None:
@@ -168,7 +173,7 @@ class _Child(asyncio.SubprocessProtocol):
     def send(self, *parts: bytes) -> None:
         assert self._transport is not None
         stdin = cast(asyncio.WriteTransport | None, self._transport.get_pipe_transport(0))
-        # It may have ended already; uvloop does not take anything for it then.
+        # It may have ended already; then uvloop accepts no input for it.
         if stdin is not None and not stdin.is_closing():
             stdin.writelines(parts)
 
@@ -196,7 +201,7 @@ class _Child(asyncio.SubprocessProtocol):
 
 
 def _developed(child: _Child, content_type: str) -> ProcessedImage:
-    """What the child has made, or what became of it."""
+    """The child's answer, or the error that describes what happened to it."""
     answer, returncode = bytes(child.answer), child.returncode
     if not answer.startswith(READY):
         log.error("an upload's process did not start", returncode=returncode)
@@ -218,7 +223,7 @@ def _developed(child: _Child, content_type: str) -> ProcessedImage:
 
 
 def _read_answer(answer: memoryview, content_type: str) -> ProcessedImage:
-    """Raise whatever it raises if this is no answer."""
+    """Read the child's answer. Raise any exception if it is not one."""
     line, _, _ = bytes(answer[:_MAX_LINE_BYTES]).partition(b"\n")
     described: Any = json.loads(line)
     if isinstance(described, list):

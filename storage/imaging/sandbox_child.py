@@ -1,11 +1,9 @@
-"""The process in which one upload is developed: `python -m storage.imaging.sandbox_child`.
+"""The process in which one upload is decoded: `python -m storage.imaging.sandbox_child`.
 
-It says that it is there, reads one upload from its standard input, answers on its standard output,
-and ends: by itself, by one of its limits, or with its parent. Whatever the upload makes of it,
-nothing else is in it: no settings, no connections, no other upload. It is started by
-`sandbox.py`.
-
-It imports as little as it can, since every upload waits for that.
+It reports that it is ready, reads one upload from its standard input, answers on its standard
+output, and ends: by itself, by one of its limits, or with its parent. Nothing else is in the
+process that the upload could reach: no settings, no connections, no other upload. `sandbox.py`
+starts it. It imports as little as it can, since every upload waits for that.
 """
 
 import fcntl
@@ -38,10 +36,12 @@ MAX_SIDE: Final = 8_192
 MIN_SIDE: Final = 16
 MAX_PROFILE_BYTES: Final = 3_000_000
 MAX_TEXT_BYTES: Final = 32_000_000
-"""Unpacked, which nobody does but to count: editors leave megabytes of history in a picture."""
+"""The size of texts, which are unpacked only to be counted: editors leave megabytes of history in
+an image.
+"""
 READY: Final = b"ready\n"
 WITH_HEIF: Final = "heif"
-"""An argument behind the limits: the upload is a HEIC."""
+"""An argument after the limits: the upload is a HEIC."""
 LENGTH_BYTES: Final = 8
 
 TOO_SLOW: Final = "This image takes too long to decode."
@@ -49,24 +49,25 @@ TOO_LARGE: Final = "This image needs too much memory to decode."
 DAMAGED: Final = "This file is damaged or cannot be decoded."
 MOVES: Final = "Animated images are not supported. Upload a still image."
 WRONG_SIZE: Final = (
-    f"A picture may have up to {MAX_PIXELS // 1_000_000} megapixels, "
+    f"An image may have up to {MAX_PIXELS // 1_000_000} megapixels, "
     f"and sides of {MIN_SIDE} to {MAX_SIDE:,} pixels."
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one upload may take. Times are the processor's: that others are busy is not its fault.
-
+    """The limits of one upload. Times are processor time, so that other processes do not count.
     Memory is counted above what the process has before, and on Linux only.
     """
 
     decoding_seconds: float = 5.0
     decoding_bytes: int = 512 * 2**20
     seconds: float = 8.0
-    """Altogether."""
+    """Memory in total."""
     memory_bytes: int = 1_280 * 2**20
-    """Once it is decoded. To encode 40 megapixels takes up to 1 GB as a WebP, 0.5 GB otherwise."""
+    """Memory once the image is decoded. Encoding 40 megapixels takes up to 1 GB as a WebP, 0.5 GB
+    otherwise.
+    """
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))
@@ -85,7 +86,7 @@ class Refusal:
 
 
 def answer_to(data: bytes, limits: Limits, *, memory_before: int) -> ProcessedImage | Refusal:
-    """Develop it within the limits. Those of time end the process."""
+    """Decode the upload within the limits. Exceeding a time limit ends the process."""
     started = time.process_time()
     try:
         _allow(limits.decoding_seconds, memory_before + limits.decoding_bytes)
@@ -123,7 +124,7 @@ def _invalid(message: str, error: BaseException) -> Refusal:
 
 
 def _allow(seconds: float, memory_bytes: int | None) -> None:
-    """From here on; 0 and None lift the limits."""
+    """Set limits from here on; 0 and None remove them."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     if sys.platform == "linux":
         _, highest = resource.getrlimit(resource.RLIMIT_AS)
@@ -133,7 +134,7 @@ def _allow(seconds: float, memory_bytes: int | None) -> None:
 
 
 def memory_in_use() -> int:
-    """Addresses that the process has, as its limit counts them; 0 where there is no such limit."""
+    """The address space of the process, as its limit counts it; 0 where there is no such limit."""
     if sys.platform != "linux":
         return 0
     pages = Path("/proc/self/statm").read_bytes().split()[0]
@@ -141,11 +142,11 @@ def memory_in_use() -> int:
 
 
 def lock_up(limits: Limits) -> None:
-    """What cannot be undone in this process, in case that a decoder is taken over or loops.
+    """Give up rights of this process for good, in case that a decoder is taken over or loops.
 
-    Nothing can be opened any more: no file, no socket, no pipe.
+    After this nothing can be opened: no file, no socket, no pipe.
     """
-    # Encoders that Pillow otherwise loads when it first encodes.
+    # Pillow otherwise loads encoders when it first encodes.
     Image.preinit()
     seconds = math.ceil(limits.seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
@@ -155,9 +156,9 @@ def lock_up(limits: Limits) -> None:
 
 
 def _end_with_parent(stdin: int) -> None:
-    """The parent keeps the other end open for as long as it wants an answer."""
+    """End the process with its parent, which keeps the other end open for as long as it waits."""
     signal.signal(signal.SIGIO, signal.SIG_DFL)
-    # Where a system has no such signal for pipes, the limits of time are left.
+    # Where a system has no such signal for pipes, only the time limits end the process.
     with suppress(OSError):
         fcntl.fcntl(stdin, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(stdin, fcntl.F_SETFL, fcntl.fcntl(stdin, fcntl.F_GETFL) | os.O_ASYNC)
@@ -168,7 +169,7 @@ def _end_with_parent(stdin: int) -> None:
 def main(arguments: Sequence[str]) -> None:
     limits = Limits.read(arguments[0])
     if WITH_HEIF in arguments:
-        # Not later: once it is locked up, nothing can be loaded.
+        # Not later: once the rights are given up, nothing can be loaded.
         load_library()
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     memory_before = memory_in_use()
@@ -186,7 +187,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def encoded_answer(answer: ProcessedImage | Refusal) -> list[bytes]:
-    """A line that tells what follows, and the bytes of the renditions."""
+    """Write a line that describes the answer, and the bytes of the renditions."""
     if isinstance(answer, Refusal):
         return [json.dumps([answer.code, answer.message, answer.detail]).encode() + b"\n"]
     renditions = [answer.original, *answer.thumbnails]

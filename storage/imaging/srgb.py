@@ -1,4 +1,6 @@
-"""Pictures as they are meant to be seen: in sRGB, clear where they are to be seen through."""
+"""Converts images to the form in which they are meant to be seen: in sRGB, with alpha for
+transparency.
+"""
 
 import struct
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from storage.imaging.container import Container
 from storage.imaging.decoding import low_bytes
 
 _SAMPLES: Final = bytes(chain.from_iterable(product((0, 64, 128, 191, 255), repeat=3)))
-"""Colours from all over the cube."""
+"""Sample colours from the whole cube."""
 _UNSEEN: Final = 4
 _ROWS_AT_ONCE: Final = 256
 _USUAL_BITS: Final = 8
@@ -25,9 +27,8 @@ _GREY_MODES: Final = ("1", "L", "LA", "I;16")
 
 
 def is_plain(container: Container) -> bool:
-    """Whether every decoder shows it in sRGB, and clear where it is to be seen through.
-
-    Pillow, and who uses it, compares fewer bits than a sample has, or more.
+    """Whether every decoder shows it in sRGB and with its transparency. Pillow, and programs that
+    use it, compare fewer bits than a sample has, or more.
     """
     return (
         container.colours is None
@@ -37,7 +38,7 @@ def is_plain(container: Container) -> bool:
 
 
 def in_srgb(picture: Image.Image, container: Container) -> Image.Image:
-    """A decoded picture in RGB, or in RGBA where something can be seen through."""
+    """A decoded image in RGB, or in RGBA if it has transparency."""
     sixteen = container.bits == 16 and picture.mode in ("RGB", "RGBA")
     low = low_bytes(container) if sixteen and (container.transparent or container.colours) else None
     mask = _mask(picture, low, container) if container.transparent else None
@@ -52,7 +53,7 @@ def in_srgb(picture: Image.Image, container: Container) -> Image.Image:
 
 
 def _mask(picture: Image.Image, low: Image.Image | None, container: Container) -> Image.Image:
-    """Clear where the picture has the colour that can be seen through, in all of its bits."""
+    """Make the pixels transparent that have the transparent colour, in all of its bits."""
     samples = container.transparent or ()
     if picture.mode == "I;16":
         pairs = Image.frombytes("LA", picture.size, picture.tobytes())
@@ -76,7 +77,7 @@ def _by_numbers(picture: Image.Image, low: Image.Image | None, colours: Colours)
     if picture.mode in _GREY_MODES:
         return _grey(picture, colours.srgb)
     if low is not None:
-        # littleCMS is only given eight bits: with the transfer of sRGB they are enough.
+        # littleCMS receives only eight bits: with the transfer of sRGB they are enough.
         picture = _with_srgb_transfer(picture, low, colours)
         if colours.has_srgb_primaries:
             return picture
@@ -100,7 +101,7 @@ def _with_srgb_transfer(high: Image.Image, low: Image.Image, colours: Colours) -
 
 
 def _foreign_profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
-    """The colour profile, unless it is sRGB, which is what a picture without one is taken for."""
+    """The colour profile, unless it is sRGB, which is assumed for an image without one."""
     if data is None:
         return None
     try:
@@ -112,7 +113,7 @@ def _foreign_profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
 
 @lru_cache(maxsize=16)
 def _is_srgb(profile: bytes) -> bool:
-    """Whether it changes no colour that anybody would see: names alone say little."""
+    """Whether the profile changes no colour visibly: its name alone says little."""
     opened = ImageCms.ImageCmsProfile(BytesIO(profile))
     if "sRGB" not in (opened.profile.profile_description or ""):
         return False
@@ -122,7 +123,7 @@ def _is_srgb(profile: bytes) -> bool:
 
 
 def _grey(picture: Image.Image, table_of: Callable[[int], list[int]]) -> Image.Image:
-    """A grey picture in 8 bits, by a table for as many values as it has; alpha stays what it is."""
+    """A grey image in 8 bits, by a table for as many values as it has; alpha is unchanged."""
     if picture.mode == "I;16":
         return picture.convert("I").point(table_of(_SIXTEEN_BITS), "L")
     grey = picture.convert("L").point(table_of(_EIGHT_BITS))
@@ -132,7 +133,7 @@ def _grey(picture: Image.Image, table_of: Callable[[int], list[int]]) -> Image.I
 
 
 def _by_profile(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    """In sRGB, or as it is where the profile does not fit it, and so says nothing of it."""
+    """The image in sRGB, or unchanged where the profile does not fit it."""
     space = profile.profile.xcolor_space.strip()
     try:
         if space == "GRAY" and picture.mode in _GREY_MODES:
@@ -145,7 +146,9 @@ def _by_profile(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Imag
 
 
 def _table(profile: ImageCms.ImageCmsProfile, count: int) -> list[int]:
-    """What a profile of grey makes of each value, exactly. In pictures, dark ones would be off."""
+    """The exact result of a grey profile for each value. Converting images would be inexact in dark
+    parts.
+    """
     if count == _EIGHT_BITS:
         values = Image.frombytes("L", (count, 1), bytes(range(count)))
     else:
@@ -167,10 +170,10 @@ def _converted(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image
 
 
 def _displayable(picture: Image.Image) -> Image.Image:
-    """In RGB, or RGBA where something can be seen through."""
+    """The image in RGB, or in RGBA if it has transparency."""
     if picture.mode in ("RGB", "RGBA") and "transparency" not in picture.info:
         return picture
     if picture.mode.startswith("I"):
-        # Sixteen bits of grey: Pillow would cut off whatever is above 255.
+        # Sixteen bits of grey: Pillow would clip everything above 255.
         picture = picture.convert("I").point(lambda grey: grey * (1 / 257)).convert("L")
     return picture.convert("RGBA" if picture.has_transparency_data else "RGB")

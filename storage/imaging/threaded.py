@@ -1,6 +1,6 @@
 """Decodes providers' images in threads, so that the event loop stays free.
 
-What compares and mixes edits is imported with the first one: numpy takes 22 MB.
+The modules that compare and mix edits are imported at their first use: numpy takes 22 MB.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class ThreadedImageProcessor:
     """An `ImageProcessor` with threads of its own."""
 
     def __init__(self, *, threads: int = 2, credentials: ContentCredentials | None = None) -> None:
-        """With `credentials`, what models have made is signed."""
+        """With `credentials`, generated images are signed."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
         self._credentials = credentials
         self._one_large_at_a_time = Lock()
@@ -51,11 +51,12 @@ class ThreadedImageProcessor:
     async def process(
         self, data: bytes, *, source: DigitalSourceType | None = None
     ) -> ProcessedImage:
-        """Keep the bytes as they are if they are a bare, upright picture in sRGB.
+        """Process a delivered image; its bytes are kept unchanged if they are a bare, upright image
+        in sRGB.
 
-        Metadata is taken out without touching pixels; only a picture that has to be turned, or has
-        colours of another space, is encoded again. With a `source`, all renditions are marked, and
-        a manifest of provenance is kept; see `provenance.py`.
+        Metadata is removed without touching pixels; only an image that has to be turned, or is in
+        another colour space, is encoded again. With a `source`, all renditions are marked, and a
+        manifest of provenance is kept; see `provenance.py`.
         """
 
         def work(container: Container) -> ProcessedImage:
@@ -64,7 +65,7 @@ class ThreadedImageProcessor:
         return await self._run(work, data)
 
     async def preview(self, data: bytes, *, source: DigitalSourceType | None = None) -> Rendition:
-        """A WebP without other metadata than its `source`, at most 512 pixels wide."""
+        """A WebP without metadata except its `source`, at most 512 pixels wide."""
 
         def work(container: Container) -> Rendition:
             made = preview(container)
@@ -73,9 +74,8 @@ class ThreadedImageProcessor:
         return await self._run(work, data)
 
     async def shrink(self, data: bytes, *, max_bytes: int) -> Rendition:
-        """A JPEG, or a PNG where something can be seen through, of at most so many bytes.
-
-        There is no provider that does not take these two.
+        """A JPEG, or a PNG if it has transparency, of at most this many bytes. Every provider
+        accepts these two.
         """
         return await self._run(functools.partial(shrink, max_bytes=max_bytes), data)
 
@@ -110,7 +110,7 @@ class ThreadedImageProcessor:
             frame = read_mask(mask_file, picture.size, feather=feather)
             made = decode_upright(edited_file)
             drift, alignment = compare(picture, made, frame)
-            result = put_back(picture, made, frame, alignment)
+            result = put_back(picture, made, mask=frame, alignment=alignment)
             del picture, made, frame
             processed = self._marked(
                 keep_losslessly(result, content_type),
@@ -133,7 +133,7 @@ class ThreadedImageProcessor:
         return await self._run(work, mask)
 
     async def aclose(self) -> None:
-        """Wait for what is being decoded, drop what has not been begun."""
+        """Wait for the images that are being decoded, and drop those that have not been started."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     def _marked(
@@ -167,5 +167,7 @@ class ThreadedImageProcessor:
             ) from error
 
     def _memory_for(self, pixels: int) -> AbstractContextManager[object]:
-        """A picture of 100 megapixels takes up to 1 GB while it is scaled; two would take twice."""
+        """An image of 100 megapixels takes up to 1 GB while it is scaled; two would take twice as
+        much.
+        """
         return self._one_large_at_a_time if pixels > _LARGE_PIXELS else nullcontext()

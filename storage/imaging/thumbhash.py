@@ -1,7 +1,7 @@
 """ThumbHash, a placeholder of at most 25 bytes, in the format that Evan Wallace published.
 
-The picture is taken apart into brightness, two colour differences and opacity; of each, the average
-and the lowest frequencies of a cosine transform are kept, in four bits each.
+The image is separated into brightness, two colour differences and opacity. Of each one, the average
+and the lowest frequencies of a cosine transform are stored, in four bits each.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,8 @@ _ALPHA_TERMS: Final = 5
 
 
 def thumbhash_of(width: int, height: int, rgba: bytes) -> bytes:
-    """The ThumbHash of a picture of at most 100 pixels a side.
-
-    `rgba` has four bytes a pixel, row by row, alpha not multiplied in.
+    """The ThumbHash of an image of at most 100 pixels a side. `rgba` has four bytes for each pixel,
+    row by row; alpha is not premultiplied.
     """
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and len(rgba) == 4 * width * height):
         raise ValueError("a ThumbHash is made of 1 to 100 pixels a side")
@@ -76,7 +75,7 @@ class _Channel(NamedTuple):
     average: float
     scale: float
     terms: list[int]
-    """The other terms in four bits each, as shares of `scale`."""
+    """The other terms in four bits each, as fractions of `scale`."""
 
 
 class _Transform:
@@ -109,7 +108,7 @@ class _Transform:
 
 
 def _over_average(band: bytes, alpha: Sequence[float], opacity: float) -> list[float]:
-    """One colour, 0 to 1, laid over its own average where the picture can be seen through."""
+    """One colour, 0 to 1, blended with its own average where the image is transparent."""
     visible = [value * a / 255 for value, a in zip(band, alpha, strict=True)]
     average = sum(visible) / opacity if opacity else 0.0
     return [value + average * (1 - a) for value, a in zip(visible, alpha, strict=True)]
@@ -124,5 +123,5 @@ def _dot(left: Sequence[float], right: Sequence[float]) -> float:
 
 
 def _rounded(value: float) -> int:
-    """Halves upwards, as in the format's first implementation."""
+    """Rounds halves upwards, as the format's first implementation does."""
     return floor(value + 0.5)

@@ -1,4 +1,4 @@
-"""WebP: its chunks, and the only frame of an animation."""
+"""Reads WebP chunks, and the only frame of an animation."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ _KEPT: Final = frozenset((b"VP8 ", b"VP8L", b"ALPH"))
 
 
 def read_webp(data: bytes, max_pixels: int) -> Container:
-    """Read the chunks, up to the one that is cut off once the picture is there."""
+    """Read the chunks, up to one that is cut off after the image."""
     (size,) = struct.unpack_from("<I", data, 4)
     picture = _Picture()
     for kind, body in _chunks(data[12 : 8 + size]):
@@ -81,7 +81,7 @@ class _Picture:
             self._add_picture([(kind, body)])
 
     def _announces(self, flag: int) -> bool:
-        """Decoders pass over what the header does not announce."""
+        """Raise for chunks that the header does not announce: decoders skip them."""
         return self._header is not None and bool(self._header[0] & flag)
 
     def _add_picture(self, chunks: Iterable[tuple[bytes, bytes | None]]) -> None:
@@ -96,14 +96,16 @@ class _Picture:
                         self.canvas = self.canvas or _size(self.lossless, body)
 
     def bare_chunks(self) -> list[bytes]:
-        """All that is needed to show it; a frame stays one, as it may not fill the canvas."""
+        """The chunks that are needed to show the image; a frame stays a frame, since it may not
+        fill the canvas.
+        """
         if self._header is None:
             return self.kept
         flags, kept = self._header[0] & ALPHA_FLAG, self.kept
         if self._frame is not None:
             flags |= _ANIMATION_FLAG
             if _size_at(self._frame, 6) != self.canvas:
-                # What the frame leaves free can be seen through.
+                # The part that the frame leaves free is transparent.
                 flags |= ALPHA_FLAG
             kept = [
                 webp_chunk(b"ANIM", bytes(6)),
@@ -113,7 +115,7 @@ class _Picture:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-    """Kind and body of each; the last body is None where it is cut off."""
+    """Kind and body of each chunk; the last body is None where it is cut off."""
     position = 0
     for _ in range(MAX_PIECES):
         if position + 8 > len(data):

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Final
 
 from pymongo import ReturnDocument
@@ -29,9 +30,9 @@ from storage.mongo.transaction import Abort, Transaction
 
 _START: Final = "start"
 NOT_ERASED: Final[Document] = {"erasure": {"$exists": False}}
-"""Of an account whose viewer is not about to be deleted."""
+"""Matches an account whose viewer is not being deleted."""
 _FIELDS: Final = {"balance": "balance", "reserved": "reserved", "activeOutputs": "active_outputs"}
-"""What is held against the ledger, as stored and as in the domain."""
+"""What is compared with the ledger: the stored field and the attribute of the domain."""
 
 
 @repository
@@ -49,7 +50,7 @@ class MongoAccountRepository:
                 return made
             found = await self._find(viewer_id)
         if found is None:
-            raise Overloaded  # another call has just made it, and a majority does not have it yet
+            raise Overloaded  # Another call has just made it, and a majority does not have it yet.
         return found
 
     async def find(self, viewer_id: ViewerId) -> Account | None:
@@ -63,7 +64,9 @@ class MongoAccountRepository:
         found = await self._database.accounts.find_one({"_id": viewer_id})
         if found is not None and "erasure" in found:
             raise ViewerBeingDeleted
-        return read_account(found) if found else None
+        if found is None:
+            return None
+        return read_account(found, spent_today=await _spent_today(self._database, found))
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         return await self._add(viewer_id, credits, key=f"by {key}")
@@ -88,6 +91,11 @@ class MongoAccountRepository:
 
         added = await self._database.transact(work, account=viewer_id)
         return None if isinstance(added, Conflict) else added.result
+
+    async def set_daily_limit(self, viewer_id: ViewerId, credits: int | None) -> bool:
+        change = {"$unset" if credits is None else "$set": {"dailyLimit": credits or 0}}
+        limited = await self._database.accounts.update_one({"_id": viewer_id}, change)
+        return limited.matched_count > 0
 
     async def list_days(self, viewer_id: ViewerId, *, limit: int) -> Sequence[CreditsOfDay]:
         stages: list[Document] = [{"$match": {"ownerId": viewer_id}}, *_BY_DAY, {"$limit": limit}]
@@ -135,9 +143,9 @@ class MongoAccountRepository:
 async def move_credits(
     transaction: Transaction, viewer_id: ViewerId, *, movements: Sequence[Movement]
 ) -> None:
-    """Write movements and what they make of the account: last in its transaction.
+    """Write movements and change the account by them: the last writes of a transaction.
 
-    All of a viewer's transactions write to the account, so the later one does, the shorter the
+    All of a viewer's transactions write to the account. The later one does so, the shorter the
     others wait for it.
     """
     if not movements:
@@ -147,14 +155,14 @@ async def move_credits(
 
 
 async def refuse_while_erased(transaction: Transaction, viewer_id: ViewerId) -> None:
-    """Raise ViewerBeingDeleted, for what is made without moving credits."""
+    """Raise ViewerBeingDeleted. For writes that move no credits."""
     if await transaction.accounts.find_one({"_id": viewer_id, "erasure": {"$exists": True}}):
         raise ViewerBeingDeleted
 
 
 async def touch_account(transaction: Transaction, viewer_id: ViewerId, name: str) -> None:
     """Note the time in the account, for what is counted but moves no credits: two of a viewer's
-    transactions conflict here, so that the second counts what the first has made.
+    transactions conflict here, so that the second one counts what the first has made.
 
     Raise ViewerBeingDeleted.
     """
@@ -168,7 +176,9 @@ async def touch_account(transaction: Transaction, viewer_id: ViewerId, name: str
 async def reserve_credits(
     transaction: Transaction, outputs: Sequence[Output], *, owner_id: ViewerId, max_active: int
 ) -> None:
-    """Reserve the credits of outputs that have just been queued: last in its transaction."""
+    """Reserve the credits of outputs that have just been queued: the last write of a
+    transaction.
+    """
     movements = [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
     await write_ledger(transaction, owner_id, movements)
     needed = sum(movement.reserved for movement in movements)
@@ -178,17 +188,31 @@ async def reserve_credits(
             {"$lte": ["$activeOutputs", max_active - len(movements)]},
         ]
     }
-    held = await transaction.accounts.update_one(
+    account = await transaction.accounts.find_one_and_update(
         {"_id": owner_id, "$expr": within_limits, **NOT_ERASED}, _increments(movements)
     )
-    if held.matched_count == 0:
+    # Of two transactions at once, the later one is repeated, and sees what the other has reserved.
+    if account is None or (await _spent_today(transaction, account) or 0) > account.get(
+        "dailyLimit", inf
+    ):
         raise Abort(Conflict.LIMIT_REACHED)
 
 
-def settlements(parent: Document, outputs: Sequence[Document]) -> list[Movement]:
-    """What is moved when these outputs of a parent, as they stood, end before they have delivered
-    all.
+async def _spent_today(collections: Database | Transaction, account: Document) -> int | None:
+    """What of the viewer's credits was reserved today and is not free again. None where there is
+    no limit.
     """
+    if "dailyLimit" not in account:
+        return None
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    lines = {"ownerId": account["_id"], "createdAt": {"$gte": today}}
+    found = await collections.ledger.aggregate([{"$match": lines}, *_SPENT])
+    sums = await found.to_list()
+    return int(sums[0]["spent"]) if sums else 0
+
+
+def settlements(parent: Document, outputs: Sequence[Document]) -> list[Movement]:
+    """The movements when these outputs of a parent end before they have delivered everything."""
     return [
         settled(
             output_id_of(parent["_id"], one["slot"]),
@@ -228,12 +252,14 @@ def _increments(movements: Sequence[Movement]) -> Document:
     return {"$inc": {**sums, "version": 1}}
 
 
-def read_account(document: Document) -> Account:
+def read_account(document: Document, *, spent_today: int | None = None) -> Account:
     return Account(
         viewer_id=document["_id"],
         balance=document["balance"],
         reserved=document["reserved"],
         active_outputs=document["activeOutputs"],
+        daily_limit=document.get("dailyLimit"),
+        spent_today=spent_today,
     )
 
 
@@ -241,6 +267,10 @@ def _sum_of(kind: MovementKind, amount: Document | str) -> Document:
     return {"$sum": {"$cond": [{"$eq": ["$kind", kind.value]}, amount, 0]}}
 
 
+_RELEASED: Final[Document] = {
+    # Of a charge, the balance falls by less than what is not reserved any more.
+    "$sum": {"$cond": [{"$lt": ["$reserved", 0]}, {"$subtract": ["$balance", "$reserved"]}, 0]}
+}
 _BY_DAY: Final[list[Document]] = [
     {
         "$group": {
@@ -248,21 +278,27 @@ _BY_DAY: Final[list[Document]] = [
             "granted": _sum_of(MovementKind.GRANT, "$balance"),
             "reserved": _sum_of(MovementKind.RESERVE, "$reserved"),
             "charged": _sum_of(MovementKind.CAPTURE, {"$multiply": ["$balance", -1]}),
-            # Of a charge, the balance falls by less than what is not reserved any more.
-            "released": {
-                "$sum": {
-                    "$cond": [
-                        {"$lt": ["$reserved", 0]},
-                        {"$subtract": ["$balance", "$reserved"]},
-                        0,
-                    ]
-                }
-            },
+            "released": _RELEASED,
         }
     },
     {"$sort": {"_id": -1}},
 ]
-"""A viewer's lines of the ledger, summed up by day, the latest first."""
+"""A viewer's ledger entries, summed up by day, the latest day first."""
+
+_SPENT: Final[list[Document]] = [
+    {
+        "$group": {
+            # The cause: a line's id without the kind of its movement.
+            "_id": {"$slice": [{"$split": ["$_id", " "]}, 2]},
+            "reserved": _sum_of(MovementKind.RESERVE, "$reserved"),
+            "released": _RELEASED,
+        }
+    },
+    # What was reserved on another day has been counted there.
+    {"$match": {"reserved": {"$gt": 0}}},
+    {"$group": {"_id": None, "spent": {"$sum": {"$subtract": ["$reserved", "$released"]}}}},
+]
+"""Of lines of the ledger of one viewer."""
 
 _UNFINISHED: Final[list[Document]] = [
     {"$match": {"status": UNFINISHED_PARENT}},
@@ -280,7 +316,7 @@ _HELD: Final[list[Document]] = [
         }
     },
 ]
-"""What the unfinished outputs hold, by their owner."""
+"""The reservations of unfinished outputs, by their owner."""
 
 
 def _proof(
@@ -289,7 +325,7 @@ def _proof(
     held: dict[ViewerId, Document],
 ) -> Proof:
     discrepancies: list[Discrepancy] = []
-    # Of a viewer who is being deleted, some lines of the ledger have the new name already.
+    # Of a viewer who is being deleted, some entries of the ledger have the new name already.
     for viewer_id, account in accounts.items():
         if "erasure" in account and account["erasure"]["name"] in sums:
             renamed, own = sums.pop(account["erasure"]["name"]), sums.get(viewer_id, {})

@@ -1,4 +1,4 @@
-"""Albums as documents, and one for each image in each album, which says where it is in it."""
+"""Albums as documents, and one document for each image in each album, which has its position."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ class MongoAlbumRepository:
                 {"_id": {"$in": ids}, "ownerId": viewer_id}, SHOWN_FIELDS
             )
         }
-        # One that has been deleted between the two reads is left out.
+        # An image that has been deleted between the two reads is left out.
         kept = [entry for entry in page.items if entry["imageId"] in records]
         positions = [(entry["position"],) for entry in kept]
         images = [records[entry["imageId"]] for entry in kept]
@@ -69,7 +69,7 @@ class MongoAlbumRepository:
         async def work(transaction: Transaction) -> Album:
             await refuse_while_erased(transaction, viewer_id)
             await transaction.albums.insert_one(document)
-            await _put(transaction, viewer_id, album_id, image_ids, first=0)
+            await _put(transaction, viewer_id, album_id, image_ids=image_ids, first=0)
             return album
 
         made = await self._database.transact(work)
@@ -104,12 +104,7 @@ class MongoAlbumRepository:
                 taken = {**entries, "imageId": {"$in": list(remove)}}
                 await transaction.album_images.delete_many(taken)
             if add:
-                present = await transaction.album_images.distinct(
-                    "imageId", {**entries, "imageId": {"$in": list(add)}}
-                )
-                new = [image_id for image_id in add if image_id not in present]
-                first = album["nextPosition"] - len(add)
-                await _put(transaction, viewer_id, album_id, new, first=first)
+                await _append(transaction, album, add)
                 count = await transaction.album_images.count_documents(
                     entries, limit=max_images + 1
                 )
@@ -140,23 +135,35 @@ def new_album(owner_id: ViewerId, album: Album, *, image_count: int) -> Document
     }
 
 
+async def _append(transaction: Transaction, album: Document, image_ids: Sequence[ImageId]) -> None:
+    """Put images at the end of an album that has room reserved for them, except those in it."""
+    entries: Document = {"ownerId": album["ownerId"], "albumId": album["_id"]}
+    present = await transaction.album_images.distinct(
+        "imageId", {**entries, "imageId": {"$in": list(image_ids)}}
+    )
+    new = [image_id for image_id in image_ids if image_id not in present]
+    first = album["nextPosition"] - len(image_ids)
+    await _put(transaction, album["ownerId"], album["_id"], image_ids=new, first=first)
+
+
 async def replace_images(
     transaction: Transaction,
     viewer_id: ViewerId,
     album_id: AlbumId,
+    *,
     image_ids: Sequence[ImageId],
 ) -> None:
-    """Put these into an album, in this order, and no others."""
+    """Put these images into an album, in this order, and no others."""
     await transaction.album_images.delete_many({"ownerId": viewer_id, "albumId": album_id})
-    await _put(transaction, viewer_id, album_id, image_ids, first=0)
+    await _put(transaction, viewer_id, album_id, image_ids=image_ids, first=0)
 
 
 async def _put(
     transaction: Transaction,
     viewer_id: ViewerId,
     album_id: AlbumId,
-    image_ids: Sequence[ImageId],
     *,
+    image_ids: Sequence[ImageId],
     first: int,
 ) -> None:
     if not image_ids:

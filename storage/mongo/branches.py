@@ -1,4 +1,4 @@
-"""Turns as a tree: a conversation that begins with another one's turns, and turns taken out."""
+"""Branches: conversations that begin with another one's turns, and the deletion of single turns."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -100,7 +100,12 @@ class MongoBranchRepository:
             builders = await _find_builders(transaction, viewer_id, turn)
             if builders:
                 return KeptTurn(builders)
-            await _take_out(transaction, viewer_id, conversation_id, turn["turnIndex"])
+            await _take_out(
+                transaction,
+                viewer_id,
+                conversation_id=conversation_id,
+                turn_index=turn["turnIndex"],
+            )
             return await delete_parents(
                 transaction,
                 viewer_id,
@@ -117,8 +122,8 @@ class MongoBranchRepository:
 async def _find_builders(
     transaction: Transaction, viewer_id: ViewerId, turn: Document
 ) -> list[Builder]:
-    """Conversations and turns that use an image of this turn, unless their conversation has it in
-    a turn of its own.
+    """Conversations and turns that use an image of this turn. A conversation that has the image in
+    a turn of its own does not count.
     """
     conversation_id = conversation_of_turn(turn["_id"])
     images = [read_image(image) for output in turn["outputs"] for image in output["images"]]
@@ -168,10 +173,14 @@ async def _find_waiting_for(
 
 
 async def _take_out(
-    transaction: Transaction, viewer_id: ViewerId, conversation_id: ConversationId, turn_index: int
+    transaction: Transaction,
+    viewer_id: ViewerId,
+    *,
+    conversation_id: ConversationId,
+    turn_index: int,
 ) -> None:
-    """Write what the conversation is without a turn, which is still there. Its words are those of
-    the turns that stay.
+    """Update the conversation for the deletion of a turn, which still exists. Its search words are
+    those of the turns that stay.
     """
     own = {"_id": conversation_id, "ownerId": viewer_id}
     conversation = await transaction.conversations.find_one(own)
@@ -193,10 +202,12 @@ async def _take_out(
 
 
 def _copy(turn: Document, conversation_id: ConversationId) -> Document:
-    """The turn as one of another conversation. Its times stay: nobody follows that one yet."""
+    """The turn as a copy in another conversation. It keeps its times: nobody follows that
+    conversation yet.
+    """
     outputs = [_copy_output(output, ended_at=turn["updatedAt"]) for output in turn["outputs"]]
     status = derive_status(OutputStatus(output["status"]) for output in outputs)
-    if not outputs:  # it has never begun, and will not here
+    if not outputs:  # It has never begun, and its copy never will.
         ended = turn["status"] != TurnStatus.WAITING.value
         status = TurnStatus(turn["status"]) if ended else TurnStatus.CANCELLED
     return {
@@ -210,7 +221,9 @@ def _copy(turn: Document, conversation_id: ConversationId) -> Document:
 
 
 def _copy_output(output: Document, *, ended_at: object) -> Document:
-    """The output without what belongs to the original alone: its run, its bytes and its credits."""
+    """A copy of the output, without what belongs to the original alone: runs, previews
+    and credits.
+    """
     status = OutputStatus(output["status"])
     if status in UNFINISHED:
         status = end_of(OutputStatus.CANCELLED, has_images=bool(output["images"]))
@@ -223,7 +236,7 @@ def _copy_output(output: Document, *, ended_at: object) -> Document:
 
 
 def _images_in(turn: Document) -> set[ImageId]:
-    """All that a turn shows: what it was given, and what was made of it."""
+    """All images that a turn shows: its references, and those that were made."""
     seen = read_turn(turn)
     given = (reference.image for reference in seen.references)
     made = (image for output in seen.outputs for image in output.images)

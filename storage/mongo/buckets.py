@@ -1,9 +1,8 @@
-"""Buckets of rate limits: one document for each client, which is full again when it expires.
+"""Buckets of rate limits: one document for each client. When it expires, the bucket is full again.
 
-It is named by a digest, so that neither a viewer nor an address can be read from it.
-
-It is filled by the database's clock in the update that takes from it. The update is acknowledged by
-the primary alone: one that is lost in a failover gives a client a little more.
+The id is a digest, so that neither a viewer nor an address can be read from it. The update that
+takes from a bucket also refills it, by the database's clock. Only the primary acknowledges the
+update: one that is lost in a failover gives a client a little more.
 """
 
 from hashlib import sha256
@@ -32,7 +31,7 @@ class MongoBucketRepository:
         update = _take(need, want, allowance)
         try:
             found = await self._update(client, update)
-        except DuplicateKeyError:  # another process has made it at the same time
+        except DuplicateKeyError:  # Another process has made it at the same time.
             found = await self._update(client, update)
         left = Amount(found["requests"], found["cost"])
         given = found["given"]
@@ -52,7 +51,7 @@ def bucket_id(client: str) -> str:
 
 def _take(need: Amount, want: Amount, allowance: Allowance) -> list[Document]:
     seconds: Document = {
-        # A clock that went back, or a document that is not there yet, fills nothing.
+        # A clock that was set back, or a document that does not exist yet, adds nothing.
         "$max": [{"$divide": [{"$subtract": ["$$NOW", {"$ifNull": ["$at", "$$NOW"]}]}, 1000]}, 0]
     }
     rates = {"requests": allowance.requests, "cost": allowance.cost}

@@ -1,4 +1,4 @@
-"""Calls to the driver: bounded, out of reach of cancellation, and never inside one another."""
+"""Calls to the driver: bounded, protected from cancellation, and never nested."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -24,11 +24,11 @@ from domain.traces import span
 from domain.waiting import seconds_left
 
 MAX_CALLS: Final = 80
-"""Fewer than the connections of the driver's own pool, which is therefore never exhausted."""
+"""Less than the size of the driver's own pool, which is therefore never exhausted."""
 SLOT_SECONDS: Final = 2
 _LEAST_SECONDS: Final = 0.2
 LAST_SECONDS: Final = 3
-"""How long calls may still run when the database is closed."""
+"""How long calls may continue when the database is closed."""
 _DATABASE: Final = {"db.system.name": "mongodb"}
 
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ class Inside(Enum):
 
 
 inside: Final[ContextVar[Inside | None]] = ContextVar("inside", default=None)
-"""What the current task is in the middle of."""
+"""The call that the current task is in."""
 
 
 class NestedCall(RuntimeError):
@@ -52,10 +52,10 @@ class NestedCall(RuntimeError):
 
 
 class Calls:
-    """Calls to the driver: at most MAX_CALLS at once, and no cancellation reaches them.
+    """Calls to the driver: at most MAX_CALLS at the same time, and protected from cancellation.
 
-    A call that is cancelled while one of the driver's own limits runs out can leave the driver's
-    pool locked for good. So it runs in a task of its own, which ends within the time that it has.
+    If a call is cancelled while one of the driver's own limits runs out, the driver's pool can stay
+    locked for ever. So it runs in a task of its own, which ends within its time limit.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Calls:
     async def run(
         self, work: Callable[[], Coroutine[Any, Any, Result]], *, repository: str = "database"
     ) -> Result:
-        """Raise Overloaded where no slot is free in time, or the database is away."""
+        """Run a call. Raise Overloaded where no slot is free in time, or the database is away."""
         if inside.get() is not None:
             raise NestedCall
         began_at = perf_counter()
@@ -82,7 +82,9 @@ class Calls:
             self._observer.call_ended(repository, perf_counter() - began_at, failure)
             raise
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._answer(answer, work, repository, began_at))
+        task = asyncio.create_task(
+            self._answer(answer, work, repository=repository, began_at=began_at)
+        )
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         return await answer
@@ -95,7 +97,7 @@ class Calls:
             raise Overloaded from None
 
     async def ended(self) -> None:
-        """Wait for what is still under way."""
+        """Wait for the calls that are running."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=LAST_SECONDS)
 
@@ -103,10 +105,11 @@ class Calls:
         self,
         answer: "asyncio.Future[Result]",
         work: Callable[[], Coroutine[Any, Any, Result]],
+        *,
         repository: str,
         began_at: float,
     ) -> None:
-        """Give the caller the result, unless it has been cancelled: then nobody waits for it."""
+        """Give the result to the caller, unless it has been cancelled: then nobody waits for it."""
         try:
             result = await self._to_its_end(work, repository, began_at)
         except asyncio.CancelledError:
@@ -115,7 +118,7 @@ class Calls:
         except BaseException as error:
             if not answer.done():
                 answer.set_exception(error)
-                answer.exception()  # the caller may still be cancelled before it sees it
+                answer.exception()  # The caller may still be cancelled before it sees the result.
         else:
             if not answer.done():
                 answer.set_result(result)
@@ -125,7 +128,7 @@ class Calls:
     ) -> Result:
         inside.set(Inside.CALL)
         left = seconds_left()
-        # Without time left, it is the operation's own limit that ends it.
+        # Without time left, the limit of the operation itself ends the call.
         limit = nullcontext() if left is None else pymongo.timeout(max(left, _LEAST_SECONDS))
         failure: BaseException | None = None
         try:
@@ -147,7 +150,7 @@ class Calls:
 
 
 class translated:  # noqa: N801 (reads as a phrase: `with translated():`)
-    """Turns errors of a database that cannot be reached into `Overloaded`, and no others."""
+    """Translates errors of a database that cannot be reached into `Overloaded`, and no others."""
 
     def __enter__(self) -> None:
         return None
@@ -158,11 +161,13 @@ class translated:  # noqa: N801 (reads as a phrase: `with translated():`)
 
 
 _PASSING_CODES: Final = frozenset({43, 91, 134, 189, 11600, 11602})
-"""A cursor of a server that is gone; a server that shuts down, steps down, or has just started."""
+"""Codes of a cursor whose server is gone, and of a server that shuts down, steps down, or has just
+started.
+"""
 
 
 def is_passing(error: PyMongoError) -> bool:
-    """Whether the same call may well succeed a little later."""
+    """Whether the same call may succeed a little later."""
     return (
         isinstance(error, (ConnectionFailure, ExecutionTimeout, WTimeoutError, ConfigurationError))
         or (isinstance(error, OperationFailure) and error.code in _PASSING_CODES)

@@ -4,99 +4,66 @@ error.
 A turn's change brings the turn, which is what most listeners are sent: the database looks it up, as
 it is at the time of the event or later. It stays in bytes until somebody asks for it, since every
 process hears of every turn and has listeners to few. Of other changes only the ids are brought.
+
+Where the feed is divided, the stream has only partitions with subscribers (`change_pipeline.py`),
+and is replaced when there are more of these (`resumed_streams.py`).
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
 import bson
 import structlog
 from bson.raw_bson import RawBSONDocument
-from pymongo.asynchronous.change_stream import AsyncChangeStream
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
-from domain.ports.changes import Change, ChangedKind, HistoryLost
+from domain.partitions import FollowedPartitions
+from domain.ports.changes import Change, FeedItem, HistoryLost, Reached
 from domain.retries import RetryPolicy
 from domain.turns import Turn
+from storage.mongo.change_pipeline import KINDS, WRITES, pipeline
 from storage.mongo.database import SHOWN, Database, to_cluster_time
+from storage.mongo.resumed_streams import LONGEST_ANSWER_MS, ReplacementDue, Replacements
+from storage.mongo.stream_position import Position, Stream
 from storage.mongo.turns import read_turn
 
 log = structlog.get_logger(__name__)
 
-_KINDS: Final = {
-    "conversations": ChangedKind.CONVERSATION,
-    "turns": ChangedKind.TURN,
-    "posts": ChangedKind.POST,
-    "accounts": ChangedKind.ACCOUNT,
-    "shares": ChangedKind.SHARE,
-}
-_WRITES: Final = ["insert", "update", "replace", "delete"]
-
-
-def _of_a_turn(path: str) -> Mapping[str, Any]:
-    return {"$cond": [{"$eq": ["$ns.coll", "turns"]}, path, "$$REMOVE"]}
-
-
-_PIPELINE: Final[list[Mapping[str, Any]]] = [
-    {
-        "$match": {
-            "$or": [
-                {
-                    "operationType": {"$in": _WRITES},
-                    "ns.coll": {"$in": list(_KINDS)},
-                    # An update that raises no version, such as a renewed lease, wakes no listener.
-                    "$or": [
-                        {"operationType": {"$ne": "update"}},
-                        {"updateDescription.updatedFields.version": {"$exists": True}},
-                    ],
-                },
-                {"operationType": {"$nin": _WRITES}},
-            ]
-        }
-    },
-    # Flat: what is nested would be decoded by itself, and a whole turn for its time.
-    {
-        "$project": {
-            "operationType": 1,
-            "collection": "$ns.coll",
-            "documentId": "$documentKey._id",
-            "clusterTime": 1,
-            "writtenAt": _of_a_turn("$fullDocument.updatedAt"),
-            "fullDocument": _of_a_turn("$fullDocument"),
-        }
-    },
-]
-_MAX_AWAIT_MS: Final = 1_000
+_MAX_AWAIT_MS: Final = 3_000
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
-"""One stream for each process: to ask often costs little, and subscribers hear nothing meanwhile.
+"""The time between two reads. There is one stream for each process, so frequent reads
+cost little.
 """
-_HISTORY_LOST_CODES: Final = frozenset({280, 286})
-"""The position is not in the oplog, or not any more."""
 
 
 class MongoChangeFeed:
     """See `domain.ports.ChangeFeed`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, partitions: FollowedPartitions) -> None:
         self._watched = database.watched
+        self._partitions = partitions
+        self._replacements = Replacements(partitions) if partitions.are_divided else None
 
-    async def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
-        position = _Position()
+    async def follow(self) -> AsyncIterator[FeedItem | None]:
+        position = Position()
         retries = _AFTER_ERRORS.begin()
         opened_before = False
         while True:
             try:
-                async with await self._open(position) as stream:
-                    if not opened_before:
-                        opened_before = True
-                        yield None
-                    elif position.lost:
-                        yield HistoryLost()
-                    position.lost = False
-                    retries = _AFTER_ERRORS.begin()
-                    async for change in _read(stream, position):
+                stream = await self._open(position)
+                if not opened_before:
+                    opened_before = True
+                    yield None
+                elif position.lost:
+                    yield HistoryLost()
+                position.lost = False
+                retries = _AFTER_ERRORS.begin()
+                try:
+                    async for change in self._read(stream, position):
                         yield change
+                finally:
+                    position.settle()
             except PyMongoError as error:
                 position.after_error(error)
                 log.warning(
@@ -104,69 +71,60 @@ class MongoChangeFeed:
                 )
                 await retries.pause()
 
-    async def _open(self, position: "_Position") -> AsyncChangeStream[RawBSONDocument]:
-        return await self._watched.watch(
-            _PIPELINE,
+    async def _open(self, position: Position) -> Stream:
+        if self._replacements is not None:
+            self._replacements.open_after(position)
+        stream = await self._watched.watch(
+            pipeline(self._partitions, last=position.partition),
             full_document="updateLookup",
-            max_await_time_ms=_MAX_AWAIT_MS,
+            max_await_time_ms=_MAX_AWAIT_MS if self._replacements is None else LONGEST_ANSWER_MS,
             resume_after=position.token,
             start_after=position.invalidated_token,
         )
+        while self._replacements is not None and position.token is None:
+            # What is followed from now on needs a position. Nothing was followed before, or has to
+            # be read again anyway.
+            await stream.try_next()
+            position.follow(stream)
+            position.settle()
+        return stream
 
-
-class _Position:
-    """Where to continue in the stream. At most one of the tokens is set; none means from now on."""
-
-    def __init__(self) -> None:
-        self.token: Mapping[str, Any] | None = None
-        self.invalidated_token: Mapping[str, Any] | None = None
-        self.lost = False
-        self._failed_token: Mapping[str, Any] | None = None
-
-    def reached(self, token: Mapping[str, Any] | None) -> None:
-        if token is not None:
-            self.token, self.invalidated_token = token, None
-
-    def invalidated(self) -> None:
-        """The stream has ended: open another one after the event that ended it."""
-        self.token, self.invalidated_token = None, self.token
-        self.lost = True
-
-    def after_error(self, error: PyMongoError) -> None:
-        """Continue from the same token; from now on where there is none or it has failed twice."""
-        server_refused = isinstance(error, OperationFailure) and not error.has_error_label(
-            "ResumableChangeStreamError"
-        )
-        token = self.token or self.invalidated_token
-        forgotten = isinstance(error, OperationFailure) and error.code in _HISTORY_LOST_CODES
-        if token is None or forgotten or (server_refused and token == self._failed_token):
-            # The events between are lost, or cannot be read: listeners read the state again.
-            self.token = self.invalidated_token = None
-            self.lost = True
-        self._failed_token = token if server_refused else None
-
-
-async def _read(
-    stream: AsyncChangeStream[RawBSONDocument], position: _Position
-) -> AsyncIterator[Change | HistoryLost]:
-    while stream.alive:
-        event = await stream.try_next()
-        position.reached(stream.resume_token)
-        if event is None:
-            continue
-        operation = event["operationType"]
-        if operation == "invalidate":
-            position.invalidated()
+    async def _read(self, stream: Stream, position: Position) -> AsyncIterator[FeedItem]:
+        """Until the stream ends, or is to be replaced."""
+        ask: Callable[[], Awaitable[Mapping[str, Any] | None]] = stream.try_next
+        if self._replacements is not None:
+            ask = partial(self._replacements.next, stream)
+        try:
+            while stream.alive:
+                event = await ask()
+                position.follow(stream)
+                if event is not None:
+                    if event["operationType"] == "invalidate":
+                        position.invalidated()
+                        break
+                    yield self._told(event, position)
+                elif self._replacements is not None:
+                    position.settle()
+                    if position.time is not None:
+                        yield Reached(position.time)
+        except ReplacementDue:
             return
-        if operation not in _WRITES:
+        except PyMongoError:
+            await stream.close()
+            raise
+        await stream.close()
+
+    def _told(self, event: Mapping[str, Any], position: Position) -> Change | HistoryLost:
+        if event["operationType"] not in WRITES:
             # A collection was dropped or renamed: anything may have changed.
-            yield HistoryLost()
-            continue
-        document = event.get("fullDocument")
-        yield Change(
-            kind=_KINDS[event["collection"]],
-            id=str(event["documentId"]),
-            deleted=operation == "delete",
+            return HistoryLost()
+        document, document_id = event.get("fullDocument"), str(event["documentId"])
+        if self._replacements is not None:
+            position.partition = self._partitions.partition_of(document_id)
+        return Change(
+            kind=KINDS[event["collection"]],
+            id=document_id,
+            deleted=event["operationType"] == "delete",
             cluster_time=to_cluster_time(event["clusterTime"]),
             read_turn=None if document is None else partial(_read_turn, document),
             written_at=event.get("writtenAt"),

@@ -25,7 +25,7 @@ class MongoChoiceRepository:
         changed, update = choosing(slot, chosen=chosen)
         query: Document = {**own, "$expr": any_output(changed)}
         if chosen:
-            # Only what can be gone on from: an image may be deleted at any time.
+            # The image may be deleted at any time, so the condition is in the write.
             query["outputs"] = {"$elemMatch": {"slot": slot, "images.0": {"$exists": True}}}
 
         async def work(transaction: Transaction) -> None:

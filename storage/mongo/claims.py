@@ -1,8 +1,8 @@
-"""What a worker does to outputs: find, claim, hold, and bring to an end, money included.
+"""Claims outputs, and writes what becomes of them, credits included.
 
-Every write after the claim names its fence, and matches nothing once another worker has claimed.
-Every filter names the parent's owner, the shard key, except those of the two searches that read the
-unfinished parents of all viewers: `list_waiting` and `end_overdue`.
+Every write after the claim names its fence, and matches nothing once another worker has claimed the
+output. Every filter names the parent's owner, the shard key, except those of the two searches that
+read the unfinished parents of all viewers: `list_waiting` and `end_overdue`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,12 @@ from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
 from domain.rules import TIMED_OUT
 from storage.mongo.accounts import move_credits
-from storage.mongo.collections import PARENTS, SEARCHED_FIRST, UNFINISHED_PARENT, Document
+from storage.mongo.collections import (
+    SEARCHED_FIRST,
+    UNFINISHED_PARENT,
+    Document,
+    over_all_parents,
+)
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.model_stats import count_ends
@@ -188,7 +193,7 @@ class MongoClaimRepository:
             "runs": furthest_runs(runs),
             **report_changes(report),
         }
-        # A repeated write, of which the first one's answer was lost, adds nothing.
+        # A repeated write, the first answer of which was lost, adds nothing.
         ids = [record.image.id for record in records]
         query = writable_by(claim, images={"$not": {"$elemMatch": {"id": {"$in": ids}}}})
         documents = [record_document(claim.parent.owner_id, record) for record in records]
@@ -225,8 +230,7 @@ class MongoClaimRepository:
         async def work(transaction: Transaction) -> bool:
             if not await self._write_seen(claim, changes, inside=transaction):
                 raise Abort(Conflict.STALE)
-            if documents:
-                await transaction.images.insert_many(documents)
+            await transaction.images.insert_many(documents)
             await count_ends(
                 transaction, claim.parent.owner_id, claim.parent.id, slots=[output.slot]
             )
@@ -247,12 +251,12 @@ class MongoClaimRepository:
             **ENDED,
             "status": "COMPLETED",
             **report_changes(delivery),
-            # What earlier captions of this post have cost is still in it.
+            # It still contains the cost of earlier captions of this post.
             "creditsCharged": {"$add": ["$$output.creditsCharged", output.credits_reserved]},
         }
         update = following(
             versioned(is_slot(output.slot), landed),
-            # Their time in the queue counts from now.
+            # Their time in the queue is counted from now on.
             versioned(WAITS_FOR_CAPTION, {"waits": False, "queuedAt": "$$NOW"}),
             caption={"$literal": delivery.text},
         )
@@ -279,7 +283,7 @@ class MongoClaimRepository:
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
         slot = claim.output.slot
-        return bool(await self._end(writable_by(claim), slot, is_slot(slot), error))
+        return bool(await self._end(writable_by(claim), slot, which=is_slot(slot), error=error))
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         overdue = is_overdue(max_queued)
@@ -290,22 +294,23 @@ class MongoClaimRepository:
             {"$project": {"ownerId": 1, "outputs.slot": 1}},
         ]
         ended: list[OutputId] = []
-        for name in PARENTS.values():
-            async for found in await self._database.collection(name).aggregate(stages):
-                owned = {"_id": found["_id"], "ownerId": found["ownerId"]}
-                for output in found["outputs"]:
-                    slot = output["slot"]
-                    which = {"$and": [is_slot(slot), overdue]}
-                    query = {**owned, "$expr": any_output(which)}
-                    if await self._end(query, slot, which, TIMED_OUT):
-                        ended.append(output_id_of(found["_id"], slot))
+        async for found in await self._database.collection(SEARCHED_FIRST).aggregate(
+            [*over_all_parents(stages), {"$limit": limit}]
+        ):
+            owned = {"_id": found["_id"], "ownerId": found["ownerId"]}
+            for output in found["outputs"]:
+                slot = output["slot"]
+                which = {"$and": [is_slot(slot), overdue]}
+                query = {**owned, "$expr": any_output(which)}
+                if await self._end(query, slot, which=which, error=TIMED_OUT):
+                    ended.append(output_id_of(found["_id"], slot))
         return ended
 
     async def _end(
-        self, query: Document, slot: int, which: Document, error: GenerationError
+        self, query: Document, slot: int, *, which: Document, error: GenerationError
     ) -> list[Document]:
-        """End an output as failed. Return it and all that have ended with it, as they stood; none
-        if nothing matches the query.
+        """End an output as failed. Return it and all outputs that have ended with it, as they were
+        before; none if nothing matches the query.
         """
         failed = {"status": "FAILED", "error": {"$literal": error_document(error)}}
         update = ending(which, failed)

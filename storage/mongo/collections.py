@@ -13,13 +13,15 @@ Collection = TypeVar("Collection")
 
 KEY_LIFE_SECONDS: Final = 48 * 3600
 UPLOAD_LIFE_SECONDS: Final = 48 * 3600
-"""How long an upload leads to its image. Its bytes are deleted much sooner."""
+"""How long an upload can be completed. Its bytes are deleted much sooner."""
 WITHDRAWN_SECONDS: Final = 3600
-"""After which a withdrawn model is offered again, so that a run finds out whether it is back."""
+"""After this time a withdrawn model is offered again, so that a run finds out whether
+it is back.
+"""
 DOCUMENT_LIFE_SECONDS: Final = 7 * 24 * 3600
-"""After which a client that names a document by its digest has to send it again."""
+"""After this time a client that names a document by its digest has to send it again."""
 ABILITIES_SECONDS: Final = 30 * 24 * 3600
-"""After which an object store is asked again what it can do, since servers learn."""
+"""After this time an object store is asked again what it can do, since servers are upgraded."""
 DELIVERY_LIFE_SECONDS: Final = int(LOG_LIFE.total_seconds())
 UNFINISHED_JOB: Final = {"$in": ["QUEUED", "GENERATING"]}
 UNFINISHED_PARENT: Final = {"$in": ["PENDING", "GENERATING"]}
@@ -30,7 +32,7 @@ PARENTS: Final = {"turn": "turns", "post": "posts"}
 SEARCHED_FIRST, *_SEARCHED_NEXT = PARENTS.values()
 
 OPEN_TURN: Final = {"$in": ["WAITING", "PENDING", "GENERATING"]}
-"""Of a turn that has not ended, whether it has begun or not."""
+"""The statuses of a turn that has not ended, whether it has begun or not."""
 
 _OF_PARENTS: Final = [
     IndexModel([("ownerId", ASCENDING), ("status", ASCENDING)]),
@@ -51,7 +53,7 @@ _OF_IMPORT: Final = IndexModel(
     name="imported",
     partialFilterExpression={"importId": {"$exists": True}},
 )
-"""What an import has made is found if it fails."""
+"""Finds what a failed import has made."""
 INDEXES: Final[dict[str, list[IndexModel]]] = {
     "conversations": [
         IndexModel([("ownerId", ASCENDING), ("updatedAt", DESCENDING), ("_id", DESCENDING)]),
@@ -61,13 +63,13 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     "turns": [
         *_OF_PARENTS,
         _OF_IMPORT,
-        # Of turns that wait for the one before them, in the order of their ids.
+        # Turns that wait for the one before them, in the order of their ids.
         IndexModel(
             [("status", ASCENDING), ("_id", ASCENDING)],
             name="waiting",
             partialFilterExpression={"status": "WAITING"},
         ),
-        # Of turns that were copied into a conversation: who else has an image?
+        # Turns that were copied into a conversation: other conversations may have their images.
         IndexModel(
             [("ownerId", ASCENDING), ("outputs.images.id", ASCENDING)],
             name="copies",
@@ -142,13 +144,13 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "uploads": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", DESCENDING)]),
-        # Only while there may be bytes. Reconciliation looks for `key`.
+        # Set only while there may be bytes. Reconciliation looks for `key`.
         IndexModel("sweepAt", partialFilterExpression={"sweepAt": {"$exists": True}}),
         IndexModel("key", partialFilterExpression={"sweepAt": {"$exists": True}}),
         IndexModel("createdAt", expireAfterSeconds=UPLOAD_LIFE_SECONDS),
     ],
     "accounts": [
-        # Of viewers who are being deleted.
+        # Viewers who are being deleted.
         IndexModel(
             "erasure.leaseUntil",
             partialFilterExpression={"erasure.leaseUntil": {"$exists": True}},
@@ -161,7 +163,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     "documents": [IndexModel("createdAt", expireAfterSeconds=DOCUMENT_LIFE_SECONDS)],
     "webhooks": [
         IndexModel([("ownerId", ASCENDING), ("createdAt", ASCENDING)]),
-        # Only while something waits to be delivered. Deliverers look for those of all viewers.
+        # Set only while something waits to be delivered. Deliverers search those of all viewers.
         IndexModel(
             [("failing", ASCENDING), ("dueAt", ASCENDING)],
             partialFilterExpression={"dueAt": {"$exists": True}},
@@ -198,14 +200,15 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     "chores": [],
     "stores": [IndexModel("foundAt", expireAfterSeconds=ABILITIES_SECONDS)],
     "withdrawals": [IndexModel("createdAt", expireAfterSeconds=WITHDRAWN_SECONDS)],
+    "permits": [IndexModel([("provider", ASCENDING), ("leaseUntil", ASCENDING)])],
 }
 RETIRED_INDEXES: Final = {"exports": ["expiresAt_1"], "trash": ["until_1"]}
-"""By name. The database deleted records by them, and not the bytes."""
+"""Retired indexes, by name. By them the database deleted records, but not their bytes."""
 COLLECTIONS: Final = tuple(INDEXES)
 
 
 class Collections(ABC, Generic[Collection]):
-    """Every collection by its name in code: of a database, or of one transaction."""
+    """All collections by their names in code: of a database, or of one transaction."""
 
     __slots__ = ()
 
@@ -213,7 +216,7 @@ class Collections(ABC, Generic[Collection]):
     def collection(self, name: str) -> Collection: ...
 
     def of_parent(self, parent_id: ParentId) -> Collection:
-        """Where the document with this id is, and its outputs in it."""
+        """The collection that has the document with this id and its outputs."""
         return self.collection(PARENTS[parent_id.partition("_")[0]])
 
     @property
@@ -312,8 +315,12 @@ class Collections(ABC, Generic[Collection]):
     def withdrawals(self) -> Collection:
         return self.collection("withdrawals")
 
+    @property
+    def permits(self) -> Collection:
+        return self.collection("permits")
+
 
 def over_all_parents(stages: list[Document]) -> list[Document]:
-    """The stages over parents of all kinds, if they are run on `SEARCHED_FIRST`."""
+    """The stages over parents of all kinds. They are to be run on `SEARCHED_FIRST`."""
     others = ({"$unionWith": {"coll": name, "pipeline": stages}} for name in _SEARCHED_NEXT)
     return [*stages, *others]

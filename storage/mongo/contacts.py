@@ -1,4 +1,4 @@
-"""When the database was reached, by any process: the evidence that live workers could renew."""
+"""When any process last reached the database: the evidence that live workers could renew leases."""
 
 from datetime import timedelta
 from typing import Final
@@ -34,6 +34,6 @@ class MongoContactRepository:
             return_document=ReturnDocument.AFTER,
         )
         assert found is not None, "It is made where there is none."
-        # A clock that went back gives less than nothing.
+        # A clock that was set back gives a negative time.
         noted: timedelta = found["at"] - found["since"]
         return max(noted, timedelta(0))

@@ -21,6 +21,7 @@ from storage.mongo.collections import Document
 from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images, image_document, image_keys, read_image
+from storage.mongo.jobs import EXPORT_KEYS, export_keys
 from storage.mongo.model_stats import count_asked
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.parents import delete_parents
@@ -61,7 +62,7 @@ class MongoConversationRepository:
             conversation = read_conversation(found, cluster_time)
             if conversation.turn_count == 0:
                 return conversation, None
-            # The session is causally consistent: a turn that this read does not find is deleted.
+            # The session is causally consistent: if this read does not find a turn, it is deleted.
             turn_id = turn_id_of(conversation_id, last_turn_index(found))
             latest = await self._database.turns.find_one(
                 {"_id": turn_id, "ownerId": viewer_id}, session=session
@@ -218,7 +219,7 @@ class MongoConversationRepository:
                 images = await transaction.images.find(own_images).to_list()
             of_it = {"ownerId": viewer_id, "conversationId": conversation_id}
             await transaction.shares.delete_many(of_it)
-            exports = await transaction.exports.find(of_it, {"key": 1}).to_list()
+            exports = await transaction.exports.find(of_it, EXPORT_KEYS).to_list()
             await transaction.exports.delete_many(of_it)
             keys = await delete_parents(
                 transaction,
@@ -228,11 +229,11 @@ class MongoConversationRepository:
                 besides=conversation_id,
                 keep_images=keep_images,
             )
-            keys += [export["key"] for export in exports if export["key"]]
+            keys += [key for export in exports for key in export_keys(export)]
             if restorable_for is not None:
                 left = set(await transaction.images.distinct("_id", own_images))
                 gone = [image for image in images if image["_id"] not in left]
-                await put_aside(transaction, deleted, turns, gone, keep=restorable_for)
+                await put_aside(transaction, deleted, turns=turns, images=gone, keep=restorable_for)
                 needed = {key for image in gone for key in image_keys(image)}
                 keys = [key for key in keys if key not in needed]
             return keys
@@ -273,7 +274,7 @@ async def insert_conversation(transaction: Transaction, document: Document) -> D
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _NewTurn:
-    """A turn with everything that is written together with it."""
+    """Write a turn with everything that belongs to its transaction."""
 
     owner_id: ViewerId
     conversation_id: ConversationId
@@ -282,7 +283,7 @@ class _NewTurn:
     max_active_outputs: int
     key: IdempotencyKey | None
     source_ids: frozenset[ImageId] = frozenset()
-    """The source image of a conversation that is started with this turn."""
+    """The source image of a conversation that starts with this turn."""
 
     async def use_key(self, transaction: Transaction) -> None:
         """First, so that a second request under the key is distinguished from other conflicts."""
@@ -290,7 +291,7 @@ class _NewTurn:
         await use_key(transaction, self.owner_id, key=self.key, parent_id=turn_id)
 
     async def write(self, transaction: Transaction) -> Turn:
-        """Last: it ends with the account."""
+        """Last, since it ends with the account."""
         owner_id, plan = self.owner_id, self.plan
         used = {reference.image.id for reference in plan.references} | self.source_ids
         if plan.options.mask is not None:
@@ -317,7 +318,7 @@ class _NewTurn:
 
 
 def imported_conversation(conversation: Conversation, texts: str) -> Document:
-    """As it is stored. `texts` are those that it is found by, besides its title."""
+    """The document of a conversation. Searches find it by `texts` and its title."""
     source_image = conversation.source_image
     return {
         "_id": conversation.id,
@@ -355,7 +356,7 @@ def read_conversation(document: Document, cluster_time: ClusterTime) -> Conversa
 
 
 def last_turn_index(document: Document) -> int:
-    """Of the latest turn that is not deleted."""
+    """The time of the latest turn that is not deleted."""
     found: int = document.get("lastTurnIndex", document["turnCount"] - 1)
     return found
 
@@ -370,6 +371,6 @@ def _as_of(
 
 
 _SHOWN: Final = {"words": 0}
-"""What is read of conversations. Their words are only searched."""
+"""The fields that are read. Words are only searched."""
 _WRITTEN: Final[Document] = {"version": {"$add": ["$version", 1]}, "updatedAt": "$$NOW"}
 """Set by every write that a client can see."""

@@ -41,17 +41,21 @@ Session: TypeAlias = AsyncClientSession
 COMMAND_SECONDS: Final = 8
 PING_SECONDS: Final = 2
 SELECTION_SECONDS: Final = 4
-"""How long a command waits for a primary: longer than an election, shorter than a person waits."""
+"""How long a command waits for a primary: longer than an election takes, shorter than a person
+waits.
+"""
 TRANSACTION_SECONDS: Final = 8
 _LEAST_SECONDS: Final = 2.0
-"""With less time left none is begun: if time runs out during a commit, its outcome is unknown."""
+"""With less time left, no transaction is begun: if time runs out during a commit, its outcome is
+unknown.
+"""
 CLOSE_SECONDS: Final = 1
 FEED_SILENCE_SECONDS: Final = 8
-"""After which an unanswered read of the change stream is given up. A quiet one answers every
-second.
+"""After this time an unanswered read of the change stream is given up. A quiet stream answers every
+three seconds.
 """
 SHOWN: Final = CodecOptions[Document](tz_aware=False)
-"""For documents that are only shown: times without a zone take half as long to decode."""
+"""For documents that are only shown: times without a zone take half the time to decode."""
 START_SECONDS: Final = 60.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WITHOUT_ZONE: Final = _EPOCH.replace(tzinfo=None)
@@ -78,11 +82,11 @@ class Database(Collections[AsyncCollection[Document]]):
     client: AsyncMongoClient[Document]
     commands: AsyncDatabase[Document]
     watched: AsyncDatabase[RawBSONDocument]
-    """Its documents stay in bytes until they are looked at."""
+    """The collection with undecoded documents, which stay bytes until they are read."""
     calls: Calls
     observer: DatabaseObserver
     _queues: SemaphoresByKey = field(default_factory=lambda: SemaphoresByKey(1))
-    """Of transactions that write to the same account."""
+    """Queues for transactions that write to the same account."""
 
     def collection(self, name: str) -> AsyncCollection[Document]:
         return self.commands[name]
@@ -97,7 +101,7 @@ class Database(Collections[AsyncCollection[Document]]):
 
         `work` may run several times, and calls nothing but its transaction: a repository's method
         would not be part of it, so it raises `NestedCall`. Transactions that move credits of the
-        same `account` would conflict and begin again and again; instead, they form a queue.
+        same `account` would conflict and start again and again; they wait for one another instead.
         """
         if inside.get() is Inside.TRANSACTION:
             raise NestedCall
@@ -158,32 +162,11 @@ async def open_database(
     observer: DatabaseObserver | None = None,
     start_seconds: float = START_SECONDS,
 ) -> AsyncIterator[Database]:
-    """Connect, make collections and indexes, close at the end.
-
-    Raise Overloaded if the database cannot be reached for `start_seconds`.
+    """Connect, make collections and indexes, and close at the end. Raise Overloaded if the database
+    cannot be reached for `start_seconds`.
     """
     observer = observer or Unobserved()
-    options: Document = {
-        "appname": "darkroom",
-        "tz_aware": True,
-        "serverSelectionTimeoutMS": SELECTION_SECONDS * 1000,
-        "connectTimeoutMS": 5_000,
-        "retryWrites": True,
-        "retryReads": True,
-    }
-    client: AsyncMongoClient[Document] = AsyncMongoClient(
-        uri,
-        timeoutMS=COMMAND_SECONDS * 1000,
-        waitQueueTimeoutMS=2_000,
-        maxPoolSize=100,
-        **options,
-    )
-    feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(
-        uri,
-        maxPoolSize=4,
-        socketTimeoutMS=FEED_SILENCE_SECONDS * 1000,
-        **options,
-    )
+    client, feed_client = _make_clients(uri)
     try:
         commands = client.get_database(
             name,
@@ -204,10 +187,38 @@ async def open_database(
         finally:
             await calls.ended()
     finally:
-        # Closing ends the server's sessions, and would wait for a primary to end them on.
+        # Closing ends the server's sessions, and would wait for a primary to do so.
         for one in (feed_client, client):
             with pymongo.timeout(CLOSE_SECONDS):
                 await one.close()
+
+
+def _make_clients(
+    uri: str,
+) -> tuple[AsyncMongoClient[Document], AsyncMongoClient[RawBSONDocument]]:
+    """A client for commands and one for the change feed, neither of them connected yet."""
+    options: Document = {
+        "appname": "darkroom",
+        "tz_aware": True,
+        "serverSelectionTimeoutMS": SELECTION_SECONDS * 1000,
+        "connectTimeoutMS": 5_000,
+        "retryWrites": True,
+        "retryReads": True,
+    }
+    client: AsyncMongoClient[Document] = AsyncMongoClient(
+        uri,
+        timeoutMS=COMMAND_SECONDS * 1000,
+        waitQueueTimeoutMS=2_000,
+        maxPoolSize=100,
+        **options,
+    )
+    feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(
+        uri,
+        maxPoolSize=8,
+        socketTimeoutMS=FEED_SILENCE_SECONDS * 1000,
+        **options,
+    )
+    return client, feed_client
 
 
 async def _prepare(commands: AsyncDatabase[Document]) -> None:
@@ -218,8 +229,8 @@ async def _prepare(commands: AsyncDatabase[Document]) -> None:
 async def _reconnect(client: AsyncMongoClient[Document]) -> None:
     """Close every pooled connection.
 
-    One that was opened while its server stepped down has noted that the server offers no sessions,
-    and would never notice otherwise. The driver has no public way to close it.
+    A connection that was opened while its server stepped down has noted that the server offers no
+    sessions, and would never notice otherwise. The driver has no public way to close it.
     """
     for server in list(client._topology._servers.values()):
         await server.pool.reset_without_pause()
@@ -228,7 +239,7 @@ async def _reconnect(client: AsyncMongoClient[Document]) -> None:
 def repository(cls: Repository) -> Repository:
     """Run every public coroutine method of the class as one of its database's calls.
 
-    Such a method calls no other one: that raises `NestedCall`.
+    Such a method must not call another one: that raises `NestedCall`.
     """
 
     repository_name = cls.__name__.removeprefix("Mongo").removesuffix("Repository")
@@ -250,7 +261,7 @@ def repository(cls: Repository) -> Repository:
 
 
 def cluster_time_of(session: Session) -> ClusterTime:
-    """The database's time when the session's last operation was done."""
+    """The database's time of the session's last operation."""
     return to_cluster_time(cast("Timestamp", session.operation_time))
 
 
@@ -263,7 +274,7 @@ def from_cluster_time(cluster_time: ClusterTime) -> Timestamp:
 
 
 def epoch_ms(instant: datetime) -> int:
-    """Milliseconds since 1970: all that MongoDB keeps of an instant."""
+    """Milliseconds since 1970: MongoDB's precision."""
     return (instant - (_EPOCH if instant.tzinfo else _EPOCH_WITHOUT_ZONE)) // _MILLISECOND
 
 

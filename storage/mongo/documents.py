@@ -1,7 +1,7 @@
 """Documents of GraphQL that clients name by their digest.
 
-They are bounded by their ids: a document's is the beginning of its digest, so that there are 4,096
-at most, and a later one takes the place of an earlier one.
+Their ids bound their number: a document's id is the beginning of its digest, so that there are at
+most 4,096, and a later document replaces an earlier one with the same id.
 """
 
 from datetime import UTC, datetime

@@ -1,7 +1,7 @@
-"""Which process does a job next, by the database's clock.
+"""Decides which process runs a periodic job next, by the database's clock.
 
-The document of a job is made by the first process that asks for it. To ask for one that is not due
-writes nothing.
+The first process that asks for a job makes its document. Asking for one that is not due writes
+nothing.
 """
 
 import secrets
@@ -21,7 +21,9 @@ _DUE: Final[Document] = {"$lte": ["$notBefore", "$$NOW"]}
 async def begin_if_due(
     jobs: AsyncCollection[Document], name: str, *, every: timedelta
 ) -> Document | None:
-    """Begin the job, which nobody else then does for so long. None if another process does it."""
+    """Begin the job, which no other process may then begin for this long. None if another process
+    runs it.
+    """
     ours = secrets.token_hex(8)
     begun: Document = {
         "times": {"$add": [{"$ifNull": ["$times", -1]}, 1]},

@@ -1,8 +1,8 @@
-"""Erasures: what a viewer owns, to be deleted, and the mark of one that is under way.
+"""Erasures: deletes what a viewer owns, and keeps the mark of an unfinished erasure.
 
-The mark is `erasure` in the account: `name`, which stands for the viewer in the ledger from then
-on, and `leaseUntil`. All transactions that make something for a viewer write to the account or read
-it, and do nothing while it has the mark. It goes last, with the account.
+The mark is `erasure` in the account: `name`, which replaces the viewer in the ledger from then on,
+and `leaseUntil`. All transactions that make something for a viewer write to the account or read it,
+and do nothing while it has the mark. The mark is deleted last, with the account.
 """
 
 import secrets
@@ -26,6 +26,7 @@ from storage.mongo.collections import PARENTS, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.idempotency import records_of
 from storage.mongo.images import image_keys
+from storage.mongo.jobs import EXPORT_KEYS, export_keys
 from storage.mongo.output_rules import from_now
 from storage.mongo.transaction import Transaction
 
@@ -49,7 +50,7 @@ class MongoErasureRepository:
         self._database = database
 
     async def begin(self, viewer_id: ViewerId, *, lease: timedelta) -> None:
-        # The version stays: listeners to the account need not look at it again.
+        # The version is unchanged: listeners to the account need not read it again.
         mark = {
             "name": {"$ifNull": ["$erasure.name", new_erased_id()]},
             "leaseUntil": from_now(lease),
@@ -103,7 +104,7 @@ class MongoErasureRepository:
         self, viewer_id: ViewerId, *, limit: int
     ) -> Mapping[UploadId, Sequence[str]]:
         found = self._database.uploads.find({"ownerId": viewer_id}, {"key": 1}).limit(limit)
-        # One of them is no upload, and has no key.
+        # One of the documents is not an upload, and has no key.
         return {one["_id"]: [one["key"]] if "key" in one else [] async for one in found}
 
     async def delete_uploads(self, viewer_id: ViewerId, ids: Collection[UploadId]) -> None:
@@ -128,8 +129,8 @@ class MongoErasureRepository:
         await self._database.images.delete_many(_among(viewer_id, ids))
 
     async def list_exports(self, viewer_id: ViewerId) -> Mapping[ExportId, Sequence[str]]:
-        found = self._database.exports.find({"ownerId": viewer_id}, {"key": 1})
-        return {one["_id"]: [one["key"]] if one["key"] else [] async for one in found}
+        found = self._database.exports.find({"ownerId": viewer_id}, EXPORT_KEYS)
+        return {one["_id"]: export_keys(one) async for one in found}
 
     async def delete_imports(self, viewer_id: ViewerId) -> None:
         await self._database.imports.delete_many({"ownerId": viewer_id})
@@ -161,7 +162,7 @@ class MongoErasureRepository:
                 return False
             name = account["erasure"]["name"]
             await transaction.ledger.insert_many(
-                # The old id names the viewer, or an output of theirs.
+                # The old id contains the id of the viewer, or of an output of theirs.
                 {**line, "_id": _new_line_id(name), "ownerId": name}
                 for line in lines
             )
@@ -180,7 +181,7 @@ class MongoErasureRepository:
                     return False
             if await transaction.idempotency.find_one(records_of(viewer_id)) is not None:
                 return False
-            # A block outlives the deletion: the same person would be let in again otherwise.
+            # A block outlives the deletion: otherwise the same person could come back.
             await transaction.viewers.delete_one(
                 {"_id": viewer_id, "blockedAt": {"$exists": False}}
             )

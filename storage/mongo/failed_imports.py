@@ -1,4 +1,4 @@
-"""What an import that failed has made, to be taken back: found by `importId`."""
+"""Takes back what a failed import has made, which is found by `importId`."""
 
 from domain.ids import ImportId, PostId, ViewerId
 from storage.mongo.collections import Document
@@ -10,8 +10,8 @@ from storage.mongo.transaction import Transaction
 async def take_some_back(
     transaction: Transaction, viewer_id: ViewerId, import_id: ImportId, *, limit: int
 ) -> tuple[list[str], bool]:
-    """Delete about so many of its records, last in the transaction. Return the keys of bytes that
-    nothing refers to from then on, and whether there is nothing left.
+    """Delete about this many of its records, as the last writes of the transaction. Return the keys
+    of bytes that nothing refers to from then on, and whether nothing is left.
     """
     made: Document = {"ownerId": viewer_id, "importId": import_id}
     # In this order: turns, posts and albums use its images.
@@ -19,7 +19,7 @@ async def take_some_back(
     if turns:
         await transaction.turns.delete_many({"_id": {"$in": turns}, "ownerId": viewer_id})
         return [], False
-    # The viewer has seen it, and may have something run for it: one post at a time.
+    # The viewer may have used it, and have something run for it: one post at a time.
     for post_id in await _find_ids(transaction, "posts", made, limit=1):
         return await _delete_post(transaction, viewer_id, PostId(post_id)), False
     albums = await _find_ids(transaction, "albums", made, limit=limit)
@@ -56,7 +56,7 @@ async def _delete_images(
             "imageId", {"ownerId": viewer_id, "imageId": {"$in": ids}}
         )
     )
-    # What the viewer has used since is theirs.
+    # Records that the viewer has used since belong to the viewer.
     await transaction.images.update_many(
         {"_id": {"$in": [*used]}, "ownerId": viewer_id}, {"$unset": {"importId": 1}}
     )

@@ -1,4 +1,4 @@
-"""Idempotency keys that have been used: written in the transaction that has the effect."""
+"""Idempotency records, written in the transaction that has the effect."""
 
 from datetime import UTC, datetime
 
@@ -42,7 +42,7 @@ async def use_key(
     parent_id: ParentId,
     slot: int | None = None,
 ) -> None:
-    """Remember under the key, if there is one, what this transaction makes."""
+    """Store under the key, if there is one, what this transaction makes."""
     if key is None:
         return
     try:
@@ -62,7 +62,7 @@ async def use_key(
 
 
 def records_of(viewer_id: ViewerId) -> Document:
-    """All of a viewer's: their ids begin with the viewer's, which is an index."""
+    """Matches all records of a viewer: their ids begin with the viewer's, and are indexed."""
     return {"_id": {"$gte": f"{viewer_id} ", "$lt": f"{viewer_id}!"}, "ownerId": viewer_id}
 
 

@@ -1,4 +1,4 @@
-"""The words of images that were made by releases which stored none."""
+"""Adds the search words of images that were made by releases which stored none."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ from storage.mongo.text_search import words_to_find
 @dataclass(frozen=True, slots=True)
 class AddedWords:
     changed: int
-    """How many images had none."""
+    """How many images had no words."""
     last: ImageId | None
-    """The last image that was looked at; None if there was none."""
+    """The last image of this step; None if there was none."""
 
 
 @repository
@@ -25,7 +25,7 @@ class MongoImageWordRepository:
         self._images = database.images
 
     async def add_missing(self, *, after: ImageId, limit: int) -> AddedWords:
-        """Look at the next images of all viewers, in the order of their ids."""
+        """Process the next images of all viewers, in the order of their ids."""
         shown = {"ownerId": 1, "prompt": 1, "words": {"$slice": 1}}
         found = self._images.find({"_id": {"$gt": after}}, shown).sort("_id", 1).limit(limit)
         images = await found.to_list()

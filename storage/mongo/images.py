@@ -140,7 +140,9 @@ class MongoImageRepository:
 async def hold_images(
     transaction: Transaction, viewer_id: ViewerId, *, ids: Collection[ImageId]
 ) -> None:
-    """Write to the images: of this transaction and one that deletes any, only one can commit."""
+    """Write to the images, so that this transaction and one that deletes any of them cannot both
+    commit.
+    """
     if not ids:
         return
     held = await transaction.images.update_many(
@@ -153,7 +155,9 @@ async def hold_images(
 async def delete_image_records(
     transaction: Transaction, viewer_id: ViewerId, *, ids: Sequence[ImageId]
 ) -> None:
-    """Delete images that nothing uses, also from albums. The caller deletes their bytes later."""
+    """Delete images that nothing uses, also from albums. The caller deletes their bytes
+    afterwards.
+    """
     wanted = {"$in": list(ids)}
     await transaction.images.delete_many({"_id": wanted, "ownerId": viewer_id})
     await transaction.album_images.delete_many({"ownerId": viewer_id, "imageId": wanted})
@@ -166,7 +170,7 @@ async def find_used_images(
     ids: Sequence[ImageId],
     besides: ConversationId | PostId | None = None,
 ) -> set[ImageId]:
-    """Those of the images that a conversation or a post other than `besides` begins from or refers
+    """Those of the images that a conversation or post other than `besides` starts from or refers
     to, or that are masks of its turns.
     """
     wanted = {"$in": list(ids)}
@@ -187,7 +191,7 @@ async def find_used_images(
 
 
 def outside(conversation_id: ConversationId) -> Document:
-    """What the id of another conversation's turn matches."""
+    """A condition that the ids of other conversations' turns match."""
     low, high = turn_id_range(conversation_id)
     return {"$not": {"$gte": low, "$lt": high}}
 
@@ -232,7 +236,9 @@ def _provenance_document(provenance: Provenance) -> Document:
 
 
 def image_keys(document: Document) -> tuple[str, ...]:
-    """Every key whose bytes belong to an image; the document needs no more than is read here."""
+    """The keys of all bytes that belong to an image; the document needs only the fields that are
+    read here.
+    """
     widths = document["renditionWidths"]
     return (document["key"], *(rendition_key(document["key"], width) for width in widths))
 
@@ -275,7 +281,7 @@ def _record_of(document: Document) -> ImageRecord:
 
 
 class StoredGalleryImage(StoredImage):
-    """An image whose record is that of the gallery, which has more."""
+    """An image as it is in its record, which has more than the copies."""
 
     __slots__ = ()
     identity = "_id"
@@ -300,6 +306,6 @@ class StoredImageRecord(Stored, ImageRecord):
 
 
 SHOWN_FIELDS: Final = {"words": 0}
-"""What is read of records. Their words are only searched."""
+"""The fields that are read of records. Words are only searched."""
 read_image = StoredImage.of
 read_record = StoredImageRecord.of

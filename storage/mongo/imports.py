@@ -1,4 +1,4 @@
-"""Imports: what they make, in transactions that conflict with the deletion of their job."""
+"""Writes what imports make, in transactions that conflict with the deletion of their job."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
@@ -39,15 +39,14 @@ _AT_ONCE: Final = 100
 
 @repository
 class MongoImportRepository(MongoJobRepository[Import]):
-    """See `domain.ports.ImportRepository`. All that is written together with a claim conflicts with
-    the deletion of its job, which is the first thing that is deleted of a viewer.
+    """See `domain.ports.ImportRepository`.
+
+    All writes that belong to a claim conflict with the deletion of its job, the first thing that is
+    deleted of a viewer.
     """
 
     _name = "imports"
     _takes_back = True
-
-    async def expect_bytes(self, claim: JobClaim[Import], keys: Sequence[str]) -> bool:
-        return await self._write(claim, [{"$set": {"keysLeft": list(keys)}}])
 
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool:
         documents = [record_document(claim.job.owner_id, one) for one in records]
@@ -73,7 +72,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
         async def write(transaction: Transaction) -> None:
             document = new_album(owner_id, album, image_count=len(image_ids))
             await _replace(transaction.albums, claim, [document])
-            await replace_images(transaction, owner_id, album.id, image_ids)
+            await replace_images(transaction, owner_id, album.id, image_ids=image_ids)
 
         return await self._add(claim, write)
 
@@ -156,7 +155,6 @@ class MongoImportRepository(MongoJobRepository[Import]):
             key=document["key"],
             conversation_id=document["conversationId"],
             failure=read_error(document["failure"]) if "failure" in document else None,
-            keys_left=document.get("keysLeft", ()),
             **common_fields(document),
         )
 
@@ -180,5 +178,5 @@ async def _replace(
 
 
 def _marked(documents: Iterable[Document], claim: JobClaim[Import]) -> Iterable[Document]:
-    """By the import, so that they are found if it fails."""
+    """Mark the documents with their import, so that they are found if it fails."""
     return ({**one, "importId": claim.job.id} for one in documents)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Generic
+from typing import Final, Generic
 
 from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
@@ -26,9 +26,9 @@ class MongoJobRepository(Generic[AnyJob]):
     """See `domain.ports.JobRepository`."""
 
     _name: str
-    """Of the collection."""
+    """The name of the collection."""
     _takes_back = False
-    """Whether what a job has made is taken back before it ends as failed."""
+    """Whether a job that has failed takes back what it has made before it ends."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -65,7 +65,7 @@ class MongoJobRepository(Generic[AnyJob]):
         return {found["_id"]: self._read(found) async for found in self._jobs.find(query)}
 
     async def claim(self, *, lease: timedelta, max_tries: int) -> JobClaim[AnyJob] | None:
-        # Missing sorts before every date: one that was never claimed has no lease.
+        # Missing sorts before every date: a job that was never claimed has no lease.
         is_free = {"$expr": {"$lte": ["$leaseUntil", "$$NOW"]}}
         found = await self._jobs.find_one_and_update(
             {
@@ -106,6 +106,9 @@ class MongoJobRepository(Generic[AnyJob]):
             claim, [{"$set": {"progress": progress, "leaseUntil": from_now(lease)}}]
         )
 
+    async def expect_bytes(self, claim: JobClaim[AnyJob], keys: Sequence[str]) -> bool:
+        return await self._write(claim, [{"$set": {"keysLeft": list(keys)}}])
+
     async def fail(
         self, claim: JobClaim[AnyJob], error: GenerationError, *, kept: timedelta
     ) -> bool:
@@ -138,12 +141,12 @@ class MongoExportRepository(MongoJobRepository[Export]):
         self, claim: JobClaim[Export], *, key: str, byte_size: int, kept: timedelta
     ) -> bool:
         update = ending(OutputStatus.COMPLETED, kept=kept, key=key, byteSize=byte_size)
-        return await self._write(claim, update)
+        return await self._write(claim, [*update, {"$unset": "keysLeft"}])
 
     async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
-        # Of all viewers, as uploads.
-        found = self._jobs.find({"expiresAt": {"$lt": surely_over()}}, {"key": 1}).limit(limit)
-        return {one["_id"]: [one["key"]] if one["key"] else [] async for one in found}
+        # For all viewers, as for uploads.
+        found = self._jobs.find({"expiresAt": {"$lt": surely_over()}}, EXPORT_KEYS).limit(limit)
+        return {one["_id"]: export_keys(one) async for one in found}
 
     async def forget(self, ids: Iterable[str]) -> None:
         await self._jobs.delete_many({"_id": {"$in": list(ids)}})
@@ -160,6 +163,15 @@ class MongoExportRepository(MongoJobRepository[Export]):
             byte_size=byte_size if byte_size is None or byte_size <= MAX_COUNT else None,
             **common_fields(document),
         )
+
+
+EXPORT_KEYS: Final[Mapping[str, int]] = {"key": 1, "keysLeft": 1}
+"""What `export_keys` needs of a document."""
+
+
+def export_keys(export: Document) -> list[str]:
+    """Of its ZIP, and of one that a process may have left."""
+    return [*([export["key"]] if export["key"] else []), *export.get("keysLeft", ())]
 
 
 def held(claim: JobClaim[AnyJob]) -> Document:
@@ -194,4 +206,5 @@ def common_fields(document: Document) -> Document:
         "error": read_error(error) if error else None,
         "created_at": document["createdAt"],
         "expires_at": document["expiresAt"],
+        "keys_left": document.get("keysLeft", ()),
     }

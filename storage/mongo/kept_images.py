@@ -1,4 +1,4 @@
-"""Images that stay when what has made them is deleted, because something else needs them."""
+"""Finds images that stay when what has made them is deleted, because something else needs them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -25,7 +25,7 @@ async def find_sharing_conversations(
     besides: ConversationId,
     images: Sequence[Image],
 ) -> dict[ConversationId, set[ImageId]]:
-    """Other conversations whose own outputs have some of these images, since one was copied from
+    """Other conversations whose own outputs have some of these images, because one was copied from
     another.
     """
     ids = [image.id for image in images]
@@ -36,7 +36,7 @@ async def find_sharing_conversations(
         "_id": outside(besides),
     }
     found = await transaction.turns.find(copies, {"outputs.images.id": 1}).to_list()
-    # What was made elsewhere is in a copy here: the turn that made it may still have it.
+    # An image that was made elsewhere is in a copy here: the turn that made it may still have it.
     made_by = {parent_of_output(image.output_id)[0] for image in images if image.output_id}
     turn_ids = filter(None, map(as_turn_id, made_by))
     elsewhere = [one for one in turn_ids if conversation_of_turn(one) != besides]

@@ -1,6 +1,6 @@
-"""Models that have been withdrawn, for as long as their documents live, and what is switched off.
+"""Models that are withdrawn, for as long as their documents live, and names that are switched off.
 
-A document of a switch has no `createdAt`, by which the others end.
+The document of a switch has no `createdAt`, so it does not expire.
 """
 
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from domain.ports.execution import SwitchedOff, Unavailable
 from storage.mongo.database import Database, repository
 
 _OFF: Final = "off "
-"""Before the name, in the id of a switch."""
+"""The beginning of the id of a switch, before the name."""
 
 
 @repository

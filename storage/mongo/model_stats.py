@@ -1,8 +1,8 @@
-"""What becomes of outputs, counted in the transaction in which it happens.
+"""Counts what becomes of outputs, in the transaction in which it happens.
 
 A viewer has one document for each day, with the counts of all models: however many turns there are,
-the statistics of a month are 30 documents. A fact is counted on the day on which its turn began, so
-that those of one turn stay together.
+the statistics of a month are 30 documents. An event is counted on the day on which its turn began,
+so that the counts of a turn stay together.
 """
 
 from collections import Counter
@@ -43,21 +43,21 @@ class MongoModelStatsRepository:
 async def count_asked(
     transaction: Transaction, owner_id: ViewerId, parent: Parent, *, slots: Collection[int]
 ) -> None:
-    """Count outputs of a turn that have just been queued. Those of other parents are not counted:
-    nothing is chosen of them.
+    """Count outputs of a turn that have just been queued. Those of other parents are not counted,
+    since none of them can be chosen.
     """
     if as_turn_id(parent.id) is None:
         return
     queued = [output for output in parent.outputs if output.slot in slots]
     facts = [ModelStats(model_id=output.model_id, asked=1) for output in queued]
-    await count(transaction, owner_id, parent.created_at, facts)
+    await count(transaction, owner_id, begun_at=parent.created_at, facts=facts)
 
 
 async def count_ends(
     transaction: Transaction, owner_id: ViewerId, parent_id: ParentId, *, slots: Collection[int]
 ) -> None:
-    """Count how outputs of a turn have just ended: the transaction has written it before. What the
-    viewer cancelled is not counted, nor are outputs of other parents.
+    """Count how outputs of a turn have just ended, after the transaction has written it. Outputs
+    that the viewer cancelled are not counted, nor are those of other parents.
     """
     if as_turn_id(parent_id) is None:
         return
@@ -68,13 +68,15 @@ async def count_ends(
     ends = [
         _end_of(output, compared=compared) for output in turn["outputs"] if output["slot"] in slots
     ]
-    await count(transaction, owner_id, turn["createdAt"], [fact for fact in ends if fact])
+    await count(
+        transaction, owner_id, begun_at=turn["createdAt"], facts=[fact for fact in ends if fact]
+    )
 
 
 async def count_choice(
     transaction: Transaction, owner_id: ViewerId, *, before: Document, after: Document
 ) -> None:
-    """Count what a choice has changed in a turn. In a copy of a turn, no choice is counted."""
+    """Count what a choice has changed in a turn. Choices in copies of turns are not counted."""
     if after.get("copied"):
         return
     facts = [
@@ -85,7 +87,7 @@ async def count_choice(
         )
         for old, new in zip(before["outputs"], after["outputs"], strict=True)
     ]
-    await count(transaction, owner_id, after["createdAt"], facts)
+    await count(transaction, owner_id, begun_at=after["createdAt"], facts=facts)
 
 
 def _has_choice(turn: Document) -> bool:
@@ -108,10 +110,10 @@ def _end_of(output: Document, *, compared: bool) -> ModelStats | None:
 
 
 async def count(
-    transaction: Transaction, owner_id: ViewerId, begun_at: datetime, facts: Sequence[ModelStats]
+    transaction: Transaction, owner_id: ViewerId, *, begun_at: datetime, facts: Sequence[ModelStats]
 ) -> None:
-    """Add facts about outputs of a turn that began then. Shortly before the account, where all
-    transactions of a viewer meet as well.
+    """Add counts for outputs of a turn that began on this day. Shortly before the account is
+    written, where all transactions of a viewer meet as well.
     """
     increments: Counter[str] = Counter()
     for fact in facts:
@@ -129,7 +131,7 @@ async def count(
             upsert=True,
         )
     except DuplicateKeyError:
-        raise Contended from None  # another transaction has just begun the day
+        raise Contended from None  # Another transaction has just made the document of the day.
 
 
 def _midnight(day: date) -> datetime:

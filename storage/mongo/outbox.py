@@ -1,9 +1,10 @@
-"""The outbox: deliveries to webhooks, written with what they are about, and kept as a log.
+"""The outbox: deliveries to webhooks, written with the events that they are about, and kept as a
+log.
 
 A delivery waits while it has `dueAt`. A webhook has one too while something waits for it: when the
 next delivery is due, or, while it has `heldBy`, when the lease of the process that delivers ends.
 `queued` counts a webhook's events, so that each transaction that adds some writes to the webhook:
-the order of the counts is that of the commits.
+the order of the counts is the order of the commits.
 """
 
 import secrets
@@ -46,14 +47,14 @@ _WAITS: Final[Document] = {"dueAt": {"$exists": True}}
 _SENT: Final = ("subject", "sequence", "event", "createdAt", "facts", "attempts", "dueAt", "trace")
 """The stored fields that sending needs."""
 _LOOKED_AT: Final = 8
-"""Due webhooks that one search reads: another process may come first to some."""
+"""How many due webhooks one search reads: other processes may claim some of them first."""
 _MAX_OF_SUBJECTS: Final = 1_000
 
 
 async def announce(transaction: Transaction, owner_id: ViewerId, notices: Sequence[Notice]) -> None:
     """Add events to the outbox, in the transaction of what they are about.
 
-    They are added for those of the owner's webhooks that want them.
+    They are added for those of the owner's webhooks that subscribe to them.
     """
     wanted = {"$in": sorted({notice.event.value for notice in notices})}
     hooks = transaction.webhooks.find(
@@ -64,7 +65,7 @@ async def announce(transaction: Transaction, owner_id: ViewerId, notices: Sequen
         queued = await make_due(transaction, owner_id, hook["_id"], adding=len(its))
         assert queued is not None
         await transaction.deliveries.insert_many(
-            _new_delivery(owner_id, hook["_id"], notice, sequence)
+            _new_delivery(owner_id, hook["_id"], notice=notice, sequence=sequence)
             for sequence, notice in enumerate(its, start=queued - len(its) + 1)
         )
 
@@ -72,8 +73,8 @@ async def announce(transaction: Transaction, owner_id: ViewerId, notices: Sequen
 async def make_due(
     transaction: Transaction, owner_id: ViewerId, webhook_id: WebhookId, *, adding: int = 1
 ) -> int | None:
-    """Count events of a webhook, and have it looked at; how many there have been. None: there is no
-    such webhook, or it is disabled.
+    """Count events of a webhook and mark it as due. Return how many there have been; None if there
+    is no such webhook, or it is disabled.
     """
     counted = await transaction.webhooks.find_one_and_update(
         {"_id": webhook_id, "ownerId": owner_id, "enabled": True},
@@ -81,7 +82,7 @@ async def make_due(
             {
                 "$set": {
                     "queued": {"$add": ["$queued", adding]},
-                    # The lease of a process that delivers; it looks again before it ends.
+                    # The lease of a process that delivers: it looks again before the lease ends.
                     "dueAt": {"$cond": [_IS_HELD, "$dueAt", "$$NOW"]},
                 }
             }
@@ -92,16 +93,16 @@ async def make_due(
 
 
 async def wants_any(transaction: Transaction, owner_id: ViewerId) -> bool:
-    """Whether the owner has webhooks at all, so that it is worth finding out what to announce."""
+    """Whether the owner has any webhooks, so that events have to be prepared."""
     return await transaction.webhooks.find_one({"ownerId": owner_id, "enabled": True}) is not None
 
 
 async def announce_ends(
     transaction: Transaction, owner_id: ViewerId, parent_id: ParentId, *, slots: Iterable[int]
 ) -> None:
-    """Announce that outputs of a parent have just ended, and the parent with its last one.
+    """Announce that outputs of a parent have just ended, and the parent if its last output has.
 
-    To be called after the write that ended them, before credits are moved.
+    Call it after the write that ended them, and before credits are moved.
     """
     if not await wants_any(transaction, owner_id):
         return
@@ -113,55 +114,66 @@ async def announce_ends(
 
 
 def _notices_of(parent: Document, slots: set[int]) -> list[Notice]:
-    parent_id = parent["_id"]
-    turn_id = as_turn_id(parent_id)
-    about: Document = {"viewerId": parent["ownerId"]}
-    if turn_id is None:
-        about["postId"] = parent_id
-    else:
-        about |= {"conversationId": conversation_of_turn(turn_id), "turnId": turn_id}
     outputs = [one for one in parent["outputs"] if one["slot"] != CAPTION_SLOT]
     notices = [
-        Notice(
-            event=WebhookEvent.OUTPUT_LANDED,
-            subject=parent_id,
-            happened_at=output["completedAt"],
-            facts={
-                **about,
-                "outputId": output_id_of(parent_id, output["slot"]),
-                "status": output["status"],
-                "attempt": output["attempt"],
-                "modelId": output["model"],
-                "imageIds": [image["id"] for image in output["images"]],
-                "completedAt": write_time(output["completedAt"]),
-            },
-        )
+        _notice_of_landing(parent, output)
         for output in outputs
         if output["slot"] in slots and output["status"] == "COMPLETED"
     ]
     if parent["completedAt"] is not None:
-        status = parent["status"] if turn_id else StoredPost.of(parent).status.value
-        statuses = [
-            {"id": output_id_of(parent_id, one["slot"]), "status": one["status"]} for one in outputs
-        ]
-        notices.append(
-            Notice(
-                event=WebhookEvent.POST_ENDED if turn_id is None else WebhookEvent.TURN_ENDED,
-                subject=parent_id,
-                happened_at=parent["completedAt"],
-                facts={
-                    **about,
-                    "status": status,
-                    "outputs": statuses,
-                    "createdAt": write_time(parent["createdAt"]),
-                    "completedAt": write_time(parent["completedAt"]),
-                },
-            )
-        )
+        notices.append(_notice_of_end(parent, outputs))
     return notices
 
 
-def _new_delivery(owner_id: ViewerId, webhook_id: str, notice: Notice, sequence: int) -> Document:
+def _notice_of_landing(parent: Document, output: Document) -> Notice:
+    return Notice(
+        event=WebhookEvent.OUTPUT_LANDED,
+        subject=parent["_id"],
+        happened_at=output["completedAt"],
+        facts={
+            **_facts_of(parent),
+            "outputId": output_id_of(parent["_id"], output["slot"]),
+            "status": output["status"],
+            "attempt": output["attempt"],
+            "modelId": output["model"],
+            "imageIds": [image["id"] for image in output["images"]],
+            "completedAt": write_time(output["completedAt"]),
+        },
+    )
+
+
+def _notice_of_end(parent: Document, outputs: Sequence[Document]) -> Notice:
+    is_turn = as_turn_id(parent["_id"]) is not None
+    status = parent["status"] if is_turn else StoredPost.of(parent).status.value
+    return Notice(
+        event=WebhookEvent.TURN_ENDED if is_turn else WebhookEvent.POST_ENDED,
+        subject=parent["_id"],
+        happened_at=parent["completedAt"],
+        facts={
+            **_facts_of(parent),
+            "status": status,
+            "outputs": [
+                {"id": output_id_of(parent["_id"], one["slot"]), "status": one["status"]}
+                for one in outputs
+            ],
+            "createdAt": write_time(parent["createdAt"]),
+            "completedAt": write_time(parent["completedAt"]),
+        },
+    )
+
+
+def _facts_of(parent: Document) -> Document:
+    """Whom and what an event is about."""
+    facts: Document = {"viewerId": parent["ownerId"]}
+    turn_id = as_turn_id(parent["_id"])
+    if turn_id is None:
+        return facts | {"postId": parent["_id"]}
+    return facts | {"conversationId": conversation_of_turn(turn_id), "turnId": turn_id}
+
+
+def _new_delivery(
+    owner_id: ViewerId, webhook_id: str, *, notice: Notice, sequence: int
+) -> Document:
     return {
         "_id": new_delivery_id(),
         "ownerId": owner_id,
@@ -338,7 +350,7 @@ class MongoOutboxRepository:
         return disabled.matched_count == 1
 
     async def _put_behind(self, held: HeldWebhook, subject: str, head: Document) -> None:
-        """Let what comes after a delivery wait for it."""
+        """Let later deliveries of the subject wait for this one."""
         await self._deliveries.update_many(
             {
                 **_of(held),
@@ -350,7 +362,7 @@ class MongoOutboxRepository:
         )
 
     async def _trim(self, held: HeldWebhook) -> None:
-        """Forget the oldest deliveries of a long log, but none that waits."""
+        """Delete the oldest deliveries of a long log, but none that waits."""
         newest_first = [("createdAt", -1), ("_id", -1)]
         last = await self._deliveries.find_one(
             _of(held), {"createdAt": 1}, sort=newest_first, skip=MAX_LOGGED

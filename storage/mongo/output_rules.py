@@ -50,7 +50,7 @@ IS_CANCELLED_WITH_CAPTION: Final[Document] = {
 CAPTION_IS_AWAITED: Final[Document] = {
     "$and": [{"$eq": [{"$first": "$outputs.slot"}, CAPTION_SLOT]}, {"$lte": ["$caption", None]}]
 }
-"""Of a parent: whether it is a post that has never had a caption, so that its outputs wait."""
+"""Whether a parent is a post that has never had a caption, so that its outputs wait."""
 STATUS: Final[Document] = {
     "$switch": {
         "branches": [
@@ -134,7 +134,7 @@ def in_fair_order(
         {
             "$setWindowFields": {
                 "partitionBy": "$ownerId",
-                # Those that are held come before all that are found.
+                # Running outputs come before those that are found.
                 "sortBy": {"found": 1, "output.queuedAt": 1, "_id": 1, "output.slot": 1},
                 "output": {
                     "before": {"$sum": 1, "window": {"documents": ["unbounded", "current"]}}

@@ -36,7 +36,7 @@ _DERIVED: Final[list[Document]] = [
         }
     },
 ]
-"""The parent's status, and when it ended."""
+"""The parent's status and the time of its end."""
 
 ENDED: Final[Document] = {
     "progress": None,
@@ -45,11 +45,11 @@ ENDED: Final[Document] = {
     "creditsReserved": 0,
     "completedAt": "$$NOW",
 }
-"""Set with every end of an output, whichever it is."""
+"""Fields that every end of an output sets."""
 
 
 def claim_changes(lease: timedelta) -> Document:
-    """What a claim changes. The first one of an attempt sets its start and its deadline."""
+    """The changes of a claim. The first claim of an attempt sets its start and its deadline."""
     deadline = {"$add": ["$$NOW", {"$multiply": ["$$output.deadlineSeconds", 1000]}]}
     return {
         "status": "GENERATING",
@@ -61,14 +61,14 @@ def claim_changes(lease: timedelta) -> Document:
 
 
 def inserting(parent_id: ParentId, document: Document) -> list[Document]:
-    """The update that makes a parent, with the database's time in it and in its outputs."""
+    """The update that inserts a parent, with the database's time in it and in its outputs."""
     times = {"changedAt": "$$CLUSTER_TIME", "createdAt": "$$NOW", "updatedAt": "$$NOW"}
     new = {"$literal": {"_id": parent_id, **document}}
     return [{"$replaceWith": {"$mergeObjects": [new, {"outputs": _queued(document), **times}]}}]
 
 
 def beginning(document: Document) -> list[Document]:
-    """The update that makes a parent that has waited what this document of a new one is."""
+    """The update that turns a waiting parent into what this document of a new one contains."""
     changes = {name: {"$literal": value} for name, value in document.items() if name != "version"}
     return [
         {"$set": changes},
@@ -87,13 +87,13 @@ def _queued(document: Document) -> Document:
 
 
 def moving(which: Document, changes: Document) -> list[Document]:
-    """The update that changes outputs, with all that follows from it."""
+    """The update that changes outputs, and everything that follows from it."""
     return following(versioned(which, changes))
 
 
 def ending(which: Document, changes: Document) -> list[Document]:
-    """The update that ends outputs before they have delivered all: those of which some images have
-    landed are completed. With a caption, what waits for it ends.
+    """The update that ends outputs before they have delivered everything: those of which some
+    images have landed are completed. If a caption ends, what waits for it ends too.
     """
     return following(
         versioned(which, {**ENDED, **changes, **_unless_some_landed(changes)}),
@@ -116,13 +116,15 @@ def _unless_some_landed(changes: Document) -> Document:
 
 
 def following(*stages: Document, **more: object) -> list[Document]:
-    """The update of these stages, with all that follows from them, and `more` of the parent."""
+    """The update of these stages, with everything that follows from them, and the changes `more` of
+    the parent.
+    """
     return [*stages, *_DERIVED, {"$set": {**WRITTEN, **more}}]
 
 
 def taking_out(ids: Sequence[ImageId]) -> list[Document]:
-    """The update that takes images out of the outputs that delivered them. How an output ended, and
-    when, stays as it is.
+    """The update that removes images from the outputs that delivered them. How and when an output
+    ended is unchanged.
     """
     others = {
         "$filter": {
@@ -139,8 +141,8 @@ def taking_out(ids: Sequence[ImageId]) -> list[Document]:
 
 
 def choosing(slot: int, *, chosen: bool) -> tuple[Document, list[Document]]:
-    """Which outputs change where one is chosen or not chosen any more, and the update. How they
-    ended, and when, stays as it is.
+    """Which outputs change when one is chosen or is no longer chosen, and the update. How and when
+    they ended is unchanged.
     """
     is_chosen = {"$eq": ["$$output.chosen", True]}
     changed = (

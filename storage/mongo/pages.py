@@ -19,8 +19,8 @@ def beyond(request: PageRequest, field: str) -> Document:
     milliseconds, document_id = request.position
     instant = from_epoch_ms(int(milliseconds))
     return {
-        # The bound is what lets the database begin here in its index. By the alternatives alone it
-        # would read, and leave out, all that comes before.
+        # The bound lets the database begin here in its index. With the alternatives alone it would
+        # read, and leave out, everything before.
         field: {"$lte": instant},
         "$or": [{field: {"$lt": instant}}, {"_id": {"$lt": document_id}}],
     }

@@ -53,7 +53,7 @@ _ENDING: Final[Document] = {
         1,
     )
 }
-"""What is read of parents whose outputs are ended."""
+"""The fields of parents that are read when their outputs are ended."""
 
 
 @repository
@@ -109,7 +109,7 @@ class MongoOutputRepository:
         wanted = {"$and": [{"$in": ["$$output.slot", wanted_slots]}, MAY_BE_CANCELLED]}
         changes: Document = {"status": "CANCELLED"}
         if CAPTION_SLOT not in wanted_slots:
-            changes["waits"] = False  # it is not for want of a caption that they are cancelled
+            changes["waits"] = False  # They are cancelled by the viewer, not for lack of a caption.
         owned = owned_by(viewer_id, parent_id)
 
         async def work(transaction: Transaction) -> Parent:
@@ -135,8 +135,10 @@ async def queue_again(
     max_active: int,
     more: Document | None = None,
 ) -> Parent:
-    """Queue ended outputs of one parent as their next attempts, with `more` of the parent, and
-    reserve their credits: last in its transaction. Abort it where one is not as it was read.
+    """Queue ended outputs of one parent as their next attempts, with the changes `more` of the
+    parent, and reserve their credits: the last writes of a transaction.
+
+    Abort it where one of them has changed since it was read.
     """
     stages, unchanged = [], []
     for output, document in queued:
@@ -145,7 +147,7 @@ async def queue_again(
         changes: Document = {
             name: {"$literal": value}
             for name, value in {**document, **trace_field()}.items()
-            if name != "creditsCharged"  # a caption that is rewritten has been paid for
+            if name != "creditsCharged"  # A caption that is rewritten has been paid for.
         } | {
             "attempt": output.attempt + 1,
             "fence": {"$add": ["$$output.fence", 1]},
@@ -173,10 +175,12 @@ async def queue_again(
 async def end_outputs(
     transaction: Transaction, query: Document, *, slots: Collection[int], update: Sequence[Document]
 ) -> list[Document]:
-    """End outputs of one parent that have not delivered all, pay for what they have, and release
-    what else they had reserved, and what those had that end with them: last in its transaction.
-    Abort it where no parent matches the query, which names it and its owner. Return
-    all that have ended, as they stood.
+    """End outputs of one parent that have not delivered everything: charge for what they have
+    delivered, and release the rest, also for outputs that end with them. These are the last writes
+    of a transaction.
+
+    Abort it where no parent matches the query, which names it and its owner. Return all that have
+    ended, as they were before.
     """
     parent_id, owner_id = query["_id"], query["ownerId"]
     before = await transaction.of_parent(parent_id).find_one_and_update(
@@ -204,9 +208,11 @@ async def delete_parents(
     besides: ConversationId | PostId,
     keep_images: bool,
 ) -> list[str]:
-    """Delete parents with their outputs' images, except those that are kept, or no image at all.
-    Settle what unfinished outputs had reserved, last in its transaction. Return the keys of objects
-    that are orphans from then on.
+    """Delete parents with their outputs' images, except images that are kept, or with no image at
+    all.
+
+    Settle what unfinished outputs had reserved, as the last writes of the transaction. Return the
+    keys of objects that are orphans from then on.
     """
     parents = await among.find(query, {**_ENDING, "outputs.preview": 1}).to_list()
     outputs = [output for parent in parents for output in parent["outputs"]]

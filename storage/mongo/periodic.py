@@ -24,5 +24,5 @@ class MongoPeriodicJobRepository:
 
 
 def surely_over() -> datetime:
-    """What ends before has ended by the clock of every process."""
+    """A time that has passed by the clock of every process."""
     return datetime.now(UTC) - _CLOCKS_DIFFER

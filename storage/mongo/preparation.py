@@ -19,10 +19,12 @@ from storage.mongo.due import begin_if_due
 log = structlog.get_logger(__name__)
 
 BUILD_SECONDS: Final = 6 * 3600
-"""How long the index of a large collection may take. Meanwhile others wait, and do not serve."""
+"""How long building the index of a large collection may take. Meanwhile other processes wait, and
+do not serve.
+"""
 _LEASE: Final = timedelta(seconds=30)
-"""After which another process builds as well. It does no harm: the database builds an index once,
-and has the second one wait for it.
+"""After this time another process builds as well. That does no harm: the database builds an index
+once, and the second process waits for it.
 """
 _JOBS: Final = "chores"
 _JOB: Final = "indexes"
@@ -31,13 +33,13 @@ _MOST_LOOKS: Final = BUILD_SECONDS
 _NAMESPACE_EXISTS: Final = 48
 
 Missing = Mapping[str, Sequence[IndexModel]]
-"""The indexes that are missing, by the names of their collections. Of one that has retired indexes,
-there may be none.
+"""The missing indexes, by the names of their collections. A collection that has retired indexes may
+need none.
 """
 
 
 async def prepare(database: AsyncDatabase[Document]) -> None:
-    """Make the collections and indexes that are not there yet, or wait until another has made
+    """Make the collections and indexes that are missing, or wait until another process has made
     them.
     """
     for _ in range(_MOST_LOOKS):
@@ -45,7 +47,7 @@ async def prepare(database: AsyncDatabase[Document]) -> None:
             return
         if await _may_build(database):
             try:
-                # Another process may have been faster than the look above.
+                # Another process may have been faster than the check above.
                 await _build(database, await _find_missing(database))
             finally:
                 await database[_JOBS].delete_one({"_id": _JOB})
@@ -75,7 +77,7 @@ def _described(index: Mapping[str, Any]) -> Document:
 async def _may_build(database: AsyncDatabase[Document]) -> bool:
     try:
         return await begin_if_due(database[_JOBS], _JOB, every=_LEASE) is not None
-    except DuplicateKeyError:  # another process has made it at the same time
+    except DuplicateKeyError:  # Another process has made it at the same time.
         return False
 
 
@@ -83,7 +85,7 @@ async def _build(database: AsyncDatabase[Document], missing: Missing) -> None:
     with pymongo.timeout(BUILD_SECONDS):
         for name, indexes in missing.items():
             for retired in RETIRED_INDEXES.get(name, ()):
-                with suppress(OperationFailure):  # there is none
+                with suppress(OperationFailure):  # There is none.
                     await database[name].drop_index(retired)
             is_new = await _create(database, name)
             if indexes and not is_new:
@@ -93,7 +95,9 @@ async def _build(database: AsyncDatabase[Document], missing: Missing) -> None:
 
 
 async def _create(database: AsyncDatabase[Document], name: str) -> bool:
-    """Return False where it is there already, of which another process may have been first."""
+    """Make a collection. Return False where it exists already; another process may have been
+    faster.
+    """
     try:
         await database.create_collection(name, check_exists=False)
     except OperationFailure as error:

@@ -77,7 +77,7 @@ async def count_prompt_use(transaction: Transaction, viewer_id: ViewerId, *, tex
             upsert=True,
         )
     except DuplicateKeyError:
-        raise Contended from None  # another turn has just made the prompt
+        raise Contended from None  # Another turn has just made the prompt.
 
 
 def _read(document: Document) -> Prompt:

@@ -1,7 +1,7 @@
-"""Every key of the object store that a document refers to, shard by shard.
+"""Finds every key of the object store that a document refers to, shard by shard.
 
 An image that a conversation, a turn or a post refers to has a record for as long as they do, so
-that its record alone is asked. What refers to bytes in any other way has to be asked here as well.
+only records are read. Whatever refers to bytes in another way has to be read here as well.
 """
 
 from collections.abc import Iterator
@@ -53,21 +53,21 @@ class MongoReferencedObjectRepository:
         )
 
     async def owner(self) -> str:
-        # Made with the collection, and again for a copy: a restored dump is another one.
+        # Made with the collection, and again for a copy: a restored dump is another database.
         found = await self._database.commands.list_collections(filter={"name": "images"})
         [images] = await found.to_list()
         return bytes(images["info"]["uuid"]).hex()
 
 
 def _ranges(shard: str) -> Iterator[tuple[str, str]]:
-    """From which key on, and up to which, a shard's are in each folder: "0" comes after "/"."""
+    """The first key of a shard, and the end of its keys, in each folder: "0" sorts after "/"."""
     for folder in FOLDERS:
         yield f"{folder}/{shard}/", f"{folder}/{shard}0"
 
 
 def _with_preview(keys: Document) -> Document:
-    # `$elemMatch` sets both bounds for one output, `$exists` is what the index is partial to:
-    # without either, all parents with a preview would be looked at.
+    # `$elemMatch` sets both bounds for one output, and the index is only for documents that match
+    # `$exists`: without either, all parents with a preview would be read.
     return {
         "outputs": {"$elemMatch": {"preview.key": keys}},
         "outputs.preview.key": {"$exists": True},

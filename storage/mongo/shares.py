@@ -1,4 +1,4 @@
-"""Shares as documents. One that is revoked is deleted; the database deletes what has expired."""
+"""Shares as documents. A revoked share is deleted; the database deletes expired ones."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -31,8 +31,8 @@ class MongoShareRepository:
         touch = {"$set": {"sharedAt": share.created_at}}
 
         async def work(transaction: Transaction) -> None:
-            # What is written here conflicts with the deletion of the conversation, and of the
-            # viewer, and with another share, so that the second counts the first.
+            # The write conflicts with the deletion of the conversation, and of the viewer, and with
+            # another share, so that the second one counts the first.
             conversation = {"_id": share.conversation_id, "ownerId": owner_id}
             found = await transaction.conversations.update_one(conversation, touch)
             if not found.matched_count:
@@ -58,7 +58,7 @@ class MongoShareRepository:
         return _read(found) if found else None
 
     async def view(self, viewer_id: ViewerId, share_id: ShareId, *, times: int) -> Share | None:
-        # It raises no version: nobody who listens to the share need know.
+        # It raises no version: listeners to the share need not read it again.
         found = await self._shares.find_one_and_update(
             _one(viewer_id, share_id) | _lasting(),
             {"$inc": {"views": times}},
@@ -76,7 +76,7 @@ def _one(viewer_id: ViewerId, share_id: ShareId) -> Document:
 
 
 def _lasting() -> Document:
-    """Matches what has not expired: the database deletes those only once a minute."""
+    """Matches shares that have not expired: the database deletes those only once a minute."""
     return {"$or": [{"expiresAt": None}, {"expiresAt": {"$gt": datetime.now(UTC)}}]}
 
 

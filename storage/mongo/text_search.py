@@ -1,4 +1,4 @@
-"""Texts found by their words: each document has the words of its texts in an array, with an index.
+"""Finds texts by their words: each document has the words of its texts in an array, with an index.
 
 Words are compared as plain text, byte by byte, so nothing in a search has a meaning of its own.
 """
@@ -10,13 +10,17 @@ from domain.text_search import words_of
 from storage.mongo.collections import Document
 
 MAX_WORDS: Final = 500
-"""So many of one document can be found, so that it stays small however much is said in it."""
+"""The number of words of one document that can be found: it stays small, however long its texts
+are.
+"""
 _LAST_CHARACTER: Final = "\U0010ffff"
-"""No word has it, and all that begins like a word comes before the word with this at its end."""
+"""A character that no word has. Everything that begins with a word sorts before the word followed
+by it.
+"""
 
 
 def with_words(words: Sequence[str]) -> Document:
-    """What a document matches that has words which begin with each of these."""
+    """A condition for documents that have, for each of these words, a word that begins with it."""
     if not words:
         return {}
     return {
@@ -32,8 +36,8 @@ def words_to_find(*texts: str) -> list[str]:
 
 
 def words_added(*, before: str = "", after: str = "") -> Document:
-    """The document's words with those of a text put before or after them; the last ones give way
-    where there are too many.
+    """The document's words with those of a text added before or after them; if there are too many,
+    the last ones are dropped.
     """
     present = {"$ifNull": ["$words", []]}
     first, last = ({"$literal": words_to_find(text)} for text in (before, after))

@@ -1,11 +1,11 @@
-"""The trace of a request, in documents that are worked on after the request has ended."""
+"""The trace of a request, in documents that are processed after the request has ended."""
 
 from domain.traces import Trace, current_trace
 from storage.mongo.collections import Document
 
 
 def trace_field() -> Document:
-    """The field of a document that the current request writes. None is written for no request."""
+    """The field for the current request's trace; empty if there is no request."""
     trace = current_trace()
     return {} if trace is None else {"trace": _write(trace)}
 

@@ -1,7 +1,8 @@
 """One transaction: the collections as it sees them, and the ways in which it ends.
 
-What may only be written together with something else takes a `Transaction`, which only
-`Database.transact` makes. Its collections add the session to every call, so none can be forgotten.
+A function whose writes must be part of a transaction takes a `Transaction`, which only
+`Database.transact` makes. Its collections add the session to every call, so that none can be
+forgotten.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.command_cursor import AsyncCommandCursor
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
@@ -32,9 +34,9 @@ class Abort(Exception):
 
 class Contended(PyMongoError):
     """Raised by a repository inside a transaction that met another one, but does not depend on what
-    that one wrote: two turns that store the same new prompt.
+    that one wrote: for example, two turns that store the same new prompt.
 
-    The driver begins it again, as it does if the server itself finds the two in conflict.
+    The driver starts the transaction again, as it does if the server finds the two in conflict.
     """
 
     def __init__(self) -> None:
@@ -52,6 +54,9 @@ class SessionCollection:
 
     def find(self, query: Filter, projection: Filter | None = None) -> AsyncCursor[Document]:
         return self._collection.find(query, projection, session=self._session)
+
+    async def aggregate(self, stages: Sequence[Document]) -> AsyncCommandCursor[Document]:
+        return await self._collection.aggregate(stages, session=self._session)
 
     async def find_one(self, query: Filter) -> Document | None:
         return await self._collection.find_one(query, session=self._session)
@@ -90,7 +95,15 @@ class SessionCollection:
         await self._collection.insert_one(document, session=self._session)
 
     async def insert_many(self, documents: Iterable[Document]) -> None:
-        await self._collection.insert_many(documents, session=self._session)
+        """Insert all of them, if there are any. MongoDB itself refuses to insert none."""
+        # The driver takes twice as long to insert one document as if it were one of many.
+        match list(documents):
+            case []:
+                pass
+            case [only]:
+                await self.insert_one(only)
+            case many:
+                await self._collection.insert_many(many, session=self._session)
 
     async def delete_one(self, query: Filter) -> DeleteResult:
         return await self._collection.delete_one(query, session=self._session)
@@ -106,7 +119,7 @@ class Transaction(Collections[SessionCollection]):
 
     def __init__(self, database: AsyncDatabase[Document], session: AsyncClientSession) -> None:
         self.movements: list[Movement] = []
-        """The lines of the ledger that it writes."""
+        """The entries of the ledger that it writes."""
         self._database = database
         self._session = session
         self._open = True

@@ -1,8 +1,8 @@
-"""Deleted conversations that can be restored: their documents, kept apart, so that no query finds
-them, until their time is over or they are restored.
+"""Deleted conversations that can be restored: their documents, kept in another collection, so that
+no query finds them, until they expire or are restored.
 
-Each is `document` as it was in `collection`, but that its outputs have ended and show no preview.
-Images have `key` and `renditionWidths` beside it: their bytes are still referred to.
+Each has `document` as it was in `collection`, except that its outputs have ended and show no
+preview. Images have `key` and `renditionWidths` beside it: their bytes are still referred to.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from pymongo import DESCENDING
 from domain.conflicts import Conflict
 from domain.conversations import DeletedConversation
 from domain.credits import charge_for
-from domain.ids import ConversationId, ViewerId
+from domain.ids import ConversationId, ImageId, ViewerId
 from domain.outputs import OutputStatus
 from domain.rules import derive_status, end_of
 from domain.turns import TurnStatus
@@ -56,12 +56,12 @@ class MongoTrashRepository:
 async def put_aside(
     transaction: Transaction,
     conversation: Document,
+    *,
     turns: Iterable[Document],
     images: Iterable[Document],
-    *,
     keep: timedelta,
 ) -> None:
-    """Keep what has just been deleted. `images` are those that are gone."""
+    """Keep what has just been deleted. `images` are the deleted ones."""
     now = datetime.now(UTC)
     documents = [
         ("conversations", conversation),
@@ -107,10 +107,10 @@ async def list_put_aside(
 async def take_back(
     transaction: Transaction, viewer_id: ViewerId, conversation_id: ConversationId
 ) -> Document:
-    """Restore the documents of a conversation, and return its own.
+    """Restore the documents of a conversation, and return the conversation's own.
 
-    Abort with STALE where they are not there, with IMAGE_GONE where something that it refers to has
-    been deleted meanwhile.
+    Abort with STALE where they do not exist, with IMAGE_GONE where something that they refer to has
+    been deleted in the meantime.
     """
     await touch_account(transaction, viewer_id, "restoredAt")
     own = {"ownerId": viewer_id, "conversationId": conversation_id}
@@ -123,15 +123,10 @@ async def take_back(
         raise Abort(Conflict.STALE)
     await transaction.trash.delete_many(own)
     [conversation] = kept["conversations"]
-    references = {
-        reference["image"]["id"] for turn in kept["turns"] for reference in turn["references"]
-    }
-    masks = {turn["options"]["mask"]["id"] for turn in kept["turns"] if turn["options"].get("mask")}
-    source_image = conversation["sourceImage"]
-    used = references | masks | ({source_image["id"]} if source_image else set())
+    used = _used_images(conversation, kept["turns"])
     outputs = [output for turn in kept["turns"] for output in turn["outputs"]]
     ids = [image["id"] for output in outputs for image in output["images"]]
-    # Of other conversations, which were deleted later and have not been restored.
+    # Images of other conversations, which were deleted later and have not been restored.
     others = {
         "_id": {"$in": [*used.union(ids)]},
         "ownerId": viewer_id,
@@ -141,7 +136,7 @@ async def take_back(
     kept["images"] += [one["document"] async for one in transaction.trash.find(others)]
     if kept["images"]:
         await transaction.trash.delete_many(others)
-        await transaction.images.insert_many(kept["images"])
+    await transaction.images.insert_many(kept["images"])
     await hold_images(transaction, viewer_id, ids=used)
     there = set(
         await transaction.images.distinct("_id", {"_id": {"$in": ids}, "ownerId": viewer_id})
@@ -152,6 +147,14 @@ async def take_back(
     conversation |= {"version": conversation["version"] + 1, "updatedAt": datetime.now(UTC)}
     await transaction.conversations.insert_one(conversation)
     return conversation
+
+
+def _used_images(conversation: Document, turns: Sequence[Document]) -> set[ImageId]:
+    """The images that the conversation starts from or refers to, its masks included."""
+    references = {reference["image"]["id"] for turn in turns for reference in turn["references"]}
+    masks = {turn["options"]["mask"]["id"] for turn in turns if turn["options"].get("mask")}
+    source_image = conversation["sourceImage"]
+    return references | masks | ({source_image["id"]} if source_image else set())
 
 
 def _end_output(output: Document, now: datetime, *, asked: int) -> None:
@@ -168,7 +171,7 @@ def _end_output(output: Document, now: datetime, *, asked: int) -> None:
 
 
 def _end(turn: Document, now: datetime) -> Document:
-    """The turn without what runs, and without previews, whose bytes are deleted."""
+    """The turn without running outputs, and without previews, whose bytes are deleted."""
     for output in turn["outputs"]:
         output["preview"] = None
         if output["status"] in UNFINISHED_OUTPUT:

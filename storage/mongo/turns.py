@@ -45,7 +45,7 @@ from storage.mongo.transaction import Transaction
 _MAX_IN_PROGRESS: Final = 100
 _PAGE: Final = 50
 LAST_INDEX: Final = {"$ifNull": ["$lastTurnIndex", {"$subtract": ["$turnCount", 1]}]}
-"""Of the conversation's latest turn that is not deleted."""
+"""The index of the conversation's latest turn that is not deleted."""
 
 
 @repository
@@ -180,7 +180,7 @@ async def insert_turn(
     turn_index: int,
     plan: TurnPlan,
 ) -> Turn:
-    """Write a new turn. One that is there already is never changed: the insertion fails."""
+    """Write a new turn. One that exists already is never changed: the insertion fails."""
     turn_id = turn_id_of(conversation_id, turn_index)
     document = new_parent(owner_id, plan) | {"turnIndex": turn_index}
     if plan.waiting is not None:
@@ -203,7 +203,8 @@ def imported_turn(turn: Turn) -> Document:
     return imported_parent(turn) | {
         "turnIndex": turn.turn_index,
         "status": turn.status.value,
-        # Others may have its images too, and what it was made of was never counted here.
+        # Other conversations may have its images too, and how they were made was never counted
+        # here.
         "copied": True,
     }
 

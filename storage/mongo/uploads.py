@@ -1,4 +1,4 @@
-"""Uploads as documents, from the offer until their lifetime ends."""
+"""Uploads as documents, from their creation until they expire."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 _OFFERED: Final = timedelta(seconds=OFFER_SECONDS)
 _KEPT: Final = timedelta(hours=1)
-"""How long after its offer a file that came can still be completed. A phone may have slept, and
+"""How long after its creation an uploaded file can still be completed. A phone may have slept, and
 clocks differ.
 """
 
@@ -29,7 +29,7 @@ _UNDECIDED: Final[Document] = {"imageId": None, "refusal": None}
 class MongoUploadRepository:
     """See `domain.ports.UploadRepository`.
 
-    `sweepAt` is there while the store may have bytes under `key`.
+    `sweepAt` is set while the store may have bytes under `key`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -48,8 +48,8 @@ class MongoUploadRepository:
 
         async def work(transaction: Transaction) -> None:
             await refuse_while_erased(transaction, viewer_id)
-            # Two of a viewer's transactions conflict here, so that the second counts what the first
-            # has opened. This document is no upload: it has no `sweepAt`.
+            # Two of a viewer's transactions conflict here, so that the second one counts what the
+            # first has opened. This document is not an upload: it has no `sweepAt`.
             await transaction.uploads.update_one(
                 {"_id": f"uploads of {viewer_id}", "ownerId": viewer_id},
                 {"$set": {"createdAt": now}},

@@ -1,4 +1,4 @@
-"""Viewers that have been here before, and those that are blocked."""
+"""Viewers who are known, and those who are blocked."""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ class MongoViewerRepository:
     async def welcome(self, viewer_id: ViewerId, samples: Sequence[ImageRecord]) -> bool:
         async def work(transaction: Transaction) -> None:
             try:
-                # One that is blocked has a document already.
+                # A blocked viewer has a document already.
                 await transaction.viewers.update_one(
                     {"_id": viewer_id, "firstSeenAt": {"$exists": False}},
                     {"$set": {"firstSeenAt": datetime.now(UTC)}},

@@ -1,4 +1,6 @@
-"""Turns that wait for the one before them: found in the order of their ids, begun or ended once."""
+"""Turns that wait for the one before them: found in the order of their ids, and begun or ended
+once.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -32,7 +34,7 @@ class MongoWaitingTurnRepository:
         self._turns = database.turns
 
     async def list(self, *, after: TurnId | None, limit: int) -> Sequence[Turn]:
-        # Of all viewers, as the searches for outputs that no worker holds.
+        # For all viewers, as the searches for outputs that no worker holds.
         query: Document = {"status": _WAITING, **({"_id": {"$gt": after}} if after else {})}
         found = self._turns.find(query).sort("_id", 1).limit(limit)
         return [read_turn(one) async for one in found]

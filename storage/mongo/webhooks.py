@@ -54,7 +54,7 @@ class MongoWebhookRepository:
         deleted = await self._database.webhooks.delete_one(
             {"_id": webhook_id, "ownerId": viewer_id}
         )
-        # Also where it was deleted before: the request may have been cut off between the two.
+        # Also where it was deleted before: an earlier request may have been interrupted in between.
         await self._database.deliveries.delete_many({"ownerId": viewer_id, "webhookId": webhook_id})
         return deleted.deleted_count == 1
 

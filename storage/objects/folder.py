@@ -1,8 +1,8 @@
-"""The object store in a folder, and the signed links that open what is in it.
+"""The object store in a folder, and the signed URLs that open its objects.
 
-An object is whole or not there, and never changes once it is there. A key is looked at before the
-file system is: only what `new_key` and `rendition_key` make is a key. No symbolic link below the
-folder is followed.
+An object is complete or does not exist, and never changes. A key is checked before the file system
+is used: only what `new_key` and `rendition_key` make is a key. No symbolic link below the folder is
+followed.
 """
 
 import asyncio
@@ -44,8 +44,9 @@ from domain.uploads import (
 from storage.objects.links import Links
 
 LEFTOVER_PREFIX: Final = ".put-"
-"""How names begin of files that a killed process left half written. Nothing reads them; once they
-are an hour old they can be removed."""
+"""The beginning of the names of files that a killed process has left half written. Nothing reads
+them; after an hour they can be removed.
+"""
 
 _THREADS: Final = 8
 _LINK_PURPOSE: Final = "link"
@@ -60,10 +61,10 @@ Result = TypeVar("Result")
 
 
 class FolderObjectStore:
-    """An `ObjectStore` in a folder, which is made when the first object is put.
+    """An `ObjectStore` in a folder, which is made when the first object is stored.
 
-    What is not a key is answered with ValueError. File work is done by threads of its own, so that
-    a slow disk delays nothing else.
+    Raises ValueError for a name that is not a key. Files are accessed in threads of its own, so
+    that a slow disk delays nothing else.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class FolderObjectStore:
         self._links = Links(self._sign_link, clock)
 
     async def put(self, key: str, data: bytes) -> None:
-        """Return once the whole object is on the disk; until then nobody sees anything of it."""
+        """Store an object. Returns once all of it is on the disk; until then it is not visible."""
         await self._run(self._put, checked(key), data, True)
 
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
@@ -96,14 +97,14 @@ class FolderObjectStore:
 
     async def _put_parts(self, key: str, parts: AsyncIterator[bytes], replace: bool) -> bool:
         with ExitStack() as stack:
-            # Closed, and what is not finished removed, by the loop: these wait for no disk.
-            put = await self._run(self._begin, stack, checked(key))
+            # The loop closes it, and removes an unfinished file: neither waits for the disk.
+            put = await self._run(self._begin, stack, checked(key), replace)
             async for part in parts:
                 await self._run(put.file.write, part)
             return await self._run(put.finish, replace)
 
     async def put_new(self, key: str, data: bytes) -> bool:
-        """As `put`, or return False if there is such an object, which stays as it is."""
+        """As `put`, or return False if the object exists, and do not change it."""
         return await self._run(self._put, checked(key), data, False)
 
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
@@ -112,6 +113,11 @@ class FolderObjectStore:
 
     async def delete(self, keys: Sequence[str]) -> None:
         await self._run(self._delete, [checked(key) for key in keys])
+
+    async def delete_parts(self, key: str) -> None:
+        """Delete an object, and the file that it was being written to."""
+        await self._run(self._delete, [checked(key)], LEFTOVER_PREFIX)
+        await self.delete([key])
 
     async def keys(
         self, shard: str, *, folders: Sequence[str] = FOLDERS
@@ -127,7 +133,7 @@ class FolderObjectStore:
     async def read(self, key: str, *, start: int, count: int) -> bytes:
         """Exactly `count` bytes of the object, or `ObjectMissing`.
 
-        No file stays open between two reads, so a slow reader costs no descriptor.
+        No file stays open between two reads, so a slow reader takes no descriptor.
         """
         return await self._run(self._read, checked(key), start, count)
 
@@ -159,7 +165,7 @@ class FolderObjectStore:
         owner: str = "",
         abilities: UploadAbilities = EVERY_ABILITY,  # noqa: ARG002 - it has all of them
     ) -> UploadOffer:
-        """An offer that the routes of `edge.signed_uploads` keep to."""
+        """Presign an upload that the routes of `edge.signed_uploads` accept."""
         checked_offer(key, file)
         now = int(self._clock())
         expires = now + OFFER_SECONDS
@@ -176,10 +182,8 @@ class FolderObjectStore:
         )
 
     def opened_offer(self, key: str, method: str, query: str) -> tuple[DeclaredFile, str] | None:
-        """What an offer to this key takes by this method, and of whom; None if it is none, or no
-        longer.
-
-        It has to be, to the letter, as `offer` made it.
+        """The file that an upload URL of this key allows by this method, and its owner; None if the
+        URL is not valid, or not any more. It has to be exactly as `offer` made it.
         """
         terms = self._signer.verify(_OFFER_PURPOSE, query.removeprefix("offer="))
         if terms is None or not query.startswith("offer="):
@@ -195,9 +199,8 @@ class FolderObjectStore:
         return file, owner
 
     def seconds_left(self, key: str, query: str) -> float | None:
-        """For how long the query of a link still opens the key; None if it does not.
-
-        It has to be, to the letter, as `link` made it. Whether there is an object plays no part.
+        """How long the query of a link remains valid for the key; None if it is not valid. It has
+        to be exactly as `link` made it. Whether there is such an object does not matter.
         """
         parts = _QUERY.fullmatch(query)
         if parts is None or not has_links(key):
@@ -212,7 +215,7 @@ class FolderObjectStore:
         return left if left > 0 else None
 
     async def aclose(self) -> None:
-        """Wait for what is being read or written."""
+        """Wait for the files that are being read or written."""
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _run(self, work: Callable[[*Given], Result], *given: *Given) -> Result:
@@ -224,15 +227,18 @@ class FolderObjectStore:
 
     def _put(self, key: str, data: bytes, replace: bool) -> bool:
         with ExitStack() as stack:
-            put = self._begin(stack, key)
+            put = self._begin(stack, key, False)
             put.file.write(data)
             return put.finish(replace)
 
-    def _begin(self, stack: ExitStack, key: str) -> "_Put":
-        """Open a file for an object. It is there once it is finished within the stack."""
+    def _begin(self, stack: ExitStack, key: str, findable: bool) -> "_Put":
+        """Open a file for an object. The object exists once the file is finished within
+        the stack. Where it is findable, nobody else may write this object at the same time.
+        """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder, name = stack.enter_context(self._parent(key, create=True))
-        return stack.enter_context(_Put.begun(folder, name))
+        suffix = name if findable else secrets.token_hex(8)
+        return stack.enter_context(_Put.begun(folder, name, LEFTOVER_PREFIX + suffix))
 
     def _get(self, key: str, max_bytes: int) -> bytes:
         with self._file(key) as file:
@@ -249,14 +255,14 @@ class FolderObjectStore:
         with self._file(key) as file:
             return _read_exactly(file, start, count)
 
-    def _delete(self, keys: Sequence[str]) -> None:
+    def _delete(self, keys: Sequence[str], prefix: str = "") -> None:
         for key in keys:
             with (
                 suppress(ObjectMissing),
                 self._parent(key) as (folder, name),
                 _missing_translated(),
             ):
-                os.unlink(name, dir_fd=folder)
+                os.unlink(prefix + name, dir_fd=folder)
 
     def _listed(self, folder: str) -> list[StoredObject]:
         found: list[StoredObject] = []
@@ -269,7 +275,7 @@ class FolderObjectStore:
                 key = f"{folder}/{entry.name}"
                 if not is_key(key) or not entry.is_file(follow_symlinks=False):
                     continue
-                with suppress(FileNotFoundError):  # it has just been deleted
+                with suppress(FileNotFoundError):  # It has just been deleted.
                     about = entry.stat(follow_symlinks=False)
                     modified_at = datetime.fromtimestamp(about.st_mtime, UTC)
                     found.append(StoredObject(key, about.st_size, modified_at))
@@ -277,7 +283,9 @@ class FolderObjectStore:
 
     @contextmanager
     def _file(self, key: str) -> Iterator[int]:
-        """The object's file, open; `ObjectMissing` for anything that `put` cannot have made."""
+        """The object's file, open. Raise `ObjectMissing` for anything that `put` cannot
+        have made.
+        """
         with self._parent(key) as (folder, name):
             with _missing_translated():
                 file = os.open(name, _READ_FILE, dir_fd=folder)
@@ -292,12 +300,12 @@ class FolderObjectStore:
     def _parent(self, key: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         """The folder of the object's file, open, and the file's name in it.
 
-        Each step is taken from the folder before, not from a path: nobody can put a symbolic link
-        into a place that has already been looked at.
+        Each step starts from the open folder of the step before, not from a path: nobody can put a
+        symbolic link into a place that has been checked already.
         """
         *folders, name = key.split("/")
         try:
-            # The store's own folder may well be a symbolic link: the operator decides that.
+            # The store's own folder may be a symbolic link: the operator decides that.
             folder = os.open(self._folder, _READ_FOLDER & ~os.O_NOFOLLOW)
         except FileNotFoundError as error:
             raise ObjectMissing("nothing has been put yet") from error
@@ -316,7 +324,7 @@ class FolderObjectStore:
 
 @dataclass(frozen=True, slots=True)
 class _Put:
-    """A file that is being written, and will be an object's."""
+    """A file that is being written, and will become an object's."""
 
     file: BinaryIO
     _temporary: str
@@ -325,18 +333,19 @@ class _Put:
 
     @classmethod
     @contextmanager
-    def begun(cls, folder: int, name: str) -> Iterator[Self]:
+    def begun(cls, folder: int, name: str, temporary: str) -> Iterator[Self]:
         # In the same folder, so that the rename stays within one file system and is atomic.
-        temporary = LEFTOVER_PREFIX + secrets.token_hex(8)
         try:
             with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=folder), "wb") as file:
                 yield cls(file, temporary, name, folder)
         finally:
-            with suppress(OSError):  # it has got its name
+            with suppress(OSError):  # It has been renamed already.
                 os.unlink(temporary, dir_fd=folder)
 
     def finish(self, replace: bool) -> bool:
-        """Return False if there is such an object, which is not to be replaced."""
+        """Give the file its name. Return False if there is such an object, which must not be
+        replaced.
+        """
         self.file.flush()
         os.fsync(self.file.fileno())
         if replace:
@@ -345,7 +354,7 @@ class _Put:
             )
         elif not _moved_to_a_free_name(self._temporary, self._name, within=self._folder):
             return False
-        # The name has to outlive a power cut as well as the bytes: a record will point to it.
+        # The name has to survive a power cut as well as the bytes: a record will refer to it.
         os.fsync(self._folder)
         return True
 
@@ -360,7 +369,7 @@ def _make_folder(name: str, *, within: int) -> bool:
 
 def _moved_to_a_free_name(old: str, new: str, *, within: int) -> bool:
     try:
-        # A second name for the file: unlike renaming, it never takes the place of another.
+        # A second name for the file: unlike a rename, it never replaces another file.
         os.link(old, new, src_dir_fd=within, dst_dir_fd=within, follow_symlinks=False)
     except FileExistsError:
         return False
@@ -374,7 +383,7 @@ def _missing_translated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # What lies behind a symbolic link, or where a folder should be, is as good as not there.
+        # A symbolic link, or something else in place of a folder, counts as missing.
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
             raise ObjectMissing("there is no such object") from error
         raise

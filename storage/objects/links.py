@@ -1,4 +1,4 @@
-"""Links are signed once for each window of their validity, and remembered for it."""
+"""Signs links once for each window of their validity, and remembers them for that time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ from domain.ports.objects import Link
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """`sign` makes the link of a key whose window begins at a moment, in seconds since 1970."""
+    """`sign` makes the link of a key whose window begins at a time, in seconds since 1970."""
 
     sign: Callable[[str, int], Link]
     clock: Callable[[], float]
     _known: dict[str, tuple[int, Link]] = field(default_factory=dict)
-    """With the moment when each one's window ends, oldest first."""
+    """Links with the end of their windows, oldest first."""
 
     def find(self, key: str) -> Link:
-        """Raise ValueError for what is not a key that has links."""
+        """The key's link. Raise ValueError where the key has no links."""
         now = self.clock()
         known = self._known.get(key)
         if known is not None and known[0] - LINK_WINDOW_SECONDS <= now < known[0]:

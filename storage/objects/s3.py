@@ -43,7 +43,7 @@ from storage.objects.credentials import (
 from storage.objects.links import Links
 
 ABILITIES_SECONDS: Final = 5.0
-"""For finding out what uploads the bucket takes: a client waits for its first one."""
+"""The limit for finding out what uploads the bucket takes: a client waits for the first time."""
 
 _CHUNK_BYTES: Final = 256 * 1024
 _PART_BYTES: Final = 8 * 1024 * 1024
@@ -53,7 +53,7 @@ _EVERY_OBJECT: Final = {
     "ContentDisposition": "inline",
 }
 _UNTYPED: Final = ("binary/octet-stream", "application/octet-stream")
-"""What tools that copy buckets make of a type that they do not know."""
+"""The types that tools which copy buckets give to objects of unknown types."""
 
 
 @asynccontextmanager
@@ -102,7 +102,9 @@ class S3ObjectStore:
         self.use(credentials)
 
     def use(self, credentials: Credentials) -> None:
-        """Sign with these from now on. What was signed with others stays valid until those end."""
+        """Sign with these from now on. What other credentials have signed stays valid until they
+        expire.
+        """
         bucket = self._bucket
         self._public = BucketSigner(bucket, bucket.public_url, credentials)
         self._internal = BucketSigner(bucket, bucket.url, credentials)
@@ -123,7 +125,9 @@ class S3ObjectStore:
             raise _no_answer_of_a_bucket()
 
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
-        """As a multipart upload: the bucket shows nothing of it before it is complete."""
+        """Store an object by a multipart upload, which the bucket does not show before it is
+        complete.
+        """
         target = {"Bucket": self._bucket.name, "Key": checked(key)}
         async with answering(self._operation_seconds):
             begun = await self._client.create_multipart_upload(
@@ -142,11 +146,23 @@ class S3ObjectStore:
                     **target, MultipartUpload={"Parts": tags}
                 )
         except BaseException:
-            # What a killed process leaves is for the bucket's own rules: see docs/operations.md.
+            # If the process is killed, `delete_parts` removes the parts, or the bucket's lifecycle
+            # rules: see docs/operations.md.
             with suppress(StoreUnavailable):
                 async with answering(self._operation_seconds):
                     await self._client.abort_multipart_upload(**target)
             raise
+
+    async def delete_parts(self, key: str) -> None:
+        target = {"Bucket": self._bucket.name}
+        async with answering(self._operation_seconds):
+            begun = await self._client.list_multipart_uploads(**target, Prefix=checked(key))
+        for upload in begun.get("Uploads", ()):
+            async with answering(self._operation_seconds):
+                await self._client.abort_multipart_upload(
+                    **target, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+        await self.delete([key])
 
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         checked(key)
@@ -184,7 +200,8 @@ class S3ObjectStore:
                 answer = await self._client.delete_objects(
                     Bucket=self._bucket.name, Delete={"Objects": objects}
                 )
-            # Quiet answers are short, but nothing at all would be one too.
+            # Quiet answers would be shorter, but an empty answer from another server would look the
+            # same.
             reported = [*answer.get("Deleted", ()), *answer.get("Errors", ())]
             if {one.get("Key") for one in reported} != {one["Key"] for one in objects}:
                 raise _no_answer_of_a_bucket()
@@ -250,7 +267,9 @@ class S3ObjectStore:
 
 
 def _check_is_object(answer: Any, key: str) -> None:
-    """Objects have a tag and the type of their key; an error that comes with 200 has not."""
+    """Check that an answer is an object, which has a tag and the type of its key; an error that
+    comes with 200 has not.
+    """
     if not answer.get("ETag") or answer.get("ContentType") not in (content_type_of(key), *_UNTYPED):
         raise _no_answer_of_a_bucket()
 
@@ -260,9 +279,10 @@ def _no_answer_of_a_bucket() -> StoreUnavailable:
 
 
 async def _in_parts_of(parts: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """The same bytes, all parts of one size but the last, which may be empty if it is the only one.
+    """The same bytes in parts of one size. The last part may be smaller, and empty if it is the
+    only one.
 
-    Buckets refuse smaller parts before the last.
+    Buckets refuse smaller parts before the last one.
     """
     held, any_given = bytearray(), False
     async for part in parts:

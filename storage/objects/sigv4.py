@@ -1,7 +1,7 @@
-"""Signatures of the S3 API, version 4, for requests that somebody else will make.
+"""Signatures of the S3 API, version 4, for requests that others will send.
 
-botocore signs as of the moment at which it is asked, so each of its links would be another one.
-Here the caller says as of when: the same moment gives the same link.
+botocore signs as of the current time, so each of its links would be different. Here the caller
+gives the time: the same time results in the same link.
 """
 
 import hmac
@@ -18,11 +18,11 @@ _MOMENT: Final = "%Y%m%dT%H%M%SZ"
 _DAYS_KEPT: Final = 2
 
 Condition = Mapping[str, str] | Sequence[str | int]
-"""Of a policy: a field and its exact value, or an operator and what it takes."""
+"""A condition of a policy: a field and its exact value, or an operator and its operands."""
 
 
 class Signer:
-    """Signs for one owner of a key, in one region. All moments are in UTC."""
+    """Signs with one key, for one region. All times are in UTC."""
 
     def __init__(self, *, key_id: str, secret: str, region: str, token: str | None = None) -> None:
         self._key_id = key_id
@@ -36,10 +36,10 @@ class Signer:
     def query(
         self, method: str, path: str, *, headers: Mapping[str, str], at: datetime, seconds: int
     ) -> str:
-        """The query that lets one request through: this method, this path, these headers.
+        """The query that allows one request: this method, this path, these headers.
 
-        The headers' names are in lower case and `host` is among them; the caller
-        sends all of them. The path needs no escapes.
+        The headers' names are in lower case and `host` is among them; the caller sends all of them.
+        The path must not need escapes.
         """
         names = sorted(headers)
         moment, scope = self._scope(at)
@@ -52,7 +52,7 @@ class Signer:
             f"&X-Amz-SignedHeaders={'%3B'.join(names)}"
         )
         signed = "".join(f"{name}:{headers[name]}\n" for name in names)
-        # The last line stands for the body's digest: who signs does not know it.
+        # The last line stands for the body's digest, which the signer does not know.
         request = f"{method}\n{path}\n{query}\n{signed}\n{';'.join(names)}\nUNSIGNED-PAYLOAD"
         digest = sha256(request.encode()).hexdigest()
         signature = self._sign(moment, f"{_ALGORITHM}\n{moment}\n{scope}\n{digest}")
@@ -61,7 +61,7 @@ class Signer:
     def form(
         self, conditions: Sequence[Condition], *, at: datetime, until: datetime
     ) -> dict[str, str]:
-        """The fields of a form that is taken if it keeps the conditions."""
+        """The fields of a form that is accepted if it meets the conditions."""
         moment, scope = self._scope(at)
         fields = {
             "x-amz-algorithm": _ALGORITHM,
@@ -91,7 +91,7 @@ class Signer:
             key = f"AWS4{self._secret}".encode()
             for step in (day, self._region, "s3", "aws4_request"):
                 key = hmac.digest(key, step.encode(), sha256)
-            # Links of yesterday and of today are given out side by side.
+            # Links of yesterday and of today are given out at the same time.
             while len(self._keys) >= _DAYS_KEPT:
                 del self._keys[min(self._keys)]
             self._keys[day] = key

@@ -28,10 +28,10 @@ from domain.retries import RetryPolicy
 log = structlog.get_logger(__name__)
 
 ACK_WAIT_SECONDS: Final = 30.0
-"""After this, an unacknowledged hint is delivered to another worker."""
+"""After this time, an unacknowledged hint is delivered to another worker."""
 MAX_UNACKNOWLEDGED: Final = 10_000
 HINT_LIFE_SECONDS: Final = 900.0
-"""No output is queued for longer, so no older hint is of use."""
+"""No output is queued for longer, so an older hint is of no use."""
 MAX_HINTS: Final = 100_000
 HINT_BYTES: Final = 1_024
 CONNECT_SECONDS: Final = 10.0
@@ -40,7 +40,9 @@ _RECONNECT: Final = RetryPolicy(
     first_pause_seconds=RECONNECT_WAIT_SECONDS, longest_pause_seconds=5.0
 )
 GIVE_UP_SECONDS: Final = 30.0
-"""The client reconnects automatically. One that has not after this long is replaced."""
+"""The client reconnects automatically. A connection that is still lost after this time
+is replaced.
+"""
 LOOK_SECONDS: Final = 1.0
 CHECK_SECONDS: Final = 5.0
 PING_SECONDS: Final = 10
@@ -52,7 +54,7 @@ _OTHER_STREAM_CONFIGURATION: Final = 10058
 
 @dataclass(frozen=True, slots=True)
 class QueueNames:
-    """What a deployment's queue is called in NATS: only processes of one database share it."""
+    """The names of a deployment's queue in NATS, which only processes of one database share."""
 
     database: str
 
@@ -98,7 +100,7 @@ class NatsConnection:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        # It belongs to no request, and has no context variables of one.
+        # The task belongs to no request, and has no context variables of one.
         keeper = asyncio.create_task(
             self._keep_connected(), name="connection to NATS", context=Context()
         )
@@ -115,7 +117,7 @@ class NatsConnection:
         return self._connected
 
     def give_up(self, connected: Connected, error: Exception) -> None:
-        """Replace a connection that does not do its work."""
+        """Replace a connection that does not work."""
         if connected is self._connected:
             self._is_connected.clear()
             self._report_away(error)
@@ -123,7 +125,7 @@ class NatsConnection:
     async def _keep_connected(self) -> None:
         retries = _RECONNECT.begin()
         while True:
-            client = Client()  # a closed client cannot be opened again
+            client = Client()  # A closed client cannot be opened again.
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     self._connected = await self._connect(client)
@@ -147,7 +149,7 @@ class NatsConnection:
             error_cb=self._report_error,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # it may be 0.5
-            # By default a server that has vanished is noticed after six minutes.
+            # By default, a server that has disappeared is noticed only after six minutes.
             ping_interval=PING_SECONDS,
             max_outstanding_pings=2,
             flush_timeout=FLUSH_SECONDS,
@@ -183,7 +185,7 @@ class NatsConnection:
         await jetstream.add_consumer(self.names.stream, consumer)
 
     async def _watch(self, connected: Connected) -> None:
-        """Return when the connection has been given up, by its users or by its client."""
+        """Return when the connection has been given up, by its users or by the client."""
         client = connected.client
         in_touch_at = checked_at = monotonic()
         while self._is_connected.is_set() and not client.is_closed:
@@ -206,7 +208,7 @@ class NatsConnection:
                 await jetstream.consumer_info(self.names.stream, self.names.consumer)
 
     async def _report_error(self, error: Exception) -> None:
-        """The client reports each of its attempts; the log has one line per outage."""
+        """Log one line for each outage: the client reports each of its attempts."""
         if not self._is_connected.is_set():
             self._report_away(error)
 
@@ -228,7 +230,7 @@ def _address(server: SplitResult) -> str:
 
 
 def _credentials(servers: list[SplitResult], client: Client) -> dict[str, Any]:
-    """How to sign in, also at servers that a cluster makes known later.
+    """How to sign in, also at servers that a cluster announces later.
 
     The client encrypts where the server asks for it, whatever the URL says. An attacker in between
     could omit that; so with `tls://` no secret is sent to a server that does not ask for it.
@@ -252,13 +254,13 @@ def _credentials(servers: list[SplitResult], client: Client) -> dict[str, Any]:
 
 
 def _authorities(ca_file: Path | None) -> dict[str, Any]:
-    """Whose certificates are accepted, if they are not the machine's."""
+    """The certificate authorities that are accepted, if they are not the machine's."""
     return {} if ca_file is None else {"tls": ssl.create_default_context(cafile=ca_file)}
 
 
 async def _close(client: Client) -> None:
-    # In a task that can be left behind: the client swallows some cancellations.
+    # The task can be abandoned: the client swallows some cancellations.
     closing = asyncio.create_task(client.close(), name="end of a connection to NATS")
     await asyncio.wait([closing], timeout=CLOSE_SECONDS)
     if closing.done() and not closing.cancelled():
-        closing.exception()  # a connection that was never open cannot be closed
+        closing.exception()  # A connection that was never open cannot be closed.

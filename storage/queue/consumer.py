@@ -33,8 +33,8 @@ class Starter(Protocol):
 
 
 class NatsConsumer:
-    """Takes one hint at a time, and no more than may run here: the others stay in NATS for workers
-    that are idle.
+    """Takes one hint at a time, and no more than may run here: the others stay in NATS for idle
+    workers.
     """
 
     def __init__(
@@ -50,9 +50,10 @@ class NatsConsumer:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Receive hints until the block ends; to be opened while the connection is.
+        """Receive hints until the block ends; open it while the connection is open.
 
-        At the end nothing new is taken. What has been taken is decided; its run goes on.
+        At the end no new hints are taken. Those that have been taken are decided; their runs
+        continue.
         """
         receiving = asyncio.create_task(
             self._receive(), name="receiver of hints", context=Context()
@@ -62,7 +63,7 @@ class NatsConsumer:
         finally:
             self._stopping = True
             if self._pull is not None:
-                # First, because a cancelled request could have a hint in its hands.
+                # First, because a cancelled request could have received a hint.
                 with suppress(Error):
                     await self._pull.close()
             receiving.cancel()
@@ -105,9 +106,10 @@ class NatsConsumer:
         deciding.add_done_callback(self._deciding.discard)
 
     async def _decide(self, message: Msg) -> None:
-        """Start the output that the message is about, if it may run here, and acknowledge.
+        """Start the output that the message is about, if it may run here, and acknowledge the
+        message.
 
-        Where that fails it would fail again, so the hint is acknowledged as well.
+        An output that cannot be started would fail again, so its hint is acknowledged as well.
         """
         run = None
         try:
@@ -134,7 +136,7 @@ class NatsConsumer:
 
 
 async def _acknowledge(message: Msg) -> None:
-    """Where this fails the hint is delivered again, and its claim finds nothing."""
+    """If this fails, the hint is delivered again, and its claim finds nothing."""
     try:
         async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
             await message.ack()

@@ -1,7 +1,7 @@
 """A hint as a message in NATS: JSON with a version.
 
-Processes of several versions meet in one stream during an upgrade. A reader ignores fields that it
-does not know, and a message that it cannot read is none of its hints: the sweeper finds the output.
+Processes of several versions share one stream during an upgrade. A reader ignores fields that it
+does not know, and messages that it cannot read: the sweeper finds their outputs.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ def encode_hint(hint: Hint) -> bytes:
 
 
 def parse_hint(message: bytes) -> Hint | None:
-    """The hint, or None if the message is none of this version."""
+    """Read a hint; None if the message is not one of this version."""
     try:
         fields = orjson.loads(message)
     except ValueError:

@@ -14,19 +14,20 @@ from nats.js.errors import NoStreamResponseError
 from domain.claims import Hint
 from domain.execution.dropped_hints import DroppedHints
 from domain.ids import OutputId, ViewerId
+from domain.outputs import Output
 from storage.queue.connection import NatsConnection
 from storage.queue.hints import encode_hint
 
 MAX_WAITING: Final = 10_000
 SEND_SECONDS: Final = 5.0
 LAST_SENDS_SECONDS: Final = 1.0
-"""What hints that are unsent at the end get. The database remembers the outputs of the others."""
+"""How long unsent hints may take at the end. The sweeper finds the outputs of the others."""
 END_SECONDS: Final = 2.0
 
 
 class NatsPublisher:
-    """The `HintQueue` of a process that runs no outputs. It sends while `serve` is open; before,
-    hints wait in a bounded outbox.
+    """The `HintQueue` of a process that runs no outputs. It sends while `serve` is open; before
+    that, hints wait in a bounded outbox.
     """
 
     def __init__(self, connection: NatsConnection, *, max_waiting: int = MAX_WAITING) -> None:
@@ -42,12 +43,17 @@ class NatsPublisher:
             except asyncio.QueueFull:
                 self._dropped.count("outbox full")
 
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
+        self.enqueue(viewer_id, [output.id for output in outputs])
+
     def recall(self, output_ids: Iterable[OutputId]) -> None:
-        """Nothing runs in this process."""
+        """Do nothing: nothing runs in this process."""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Send what is enqueued, until the block ends; to be opened while the connection is."""
+        """Send the hints that are enqueued, until the block ends; open it while the connection is
+        open.
+        """
         publishing = asyncio.create_task(
             self._publish_all(), name="publisher of hints", context=Context()
         )

@@ -1,4 +1,6 @@
-"""Asks NATS for hints, one at a time, and gives back what is on its way when no more are wanted."""
+"""Asks NATS for hints, one at a time, and gives back a hint that arrives when no more
+are wanted.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -22,7 +24,7 @@ _NOTHING: Final = frozenset({"404", "408"})
 
 
 class Pull:
-    """Requests to the consumer of a deployment. A hint comes to `next` or is given back."""
+    """Requests to the consumer of a deployment. `next` returns a hint, or it is given back."""
 
     def __init__(self, client: Client, subscription: Subscription, names: QueueNames) -> None:
         self._client = client
@@ -36,7 +38,9 @@ class Pull:
         return cls(client, await client.subscribe(client.new_inbox()), names)
 
     async def next(self) -> Msg | None:
-        """The next hint, or None if there is none for a while. Raise where nothing can come."""
+        """The next hint, or None if there is none for a while. Raise if the connection
+        is broken.
+        """
         await self._client.publish(self._subject, self._request, self._subscription.subject)
         try:
             message = await self._subscription.next_msg(PULL_SECONDS + _ANSWER_SECONDS)
@@ -50,9 +54,10 @@ class Pull:
         raise APIError.from_msg(message)
 
     async def close(self) -> None:
-        """Ask for no more, and give back what is on its way, unless a call of `next` gets it.
+        """Ask for no more hints, and give back one that is on its way, unless a call of `next`
+        receives it.
 
-        NATS would wait for its acknowledgement before it gave it to another worker.
+        NATS would wait for its acknowledgement before it delivered it to another worker.
         """
         drain: Callable[[], Coroutine[None, None, None]] = self._subscription.drain
         draining = asyncio.create_task(drain(), name="end of requests to NATS")
@@ -65,7 +70,7 @@ class Pull:
             draining.cancel()
             await asyncio.wait([draining])
             if not draining.cancelled():
-                draining.exception()  # a connection that is lost has nothing to give back
+                draining.exception()  # A connection that is lost has nothing to give back.
 
     async def _give_back_next(self) -> None:
         try:
@@ -77,5 +82,5 @@ class Pull:
 
 
 def _status_of(message: Msg) -> str | None:
-    """What NATS says in place of a hint, or None if the message is one."""
+    """What NATS says in place of a hint, or None if the message is a hint."""
     return (message.headers or {}).get("Status")

@@ -15,23 +15,28 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from typing import Any, Final, Self, TypeAlias
 from uuid import uuid4
 
 import pytest
+from PIL import Image
 from pydantic import SecretStr
 
-from assembly import catalogue
+from assembly import catalogue, services
 from domain.ids import ModelId
+from domain.images import ProcessedImage
 from domain.model_choice import MAX_MODELS
 from domain.models import AspectRatio, ImageModel, ModelRegistry
 from providers.catalogue import load_catalogue
+from storage.imaging.samples import load_samples
 from tests.api.test_credits import account
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
 from tests.operations import over, samples, send, start
 from tests.providers.vendors import VENDORS, rows_of
 from tests.simulators.bill import Entry
+from tests.simulators.pictures import LONG_SIDE
 from tests.simulators.simulator import Simulator, serving
 
 PATIENCE_SECONDS: Final = 30.0
@@ -310,6 +315,24 @@ def keep_catalogue(patch: pytest.MonkeyPatch, models: Iterable[ImageModel] = MOD
     patch.setattr(catalogue, "load_catalogue", lambda **_: ModelRegistry(rows.values()))
 
 
+def keep_samples_small(patch: pytest.MonkeyPatch) -> None:
+    """From here on what viewers find is as small as what simulators make. How far an edit has
+    drifted is measured for each of them, which takes most of its time with a larger base.
+    """
+    samples = [replace(sample, image=_small(sample.image)) for sample in load_samples()]
+    patch.setattr(services, "load_samples", lambda: samples)
+
+
+def _small(image: ProcessedImage) -> ProcessedImage:
+    with Image.open(BytesIO(image.original.data)) as picture:
+        picture.thumbnail((LONG_SIDE, LONG_SIDE))
+        written = BytesIO()
+        picture.save(written, "WEBP")
+    width, height = picture.size
+    original = replace(image.original, data=written.getvalue(), width=width, height=height)
+    return replace(image, original=original, thumbnails=())
+
+
 @asynccontextmanager
 async def open_house(
     mongodb_uri: str,
@@ -322,6 +345,7 @@ async def open_house(
     ):
         with pytest.MonkeyPatch.context() as patch:
             keep_catalogue(patch, models)
+            keep_samples_small(patch)
             house = House(await start_one(**settings), simulators)
         yield house
         await house.end()

@@ -17,8 +17,9 @@ from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
 from domain.ids import new_image_id
-from domain.images import new_key
+from domain.images import ARCHIVE, new_key
 from domain.jobs import MAX_RUNNING_JOBS
+from storage.objects.folder import LEFTOVER_PREFIX
 from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
@@ -193,6 +194,35 @@ async def test_what_a_process_has_left_is_made_by_another(start_darkroom: StartD
         assert given_up["status"] == "FAILED"
         assert given_up["error"]["code"] == "STORAGE_UNAVAILABLE"
         assert given_up["url"] is None
+
+
+async def test_what_a_killed_process_has_written_is_deleted(start_darkroom: StartDarkroom) -> None:
+    """By who exports instead, or with the conversation."""
+    darkroom = await start_darkroom()
+    client = darkroom.client()
+    done = await conversation_with(client)
+    conversation_id = done["conversation"]["id"]
+    export = (await client(EXPORT, id=conversation_id))["exportConversation"]["export"]
+    await ended(client, export)
+    folder = darkroom.settings.data_dir / "objects"
+    [written] = list(folder.rglob("*.zip"))
+    left = [new_key("exports", ARCHIVE) for _ in range(2)]
+    for key in left:
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        (folder / key).write_bytes(b"written by a process that was killed")
+    half = folder / left[0]
+    half = half.rename(half.with_name(LEFTOVER_PREFIX + half.name))
+    async with collection(darkroom) as exports:
+        begun = {"status": "GENERATING", "key": None, "leaseUntil": datetime.now(UTC)}
+        await exports.update_one({"_id": export["id"]}, {"$set": {**begun, "keysLeft": left[:1]}})
+        await ended(client, (await client(NODE, id=export["id"]))["node"])
+        [found] = await exports.find({}).to_list()
+        assert ("keysLeft" in found, half.exists()) == (False, False)
+
+        await exports.update_one({"_id": export["id"]}, {"$set": {"keysLeft": left[1:]}})
+        await client(DELETE, id=conversation_id)
+
+    assert list(folder.rglob("*.zip")) == [written]
 
 
 async def test_images_whose_bytes_are_gone_are_named(start_darkroom: StartDarkroom) -> None:

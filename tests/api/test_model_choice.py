@@ -40,7 +40,7 @@ async def test_a_key_that_opens_no_model_is_logged_at_the_start(
     with capture_logs() as logs:
         await start_darkroom(**FAL, wavespeed={"key": SecretStr("never-used")})
 
-    assert [line["provider"] for line in logs if line["event"] == "key opens no model"] == [
+    assert [line["provider"] for line in logs if line["event"] == "no model uses this key"] == [
         "wavespeed"
     ]
     assert [line["model"] for line in logs if line["event"] == "default model"] == [

@@ -7,7 +7,7 @@ import pytest
 from domain.images import shard_of
 from storage.mongo.database import open_database
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
-from tests.api.test_branches import fork
+from tests.api.test_branches import delete_turn, fork
 from tests.api.test_deleting_everything import keys
 from tests.api.test_exports import collection
 from tests.clients import Data, GraphQLClient
@@ -106,6 +106,22 @@ async def orphans(darkroom: Darkroom) -> set[str]:
         for shard in {shard_of(key) for key in stored}:
             stored -= (await referenced.of_shard(shard)).kept
     return stored
+
+
+async def test_a_conversation_whose_turns_were_deleted_comes_back_empty(
+    start_darkroom: StartDarkroom,
+) -> None:
+    darkroom = await start_darkroom(restore_days=7)
+    client = darkroom.client()
+    done = await conversation_with(client)
+    conversation_id = done["conversation"]["id"]
+    assert (await delete_turn(client, done["turn"]["id"]))["userErrors"] == []
+    await client(DELETE, id=conversation_id)
+
+    payload = await restore(client, conversation_id)
+
+    assert (payload["userErrors"], payload["conversation"]["turnCount"]) == ([], 0)
+    assert (await client(READ, id=conversation_id))["conversation"]["turns"]["nodes"] == []
 
 
 async def test_what_was_running_comes_back_as_cancelled(start_darkroom: StartDarkroom) -> None:

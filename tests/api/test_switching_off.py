@@ -82,7 +82,7 @@ async def test_a_model_that_is_switched_off_is_off_in_all_processes_within_secon
     assert "SWITCHED_OFF since " in listed.said
     assert "Too grey" in listed.said
     assert "Too grey" in shown.said
-    assert "may be asked again" in on.said
+    assert "is switched on" in on.said
 
 
 async def test_what_waits_for_a_provider_that_is_switched_off_waits_on(

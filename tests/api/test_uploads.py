@@ -45,7 +45,8 @@ from tests.uploads import (
 )
 
 TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
-DAMAGED = 40
+DAMAGED = 12
+"""Each is decoded in a process of its own; more of them: tests/storage/test_upload_developer.py."""
 UNKNOWN = "upl_00000000000000000000000000"
 LIMITS = "{ viewer { limits { maxUploadBytes } } }"
 

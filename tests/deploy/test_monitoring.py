@@ -22,11 +22,14 @@ ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
 RULES: Final = DEPLOY / "prometheus/darkroom.rules.yml"
 DASHBOARD: Final = DEPLOY / "grafana/darkroom.json"
+AUTOSCALING: Final = [
+    DEPLOY / "kubernetes/base" / name for name in ("scaling.yaml", "prometheus-adapter.yaml")
+]
 OPERATIONS: Final = ROOT / "docs/operations.md"
 
 _NAME: Final = re.compile(r"\b((?:darkroom|process)_[a-z_]+)(\{[^}]*\})?")
 _LABEL: Final = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)")
-_GIVEN_BY_PROMETHEUS: Final = frozenset({"job", "instance", "le"})
+_GIVEN_BY_PROMETHEUS: Final = frozenset({"job", "instance", "le", "namespace", "pod"})
 
 
 def queries() -> Iterator[str]:
@@ -55,13 +58,22 @@ async def test_every_metric_that_is_named_exists_with_its_labels(
     await start_darkroom(metrics_port=port)
     known = await _known_series(port)
 
-    asked = [*queries(), *_expressions()]
+    scaled_by = [path.read_text() for path in AUTOSCALING]
+    asked = [*queries(), *_expressions(), *scaled_by]
 
     assert len(asked) > 40
     for query in asked:
         for name, selector in _NAME.findall(query):
             assert name in known, f"{name} in {query}"
             assert set(_LABEL.findall(selector or "")) <= known[name] | _GIVEN_BY_PROMETHEUS, query
+
+
+def test_what_autoscalers_ask_for_is_made_of_series() -> None:
+    scaling, adapter = (path.read_text() for path in AUTOSCALING)
+    asked = re.findall(r"metric: \{ name: (\w+) \}", scaling)
+
+    assert len(asked) == 2
+    assert set(asked) == set(re.findall(r"seriesQuery: (\w+)", adapter))
 
 
 def test_every_alert_points_to_a_row_of_the_troubleshooting_table() -> None:

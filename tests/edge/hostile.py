@@ -128,6 +128,11 @@ def processor_seconds(api: Api) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def loop_seconds(api: Api) -> float:
+    """What its event loop has used of a processor so far, without other threads."""
+    return int(Path(f"/proc/{api.pid}/task/{api.pid}/schedstat").read_text().split()[0]) / 1e9
+
+
 @asynccontextmanager
 async def others_are_served(api: Api) -> AsyncIterator[None]:
     """Ask for something small again and again, and demand that no answer takes long.

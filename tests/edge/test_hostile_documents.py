@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from graphql import get_introspection_query
 
-from tests.edge.hostile import an_api, memory_of, others_are_served
+from tests.edge.hostile import an_api, loop_seconds, memory_of, others_are_served
 from tests.resilience.processes import Api
 
 MEGABYTE: Final = 1024 * 1024
@@ -19,6 +19,9 @@ SHORTER: Final = 120_000
 """Of what takes two bytes in JSON."""
 AT_ONCE: Final = 4
 MAX_ANSWER_BYTES: Final = 64 * 1024
+REQUESTS: Final = 10
+MAX_LOOP_SECONDS: Final = 0.01
+"""For the event loop to serve one request."""
 
 
 def fragments(count: int, body: str, *, on: str = "ImageModel") -> str:
@@ -197,6 +200,14 @@ SERVED: Final[dict[str, tuple[str, dict[str, object]]]] = {
 }
 
 
+VARIABLE: Final = b'{"query":"{ __typename }","variables":{"a":[%b1]}}'
+SLOW_JSON: Final = {
+    "lists": VARIABLE % ((b"[" * 28 + b"]" * 28 + b",") * 4_000),
+    "objects": VARIABLE % (b"{}," * 80_000),
+    "halves of letters": VARIABLE % (b'"%b",' % (rb"\ud800" * 40_000)),
+}
+
+
 @pytest.fixture(scope="module")
 async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     async with an_api(mongodb_uri, tmp_path_factory.mktemp("api")) as api:
@@ -267,6 +278,20 @@ async def test_what_is_served_holds_up_nobody(
             assert "data" in answer.json()
 
 
+@pytest.mark.parametrize("content", SLOW_JSON.values(), ids=SLOW_JSON)
+async def test_json_that_takes_long_to_read_holds_up_nobody(
+    api: Api, http: httpx2.AsyncClient, content: bytes
+) -> None:
+    headers = {"content-type": "application/json"}
+    before = loop_seconds(api)
+
+    for _ in range(REQUESTS):
+        answer = await http.post("/graphql", content=content, headers=headers)
+        assert answer.status_code in (200, 400)
+
+    assert loop_seconds(api) - before < REQUESTS * MAX_LOOP_SECONDS
+
+
 async def test_what_is_remembered_of_documents_is_bounded(
     api: Api, http: httpx2.AsyncClient
 ) -> None:
@@ -278,7 +303,8 @@ async def test_what_is_remembered_of_documents_is_bounded(
     before = memory_of(api)
 
     async with others_are_served(api):
-        for number in range(150):
+        # All of them would take 110 MB and more.
+        for number in range(90):
             await ask(number)
 
     assert memory_of(api) - before < 80 * MEGABYTE

@@ -23,8 +23,10 @@ from edge.execution import executable_schema
 from tests.edge.hostile import an_api, others_are_served
 from tests.edge.schema_calls import a_value, calls_of
 from tests.resilience.processes import Api
+from tests.resilience.scale import THOROUGH
 
-LONG: Final = 240_000
+LONG: Final = 240_000 if THOROUGH else 60_000
+"""What takes a square of its length is seen at either."""
 STRINGS: Final = {
     "letters": "x" * LONG,
     "blanks": " " * LONG,

@@ -226,26 +226,35 @@ async def test_a_receiver_that_fails_ends_alone(api: Api, executor: OperationExe
 
 def test_an_answer_is_shared_by_its_group_for_as_long_as_its_event_is_there() -> None:
     shared, event, other = SharedAnswers(), Event(), Event()
-    result = Result({"answer": 1})
+    result, group = Result({"answer": 1}), shared.join("a group")
 
-    shared.keep("a group", event, result)
+    group.keep(event, result)
 
-    assert shared.find("a group", event) is result
-    assert shared.find("another group", event) is None
-    assert shared.find("a group", other) is None
+    assert shared.join("a group").find(event) is result
+    assert shared.join("another group").find(event) is None
+    assert group.find(other) is None
     del event
     gc.collect()
-    assert len(shared) == 0
+    assert len(group) == 0
+
+
+def test_a_group_is_there_for_as_long_as_it_has_subscribers() -> None:
+    shared = SharedAnswers()
+    groups = [shared.join("a group"), shared.join("a group")]
+
+    for size in (2, 1):
+        assert (len(shared.groups), groups[0].size) == (1, size)
+        shared.leave(groups.pop())
+
+    assert not shared.groups
 
 
 def test_what_has_errors_is_not_shared() -> None:
-    shared, event = SharedAnswers(), Event()
+    group, event = SharedAnswers().join("a group"), Event()
 
-    shared.keep(
-        "a group", event, Result(None, ({"message": "It failed.", "extensions": {"code": "X"}},))
-    )
+    group.keep(event, Result(None, ({"message": "It failed.", "extensions": {"code": "X"}},)))
 
-    assert shared.find("a group", event) is None
+    assert group.find(event) is None
 
 
 async def _open(

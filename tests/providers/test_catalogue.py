@@ -9,6 +9,7 @@ from domain.ids import ModelId
 from domain.models import (
     ASPECT_RATIOS,
     ModelRegistry,
+    Quality,
     Resolution,
     Scene,
 )
@@ -441,6 +442,36 @@ description = "Writes."
 company = "Somebody"
 provider = "openrouter"
 """
+
+
+@pytest.mark.parametrize(
+    ("name", "prices"),
+    [
+        ("img-nano-banana-pro", [None, 2, None, 2, 4]),
+        ("img-nano-banana-pro-edit", [None, 4, None, 4, 8]),
+        ("img-gpt-image-2", [1, 2, 8, 4, None]),
+        ("img-gpt-image-2-5-flare", [1, 2, 8, 4, None]),
+        ("img-gpt-image-1-5", [None, 2, 8, None, None]),
+        ("img-gpt-image-1-5-edit", [None, 4, 10, None, None]),
+        ("img-flux-2-max", [None, 2, None, None, None]),
+    ],
+)
+def test_prices_follow_the_makers(name: str, prices: list[int | None]) -> None:
+    """Of low, usual and high quality, and of the usual one in 2K and 4K; None: not offered."""
+    model = load_catalogue(rehearsals=False, with_credentials={"fal", "openai"}).get(name)
+    assert model is not None
+    scene = Scene.TEXT_TO_IMAGE if Scene.TEXT_TO_IMAGE in model.scenes else Scene.IMAGE_TO_IMAGE
+
+    of_quality = [
+        model.credits_per_image(scene, quality=one) if one in (None, *model.qualities) else None
+        for one in (Quality.LOW, None, Quality.HIGH)
+    ]
+    of_size = [
+        model.credits_per_image(scene, resolution=one) if one in model.resolutions else None
+        for one in (Resolution.TWO_K, Resolution.FOUR_K)
+    ]
+
+    assert [*of_quality, *of_size] == prices
 
 
 def test_names_are_different_over_all_kinds_of_models() -> None:

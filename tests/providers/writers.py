@@ -8,9 +8,10 @@ from typing import Any, Final, Protocol
 
 import pytest
 
-from domain.captions import CaptionModel, CaptionOptions, CaptionRequest, SilentCaptionObserver
+from domain.captions import CaptionModel, CaptionOptions, CaptionRequest
 from domain.errors import GenerationFailed
 from domain.images import Image
+from domain.outputs import ProviderJob
 from domain.ports.providers import CaptionWriter
 from providers.catalogue import load_caption_models
 from providers.gemini.writer import GeminiWriter
@@ -120,7 +121,7 @@ WRITERS: Final[Mapping[str, WritingVendor]] = {
 }
 
 
-class WritingWitness(SilentCaptionObserver):
+class WritingWitness:
     """An observer that remembers everything in its order."""
 
     def __init__(self) -> None:
@@ -130,6 +131,9 @@ class WritingWitness(SilentCaptionObserver):
 
     async def submitting(self) -> None:
         self.events.append("submitting")
+
+    async def submitted(self, _: ProviderJob) -> None:
+        raise AssertionError("Writers have no jobs.")
 
     async def text(self, so_far: str) -> None:
         self.events.append("text")

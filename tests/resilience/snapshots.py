@@ -10,8 +10,9 @@ from domain.errors import Overloaded
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.database import Database
 from tests.resilience.evidence import Snapshot
+from tests.resilience.scale import THOROUGH
 
-EVERY_SECONDS: Final = 0.2
+EVERY_SECONDS: Final = 0.2 if THOROUGH else 0.5
 _LOOK_SECONDS: Final = 10.0
 
 

@@ -5,16 +5,19 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from random import Random
+from time import monotonic
 
 import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect, OperationFailure
 
-from domain.ids import new_conversation_id, turn_id_of
-from domain.ports.changes import Change, HistoryLost
+from domain.ids import conversation_of_turn, new_conversation_id, turn_id_of
+from domain.partitions import FollowedPartitions
+from domain.ports.changes import Change, FeedItem, HistoryLost, Reached
 from runtime.local_mongod import Mongod
 from storage.mongo.change_feed import MongoChangeFeed
-from storage.mongo.database import Database, open_database
+from storage.mongo.database import Database, cluster_time_of, open_database
 from storage.mongo.transaction import Transaction
 from tests.clients import Data
 from tests.resilience.processes import eventually
@@ -22,7 +25,7 @@ from tests.tools import need_mongod
 
 PATIENCE_SECONDS = 20.0
 
-Item = Change | HistoryLost | None
+Item = FeedItem | None
 
 
 class Following:
@@ -58,8 +61,10 @@ async def database(mongod: Mongod, tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def following(database: Database) -> AsyncIterator[Following]:
-    feed = MongoChangeFeed(database).follow()
+async def following(
+    database: Database, partitions: FollowedPartitions | None = None
+) -> AsyncIterator[Following]:
+    feed = MongoChangeFeed(database, partitions or FollowedPartitions(1)).follow()
     following = Following(feed)
     try:
         assert await following.next() is None
@@ -257,3 +262,94 @@ async def _once_writable(write: Callable[[], Awaitable[str]]) -> str:
                 return await write()
             except (AutoReconnect, OperationFailure):
                 await asyncio.sleep(0.05)
+
+
+async def changed(told: Following, *, until: str) -> list[str]:
+    """The ids of the changes up to that of this document."""
+    return [one.id for one in await told.until(until) if isinstance(one, Change)]
+
+
+async def test_a_divided_feed_brings_what_is_followed_and_nothing_else(
+    database: Database,
+) -> None:
+    partitions = FollowedPartitions(32768)
+    ids = [turn_id_of(new_conversation_id(), 0) for _ in range(6)]
+    followed, unfollowed = ids[::2], ids[1::2]
+    async with following(database, partitions) as told:
+        for one in followed:
+            partitions.add(conversation_of_turn(one))
+        for one in [*unfollowed, *followed]:
+            await database.turns.insert_one({"_id": one, "version": 1})
+
+        assert await changed(told, until=followed[-1]) == followed
+
+        partitions.remove(conversation_of_turn(followed[0]))
+        partitions.add(conversation_of_turn(unfollowed[0]))
+        for one in ids:
+            await database.turns.update_one({"_id": one}, {"$inc": {"version": 1}})
+
+        # The stream before may still bring what it has, also of the one that is followed no more.
+        brought = {*await changed(told, until=unfollowed[0])}
+        brought |= {*await changed(told, until=followed[-1])} - {followed[0]}
+        assert brought - {followed[0]} == {unfollowed[0], *followed[1:]}
+
+
+async def test_what_is_written_after_it_is_followed_is_brought_whenever_that_is(
+    database: Database,
+) -> None:
+    """Newcomers come all the time, and find a stream in the middle of anything."""
+    partitions, random = FollowedPartitions(32768), Random(3)
+    written: list[str] = []
+
+    async def follow_and_write() -> None:
+        for _ in range(25):
+            await asyncio.sleep(random.uniform(0, 0.1))
+            turn_id = turn_id_of(new_conversation_id(), 0)
+            partitions.add(conversation_of_turn(turn_id))
+            await database.turns.insert_one({"_id": turn_id, "version": 1})
+            written.append(turn_id)
+
+    async with following(database, partitions) as told:
+        writing = asyncio.create_task(follow_and_write())
+        brought: set[str] = set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not writing.done() or not brought.issuperset(written):
+                item = await told.next()
+                assert not isinstance(item, HistoryLost)
+                if isinstance(item, Change):
+                    brought.add(item.id)
+
+    assert len(written) == 25
+
+
+async def test_a_newcomer_of_a_quiet_feed_does_not_wait_for_its_next_answer(
+    database: Database,
+) -> None:
+    partitions = FollowedPartitions(32768)
+    async with following(database, partitions) as told:
+        assert isinstance(await told.next(), Reached)
+        turn_id = turn_id_of(new_conversation_id(), 0)
+        partitions.add(conversation_of_turn(turn_id))
+        await database.turns.insert_one({"_id": turn_id, "version": 1})
+        asked_at = monotonic()
+
+        assert await changed(told, until=turn_id) == [turn_id]
+
+    assert monotonic() - asked_at < 0.9, "the stream before answers after a second"
+
+
+async def test_a_divided_feed_says_until_when_it_has_brought_everything(
+    database: Database,
+) -> None:
+    """A read that is to miss nothing has to be at least as new, even if nothing was brought."""
+    async with following(database, FollowedPartitions(32)) as told:
+        async with database.session() as session:
+            await database.turns.insert_one(
+                {"_id": turn_id_of(new_conversation_id(), 0), "version": 1}, session=session
+            )
+            written_at = cluster_time_of(session)
+        reached = None
+        while reached is None or reached < written_at:
+            item = await told.next()
+            assert isinstance(item, Reached)
+            reached = item.cluster_time

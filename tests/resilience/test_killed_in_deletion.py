@@ -49,7 +49,9 @@ async def test_a_deletion_survives_the_process_that_does_it(tmp_path: Path) -> N
             async def is_gone(own: str = own) -> bool:
                 return await documents_with(site.database, own) == []
 
-            await eventually(is_gone, within=TAKEN_OVER_SECONDS, what="all documents are gone")
+            await eventually(
+                is_gone, within=TAKEN_OVER_SECONDS, what="all documents are gone", every=0.5
+            )
             assert _files(tmp_path) == others, f"seed {SEED}"
             assert (await MongoAccountRepository(site.database).prove()).discrepancies == ()
 

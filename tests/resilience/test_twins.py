@@ -15,6 +15,7 @@ from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import ConversationId, ViewerId
 from domain.outputs import GenerationError
 from domain.services.accounts import AccountService
+from domain.services.cancelling import Cancelling
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -120,14 +121,14 @@ class Desk:
         )
         outputs = MongoOutputRepository(database)
         edits = EditPlanner(turns, conversations, images, registry)
+        cancelling = Cancelling(outputs=outputs, hints=hints)
         self.turns = TurnService(
             turns=turns,
             conversations=conversations,
             commands=commands,
             accounts=accounts,
             edits=edits,
-            outputs=outputs,
-            hints=hints,
+            cancelling=cancelling,
             waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
@@ -135,7 +136,7 @@ class Desk:
             commands=commands,
             accounts=accounts,
             registry=registry,
-            hints=hints,
+            cancelling=cancelling,
             image_writer=image_writer,
         )
 

@@ -26,6 +26,7 @@ QUICK: Final = DeliveryRules(
     request_seconds=0.5,
     lease=timedelta(seconds=2),
     idle_seconds=0.05,
+    failing_idle_seconds=0.05,
 )
 """The rules of a process, a hundred times faster."""
 

@@ -245,7 +245,7 @@ async def test_what_cannot_be_delivered_is_given_up_and_disables_the_webhook(
 ) -> None:
     receiver.scripts["/"] = fail
     webhook = await a_hook(database, receiver.url + "/")
-    impatient = replace(QUICK, give_up_after=timedelta(seconds=1))
+    impatient = replace(QUICK, give_up_after=timedelta(seconds=3))
     await a_turn_that_ends(database, outputs=2)
 
     async with delivering(database, impatient):
@@ -260,7 +260,7 @@ async def test_what_cannot_be_delivered_is_given_up_and_disables_the_webhook(
     *behind, first = await deliveries(database, webhook)
     assert len(behind) == 2
     assert (first.status, first.error) == (500, "The answer was HTTP 500.")
-    assert first.attempts > 2
+    assert first.attempts > 1
     assert [one.attempts for one in behind] == [0, 0]
     assert await database.deliveries.find_one({"dueAt": {"$exists": True}}) is None
     assert await MongoWebhookRepository(database).replay(ANA, first.id) is None

@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 
 from domain.captions import CaptionDelivery, CaptionModelRegistry, CaptionRequest
-from domain.claims import Hint
+from domain.claims import Hint, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution import dispatcher as dispatching
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
+from domain.execution.permits import Permits
 from domain.execution.runner import OutputRunner
 from domain.generation import Delivery, GenerationRequest
-from domain.ids import OutputId, ViewerId, viewer_id_of
+from domain.ids import ModelId, OutputId, ViewerId, viewer_id_of
 from domain.models import ModelRegistry
 from domain.outputs import ProviderJob
 from domain.ports.providers import CaptionObserver, Provider, RunObserver
@@ -33,6 +34,7 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
+from storage.mongo.permits import MongoPermitRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.objects.folder import FolderObjectStore
 from tests.storage.builders import ANA, a_caption_model, a_conversation, a_model, a_post
@@ -122,8 +124,10 @@ def a_dispatcher(
     registry: ModelRegistry,
     those: Sequence[Hangs | Rejects],
     *writers: Writes,
+    claims: MongoClaimRepository | None = None,
+    permits: Permits | None = None,
 ) -> Dispatcher:
-    claims = MongoClaimRepository(database)
+    claims = claims or MongoClaimRepository(database)
     objects = FolderObjectStore(folder / "objects", public_url="", signer=Signer(b"x" * 32))
     providers: dict[str, Provider] = {one.name: one for one in those}
     runner = OutputRunner(
@@ -137,7 +141,7 @@ def a_dispatcher(
         writers={one.name: one for one in writers},
         availability=ModelAvailability(MongoModelAvailabilityRepository(database), registry),
     )
-    return Dispatcher(claims, runner)
+    return Dispatcher(claims, runner, permits or Permits(MongoPermitRepository(database), {}))
 
 
 async def outputs_of(
@@ -299,6 +303,56 @@ async def test_what_found_no_room_starts_when_a_run_has_ended(
     provider.may_end.set()
 
     await provider.until_begun(ROOM * 2)
+    filling.cancel()
+    await asyncio.wait([filling])
+    await dispatcher.stop(0)
+
+
+class Counted(MongoClaimRepository):
+    """Counts what is read to find outputs."""
+
+    reads = 0
+
+    async def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
+        self.reads += 1
+        return await super().find_waiting(viewer_id, output_id)
+
+    async def list_waiting(
+        self,
+        model_ids: Iterable[ModelId],
+        *,
+        begun_only: Iterable[ModelId] = (),
+        min_queued: timedelta,
+        expired: bool,
+        limit: int,
+    ) -> Sequence[Waiting]:
+        self.reads += 1
+        return await super().list_waiting(
+            model_ids,
+            begun_only=begun_only,
+            min_queued=min_queued,
+            expired=expired,
+            limit=limit,
+        )
+
+
+async def test_what_this_process_has_written_is_read_only_once_there_is_room_again(
+    database: Database, provider: Hangs, tmp_path: Path
+) -> None:
+    claims = Counted(database)
+    registry = ModelRegistry([a_model()])
+    dispatcher = a_dispatcher(database, tmp_path, registry, [provider], claims=claims)
+    filling = asyncio.create_task(dispatcher.fill())
+    for _ in range(3):
+        _, turn = await a_conversation(database, *["model"] * (ROOM // 2))
+        dispatcher.enqueue_written(ANA, turn.outputs)
+        await provider.until_begun(ROOM // 2)
+        await asyncio.sleep(0.1)  # for as long as a search would wait
+
+    assert claims.reads == 0
+    provider.may_end.set()
+    await provider.until_begun(ROOM // 2 * 3)
+    assert claims.reads > 0
     filling.cancel()
     await asyncio.wait([filling])
     await dispatcher.stop(0)

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 
 import pytest
 from PIL import Image, ImageCms
@@ -184,11 +185,16 @@ async def test_what_is_no_photo_of_this_kind(processor: UploadSandbox, data: byt
     assert refused.code is UserErrorCode.UPLOAD_TYPE_UNSUPPORTED
 
 
+@cache
+def large() -> bytes:
+    return heic(a_picture(4_000, 3_000), quality=50)
+
+
 @pytest.mark.parametrize("limits", [Limits(decoding_seconds=0.05), Limits(seconds=0.08)])
 async def test_the_limits_of_time_hold(limits: Limits) -> None:
     processor = UploadSandbox(limits=limits, max_child_seconds=PATIENCE_SECONDS)
 
-    refused = await refusal(processor, heic(a_picture(4_000, 3_000), quality=50))
+    refused = await refusal(processor, large())
 
     assert refused.code is UserErrorCode.UPLOAD_INVALID
 
@@ -199,7 +205,7 @@ async def test_the_limit_of_memory_holds() -> None:
         limits=Limits(decoding_bytes=20_000_000), max_child_seconds=PATIENCE_SECONDS
     )
 
-    refused = await refusal(processor, heic(a_picture(4_000, 3_000), quality=50))
+    refused = await refusal(processor, large())
 
     assert refused.code is UserErrorCode.UPLOAD_INVALID
 

@@ -206,7 +206,7 @@ async def _write_turns(database: Database, models: list[str]) -> int:
         for owner in (ANA, viewer_id_of("tests", "bob")):
             await database.transact(
                 lambda transaction, owner=owner, begun_at=begun_at, facts=facts: count(  # type: ignore[misc]
-                    transaction, owner, begun_at, facts
+                    transaction, owner, begun_at=begun_at, facts=facts
                 )
             )
     return asked

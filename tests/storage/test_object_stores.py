@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from domain.errors import ObjectMissing, ObjectTooLarge
+from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
 from domain.images import new_key, rendition_key, shard_of
 from domain.object_keys import LINK_WINDOW_SECONDS
 from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
@@ -81,6 +81,32 @@ async def test_of_parts_that_fail_nothing_is_kept(place: Place) -> None:
     with pytest.raises(ObjectMissing):
         await place.store.get(key)
     assert [one async for one in place.store.keys(shard_of(key), folders=["exports"])] == []
+
+
+async def test_what_another_process_has_stored_of_an_object_is_deleted(place: Place) -> None:
+    """It may be storing it still, and does not end it then."""
+    key, goes_on, stored = new_key("exports", "application/zip"), asyncio.Event(), asyncio.Event()
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield os.urandom(12_000_000)
+        stored.set()
+        await goes_on.wait()
+        yield b"the rest"
+
+    other = asyncio.create_task(place.store.put_parts(key, parts()))
+    await asyncio.wait_for(stored.wait(), 20)
+    await place.store.delete_parts(key)
+    goes_on.set()
+
+    with pytest.raises(StoreUnavailable):
+        await other
+    with pytest.raises(ObjectMissing):
+        await place.store.get(key)
+    await place.store.put(key, b"complete")
+    await place.store.delete_parts(key)
+    with pytest.raises(ObjectMissing):
+        await place.store.get(key)
+    await place.store.delete_parts(key)
 
 
 async def _parts(

@@ -555,6 +555,8 @@ export type UserErrorCode =
   | 'CAPTION_OPTIONS_INVALID'
   /** The conversation has reached the maximum number of turns, or there are too many to begin another one with. */
   | 'CONVERSATION_FULL'
+  /** This costs more than the operator lets the viewer spend today; see `viewer.credits.dailyLimit`. */
+  | 'DAILY_LIMIT_REACHED'
   /** A model was selected twice, possibly by its id and an alias. */
   | 'DUPLICATE_MODEL'
   /** The time at which it would end is not in the future. */
@@ -619,7 +621,7 @@ export type UserErrorCode =
   | 'UNSUPPORTED_ASPECT_RATIO'
   /** A selected model does not support this file format. */
   | 'UNSUPPORTED_FORMAT'
-  /** There is no image to edit, so that a mask has no meaning. */
+  /** A mask needs an image to edit, and there is none. */
   | 'UNSUPPORTED_MASK'
   /** A selected model does not support negative prompts. */
   | 'UNSUPPORTED_NEGATIVE_PROMPT'

@@ -411,6 +411,7 @@ export const pt: Messages = {
     STORAGE_UNAVAILABLE: "A imagem não pôde ser armazenada.",
     TIMED_OUT: "O modelo excedeu o tempo limite.",
     CONVERSATION_FULL: "A conversa atingiu o número máximo de rodadas.",
+    DAILY_LIMIT_REACHED: "O limite de créditos de hoje foi atingido.",
     EXPORT_INVALID: "O arquivo não é uma exportação válida.",
     EXPIRY_INVALID: "O prazo precisa estar no futuro.",
     IMAGE_IN_USE: "A imagem é usada em uma conversa ou publicação.",

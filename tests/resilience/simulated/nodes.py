@@ -9,6 +9,7 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
+from domain.execution.permits import Permits
 from domain.execution.runner import OutputRunner
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId, OutputId, ViewerId
@@ -20,9 +21,15 @@ from domain.images import (
     Provenance,
     Rendition,
 )
+from domain.outputs import Output
 from domain.ports.accounts import AccountRepository
 from domain.ports.conversations import ConversationRepository
-from domain.ports.execution import ClaimRepository, ContactRepository, Unavailable
+from domain.ports.execution import (
+    ClaimRepository,
+    ContactRepository,
+    PermitRepository,
+    Unavailable,
+)
 from domain.ports.idempotency import IdempotencyRepository
 from domain.ports.images import ImageRepository
 from domain.ports.objects import ObjectStore
@@ -31,6 +38,7 @@ from domain.ports.posts import PostRepository
 from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.turns import TurnRepository
 from domain.services.accounts import AccountService
+from domain.services.cancelling import Cancelling
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -112,6 +120,8 @@ class Node:
         tables, parts, database = site.tables, site.parts, site.database
         self._claims = cast("ClaimRepository", remote(database, parts.claims(tables, process)))
         self._contacts = cast("ContactRepository", remote(database, Contacts(tables)))
+        # Nothing here is limited for all processes together.
+        self._permits = cast("PermitRepository", remote(database, None))
         self._turns = cast("TurnRepository", remote(database, Turns(tables)))
         self._outputs = cast("OutputRepository", remote(database, parts.outputs(tables)))
         self._posts = cast("PostRepository", remote(database, parts.posts(tables)))
@@ -143,7 +153,7 @@ class Node:
             lease=LEASE,
             heartbeat=HEARTBEAT,
         )
-        return Dispatcher(self._claims, runner)
+        return Dispatcher(self._claims, runner, Permits(self._permits, {}))
 
     def _open_services(self, site: Site) -> None:
         accounts = AccountService(self._accounts, site.starting_credits, site.max_active_outputs)
@@ -162,14 +172,14 @@ class Node:
         self.conversations = ConversationService(
             self._conversations, commands, accounts, images, registry, self._image_writer
         )
+        cancelling = Cancelling(outputs=self._outputs, hints=hints)
         self.turns = TurnService(
             turns=self._turns,
             conversations=self._conversations,
             commands=commands,
             accounts=accounts,
             edits=EditPlanner(self._turns, self._conversations, images, registry),
-            outputs=self._outputs,
-            hints=hints,
+            cancelling=cancelling,
             waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
@@ -177,18 +187,17 @@ class Node:
             commands=commands,
             accounts=accounts,
             registry=registry,
-            hints=hints,
+            cancelling=cancelling,
             image_writer=self._image_writer,
         )
         self.posts = PostService(
             posts=self._posts,
-            outputs=self._outputs,
+            cancelling=cancelling,
             commands=commands,
             accounts=accounts,
             images=images,
             registry=registry,
             caption_models=site.caption_models,
-            hints=hints,
             image_writer=self._image_writer,
         )
 
@@ -199,10 +208,10 @@ class _Hints:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
+    def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
         if self._node.process.is_alive:
-            for output_id in output_ids:
-                self._node.site.carry(Hint(viewer_id, output_id))
+            for output in outputs:
+                self._node.site.carry(Hint(viewer_id, output.id))
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         if self._node.process.is_alive and self._node.dispatcher is not None:

@@ -15,7 +15,7 @@ import pytest
 from tests.resilience.scale import THOROUGH
 from tests.resilience.simulated.history import History, play
 
-HISTORIES = int(os.environ.get("DARKROOM_TEST_HISTORIES", "20000" if THOROUGH else "2000"))
+HISTORIES = int(os.environ.get("DARKROOM_TEST_HISTORIES", "20000" if THOROUGH else "1000"))
 BATCHES = 10
 SEED = os.environ.get("DARKROOM_TEST_SEED")
 ROOT = Path(__file__).parents[3]

@@ -331,7 +331,7 @@ class Posts:
         )
         if not tables.bears(viewer_id, post.entries, max_active_outputs):
             return Conflict.LIMIT_REACHED
-        tables.insert(post, plan.outputs)
+        tables.insert(post, (plan.caption, *plan.images.outputs))
         tables.use(viewer_id, key, post_id)
         tables.reserve(viewer_id, post.entries)
         tables.observer.committed(viewer_id, None, post)

@@ -1,0 +1,168 @@
+"""Permits: the right to one of the runs that a provider takes from all processes together.
+
+Only providers with such a limit have permits. What must stay true: a permit is held from before its
+output is claimed until the provider works for it no more. One of a process that is gone is kept for
+the process that continues its output; a little later anybody may take it.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+from domain.claims import Permit, Waiting
+from domain.errors import Overloaded
+from domain.execution.leases import HEARTBEAT, LEASE
+from domain.ids import OutputId
+from domain.ports.execution import PermitRepository
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 0.5
+"""Between two looks whether another process has given a permit back."""
+_LAST_SECONDS: Final = 2.0
+"""How long the end waits for permits that are being given back."""
+
+
+class Permits:
+    """Those that this process holds, by the attempts that it runs."""
+
+    def __init__(
+        self,
+        repository: PermitRepository,
+        limits: Mapping[str, int],
+        *,
+        lease: timedelta = LEASE,
+        heartbeat: timedelta = HEARTBEAT,
+    ) -> None:
+        """`limits`: how many permits there are, by provider. Others need none."""
+        self._repository = repository
+        self.limits = limits
+        self.when_free: Callable[[], None] = lambda: None
+        """Called when a provider that was full may have a permit again."""
+        self._lease = lease
+        self._heartbeat_seconds = heartbeat.total_seconds()
+        self._held: dict[tuple[OutputId, int], Permit] = {}
+        self._full: set[str] = set()
+        self._is_full = asyncio.Event()
+        self._returning: set[asyncio.Task[None]] = set()
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """How many this process holds, by provider."""
+        return Counter(permit.provider for permit in self._held.values())
+
+    def is_full(self, provider: str) -> bool:
+        """Whether there was none left at the last look."""
+        return provider in self._full
+
+    def look_again(self) -> None:
+        """Ask the database again at the next `take`: permits of dead processes may be free."""
+        self._full.clear()
+
+    async def take(self, provider: str, waiting: Waiting, *, expired: bool) -> bool:
+        """Whether the attempt may run at the provider. `expired`: an expired lease means a dead
+        process. Raise Overloaded.
+        """
+        limit = self.limits.get(provider)
+        if limit is None:
+            return True
+        attempt = waiting.output_id, waiting.attempt
+        is_begun = waiting.fence > 0
+        if self.is_full(provider) and not is_begun:
+            return False
+        permit = await self._repository.take(
+            provider,
+            *attempt,
+            at_most=limit,
+            lease=self._lease,
+            is_begun=is_begun,
+            expired=expired,
+        )
+        if permit is None:
+            self._full.add(provider)
+            self._is_full.set()
+            return False
+        previous = self._held.get(attempt)
+        self._held[attempt] = permit
+        if previous is not None:  # the run moves here from another provider
+            self._return(previous, continues=False)
+        return True
+
+    def give_back(self, output_id: OutputId, attempt: int, *, continues: bool = False) -> None:
+        """`continues`: the provider works on, and another process will continue the output: it
+        alone can take the permit for a while.
+        """
+        permit = self._held.pop((output_id, attempt), None)
+        if permit is not None:
+            self._return(permit, continues=continues)
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[None]:
+        """Keep what is held until the block ends."""
+        if not self.limits:
+            yield
+            return
+        tasks = [
+            asyncio.create_task(self._renew_forever(), name="permits"),
+            asyncio.create_task(self._look_forever(), name="free permits"),
+        ]
+        try:
+            yield
+        finally:
+            if self._returning:
+                await asyncio.wait(self._returning, timeout=_LAST_SECONDS)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def _return(self, permit: Permit, *, continues: bool) -> None:
+        task = asyncio.create_task(
+            self._give_back(permit, continues=continues), name=f"return {permit.id}"
+        )
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
+    async def _give_back(self, permit: Permit, *, continues: bool) -> None:
+        try:
+            await self._repository.give_back(permit, continues=continues)
+        except Overloaded:
+            log.warning("permit left to expire", extra={"permit": permit.id})
+        else:
+            if not continues:
+                self._notice_free(permit.provider)
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_seconds)
+            permits = list(self._held.values())
+            try:
+                if permits:
+                    await self._repository.renew(permits, lease=self._lease)
+            except Overloaded:
+                continue  # while the database is away, nobody can take them
+            except Exception:
+                log.exception("permits not renewed")
+
+    async def _look_forever(self) -> None:
+        while True:
+            await self._is_full.wait()
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                for provider in tuple(self._full):
+                    if await self._repository.is_free(provider, at_most=self.limits[provider]):
+                        self._notice_free(provider)
+            except Overloaded:
+                continue
+            except Exception:
+                log.exception("free permits not looked for")
+            if not self._full:
+                self._is_full.clear()
+
+    def _notice_free(self, provider: str) -> None:
+        if provider in self._full:
+            self._full.discard(provider)
+            self.when_free()

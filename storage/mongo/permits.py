@@ -1,0 +1,106 @@
+"""Permits: one small document for each run that a provider takes from all processes together.
+
+There are as many as the highest limit that any process has had, and a process takes only those
+below its own. None of them is written more often than runs begin and end on it.
+"""
+
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from secrets import token_hex
+from typing import Final
+
+from pymongo import InsertOne
+from pymongo.errors import BulkWriteError
+
+from domain.claims import Permit
+from domain.ids import OutputId
+from storage.mongo.collections import Document
+from storage.mongo.database import Database, repository
+from storage.mongo.output_rules import from_now
+
+_FREE: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Until when one is leased that has been given back."""
+_KEPT: Final = timedelta(seconds=10)
+"""How long after its lease a permit is kept for the process that continues its output: longer than
+a sweep.
+"""
+_DUPLICATE: Final = 11000
+
+
+@repository
+class MongoPermitRepository:
+    """See `domain.ports.execution.PermitRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._made: dict[str, int] = {}
+        """How many are known to be there, by provider."""
+
+    async def take(
+        self,
+        provider: str,
+        output_id: OutputId,
+        attempt: int,
+        *,
+        at_most: int,
+        lease: timedelta,
+        is_begun: bool,
+        expired: bool,
+    ) -> Permit | None:
+        if self._made.get(provider, 0) < at_most:
+            await self._make(provider, at_most)
+        holder, taken_as = f"{output_id}/{attempt}", token_hex(8)
+        update = [{"$set": {"holder": holder, "takenAs": taken_as, "leaseUntil": from_now(lease)}}]
+        queries = [{"number": {"$lt": at_most}, **_is_free(expired=expired)}]
+        if is_begun:
+            queries.insert(0, {"holder": holder, **_is_over(timedelta(0))})
+        for query in queries:
+            found = await self._database.permits.find_one_and_update(
+                {"provider": provider, **query}, update, projection={"_id": 1}
+            )
+            if found is not None:
+                return Permit(found["_id"], provider, taken_as)
+        return None
+
+    async def renew(self, permits: Collection[Permit], *, lease: timedelta) -> None:
+        await self._database.permits.update_many(
+            {
+                "_id": {"$in": [one.id for one in permits]},
+                "takenAs": {"$in": [one.taken_as for one in permits]},
+            },
+            [{"$set": {"leaseUntil": from_now(lease)}}],
+        )
+
+    async def give_back(self, permit: Permit, *, continues: bool) -> None:
+        await self._database.permits.update_one(
+            {"_id": permit.id, "takenAs": permit.taken_as},
+            [{"$set": {"leaseUntil": "$$NOW" if continues else _FREE}}],
+        )
+
+    async def is_free(self, provider: str, *, at_most: int) -> bool:
+        query = {"provider": provider, "number": {"$lt": at_most}, **_is_free(expired=False)}
+        return await self._database.permits.find_one(query, {"_id": 1}) is not None
+
+    async def _make(self, provider: str, count: int) -> None:
+        new = [
+            InsertOne({"_id": f"{provider}/{i}", "provider": provider, "number": i, **_UNUSED})
+            for i in range(count)
+        ]
+        try:
+            await self._database.permits.bulk_write(new, ordered=False)
+        except BulkWriteError as error:
+            if any(one["code"] != _DUPLICATE for one in error.details["writeErrors"]):
+                raise
+        self._made[provider] = count
+
+
+_UNUSED: Final[Document] = {"holder": None, "takenAs": None, "leaseUntil": _FREE}
+
+
+def _is_free(*, expired: bool) -> Document:
+    given_back: Document = {"leaseUntil": _FREE}
+    return {"$or": [given_back, _is_over(_KEPT)]} if expired else given_back
+
+
+def _is_over(since: timedelta) -> Document:
+    return {"$expr": {"$lte": ["$leaseUntil", from_now(-since)]}}
