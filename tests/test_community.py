@@ -1,9 +1,13 @@
 """What a stranger looks for is there, and names only what exists."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.tools import need
 
 ROOT = Path(__file__).parents[1]
 FILES = [
@@ -34,6 +38,20 @@ def test_a_forge_runs_what_ci_runs() -> None:
 
     (commands,) = re.findall(r"(?m)^make (?:--jobs=2 )?(.+)$", ours)
     assert re.findall(r"run: make (\w+)", workflow) == commands.split() == ["check", "test"]
+
+
+def test_workflows_are_ones_that_a_forge_runs(tmp_path: Path) -> None:
+    node, folder = need("node"), tmp_path / "workflows"
+    shutil.copytree(ROOT / "tests/workflows", folder)
+    subprocess.run([need("npm"), "ci", "--silent"], cwd=folder, check=True, timeout=120)
+    files = sorted((ROOT / ".github/workflows").iterdir())
+
+    printed = subprocess.run(
+        [node, "lint.mjs", *files], cwd=folder, check=True, capture_output=True, timeout=60
+    ).stdout.decode()
+
+    assert len(files) > 1
+    assert printed == ""
 
 
 def test_every_path_with_an_owner_exists() -> None:
