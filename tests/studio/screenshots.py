@@ -109,7 +109,7 @@ async def start_half_landed(client: GraphQLClient) -> str:
     newest = (await samples(client))[0]["id"]
     started = await start(
         client,
-        userMessage="A lighthouse in a storm",
+        userMessage="Make it warmer, with a golden frame",
         selectedModels=models,
         sourceImageId=newest,
         options={},

@@ -21,6 +21,10 @@ PLACE = "What should change next?"
 CLOSING_SECONDS = 5
 NOTICED_MILLISECONDS = 40_000
 """A dead socket is noticed by a ping that is not answered."""
+BLOCKED = """
+for (const name of ["localStorage", "sessionStorage"])
+  Object.defineProperty(window, name, { get() { throw new DOMException(name, "SecurityError"); } });
+"""
 
 
 class Relay:
@@ -121,3 +125,14 @@ async def test_what_is_sent_while_offline_arrives_once(
     await wait_for(page, 1, "COMPLETED")
     await expect(page.get_by_text("2 turns")).to_be_visible()
     await expect(page.get_by_label(PLACE)).to_have_value("")
+
+
+async def test_it_works_where_the_browser_blocks_its_storage(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, None, path="albums")
+    await page.add_init_script(BLOCKED)
+    await page.goto(f"{darkroom.url}/studio/#token={client.token}")
+    await page.get_by_role("button", name="New picture").click()
+    await page.get_by_label("What would you like to see?").fill("A boat at dawn")
+    await expect(page.get_by_role("button", name="Create", exact=True)).to_be_enabled()
