@@ -15,6 +15,8 @@ from domain.pages import Position
 from domain.signing import Signer
 
 _TURNS_VERSION: Final = 1
+_write_position: Final = json.JSONEncoder(separators=(",", ":")).encode
+"""As `json.dumps`, which makes an encoder at each call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,7 @@ class PageCursors:
     signer: Signer
 
     def make(self, name: str, position: Position) -> str:
-        return self.signer.sign(
-            f"page {name}", json.dumps(position, separators=(",", ":")).encode()
-        )
+        return self.signer.sign(f"page {name}", _write_position(position).encode())
 
     def read(self, name: str, cursor: str) -> Position:
         """Read a cursor. Raise BadUserInput unless it was made for this list."""

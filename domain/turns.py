@@ -123,7 +123,7 @@ class KeptTurn:
 
 @dataclass(frozen=True, slots=True)
 class ChooseOutput:
-    """Mark the output that goes on, or take the mark back."""
+    """Mark the output to continue from, or take the mark back."""
 
     output_id: str
     chosen: bool = True
@@ -186,7 +186,7 @@ class Turn(Parent):
 
     @property
     def chosen_output(self) -> Output | None:
-        """The output that the viewer goes on from. Its images may have been deleted since."""
+        """The output that the viewer continues from. Its images may have been deleted since."""
         return next((output for output in self.outputs if output.chosen), None)
 
     @property

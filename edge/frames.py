@@ -9,15 +9,16 @@ pings. What must stay true: what one connection holds in memory is bounded, no c
 takes long, and every connection can be ended.
 """
 
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from starlette.types import Scope
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+from edge.light_waits import Gate, Inbox
 from edge.rates import RateLimit
 from edge.send_limits import SendLimit
 from settings import Limits
@@ -77,6 +78,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.queue = Inbox()  # type: ignore[assignment]
+        self.writable = Gate()  # type: ignore[assignment]
         limits: Limits = self.app_state.get("limits") or Limits()
         # uvicorn's own setting closes with 1011, after which clients do not reconnect.
         self.ping_interval, self.ping_timeout = limits.ping_seconds, limits.pong_seconds
@@ -122,10 +125,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self._fail(CloseCode.GOING_AWAY, "Messages were not read")
 
-    async def run_asgi(self) -> None:
+    def run_asgi(self) -> Coroutine[Any, Any, None]:
         extensions: dict[str, Any] = self.scope["extensions"]
         extensions[EXTENSION] = _ProtocolFrames(self)
-        await super().run_asgi()
+        return super().run_asgi()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, until there is a message for the application."""
@@ -145,10 +148,26 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 return
 
     async def receive(self) -> ASGIReceiveEvent:
-        event = await super().receive()
+        event = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self.transport.resume_reading()
         if self._held and not self.read_paused:
             self.data_received(b"")
         return event
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.accept":
+            self._forget_handshake()
+
+    def _forget_handshake(self) -> None:
+        """Browsers send a kilobyte of headers, which would be held as long as the socket is open,
+        decoded three times. The application has read them before it accepts.
+        """
+        self.scope["headers"] = []
+        self.request.headers.clear()  # the parser itself goes on holding the request
+        del self.request, self.response
 
     def shutdown(self) -> None:
         """Called when the server stops. A connection that is closing may wait for its client."""

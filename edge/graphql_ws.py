@@ -5,7 +5,7 @@ itself, with its close codes and deadlines; `ws_operations` runs operations and 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from re import Pattern
@@ -83,19 +83,17 @@ class GraphQLOverWebSocket:
         self._open = Tally(limits.process_sockets)
         self._allowed_origins = allowed_origins
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        websocket = WebSocket(scope, receive, send)
-        if not self._is_origin_allowed(websocket.headers):
-            log.warning("origin refused", origin=websocket.headers["origin"])
-            await websocket.close(Close.POLICY_VIOLATION)
-        elif PROTOCOL not in scope["subprotocols"]:
-            await websocket.accept()
-            await websocket.close(Close.WRONG_SUBPROTOCOL, "Subprotocol not acceptable")
-        else:
-            await websocket.accept(PROTOCOL)
-            await self._serve(websocket)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        websocket, headers = WebSocket(scope, receive, send), Headers(scope=scope)
+        if not self._is_origin_allowed(headers):
+            log.warning("origin refused", origin=headers["origin"])
+            return websocket.close(Close.POLICY_VIOLATION)
+        if PROTOCOL not in scope["subprotocols"]:
+            return _refuse_subprotocol(websocket)
+        return self._serve(websocket)
 
     async def _serve(self, websocket: WebSocket) -> None:
+        await websocket.accept(PROTOCOL)
         address = address_of(websocket.scope)
         leave, stop_waiting = self._open.enter(""), self.waiting.enter(address)
         try:
@@ -122,6 +120,11 @@ class GraphQLOverWebSocket:
             or is_same_origin(origin, headers.get("host"))
             or self._allowed_origins.fullmatch(origin) is not None
         )
+
+
+async def _refuse_subprotocol(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.close(Close.WRONG_SUBPROTOCOL, "Subprotocol not acceptable")
 
 
 class _Socket:
@@ -189,6 +192,7 @@ class _Socket:
     async def _read_messages(self) -> None:
         """Read messages until the socket is closed. Raise InvalidMessage at one that is invalid."""
         while self._connection.is_open:
+            await self._operations.wait_for_room()
             event = await self._websocket.receive()
             if event["type"] == "websocket.disconnect":
                 return

@@ -24,6 +24,7 @@ from edge.compiled.operations import Compiler
 from edge.documents import MAX_COMPARISONS, Document, Documents
 from edge.large_numbers import clamp_variables
 from edge.outcomes import Operation, Reason
+from edge.parameters import MAX_PARTS
 from edge.persisted import DigestWrong, DocumentNotKnown, DocumentNotTrusted, PersistedDocuments
 from edge.query_cost import measure_cost
 from edge.query_limits import MAX_ITEMS, Cost, check_cost
@@ -145,6 +146,9 @@ class OperationChecks:
         if operation.name is None and len(document.operations) > 1:
             message = "The document has several operations: set `operationName`."
             return Rejection(reason=Reason.NAME_MISSING, errors=[GraphQLError(message)], kind=kind)
+        if operation.excessive_parts:
+            parts = QueryTooComplex("items", maximum=MAX_PARTS, actual=operation.excessive_parts)
+            return reject_too_complex(parts, kind)
         return self._check_cost(document, node, operation.variables or {})
 
     def _check_cost(

@@ -26,6 +26,10 @@ class Operation:
     persisted: str | None = None
     """The digest or id by which the client names the document."""
     variables: Mapping[str, Any] | None = None
+    excessive_parts: int = 0
+    """The number of objects and lists in the variables where it is too large. Then `variables` is
+    None, so that an operation that waits takes little memory.
+    """
     name: str | None = None
     kinds: frozenset[OperationType] = ALL_KINDS
     wants_cost: bool = False

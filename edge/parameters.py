@@ -7,6 +7,10 @@ from graphql import OperationType
 
 from edge.outcomes import ALL_KINDS, Operation
 
+MAX_PARTS: Final = 10_000
+"""Objects and lists in the variables of one operation: each takes twenty times the memory of its
+two characters.
+"""
 MAX_ID_LENGTH: Final = 200
 """The length of a document's id."""
 
@@ -36,14 +40,25 @@ def read_parameters(
         document = None
     elif not isinstance(document, str):
         raise InvalidParameters("`query` must be a GraphQL document.")
+    parts = _count_parts(variables)
+    excessive = parts if parts > MAX_PARTS else 0
     return Operation(
         document=document,
-        variables=variables,
+        variables=None if excessive else variables,
+        excessive_parts=excessive,
         name=name or None,
         kinds=kinds,
         persisted=persisted,
         wants_cost=(extensions or {}).get("cost") is True,
     )
+
+
+def _count_parts(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(_count_parts(one) for one in value.values() if isinstance(one, dict | list))
+    if isinstance(value, list):
+        return 1 + sum(_count_parts(one) for one in value if isinstance(one, dict | list))
+    return 0
 
 
 def _find_persisted(document_id: object, extensions: Mapping[str, Any]) -> str | None:

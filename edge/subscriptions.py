@@ -112,7 +112,7 @@ class _Answers:
         compiled, variables = subscription.compiled, subscription.variables
         self._subscription = subscription
         self._arguments = compiled.functions.bound(variables)
-        # The last step: whoever has joined has to leave.
+        # The last step: a subscriber that has joined has to leave.
         self.group = subscription.shared.join(compiled.group(subscription.request, variables))
 
     def of(self, event: object) -> Result:

@@ -43,6 +43,8 @@ class Subscribe:
     operation: Operation
     names: Mapping[str, str]
     """Values of the trace that the operation belongs to, if it is not the socket's."""
+    characters: int
+    """The length of the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def read_message(text: str | None) -> Message:
         raise InvalidMessage("A message must be an object with a type")
     match message["type"]:
         case "subscribe":
-            return _read_subscribe(message, emptied=NUL_ESCAPE in text)
+            return _read_subscribe(message, text)
         case "complete":
             if not isinstance(message.get("id"), str):
                 raise InvalidMessage("The id must be a string")
@@ -101,18 +103,17 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _read_subscribe(message: Mapping[str, Any], *, emptied: bool) -> Subscribe:
-    """Check the id of an operation. `emptied`: an id that consisted of NULs may have become empty,
-    which is allowed.
-    """
+def _read_subscribe(message: Mapping[str, Any], text: str) -> Subscribe:
     operation_id, payload = message.get("id"), message.get("payload")
-    least = 0 if emptied else 1
+    # An id that consisted of NULs may have become empty, which is allowed.
+    least = 0 if NUL_ESCAPE in text else 1
     if not isinstance(operation_id, str) or not least <= len(operation_id) <= MAX_ID_LENGTH:
         raise InvalidMessage(f"The id must be a string of 1 to {MAX_ID_LENGTH} characters")
     if not isinstance(payload, dict):
         raise InvalidMessage("The payload must be an object")
     try:
         operation = read_parameters(payload)
-        return Subscribe(operation_id, operation, find_names(payload.get("extensions")))
+        names = find_names(payload.get("extensions"))
+        return Subscribe(operation_id, operation, names, characters=len(text))
     except InvalidParameters as invalid:
         raise InvalidMessage(str(invalid)) from invalid

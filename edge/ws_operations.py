@@ -24,6 +24,10 @@ ANSWERS_AT_ONCE: Final = 4
 """How many answers of a socket may be computed and not yet be written: further operations begin
 when the client has read some. Streams compute what they send when there is room for it.
 """
+MAX_WAITING_CHARACTERS: Final = 64 * 1024
+"""In the messages of operations that have not begun. Nothing more is read from a socket with more
+of them, until some have begun.
+"""
 TOKEN_NEEDED: Final = "A token is needed"
 _TOO_MANY: Final[ErrorBody] = {
     "message": "A WebSocket cannot run more operations at the same time.",
@@ -40,7 +44,16 @@ class SocketOperations:
     `call_after_each` is called when an operation has ended without being cancelled.
     """
 
-    __slots__ = ("_answering", "_call_after_each", "_connection", "_executor", "_limit", "_tasks")
+    __slots__ = (
+        "_answering",
+        "_call_after_each",
+        "_connection",
+        "_executor",
+        "_has_room",
+        "_limit",
+        "_tasks",
+        "_waiting_characters",
+    )
 
     def __init__(
         self,
@@ -56,9 +69,17 @@ class SocketOperations:
         self._call_after_each = call_after_each
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answering = asyncio.Semaphore(ANSWERS_AT_ONCE)
+        self._waiting_characters = 0
+        self._has_room = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    async def wait_for_room(self) -> None:
+        """Wait while the operations that have not begun take too much memory."""
+        while self._waiting_characters > MAX_WAITING_CHARACTERS:
+            self._has_room.clear()
+            await self._has_room.wait()
 
     async def start(self, message: Subscribe, scope: Scope) -> None:
         """Run an operation in a task. Close the socket where its id is in use."""
@@ -71,6 +92,7 @@ class SocketOperations:
             self._tasks[message.id] = asyncio.create_task(
                 self._run(message, scope), name="operation of a socket"
             )
+            await asyncio.sleep(0)  # It begins to wait, so that `wait_for_room` counts it.
 
     def cancel(self, operation_id: str) -> bool:
         """Cancel an operation, and return whether it was running."""
@@ -94,9 +116,11 @@ class SocketOperations:
         operation_id = message.id
         with suppress(WebSocketDisconnect):  # After a disconnect there is no client to write to.
             try:
-                answered = await self._answer(message, scope)
-                # While a subscription is open, the message would keep its document in memory.
+                answering = self._answer(message, scope)
+                # While an answer is written, and a subscription is open, the message would keep
+                # its document and its variables in memory.
                 del message
+                answered = await answering
                 if not isinstance(answered, Streaming):
                     last = answered
                 else:
@@ -121,13 +145,24 @@ class SocketOperations:
         """Run an operation. Unless it is a stream, send all its messages but the last, and return
         that one.
         """
-        async with self._answering:
-            outcome = await self._executor.execute(
+        operation_id, characters = message.id, message.characters
+        self._waiting_characters += characters
+        try:
+            await self._answering.acquire()
+        finally:
+            self._waiting_characters -= characters
+            self._has_room.set()
+        try:
+            executing = self._executor.execute(
                 message.operation, scope=scope, request_id=request_id(), waits=True
             )
+            del message
+            outcome = await executing
             if isinstance(outcome, Streaming):
                 return outcome
-            return await self._write(message.id, outcome, scope)
+            return await self._write(operation_id, outcome, scope)
+        finally:
+            self._answering.release()
 
     async def _write(self, operation_id: str, outcome: Outcome, scope: Scope) -> dict[str, object]:
         """Send all messages of an outcome but the last, and return that one.

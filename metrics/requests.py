@@ -1,5 +1,6 @@
 """Counts requests, operations and sockets, whatever the transport."""
 
+from collections.abc import Awaitable
 from functools import cache
 from time import perf_counter
 from typing import Final
@@ -69,11 +70,10 @@ class ObservedApp:
         self._metrics = metrics
         self._responses_of = cache(metrics.http_responses.labels)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
-            await self._app(scope, receive, self._counted(scope, send))
-        else:
-            await self._follow_socket(scope, receive, send)
+            return self._app(scope, receive, self._counted(scope, send))
+        return self._follow_socket(scope, receive, send)
 
     def _counted(self, scope: Scope, send: Send) -> Send:
         async def count(message: Message) -> None:

@@ -1,8 +1,8 @@
 """Root fields of turns: read one, ask for one, follow them."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 
@@ -129,8 +129,8 @@ class TurnMutations:
         return DeleteTurnPayload(deleted_turn_id=strawberry.ID(deleted))
 
     @strawberry.mutation(
-        description="Choose the output of a turn that goes on, one at a time. If its turn is the "
-        "latest one with images, it is the base of the next turn, and the other outputs of its "
+        description="Choose the output of a turn to continue from, one at a time. If its turn is "
+        "the latest one with images, it is the base of the next turn, and the other outputs of its "
         "turn are no longer included automatically; name them in `previousOutputIds` to "
         "include them. It can be changed and taken back at any time.",
         extensions=[Refusable()],
@@ -178,15 +178,15 @@ class TurnMutations:
         return CancelTurnPayload(turn=turn)
 
 
-async def _deliver_updates(
+def _deliver_updates(
     info: Info,
     *,
     conversation_id: str,
     after: str | None = strawberry.UNSET,
     to: Receiver[turns.TurnUpdate],
-) -> None:
+) -> Coroutine[Any, Any, None]:
     updates = info.context.services.turn_updates
-    await updates.deliver(info.context.viewer, conversation_id, after=given(after), to=to)
+    return updates.deliver(info.context.viewer, conversation_id, after=given(after), to=to)
 
 
 @strawberry.type

@@ -3,10 +3,11 @@
 import gc
 from typing import Final
 
-_YOUNG: Final = 20_000
+_YOUNG: Final = 10_000
 """How many more objects are made than freed before a collection of the young ones."""
-_OLDER: Final = 20
-_OLDEST: Final = 50
+_OLDER: Final = 3
+"""How many of these there are before a collection of the objects that survived them."""
+_OLDEST: Final = 500
 """A full collection looks at every object of every subscriber, and stops the event loop for it."""
 
 

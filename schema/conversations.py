@@ -210,7 +210,7 @@ class DeletedConversation:
     id: strawberry.ID = strawberry.field(description="The id, for `restoreConversation`.")
     title: str = strawberry.field(description="The title that it had.")
     turn_count: int = strawberry.field(description="How many turns it had.")
-    restorable_until: datetime = strawberry.field(description="When it is gone for good.")
+    restorable_until: datetime = strawberry.field(description="When it can no longer be restored.")
 
 
 @strawberry.input(description="The input of `restoreConversation`.")

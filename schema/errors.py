@@ -38,7 +38,7 @@ described_enum(
     UNSUPPORTED_FORMAT="A selected model does not support this file format.",
     UNSUPPORTED_SEED="A selected model does not support seeds.",
     UNSUPPORTED_NEGATIVE_PROMPT="A selected model does not support negative prompts.",
-    UNSUPPORTED_MASK="A mask needs an image to edit, and there is none.",
+    UNSUPPORTED_MASK="There is no image to edit, so that a mask has no meaning.",
     MASK_INVALID="The mask has another aspect ratio than an image that would be edited, or its "
     "feather is not from 0 to 500.",
     UNKNOWN_MENTION="The message mentions an image that is not a reference of the turn, or more "

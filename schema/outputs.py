@@ -211,7 +211,7 @@ class Output(Node):
     )
 
     chosen: bool = strawberry.field(
-        description="Whether it is the output of its turn that the viewer goes on from: see "
+        description="Whether it is the output of its turn that the viewer continues from: see "
         "`chooseOutput`."
     )
 

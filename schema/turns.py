@@ -47,8 +47,8 @@ class Turn(ParentNode):
         description="The status, which follows from those of the outputs."
     )
     chosen_output: Output | None = strawberry.field(
-        description="The output that the viewer goes on from: see `chooseOutput`. Null if none is "
-        "chosen. It stays chosen if its images are deleted, and has no `image` then."
+        description="The output that the viewer continues from: see `chooseOutput`. Null if none "
+        "is chosen. It stays chosen if its images are deleted, and has no `image` then."
     )
     error: GenerationError | None = strawberry.field(
         description="Why the turn failed: the error of its first output, or why it could not "

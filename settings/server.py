@@ -49,7 +49,7 @@ class ServerSettings(BaseModel):
     trusted_proxies: Names = Field(
         default=(),
         description="Addresses or networks of the proxies in front of Darkroom, such as "
-        "10.0.0.0/8, separated by commas: their X-Forwarded-For is believed, and nobody else's",
+        "10.0.0.0/8, separated by commas: only their X-Forwarded-For is believed",
     )
     allowed_hosts: Names = Field(
         default=(),

@@ -84,5 +84,11 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
     reportCompressedSize: false,
+    rolldownOptions: {
+      output: {
+        // All that the first view is made of in one file: on a slow line each further one costs a round trip.
+        codeSplitting: { groups: [{ name: "studio", test: /src\/main\.ts$/ }] },
+      },
+    },
   },
 });

@@ -100,6 +100,27 @@ class Listener:
         self._changed.set()
 
 
+class _Subscribed:
+    """A context that takes little memory: there is one for each subscriber."""
+
+    __slots__ = ("_forget", "_subscriber")
+
+    def __init__(self, subscriber: Subscriber, forget: Callable[[ConversationId], None]) -> None:
+        self._subscriber = subscriber
+        self._forget = forget
+
+    def __enter__(self) -> Subscriber:
+        self._subscriber.channel.subscribers.add(self._subscriber)
+        return self._subscriber
+
+    def __exit__(self, *_: object) -> None:
+        subscriber, channel = self._subscriber, self._subscriber.channel
+        channel.subscribers.discard(subscriber)
+        subscriber.receive = None
+        if not channel.subscribers:
+            self._forget(channel.conversation_id)
+
+
 class Hub:
     def __init__(
         self,
@@ -148,10 +169,7 @@ class Hub:
         finally:
             await _end(tasks)
 
-    @contextmanager
-    def subscribe(
-        self, conversation_id: ConversationId
-    ) -> Iterator[tuple[TurnChannel, Subscriber]]:
+    def subscribe(self, conversation_id: ConversationId) -> AbstractContextManager[Subscriber]:
         """Subscribe to a conversation's turns.
 
         Every change after this call is offered: subscribe first, then read.
@@ -160,16 +178,12 @@ class Hub:
         if channel is None:
             channel = self._channels[conversation_id] = TurnChannel(conversation_id, self._cursors)
             self._partitions.add(conversation_id)
-        subscriber = Subscriber(channel)
-        channel.subscribers.add(subscriber)
-        try:
-            yield channel, subscriber
-        finally:
-            channel.subscribers.discard(subscriber)
-            subscriber.receive = None
-            if not channel.subscribers:
-                del self._channels[conversation_id]
-                self._partitions.remove(conversation_id)
+        return _Subscribed(Subscriber(channel), self._forget)
+
+    def _forget(self, conversation_id: ConversationId) -> None:
+        """Nobody subscribes to its turns any more."""
+        del self._channels[conversation_id]
+        self._partitions.remove(conversation_id)
 
     @contextmanager
     def listen(self, subject: Subject) -> Iterator[Listener]:

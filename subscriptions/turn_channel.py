@@ -55,20 +55,20 @@ class Subscriber:
     """One subscriber of a conversation: what has been offered to it, and what it has been sent."""
 
     __slots__ = (
-        "_channel",
         "_is_woken",
         "_pending",
         "_read_versions",
         "_waiter",
         "behind",
         "bookmark",
+        "channel",
         "ended",
         "live",
         "receive",
     )
 
     def __init__(self, channel: "TurnChannel") -> None:
-        self._channel = channel
+        self.channel = channel
         self._pending: dict[int, LiveUpdate] = {}
         self._read_versions: dict[int, int] = {}
         """The versions of turns that it has read, until an update is newer than they are."""
@@ -155,7 +155,7 @@ class Subscriber:
 
     def known_versions(self) -> dict[int, int]:
         """The version of each turn that it has certainly received, as far as it is remembered."""
-        given = {} if not self.live else self._channel.given_versions()
+        given = {} if not self.live else self.channel.given_versions()
         return {
             index: version
             for index, version in (given | self._read_versions).items()
@@ -201,7 +201,7 @@ class Subscriber:
             *(pending.changed_at for pending in self._pending.values()),
         )
         versions = tuple(pair for pair in update.bookmark.versions if pair[0] not in self._pending)
-        return self._channel.with_bookmark(update, Bookmark(cluster_time, versions))
+        return self.channel.with_bookmark(update, Bookmark(cluster_time, versions))
 
 
 @dataclass(slots=True)
@@ -217,7 +217,7 @@ class TurnChannel:
     """Makes the updates of one conversation, and offers them to its subscribers."""
 
     def __init__(self, conversation_id: ConversationId, cursors: TurnCursors) -> None:
-        self._conversation_id = conversation_id
+        self.conversation_id = conversation_id
         self._cursors = cursors
         self._known: dict[int, _Known] = {}
         self._with_bookmarks: WeakKeyDictionary[TurnUpdate, TurnUpdate] = WeakKeyDictionary()
@@ -268,7 +268,7 @@ class TurnChannel:
         """The same object for all that ask for the same, one after another."""
         latest = self._with_bookmarks.get(update)
         if latest is None or latest.bookmark != bookmark:
-            cursor = self._cursors.make(self._conversation_id, bookmark)
+            cursor = self._cursors.make(self.conversation_id, bookmark)
             latest = replace(update, bookmark=bookmark, cursor=cursor)
             self._with_bookmarks[update] = latest
         return latest
@@ -287,7 +287,7 @@ class TurnChannel:
         since_version = known.version if known is not None else None
         self._remember(turn, cluster_time)
         bookmark = Bookmark(cluster_time, self._recent_versions(cluster_time))
-        cursor = self._cursors.make(self._conversation_id, bookmark)
+        cursor = self._cursors.make(self.conversation_id, bookmark)
         return LiveUpdate(
             TurnUpdate(turn=turn, changed_outputs=changed, bookmark=bookmark, cursor=cursor),
             since_version,

@@ -6,10 +6,10 @@ catches up on its own: when it subscribes, with or without a cursor, and after i
 Cursors are in the database's own time, valid in every process.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from domain.changes import Bookmark, ClusterTime
 from domain.cursors import TurnCursors
@@ -26,15 +26,17 @@ from subscriptions.turn_channel import (
     CLOCK_SLACK,
     REMEMBERED_TURNS,
     Subscriber,
-    TurnChannel,
 )
 
 EndedBy: TypeAlias = Callable[[Callable[[], None]], AbstractContextManager[None]]
 """Calls the function that it is given once the subscription is to end, within the context."""
 
 
+_NOTHING: Final = nullcontext()
+
+
 def _nothing(_end: Callable[[], None]) -> AbstractContextManager[None]:
-    return nullcontext()
+    return _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +58,16 @@ class TurnUpdates:
 
         Raise NotFound for what is not the viewer's, InvalidCursor for what is not a cursor of it.
         """
-        with self._begin(raw_conversation_id, after, ended_by) as following:
-            while not following.subscriber.ended:
+        conversation_id, catching_up = self._read(raw_conversation_id, after)
+        with self.hub.subscribe(conversation_id) as subscriber, ended_by(subscriber.end):
+            following = _Following(conversation_id, subscriber, catching_up)
+            while not subscriber.ended:
                 async with aclosing(self._catch_up(viewer, following)) as read:
                     async for update in read:
                         yield update
-                for update in following.subscriber.take():
+                for update in subscriber.take():
                     yield update
-                await following.subscriber.wait()
+                await subscriber.wait()
 
     async def deliver(
         self,
@@ -75,8 +79,10 @@ class TurnUpdates:
         ended_by: EndedBy = _nothing,
     ) -> None:
         """Give the same updates to a receiver, live ones without waking a task. Raise as `of`."""
-        with self._begin(raw_conversation_id, after, ended_by) as following:
-            subscriber = following.subscriber
+        conversation_id, catching_up = self._read(raw_conversation_id, after)
+        with self.hub.subscribe(conversation_id) as subscriber, ended_by(subscriber.end):
+            following = _Following(conversation_id, subscriber, catching_up)
+            del catching_up
             while not subscriber.ended:
                 subscriber.receive = None
                 await self._deliver_missed(viewer, following, to)
@@ -97,19 +103,14 @@ class TurnUpdates:
                 while not to.take(update):
                     await to.ready()
 
-    @contextmanager
-    def _begin(
-        self, raw_conversation_id: str, after: str | None, ended_by: EndedBy
-    ) -> Iterator["_Following"]:
+    def _read(
+        self, raw_conversation_id: str, after: str | None
+    ) -> tuple[ConversationId, "_CatchingUp"]:
         conversation_id = parse_conversation_id(raw_conversation_id)
         if conversation_id is None:
             raise NotFound
         bookmark = self.cursors.read(conversation_id, after) if after is not None else None
-        with (
-            self.hub.subscribe(conversation_id) as (channel, subscriber),
-            ended_by(subscriber.end),
-        ):
-            yield _Following(conversation_id, channel, subscriber, _CatchingUp.first(bookmark))
+        return conversation_id, _CatchingUp.first(bookmark)
 
     async def _catch_up(
         self, viewer: Viewer, following: "_Following"
@@ -124,14 +125,14 @@ class TurnUpdates:
             try:
                 catching_up.start()
                 while not catching_up.done:
-                    page = await self._read(viewer, conversation_id, catching_up)
+                    page = await self._read_page(viewer, conversation_id, catching_up)
                     if not page.exists:
                         if subscriber.bookmark is None:
                             raise NotFound
                         subscriber.end()
                         return
                     for turn, bookmark in catching_up.take(page):
-                        following.channel.learn(turn)
+                        subscriber.channel.learn(turn)
                         subscriber.bookmark = bookmark
                         yield self._make_update(page, turn, bookmark)
             except Overloaded:
@@ -141,7 +142,7 @@ class TurnUpdates:
             subscriber.catch_up(catching_up.versions)
             following.catching_up = None
 
-    async def _read(
+    async def _read_page(
         self, viewer: Viewer, conversation_id: ConversationId, catching_up: "_CatchingUp"
     ) -> TurnsAsOf:
         """Read a page. Newcomers of one viewer that come while another read is running share the
@@ -184,7 +185,6 @@ class _Following:
     """The present state of one subscriber."""
 
     conversation_id: ConversationId
-    channel: TurnChannel
     subscriber: Subscriber
     catching_up: "_CatchingUp | None"
     """None while it is live."""

@@ -139,7 +139,7 @@ class Dispatcher:
         return await self._claim(waiting) if self._is_next(waiting) else None
 
     def _is_next(self, waiting: Waiting) -> bool:
-        """Whether no other output comes before this one, that a hint has announced."""
+        """Whether no other output has to run before this one, which a hint has named."""
         if self._is_off(waiting.model_id):
             return False
         lane = self._lane_of(waiting)

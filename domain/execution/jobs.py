@@ -26,7 +26,7 @@ LEASE: Final = timedelta(seconds=60)
 """Longer than the object store may take for one object."""
 _RENEW_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 10.0
-"""For jobs that another process has left behind: of its own, it is notified."""
+"""Between two searches for jobs that another process has left."""
 _LOST: Final = GenerationError(GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
 _BROKEN: Final = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 

@@ -1,4 +1,4 @@
-"""Choices: the output of each turn that the viewer goes on from, and what they say of models."""
+"""Choices: the output of each turn that the viewer continues from, and what they say of models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -50,7 +50,7 @@ class _PlannedCaption:
     post: Post | None
     caption: PlannedCaption | None
     images: Mapping[int, PlannedOutput]
-    """By their slots: those that were cancelled for want of a caption, as far as they can run."""
+    """Outputs that were cancelled without a caption and can run now, by their slots."""
 
     @property
     def outputs(self) -> Sequence[PlannedCaption | PlannedOutput]:
@@ -102,7 +102,7 @@ class PostService:
         return replace(plan.images, caption_credits=price), found
 
     async def regenerate_caption(self, viewer: Viewer, command: RegenerateCaption) -> Post:
-        """Enqueue the caption as its next attempt, and what was cancelled for want of one."""
+        """Enqueue the caption as its next attempt, and the outputs that waited for one."""
 
         async def write(
             plan: _PlannedCaption, key: IdempotencyKey | None
@@ -217,7 +217,7 @@ class PostService:
         return None
 
     def _plan_images(self, post: Post) -> dict[int, PlannedOutput]:
-        """Those that were cancelled for want of a caption. What cannot run any more stays so."""
+        """Outputs that were cancelled because there was no caption, as far as they can run now."""
         planned: dict[int, PlannedOutput] = {}
         for output in post.uncaptioned:
             unable = Refusals()

@@ -208,7 +208,7 @@ class UploadService:
         return upload
 
     async def _make(self, viewer: Viewer, upload: Upload) -> ImageRecord:
-        """The image, its bytes stored, without a record yet; or the upload is refused for good."""
+        """Store the image's bytes, and return its record; or refuse the upload, which is final."""
         try:
             data = await self._read(upload)
             processed = await self._image_processor.process_upload(data)

@@ -32,7 +32,7 @@ from domain.viewers import Viewer
 log = logging.getLogger(__name__)
 
 _SECONDS: Final = 5.0
-"""For turns that another process has left behind: of its own, it is notified."""
+"""Between two searches for turns that another process has left."""
 _SECONDS_WHILE_SOME_WAIT: Final = 0.25
 _BATCH: Final = 100
 _REASONS: Final = {

@@ -1,6 +1,6 @@
 """Operations that are answered by compiled functions."""
 
-from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -79,13 +79,13 @@ class CompiledSubscription:
         stream = cast("Callable[..., AsyncGenerator[object, None]]", resolver.wrapped_func)
         return stream(None, info=CompiledInfo(request), **arguments)
 
-    async def deliver(
+    def deliver(
         self, request: Request, variables: VariableValues, *, to: Receiver[object]
-    ) -> None:
+    ) -> Awaitable[None]:
         deliver = self._hints.delivers
         assert deliver is not None
         arguments = self.functions.bind(self.source, variables)
-        await deliver(CompiledInfo(request), **arguments, to=to)
+        return deliver(CompiledInfo(request), **arguments, to=to)
 
     async def answer(
         self, event: object, request: Request, variables: VariableValues

@@ -37,7 +37,7 @@ from domain.webhooks import (
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import from_now
-from storage.mongo.outputs import StoredPost
+from storage.mongo.stored_posts import StoredPost
 from storage.mongo.traces import read_trace, trace_field
 from storage.mongo.transaction import Transaction
 

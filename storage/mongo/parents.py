@@ -38,7 +38,8 @@ from storage.mongo.output_rules import (
     is_slot,
 )
 from storage.mongo.output_updates import ending, following, versioned
-from storage.mongo.outputs import StoredPost, queued_output
+from storage.mongo.outputs import queued_output
+from storage.mongo.stored_posts import StoredPost
 from storage.mongo.traces import trace_field
 from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import read_turn

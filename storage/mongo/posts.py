@@ -19,20 +19,12 @@ from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images
 from storage.mongo.output_updates import inserting
-from storage.mongo.outputs import (
-    StoredPost,
-    caption_documents,
-    caption_wishes,
-    imported_output,
-    imported_parent,
-    new_entry,
-    new_parent,
-    queued_caption,
-    queued_output,
-)
+from storage.mongo.outputs import imported_output, new_entry, queued_caption, queued_output
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.parents import delete_parents, owned_by, queue_again
 from storage.mongo.prompts import count_prompt_use
+from storage.mongo.stored_parents import imported_parent, new_parent
+from storage.mongo.stored_posts import StoredPost, caption_documents, caption_wishes
 from storage.mongo.transaction import Abort, Transaction
 
 

@@ -39,7 +39,8 @@ from storage.mongo.output_rules import (
     from_now,
 )
 from storage.mongo.output_updates import inserting
-from storage.mongo.outputs import PARENT_FIELDS, StoredError, imported_parent, new_parent
+from storage.mongo.outputs import StoredError
+from storage.mongo.stored_parents import PARENT_FIELDS, imported_parent, new_parent
 from storage.mongo.transaction import Transaction
 
 _MAX_IN_PROGRESS: Final = 100

@@ -31,7 +31,7 @@ ACK_WAIT_SECONDS: Final = 30.0
 """After this time, an unacknowledged hint is delivered to another worker."""
 MAX_UNACKNOWLEDGED: Final = 10_000
 HINT_LIFE_SECONDS: Final = 900.0
-"""No output is queued for longer, so an older hint is of no use."""
+"""No output is queued for longer, so older hints are useless."""
 MAX_HINTS: Final = 100_000
 HINT_BYTES: Final = 1_024
 CONNECT_SECONDS: Final = 10.0

@@ -8,4 +8,7 @@ import { preferences } from "./state/preferences.svelte";
 addEventListener("vite:preloadError", () => navigator.onLine && location.reload());
 
 await i18n.use(preferences.current.language);
-mount(App, { target: document.getElementById("app")! });
+const target = document.getElementById("app")!;
+// What stood there until now: the frame of the page, which needs no script.
+target.replaceChildren();
+mount(App, { target });

@@ -1,11 +1,13 @@
 """Frames that are written past ASGI: what clients read, and what happens where one is slow."""
 
 import asyncio
+import gc
 from contextlib import suppress
 
 import pytest
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
+from websockets.datastructures import Headers
 from websockets.frames import Frame
 from websockets.streams import StreamReader
 
@@ -34,11 +36,13 @@ class Application:
 
     def __init__(self) -> None:
         self.frames: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
+        self.scope: Scope = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
             return
         await receive()
+        self.scope = scope
         await send({"type": "websocket.accept"})
         frames = frames_of(scope)
         assert frames is not None
@@ -92,3 +96,16 @@ async def test_to_a_connection_that_is_closed_nothing_is_written() -> None:
             with suppress(asyncio.CancelledError):
                 await frames.ready()
         assert frames.write(text_frame(b"too late"))
+
+
+async def test_an_accepted_socket_forgets_its_headers() -> None:
+    application, named = Application(), {"x-mark": "1"}
+    async with (
+        serving(application, free_port()) as url,
+        connect(url.replace("http", "ws"), additional_headers=named) as ws,
+    ):
+        await application.frames
+        held = [one for one in gc.get_objects() if type(one) is Headers and "x-mark" in one]
+        assert ws.request is not None
+        assert [one is ws.request.headers for one in held] == [True]
+        assert application.scope["headers"] == []

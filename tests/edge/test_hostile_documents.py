@@ -163,6 +163,11 @@ TOO_COMPLEX: Final[dict[str, tuple[str, dict[str, object], str]]] = {
         {"i": [""] * 60_000},
         "items",
     ),
+    "many objects in a variable that nobody has declared": (
+        "{ __typename }",
+        {"a": [{}] * 60_000},
+        "items",
+    ),
     "a long list in an object": (
         "mutation($i: CreateUploadsInput!) { createUploads(input: $i) { userErrors { code } } }",
         {"i": {"files": [{}] * 60_000}},

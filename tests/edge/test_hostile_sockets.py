@@ -173,6 +173,27 @@ async def test_answers_that_are_not_read_are_few(api: Api) -> None:
         assert memory_of(api) - before < 20 * MEGABYTE  # all of them would be about 90
 
 
+async def test_operations_that_wait_take_little_memory(api: Api) -> None:
+    token = DevelopmentIssuer(api.log_path.parent).token("bo")
+    init = {"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}
+    large = {"query": f"{{ {' '.join(f'a{n}: models {{ ...m }}' for n in range(20))} }} {LARGE}"}
+    parts = {"query": "{ __typename }", "variables": {"a": [[]] * 60_000}}
+    asked = [
+        {"id": str(number), "type": "subscribe", "payload": large if number < 4 else parts}
+        for number in range(45)
+    ]
+    before = memory_of(api)
+
+    async with others_are_served(api), connection_to(api, has_room=False) as connection:
+        await connect(connection)
+        connection.stop_reading()
+        flood = [frame(FINAL | TEXT, json.dumps(one).encode()) for one in (init, *asked)]
+        sending = asyncio.create_task(connection.send(b"".join(flood)))
+        await asyncio.sleep(STALLED_SECONDS)
+        sending.cancel()
+        assert memory_of(api) - before < 20 * MEGABYTE  # all of them would be about 200
+
+
 async def test_a_signal_ends_the_process_whatever_its_sockets_do(
     mongodb_uri: str, tmp_path: Path
 ) -> None:

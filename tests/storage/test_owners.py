@@ -156,10 +156,10 @@ async def test_every_filter_of_a_worker_names_the_owner(
     for name, call in calls.items():
         assert bool(await call()) == (name not in {"is_abandoned", "earlier_messages"}), name
 
-    # These two search what is unfinished of all viewers: one begins with turns, the other searches
-    # turns and posts. What `end_overdue` finds it ends one by one, for the owner.
+    # These two search what is unfinished of all viewers, turns first. What `end_overdue` finds it
+    # ends one by one, for the owner.
     searches = [query for name, _, query in filters if name == "aggregate"]
-    assert searches == [{"status": UNFINISHED_PARENT}] * 3
+    assert searches == [{"status": UNFINISHED_PARENT}] * 2
     others = [(collection, query) for name, collection, query in filters if name != "aggregate"]
     assert len(others) > len(calls)
     for collection, query in others:

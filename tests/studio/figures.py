@@ -37,7 +37,7 @@ PREVIEW: Final = """() => new Promise((resolve) => {
   const started = performance.now();
   document.querySelector(".composer .main").click();
   const look = () => {
-    const image = document.querySelector('[data-turn="1"] img');
+    const image = document.querySelector('[data-turn="1"] .output img');
     if (image?.complete && image.naturalWidth) resolve(performance.now() - started);
     else requestAnimationFrame(look);
   };

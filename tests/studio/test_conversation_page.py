@@ -1,8 +1,10 @@
 """What can be done with the turns of a conversation; and images, compared."""
 
+import json
 import re
+from collections.abc import Awaitable, Callable
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
@@ -21,6 +23,22 @@ new PerformanceObserver((list) => {
 MOST_SHIFT = 0.02
 
 
+def lose_an_answer(operation: str) -> Callable[[Route], Awaitable[None]]:
+    """The server does what is asked, and the browser never hears of it, the first time."""
+    lost = False
+
+    async def handle(route: Route) -> None:
+        nonlocal lost
+        asked = json.loads(route.request.post_data or "{}").get("operationName")
+        if lost or asked != operation:
+            return await route.continue_()
+        lost = True
+        await route.fetch()
+        return await route.abort()
+
+    return handle
+
+
 async def test_a_turn_is_run_again_forked_and_deleted(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
@@ -29,10 +47,14 @@ async def test_a_turn_is_run_again_forked_and_deleted(
     other = await open_studio(darkroom, None, path=path_of(done), beside=page)
     turns = page.locator("[data-turn]")
 
+    # The first answer is lost: it is asked again, and done once.
+    await page.route("**/graphql", lose_an_answer("Rerun"))
     await page.locator('[data-turn="0"]').hover()
     await page.get_by_role("button", name="Run again: edit 1").click()
     await wait_for(page, 1, "COMPLETED")
+    await expect(page.get_by_role("button", name="Run again: edit 1")).to_be_enabled()
     await expect(page.get_by_text("2 turns")).to_be_visible()
+    await page.unroute_all(behavior="wait")
     await wait_for(other, 1, "COMPLETED")
 
     page.on("dialog", lambda dialog: dialog.accept())

@@ -199,6 +199,15 @@ async def test_an_album_from_its_first_image_to_its_end(
     await page.reload()
     await expect(tiles.nth(1)).to_have_attribute("src", order[0] or "")
 
+    # By dragging as well; another tab follows.
+    other = await open_studio(darkroom, viewer, path=page.url.split("/studio/")[1], beside=page)
+    there = other.locator("figure img")
+    await expect(there.nth(1)).to_have_attribute("src", order[0] or "")
+    await tiles.nth(1).drag_to(tiles.nth(0), target_position={"x": 5, "y": 20})
+    await expect(tiles.nth(0)).to_have_attribute("src", order[0] or "")
+    await expect(there.nth(0)).to_have_attribute("src", order[0] or "")
+    await other.close()
+
     await select(page, 1)
     await page.get_by_role("button", name="Remove from album").click()
     await expect(tiles).to_have_count(2)

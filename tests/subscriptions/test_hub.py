@@ -64,7 +64,7 @@ async def test_a_subscriber_is_notified_of_its_conversation_only(database: Datab
     )
     hub = a_hub(feed)
     async with hub.serve():
-        with hub.subscribe(mine.conversation_id) as (_, subscriber):
+        with hub.subscribe(mine.conversation_id) as subscriber:
             subscriber.behind = False
             feed.says.put_nowait(a_change(other, 1))
             feed.says.put_nowait(a_change(mine, 2))
@@ -83,7 +83,7 @@ async def test_after_a_gap_subscribers_are_behind_once_the_feed_is_open(
     feed, (_, turn) = Feed(), await a_conversation(database)
     hub = a_hub(feed)
     async with hub.serve():
-        with hub.subscribe(turn.conversation_id) as (_, subscriber):
+        with hub.subscribe(turn.conversation_id) as subscriber:
             subscriber.behind = False
             feed.says.put_nowait(broken)
             await notified(subscriber)
@@ -102,7 +102,7 @@ async def test_a_deleted_conversation_ends_its_subscribers_and_listeners(
     )
     async with hub.serve():
         with (
-            hub.subscribe(turn.conversation_id) as (_, subscriber),
+            hub.subscribe(turn.conversation_id) as subscriber,
             hub.listen(turn.conversation_id) as listener,
         ):
             feed.says.put_nowait(deleted)

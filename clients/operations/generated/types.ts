@@ -621,7 +621,7 @@ export type UserErrorCode =
   | 'UNSUPPORTED_ASPECT_RATIO'
   /** A selected model does not support this file format. */
   | 'UNSUPPORTED_FORMAT'
-  /** A mask needs an image to edit, and there is none. */
+  /** There is no image to edit, so that a mask has no meaning. */
   | 'UNSUPPORTED_MASK'
   /** A selected model does not support negative prompts. */
   | 'UNSUPPORTED_NEGATIVE_PROMPT'

@@ -5,6 +5,7 @@
  */
 import * as oauth from "oauth4webapi";
 import { page } from "../lib/page";
+import { tabStore } from "../lib/storage";
 
 const KEY = "darkroom.signing-in";
 const HOME = "/studio/";
@@ -71,7 +72,7 @@ export async function depart(silently: boolean): Promise<void> {
     ...(silently ? { prompt: "none" } : {}),
   };
   for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
-  sessionStorage.setItem(KEY, JSON.stringify(departure));
+  tabStore.set(KEY, JSON.stringify(departure));
   location.assign(url);
 }
 
@@ -84,8 +85,8 @@ export function isArrival(): boolean {
 /** Take the issuer's answer out of the address. Null where the issuer would have to ask the person. */
 export async function arrive(): Promise<{ tokens: Tokens; path: string } | null> {
   const answer = new URL(location.href);
-  const text = sessionStorage.getItem(KEY);
-  sessionStorage.removeItem(KEY);
+  const text = tabStore.get(KEY);
+  tabStore.remove(KEY);
   // Before anything else reads the address: a code must not end up in history.
   history.replaceState(null, "", HOME);
   if (text === null) return null;

@@ -8,14 +8,19 @@ import {
   type AlbumCard,
   type ImageData,
 } from "../api/documents";
+import { Tabs } from "../lib/tabs";
 import { remember } from "./images.svelte";
 
 const PAGE = 100;
 /** As many images as one mutation takes. */
 const MOST_AT_ONCE = 100;
 
+export const albumTabs = new Tabs("albums");
+
 export async function createAlbum(title: string): Promise<AlbumCard> {
-  return accepted((await mutate(CreateAlbum, { input: { title } })).createAlbum).album!;
+  const album = accepted((await mutate(CreateAlbum, { input: { title } })).createAlbum).album!;
+  albumTabs.tell(album.id);
+  return album;
 }
 
 export async function addToAlbum(albumId: string, batches: readonly string[][]): Promise<void> {
@@ -29,6 +34,7 @@ async function update(input: {
   removeImageIds?: string[];
 }): Promise<void> {
   accepted((await mutate(UpdateAlbum, { input })).updateAlbum);
+  albumTabs.tell(input.albumId);
 }
 
 export class Album {
@@ -37,6 +43,8 @@ export class Album {
   images = $state.raw<readonly ImageData[]>([]);
   complete = $state(false);
   busy = $state(false);
+  /** It has been changed elsewhere while it was being read. */
+  #stale = false;
   #cursor: string | null = null;
 
   constructor(readonly id: string) {}
@@ -45,20 +53,49 @@ export class Album {
     if (this.busy || this.complete) return;
     this.busy = true;
     try {
-      const { node } = await query(AlbumPage, { id: this.id, first: PAGE, after: this.#cursor });
-      if (node?.__typename !== "Album") return void (this.state = "missing");
-      this.title = node.title;
-      const here = new Set(this.images.map(({ id }) => id));
-      const added = node.images.nodes.filter(({ id }) => !here.has(id)).map(remember);
-      this.images = [...this.images, ...added];
-      this.#cursor = node.images.pageInfo.endCursor;
-      this.complete = !node.images.pageInfo.hasNextPage;
-      this.state = "ready";
+      await this.#read(this.images, this.#cursor);
     } catch {
       this.state = "failed";
     } finally {
       this.busy = false;
     }
+  }
+
+  /** Read again as much as is shown: it may have been changed elsewhere. What is shown stays until then. */
+  async refresh(): Promise<void> {
+    if (this.busy) return void (this.#stale = true);
+    if (this.state !== "ready") return;
+    this.busy = true;
+    try {
+      const wanted = this.images.length;
+      let images = await this.#read([], null);
+      while (images.length < wanted && !this.complete) images = await this.#read(images, this.#cursor);
+    } catch {
+      // It stays as it was, until the next time.
+    } finally {
+      this.busy = false;
+      if (this.#stale) {
+        this.#stale = false;
+        void this.refresh();
+      }
+    }
+  }
+
+  /** Read a page behind these images. Returns all, and shows them. */
+  async #read(before: readonly ImageData[], after: string | null): Promise<readonly ImageData[]> {
+    const { node } = await query(AlbumPage, { id: this.id, first: PAGE, after });
+    if (node?.__typename !== "Album") {
+      this.state = "missing";
+      this.complete = true;
+      return [];
+    }
+    this.title = node.title;
+    const here = new Set(before.map(({ id }) => id));
+    this.images = [...before, ...node.images.nodes.map(remember).filter(({ id }) => !here.has(id))];
+    this.#cursor = node.images.pageInfo.endCursor;
+    this.complete = !node.images.pageInfo.hasNextPage;
+    this.state = "ready";
+    return this.images;
   }
 
   async rename(title: string): Promise<void> {
@@ -98,22 +135,6 @@ export class Album {
 
   async remove(): Promise<void> {
     accepted((await mutate(DeleteAlbum, { input: { albumId: this.id } })).deleteAlbum);
+    albumTabs.tell(this.id);
   }
-}
-
-/** The order of a list after some of its items have been moved by a step, or to an end. */
-export function moved<Item>(
-  items: readonly Item[],
-  chosen: ReadonlySet<Item>,
-  where: "start" | "earlier" | "later" | "end",
-): Item[] {
-  const those = items.filter((item) => chosen.has(item));
-  const others = items.filter((item) => !chosen.has(item));
-  if (where === "start") return [...those, ...others];
-  if (where === "end") return [...others, ...those];
-  const first = items.findIndex((item) => chosen.has(item));
-  const place = others.indexOf(items.slice(first).find((item) => !chosen.has(item)) as Item);
-  const before = place < 0 ? others.length : place;
-  const target = Math.min(Math.max(before + (where === "earlier" ? -1 : 1), 0), others.length);
-  return [...others.slice(0, target), ...those, ...others.slice(target)];
 }

@@ -18,6 +18,7 @@ import {
   type OutputData,
   type TurnData,
 } from "../api/documents";
+import { once } from "../api/once";
 import type { Subject } from "./draft.svelte";
 import { gallery } from "./gallery.svelte";
 import { imageOf, remember } from "./images.svelte";
@@ -95,8 +96,10 @@ export class Conversation extends Turns {
 
   /** Run a turn once more, as a new one with new seeds. */
   async rerun(turn: TurnData): Promise<void> {
-    const input = { turnId: turn.id };
-    this.show(accepted((await mutate(Rerun, { input })).rerunTurn).turn!);
+    await once(`rerun ${turn.id}`, async (idempotencyKey) => {
+      const input = { turnId: turn.id, idempotencyKey };
+      this.show(accepted((await mutate(Rerun, { input })).rerunTurn).turn!);
+    });
   }
 
   /** Begin another conversation with the turns up to this one; returns its id. */
@@ -112,8 +115,10 @@ export class Conversation extends Turns {
   }
 
   async retry(output: OutputData, modelId?: string): Promise<void> {
-    const input = { outputId: output.id, modelId };
-    this.show(accepted((await mutate(Retry, { input })).retryOutput).turn!);
+    await once(`retry ${output.id} ${output.attempt} ${modelId}`, async (idempotencyKey) => {
+      const input = { outputId: output.id, modelId, idempotencyKey };
+      this.show(accepted((await mutate(Retry, { input })).retryOutput).turn!);
+    });
   }
 
   async cancel(output: OutputData): Promise<void> {

@@ -11,7 +11,9 @@ import {
   type TurnData,
   type UserErrorData,
 } from "../api/documents";
+import { makeKey } from "../lib/key";
 import type { Mark } from "../lib/mask";
+import { tabStore } from "../lib/storage";
 import { remember } from "./images.svelte";
 import { models } from "./models.svelte";
 import { Options, type OptionValues } from "./options.svelte";
@@ -268,7 +270,7 @@ export class Draft {
       options: $state.snapshot(this.options.values),
       sent: this.#sent,
     };
-    sessionStorage.setItem(this.key, JSON.stringify(stored));
+    tabStore.set(this.key, JSON.stringify(stored));
   }
 
   /** Forget what has been sent; models and options stay for the next turn. */
@@ -282,7 +284,7 @@ export class Draft {
     this.planned = false;
     this.#errors = [];
     this.#sent = null;
-    sessionStorage.removeItem(this.key);
+    tabStore.remove(this.key);
   }
 
   protected get key(): string {
@@ -303,7 +305,7 @@ export class Draft {
   }
 
   #read(): Stored | null {
-    const text = sessionStorage.getItem(this.key);
+    const text = tabStore.get(this.key);
     return text === null ? null : (JSON.parse(text) as Stored);
   }
 
@@ -336,10 +338,4 @@ export class Draft {
     this.options.remember();
     preferences.change(this.withImages ? { fromImages: this.models } : { fromText: this.models });
   }
-}
-
-/** Not `randomUUID`, which a page without TLS does not have. */
-function makeKey(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

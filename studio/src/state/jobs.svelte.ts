@@ -10,6 +10,7 @@ import {
   type ImportData,
 } from "../api/documents";
 import { i18n } from "../i18n/index.svelte";
+import { tabStore } from "../lib/storage";
 import { announcer } from "./announcer.svelte";
 import { gallery } from "./gallery.svelte";
 import { network } from "./network.svelte";
@@ -39,7 +40,7 @@ class Jobs {
   #asking = false;
 
   constructor() {
-    const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "[]") as Job[];
+    const kept = JSON.parse(tabStore.get(KEY) ?? "[]") as Job[];
     if (!kept.length) return;
     this.items = kept;
     void this.#ask();
@@ -100,7 +101,7 @@ class Jobs {
 
   #keep(): void {
     const known = this.items.filter(({ id }) => id);
-    sessionStorage.setItem(KEY, JSON.stringify(known.map((job) => ({ ...job, url: null }))));
+    tabStore.set(KEY, JSON.stringify(known.map((job) => ({ ...job, url: null }))));
   }
 
   async #ask(): Promise<void> {

@@ -1,5 +1,6 @@
 /** A mask that is being painted: its marks, which can be undone, kept for this tab until it is used. */
 import type { Mark } from "../lib/mask";
+import { tabStore } from "../lib/storage";
 
 export type Tool = "brush" | "eraser" | "box";
 
@@ -18,7 +19,7 @@ export class Painting {
 
   constructor(imageId: string, marks: readonly Mark[]) {
     this.#key = `mask:${imageId}`;
-    const kept = sessionStorage.getItem(this.#key);
+    const kept = tabStore.get(this.#key);
     this.marks = kept === null ? marks : (JSON.parse(kept) as Mark[]);
   }
 
@@ -55,12 +56,12 @@ export class Painting {
 
   /** The mask is used, or given up: nothing has to be kept. */
   forget(): void {
-    sessionStorage.removeItem(this.#key);
+    tabStore.remove(this.#key);
   }
 
   #keep(marks: readonly Mark[]): void {
     this.marks = marks;
-    sessionStorage.setItem(this.#key, JSON.stringify(marks));
+    tabStore.set(this.#key, JSON.stringify(marks));
   }
 }
 

@@ -11,6 +11,7 @@ import {
   type OutputData,
   type PostData,
 } from "../api/documents";
+import { once } from "../api/once";
 import { i18n } from "../i18n/index.svelte";
 import { announcer } from "./announcer.svelte";
 import { gallery } from "./gallery.svelte";
@@ -46,8 +47,10 @@ export class Post {
   }
 
   async retry(output: OutputData, modelId?: string): Promise<void> {
-    const input = { outputId: output.id, modelId };
-    this.#show(accepted((await mutate(RetryInPost, { input })).retryOutput).post!);
+    await once(`retry ${output.id} ${output.attempt} ${modelId}`, async (idempotencyKey) => {
+      const input = { outputId: output.id, modelId, idempotencyKey };
+      this.#show(accepted((await mutate(RetryInPost, { input })).retryOutput).post!);
+    });
   }
 
   async cancel(output: OutputData): Promise<void> {
@@ -61,8 +64,10 @@ export class Post {
   }
 
   async rewrite(): Promise<void> {
-    const input = { postId: this.id };
-    this.#show(accepted((await mutate(RegenerateCaption, { input })).regenerateCaption).post!);
+    await once(`rewrite ${this.id}`, async (idempotencyKey) => {
+      const input = { postId: this.id, idempotencyKey };
+      this.#show(accepted((await mutate(RegenerateCaption, { input })).regenerateCaption).post!);
+    });
   }
 
   async remove(): Promise<void> {

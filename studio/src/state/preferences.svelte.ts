@@ -1,4 +1,5 @@
 /** What this person has chosen, remembered by this browser: theme, language, last used options. */
+import { browserStore } from "../lib/storage";
 export type Theme = "system" | "light" | "dark";
 export type Language = "en" | "pt";
 
@@ -54,13 +55,13 @@ class Preferences {
 
   change(some: Partial<Stored>): void {
     this.#stored = { ...this.#stored, ...some };
-    localStorage.setItem(KEY, JSON.stringify(this.#stored));
+    browserStore.set(KEY, JSON.stringify(this.#stored));
   }
 }
 
 function read(): Stored {
   try {
-    return { ...DEFAULTS, ...(JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Stored>) };
+    return { ...DEFAULTS, ...(JSON.parse(browserStore.get(KEY) ?? "{}") as Partial<Stored>) };
   } catch {
     return DEFAULTS;
   }

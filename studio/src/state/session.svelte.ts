@@ -1,6 +1,7 @@
 /** Who is signed in, and what happens when a token ends. */
 import { page } from "../lib/page";
 import type { Tokens } from "../api/issuer";
+import { browserStore, tabStore } from "../lib/storage";
 import { backoff, network } from "./network.svelte";
 import { router } from "./router.svelte";
 
@@ -41,8 +42,8 @@ class Session {
   constructor() {
     if (this.isReader) return;
     const given = takeToken();
-    if (given) localStorage.setItem(KEY, given);
-    this.#use(localStorage.getItem(KEY));
+    if (given) browserStore.set(KEY, given);
+    this.#use(browserStore.get(KEY));
     addEventListener("storage", ({ key, newValue }) => {
       if (key === KEY && !this.#tokens) this.#use(newValue);
       else if (key === MARK && newValue === null && this.#tokens) this.#forget();
@@ -60,7 +61,7 @@ class Session {
 
   signIn(token: string): void {
     const another = readClaims(token).sub !== this.viewerName && this.viewerName !== "";
-    localStorage.setItem(KEY, token);
+    browserStore.set(KEY, token);
     // What is on the page belongs to the viewer who was here.
     if (another) location.reload();
     else this.#use(token);
@@ -79,8 +80,8 @@ class Session {
 
   async signOut(): Promise<void> {
     const tokens = this.#tokens;
-    localStorage.removeItem(KEY);
-    localStorage.removeItem(MARK);
+    browserStore.remove(KEY);
+    browserStore.remove(MARK);
     this.#forget();
     if (tokens) await (await import("../api/issuer")).leave(tokens.idToken).catch(() => {});
   }
@@ -104,14 +105,14 @@ class Session {
       if (issuer.isArrival()) {
         const arrival = await issuer.arrive();
         if (arrival) {
-          localStorage.setItem(MARK, "yes");
+          browserStore.set(MARK, "yes");
           router.replace(arrival.path);
           this.#take(arrival.tokens);
         } else {
-          localStorage.removeItem(MARK);
+          browserStore.remove(MARK);
           router.replace(location.pathname);
         }
-      } else if (localStorage.getItem(MARK)) return await this.signInAtIssuer(true);
+      } else if (browserStore.get(MARK)) return await this.signInAtIssuer(true);
     } catch {
       this.failed = true;
     }
@@ -125,7 +126,7 @@ class Session {
   }
 
   #forget(): void {
-    sessionStorage.clear();
+    tabStore.clear();
     this.#tokens = null;
     this.#name = "";
     this.#use(null);

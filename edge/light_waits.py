@@ -1,0 +1,65 @@
+"""What a connection waits with, for as long as it is open: little memory while nothing happens.
+
+asyncio's `Queue` and `Event` keep deques for those that may wait: five of them take 3 KB of each
+open socket, which is as much as all that Darkroom itself keeps of a subscriber.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+Item: TypeAlias = Mapping[str, Any]
+
+
+class Inbox:
+    """What a connection has for the one task that reads it. As an `asyncio.Queue`."""
+
+    __slots__ = ("_items", "_reader")
+
+    def __init__(self) -> None:
+        self._items: list[Any] = []
+        self._reader: asyncio.Future[None] | None = None
+
+    def put_nowait(self, item: Item) -> None:
+        self._items.append(item)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def empty(self) -> bool:
+        return not self._items
+
+    async def get(self) -> Any:
+        """Wait for an item. Not to be called while another call waits."""
+        while not self._items:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self._items.pop(0)
+
+
+class Gate:
+    """Open at first. As an `asyncio.Event`, which there is only while it is closed."""
+
+    __slots__ = ("_opened",)
+
+    def __init__(self) -> None:
+        self._opened: asyncio.Event | None = None
+
+    def is_set(self) -> bool:
+        return self._opened is None
+
+    def clear(self) -> None:
+        if self._opened is None:
+            self._opened = asyncio.Event()
+
+    def set(self) -> None:
+        if self._opened is not None:
+            self._opened.set()
+            self._opened = None
+
+    async def wait(self) -> None:
+        """Return once it is open."""
+        if self._opened is not None:
+            await self._opened.wait()

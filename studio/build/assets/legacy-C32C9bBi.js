@@ -1,1 +1,0 @@
-import{xt as e}from"./user-errors-CYPLZjpC.js";e();

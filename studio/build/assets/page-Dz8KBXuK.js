@@ -1,1 +1,0 @@
-function e(e){return document.querySelector(`meta[name="darkroom-${e}"]`)?.content??``}var t=e(`sign-in`),n={development:e(`environment`)===`development`,signIn:t?JSON.parse(t):null};export{n as t};

@@ -1,0 +1,19 @@
+"""When the change feed reads changes one by one, and when several together."""
+
+import pytest
+
+from storage.mongo.feed_pace import FAST_CHANGES, FAST_SECONDS, FeedPace
+
+
+@pytest.mark.parametrize(("per_second", "fast"), [(1, False), (50, False), (100, True)])
+def test_only_changes_that_come_fast_are_read_together(per_second: int, fast: bool) -> None:
+    """At 50 each second somebody may look at one of them: it is told at once."""
+    time = 0.0
+    pace = FeedPace(None, lambda: time)
+    assert not pace.is_fast
+    for _ in range(3 * FAST_CHANGES):
+        pace.count()
+        time += 1 / per_second
+    assert pace.is_fast is fast
+    time += FAST_SECONDS
+    assert not pace.is_fast
