@@ -1,8 +1,8 @@
-"""Subscriptions that are run by compiled functions: events are answered once for all of a group.
+"""Subscriptions that are answered by compiled functions: each event once for all of a group.
 
-A group is what gets the same answers: one document, the same variables in its selection, one scope.
-An event is answered once for it and encoded once, so that a subscriber costs little more than the
-write to its socket.
+The subscribers of a group get the same answers: they have sent the same document, with the same
+variables in its selection, in the same scope. An event is answered and encoded once for a group, so
+that a further subscriber costs little more than the write to its socket.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
@@ -19,9 +19,8 @@ from schema.context import Request
 
 
 class Group:
-    """Its answer to each event, kept for as long as the event is pending for anybody.
-
-    Several events may be on their way to the same subscribers at once.
+    """The answers of a group to events, each kept until the event has been delivered to all of its
+    subscribers. Several events may be on their way to the same subscribers at once.
     """
 
     __slots__ = ("_answers", "key", "size")
@@ -30,7 +29,7 @@ class Group:
         self.key = key
         self._answers: WeakKeyDictionary[object, Result] = WeakKeyDictionary()
         self.size = 0
-        """How many subscribers it has."""
+        """The number of subscribers."""
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -39,7 +38,7 @@ class Group:
         return self._answers.get(event)
 
     def keep(self, event: object, result: Result) -> None:
-        """Not where it has errors: they may be about one request."""
+        """Keep an answer, unless it has errors: those may concern a single request."""
         if not result.errors:
             self._answers[event] = result
 
@@ -47,10 +46,10 @@ class Group:
 @dataclass(frozen=True, slots=True)
 class SharedAnswers:
     groups: dict[Hashable, Group] = field(default_factory=dict)
-    """By what decides about their answers. Each has subscribers."""
+    """Groups with subscribers, by what their answers depend on."""
 
     def join(self, key: Hashable) -> Group:
-        """The group, which has one subscriber more until it leaves."""
+        """Count one more subscriber of a group, until it leaves. Return the group."""
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = Group(key)
@@ -65,8 +64,10 @@ class SharedAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A compiled subscription of one request. `run` has graphql-core answer an event, which it does
-    where the compiled functions refuse: at once, unless the answer has to wait.
+    """A compiled subscription of one request.
+
+    `run` has graphql-core answer an event that the compiled functions refuse: at once, unless the
+    answer has to wait.
     """
 
     compiled: CompiledSubscription
@@ -76,7 +77,7 @@ class Subscription:
     run: Callable[[object], Result | Awaitable[Result]]
 
     async def results(self) -> AsyncGenerator[Result, None]:
-        """The answer to each event. Raise where the source does."""
+        """The answer to each event. What the source raises is raised."""
         answers = _Answers(self) if self.compiled.delivers else None
         try:
             async with aclosing(self.compiled.events(self.request, self.variables)) as events:
@@ -87,7 +88,7 @@ class Subscription:
                 self.shared.leave(answers.group)
 
     async def deliver(self, to: Receiver[Result]) -> None:
-        """The same, to a receiver, for a subscription that delivers."""
+        """Deliver the answer to each event to a receiver, for a subscription that delivers."""
         answers = _Answers(self)
         try:
             answering = _Answering(answers, to)
@@ -104,7 +105,7 @@ class Subscription:
 
 
 class _Answers:
-    """Answers the events of a subscription that delivers: each once for the group."""
+    """Answers the events of a subscription that delivers, each once for the group."""
 
     __slots__ = ("_arguments", "_subscription", "group")
 

@@ -19,7 +19,7 @@ _PLAIN: Final = (str, int, bool, strawberry.ID)
 
 @dataclass(frozen=True, slots=True)
 class Argued:
-    """A field with arguments: they are the same for each value, so a run makes them once."""
+    """A field with arguments. They are the same for each value, so a run makes them once."""
 
     node: FieldNode
     definition: GraphQLField
@@ -56,7 +56,7 @@ def _plain_arguments(
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A selected field. `definition` None: the name of the type."""
+    """A selected field. `definition` is None for `__typename`."""
 
     key: str
     nodes: list[FieldNode]

@@ -27,9 +27,9 @@ from schema.context import Request
 Function: TypeAlias = Callable[[Any, Run], Any]
 _MISSING: Final = object()
 MAX_KNOWN_ARGUMENTS: Final = 64
-"""Of one operation: what was made of the values of its variables."""
+"""How many sets of arguments are remembered of one operation."""
 MAX_KNOWN_CHARACTERS: Final = 1_000
-"""Of the values that something was made of."""
+"""How long the values may be from which remembered arguments were made."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Functions:
         return Arguments(variables.coerced, lambda number: self._bind(number, variables))
 
     def _bind(self, number: int, variables: VariableValues) -> dict[str, Any]:
-        """The same values of the variables make the same arguments."""
+        """Make the arguments. Equal values of the variables give the ones that were made before."""
         argued = self.arguments[number]
         given = variables.coerced
         values = [repr(given.get(name, _MISSING)) for name in argued.variable_names]

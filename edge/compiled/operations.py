@@ -28,7 +28,9 @@ from schema.context import CompiledInfo, Request
 from schema.hints import Hints, hints_of
 
 MAX_VARIANTS: Final = 16
-"""Of one document, by the values of the variables in its directives."""
+"""How many compiled forms one document may have: one for each set of values that the variables in
+its directives take.
+"""
 
 _CONDITIONS: Final = "conditions"
 
@@ -41,7 +43,7 @@ class CompiledQuery:
     root: Function
 
     async def answer(self, request: Request, variables: VariableValues) -> dict[str, Any]:
-        """Raise anything where the answer is not a plain one: then nothing of it is valid."""
+        """Answer the query. Any exception means that graphql-core has to answer instead."""
         run = self.functions.run(request, variables)
         try:
             answer = self.root(None, run)
@@ -55,9 +57,9 @@ class CompiledQuery:
 class CompiledSubscription:
     functions: Functions
     source: Argued
-    """Its field."""
+    """The subscription's field."""
     key: str
-    """Of the field in the answer."""
+    """The field's name in the answer."""
     root: Function
     variable_names: tuple[str, ...]
     """The variables that answers depend on: not those of the field itself."""
@@ -90,7 +92,7 @@ class CompiledSubscription:
     async def answer(
         self, event: object, request: Request, variables: VariableValues
     ) -> dict[str, Any]:
-        """Raise anything where the answer is not a plain one."""
+        """Answer an event. Any exception means that graphql-core has to answer instead."""
         run = self.functions.run(request, variables)
         try:
             answer = {self.key: self.root(event, run)}
@@ -102,7 +104,9 @@ class CompiledSubscription:
     def answer_at_once(
         self, event: object, request: Request, arguments: Arguments
     ) -> dict[str, Any]:
-        """The same for one that delivers. All events of a request have the same arguments."""
+        """As `answer`, for a subscription that delivers. All events of a request have the same
+        arguments.
+        """
         return {self.key: self.root(event, Run(request, arguments))}
 
     def group(self, request: Request, variables: VariableValues) -> Hashable:
@@ -125,7 +129,7 @@ class Compiler:
     def variables(
         self, document: Document, operation: OperationDefinitionNode, given: Mapping[str, Any]
     ) -> VariableValues | None:
-        """None where they are not valid."""
+        """Coerce the variables. None where they are not valid."""
         plain = document.variables.get(id(operation))
         if plain is None:
             plain = document.variables[id(operation)] = PlainVariables(self._schema, operation)
@@ -144,21 +148,23 @@ class Compiler:
     def query(
         self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
     ) -> CompiledQuery | None:
-        """None where the query has something that is not covered."""
+        """Compile a query. None where it has something that is not covered."""
         found = self._find(document, operation, variables)
         return found if isinstance(found, CompiledQuery) else None
 
     def subscription(
         self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
     ) -> CompiledSubscription | None:
-        """None where the subscription has something that is not covered."""
+        """Compile a subscription. None where it has something that is not covered."""
         found = self._find(document, operation, variables)
         return found if isinstance(found, CompiledSubscription) else None
 
     def has_compiled(
         self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
     ) -> bool:
-        """Whether `query` has been called before with what makes no difference to it."""
+        """Whether `query` has been called before for an equal document, operation and set of
+        variables.
+        """
         return _key(document, operation, variables) in document.compiled
 
     def _find(
