@@ -82,12 +82,15 @@ class MongoChangeFeed:
             resume_after=position.token,
             start_after=position.invalidated_token,
         )
-        while self._replacements is not None and position.token is None:
+        is_new = position.token is None and position.invalidated_token is None
+        if self._replacements is not None and is_new:
             # What is followed from now on needs a position. Nothing was followed before, or has to
             # be read again anyway.
-            await stream.try_next()
-            position.follow(stream)
-            position.settle()
+            while position.token is None and stream.alive:
+                await stream.try_next()
+                position.follow(stream)
+                position.settle()
+            self._replacements.begin()
         return stream
 
     async def _read(self, stream: Stream, position: Position) -> AsyncIterator[FeedItem]:

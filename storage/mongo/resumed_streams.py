@@ -39,12 +39,20 @@ class Replacements:
 
     def open_after(self, position: Position) -> None:
         """A stream is opened that brings all that is followed at the moment."""
-        if self._begin_at is not None and position.token is not None:
+        if self._begin_at and self._begin_at[0] is not None and position.token is not None:
             position.token, position.partition = self._begin_at
         self._position, self._begin_at = position, None
         self._due.clear()
         self._brings_all = self._partitions.followed() is None
         self._opened_at = asyncio.get_running_loop().time()
+
+    def begin(self) -> None:
+        """The stream has a position for the first time: its newcomers so far came before that, and
+        read the state after it.
+        """
+        position = self._position
+        if position is not None and position.token is not None and self._begin_at is not None:
+            self._begin_at = position.token, None
 
     async def next(self, stream: Stream) -> Mapping[str, Any] | None:
         """The next event of the stream, or None. Raise ReplacementDue."""
@@ -72,7 +80,8 @@ class Replacements:
         if self._begin_at is not None or self._brings_all or self._position is None:
             return
         self._position.settle()
-        self._begin_at = self._position.token, self._position.partition
+        token = self._position.token
+        self._begin_at = token, None if token is None else self._position.partition
         loop = asyncio.get_running_loop()
         loop.call_at(max(loop.time(), self._opened_at + _LEAST_SECONDS), self._due.set)
 

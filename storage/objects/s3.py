@@ -155,13 +155,15 @@ class S3ObjectStore:
 
     async def delete_parts(self, key: str) -> None:
         target = {"Bucket": self._bucket.name}
-        async with answering(self._operation_seconds):
-            begun = await self._client.list_multipart_uploads(**target, Prefix=checked(key))
-        for upload in begun.get("Uploads", ()):
+        # A key may lack the permission, or a server the operation: lifecycle rules are left then.
+        with suppress(StoreUnavailable):
             async with answering(self._operation_seconds):
-                await self._client.abort_multipart_upload(
-                    **target, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
+                begun = await self._client.list_multipart_uploads(**target, Prefix=checked(key))
+            for upload in begun.get("Uploads", ()):
+                async with answering(self._operation_seconds):
+                    await self._client.abort_multipart_upload(
+                        **target, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
         await self.delete([key])
 
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:

@@ -85,7 +85,13 @@ def test_the_image_builds_and_says_what_it_needs(tmp_path: Path) -> None:
 
 def _make_rootfs(folder: Path) -> Path:
     packages = "--include=python3,python3-venv,ca-certificates"
-    command = [need("debootstrap"), "--variant=minbase", packages, "bookworm", folder]
+    command: list[str | Path] = [
+        need("debootstrap"),
+        "--variant=minbase",
+        packages,
+        "bookworm",
+        folder,
+    ]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=LIMIT_SECONDS)
     except subprocess.SubprocessError as error:
