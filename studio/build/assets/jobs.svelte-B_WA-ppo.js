@@ -1,0 +1,1 @@
+export{t as jobs}from"./jobs.svelte-BGj21ELD.js";

@@ -1,1 +1,0 @@
-export{t as jobs}from"./jobs.svelte-WvaN4M1J.js";
