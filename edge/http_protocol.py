@@ -39,6 +39,10 @@ LINGER_SECONDS: Final = 2.0
 """How long a client has to read a refusal. If a socket is closed before everything that was sent
 has been read, the system resets the connection, and the refusal may be lost.
 """
+MAX_DROPPED_BYTES: Final = 1024 * 1024
+"""How much is read and dropped of a connection whose requests are not read any more. What comes
+after it stays unread, so that a client that sends without end does not keep the process busy.
+"""
 _SLICE_BYTES: Final = 16 * 1024
 """How much is parsed between two checks of the limits."""
 
@@ -75,6 +79,7 @@ class HttpProtocol(HttpToolsProtocol):
     _refusal: _Refusal = _MALFORMED
     _stopped = False
     """Whether the rest of what the client sends is dropped."""
+    _dropped_bytes = 0
     _running: RequestResponseCycle | None = None
     """The request that is being answered. `cycle` is the latest one, which may wait behind it."""
     _sending: SendLimit | None = None
@@ -103,9 +108,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, unless this connection is not read any more."""
+        if self._stopped:
+            self._drop(data)
+            return
         if len(data) <= _SLICE_BYTES:
-            if not self._stopped:
-                self._parse(data)
+            self._parse(data)
             return
         view = memoryview(data)
         for start in range(0, len(data), _SLICE_BYTES):
@@ -303,6 +310,11 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
             self._answer(refusal)
+
+    def _drop(self, data: bytes) -> None:
+        self._dropped_bytes += len(data)
+        if self._dropped_bytes > MAX_DROPPED_BYTES:
+            self.flow.pause_reading()
 
     def _is_answered(self) -> bool:
         """Whether every request whose head is complete has been answered."""
