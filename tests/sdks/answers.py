@@ -116,7 +116,7 @@ def replicate(url: str, key: str, model: str) -> Finder:
     def find(number: int, streamed: bool) -> Iterator[bytes | str]:
         job = client.models.predictions.create(model=model, input={"prompt": f"exchange {number}"})
         for _poll in range(_POLLS):
-            if job.status == "succeeded":
+            if job.status in ("succeeded", "failed", "canceled"):  # as its `wait` does
                 break
             job.reload()
         if job.status == "succeeded" and job.output:
