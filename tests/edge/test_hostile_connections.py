@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from tests.edge.hostile import (
+    MAX_WAIT_SECONDS,
     Connection,
     an_api,
     connection_to,
@@ -195,6 +196,24 @@ async def test_a_body_may_come_in_chunks(api: Api, size: int, count: int) -> Non
             b"Transfer-Encoding: chunked\r\n\r\n%b0\r\n\r\n" % chunks
         )
         assert status_of(await connection.read_until(b'"Query"}}')) == 200
+
+
+async def test_a_client_that_asks_first_may_send_its_body(api: Api) -> None:
+    async with connection_to(api) as connection:
+        await connection.send(
+            b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(OPERATION)
+        )
+        assert status_of(await connection.read_until(b"\r\n\r\n")) == 100
+        await connection.send(OPERATION)
+        assert status_of(await connection.read_until(b'"Query"}}')) == 200
+
+
+async def test_requests_behind_the_last_one_of_http_1_0_are_dropped_at_once(api: Api) -> None:
+    async with connection_to(api) as connection:
+        await connection.send(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" * 2)
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
+            assert status_of(await connection.read_to_the_end()) == 200
 
 
 async def test_another_protocol_that_is_asked_for_is_ignored(api: Api) -> None:

@@ -344,6 +344,44 @@ async def test_what_is_written_after_it_is_followed_is_brought_whenever_that_is(
     assert len(written) == 25
 
 
+async def test_a_divided_feed_goes_on_while_newcomers_come_without_a_pause(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a stream takes longer to open than newcomers wait for the next one."""
+    watch = database.watched.watch
+
+    async def watch_slowly(*arguments: object, **options: object) -> object:
+        await asyncio.sleep(0.3)
+        return await watch(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(database.watched, "watch", watch_slowly)
+    partitions = FollowedPartitions(32768)
+    turn_id, last = (turn_id_of(new_conversation_id(), 0) for _ in range(2))
+    for one in (turn_id, last):
+        partitions.add(conversation_of_turn(one))
+
+    async def follow_more() -> None:
+        while True:
+            partitions.add(new_conversation_id())
+            await asyncio.sleep(0.01)
+
+    async with following(database, partitions) as told:
+        coming = asyncio.create_task(follow_more())
+        reading = asyncio.create_task(changed(told, until=last))
+        try:
+            for version in range(50):
+                document = {"$set": {"version": version}}
+                await database.turns.update_one({"_id": turn_id}, document, upsert=True)
+                await asyncio.sleep(0.05)
+            await database.turns.insert_one({"_id": last, "version": 1})
+            brought = await reading
+        finally:
+            coming.cancel()
+
+    # Each replacement brings some again, and not all.
+    assert 50 <= brought.count(turn_id) <= 200
+
+
 async def test_a_newcomer_of_a_quiet_feed_does_not_wait_for_its_next_answer(
     database: Database,
 ) -> None:
