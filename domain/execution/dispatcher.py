@@ -148,7 +148,7 @@ class Dispatcher:
         # A search starts it in fair order, if there is room. Otherwise the end of a run does that:
         # to search for each hint would read a long list again for each output that joins it.
         if self._lanes.has_room_for(waiting.viewer_id, lane):
-            self._has_room.set()
+            self._search_for(lane)
         return False
 
     async def start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
@@ -325,8 +325,7 @@ class Dispatcher:
         if not moved:
             self._change_lane(run, left)
             left = lane
-        if left in self._contended:
-            self._has_room.set()
+        self._search_for(left)
         return moved
 
     def _change_lane(self, run: _Run, lane: Lane) -> None:
@@ -339,7 +338,13 @@ class Dispatcher:
         self._permits.give_back(*attempt, continues=continues)
         run = self._runs.pop(attempt)
         self._lanes.leave(run.lane, run.viewer_id)
-        if run.lane in self._contended:
+        self._search_for(run.lane)
+
+    def _search_for(self, lane: Lane) -> None:
+        """Search again if an output waits in the lane. Where permits are missing, the permit that
+        is given back leads to the search.
+        """
+        if lane in self._contended and not self._permits.is_full(lane.provider):
             self._has_room.set()
 
     def _is_sure(self) -> bool:

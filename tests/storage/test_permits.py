@@ -14,6 +14,7 @@ from domain.execution.leases import LEASE
 from domain.execution.permits import Permits
 from domain.ids import OutputId
 from domain.models import ModelRegistry
+from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.permits import MongoPermitRepository
 from tests.storage.builders import ANA, a_model
@@ -181,3 +182,45 @@ async def test_what_waits_in_one_process_starts_when_another_gives_permits_back(
         # Nobody sweeps here: the other one has looked for a permit by itself.
         await provider.until_begun(AT_MOST + 1)
         assert provider.most == AT_MOST
+
+
+class CountsSearches(MongoClaimRepository):
+    searches = 0
+
+    async def list_waiting(self, *given, **more):  # type: ignore[no-untyped-def]
+        self.searches += 1
+        return await super().list_waiting(*given, **more)
+
+
+async def begin_and_leave(database: Database, output_id: OutputId) -> None:
+    """As if a process had run the output for a while and given it back."""
+    claims = MongoClaimRepository(database)
+    waiting = await claims.find_waiting(ANA, output_id)
+    assert waiting is not None
+    claim = await claims.claim(waiting, lease=LEASE)
+    assert claim is not None
+    assert await claims.give_back(claim)
+
+
+async def test_where_permits_are_missing_the_database_is_not_searched_again_and_again(
+    database: Database, provider: Counts, tmp_path: Path
+) -> None:
+    await take(database, SECOND, at_most=1)
+    begun, *others = await outputs_of(database, 3)
+    await begin_and_leave(database, begun)
+    claims = CountsSearches(database)
+    permits = Permits(MongoPermitRepository(database), {"local": 1})
+    registry = ModelRegistry([a_model()])
+    dispatcher = a_dispatcher(
+        database, tmp_path, registry, [provider], claims=claims, permits=permits
+    )
+    async with permits.serve():
+        filling = asyncio.create_task(dispatcher.fill())
+        await dispatcher.start_waiting(min_queued=timedelta(0), expired=False)
+        for _ in range(10):
+            dispatcher.enqueue(ANA, others)
+            await asyncio.sleep(0.1)
+        filling.cancel()
+
+    assert claims.searches <= 2
+    assert provider.begun == 0
