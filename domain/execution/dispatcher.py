@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -49,6 +49,8 @@ class _Run:
     lane: Lane
     viewer_id: ViewerId
     started: tuple[OutputRun, asyncio.Task[None]] | None = None
+    moving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it moves: several runs of one output may move at the same time."""
 
 
 class Dispatcher:
@@ -311,6 +313,10 @@ class Dispatcher:
     async def _move(self, waiting: Waiting, provider: str) -> bool:
         """Move a run to another provider, if that one has room."""
         run = self._runs[_attempt_of(waiting)]
+        async with run.moving:
+            return await self._move_alone(waiting, run, provider)
+
+    async def _move_alone(self, waiting: Waiting, run: _Run, provider: str) -> bool:
         lane = replace(run.lane, provider=provider)
         if run.lane == lane:
             return True

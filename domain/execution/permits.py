@@ -45,7 +45,7 @@ class Permits:
         """Called when a provider that was full may have a permit again."""
         self._lease = lease
         self._heartbeat_seconds = heartbeat.total_seconds()
-        self._held: dict[tuple[OutputId, int], Permit] = {}
+        self._held: dict[tuple[OutputId, int], list[Permit]] = {}
         self._full: set[str] = set()
         self._is_full = asyncio.Event()
         self._returning: set[asyncio.Task[None]] = set()
@@ -53,7 +53,7 @@ class Permits:
     @property
     def held(self) -> Mapping[str, int]:
         """How many this process holds, by provider."""
-        return Counter(permit.provider for permit in self._held.values())
+        return Counter(permit.provider for permit in self._all_held())
 
     def is_full(self, provider: str) -> bool:
         """Whether there was none left at the last look."""
@@ -64,13 +64,16 @@ class Permits:
         self._full.clear()
 
     async def take(self, provider: str, waiting: Waiting, *, expired: bool) -> bool:
-        """Whether the attempt may run at the provider. `expired`: an expired lease means a dead
-        process. Raise Overloaded.
+        """Whether the attempt may run at the provider. It keeps the permits of others: of its runs,
+        some may still work there, and they may be asked again. `expired`: an expired lease means a
+        dead process. Raise Overloaded.
         """
         limit = self.limits.get(provider)
         if limit is None:
             return True
         attempt = waiting.output_id, waiting.attempt
+        if any(one.provider == provider for one in self._held.get(attempt, ())):
+            return True
         is_begun = waiting.fence > 0
         if self.is_full(provider) and not is_begun:
             return False
@@ -86,18 +89,14 @@ class Permits:
             self._full.add(provider)
             self._is_full.set()
             return False
-        previous = self._held.get(attempt)
-        self._held[attempt] = permit
-        if previous is not None:  # the run moves here from another provider
-            self._return(previous, continues=False)
+        self._held.setdefault(attempt, []).append(permit)
         return True
 
     def give_back(self, output_id: OutputId, attempt: int, *, continues: bool = False) -> None:
-        """`continues`: the provider works on, and another process will continue the output: it
-        alone can take the permit for a while.
+        """Give back all permits of the attempt. `continues`: the provider works on, and another
+        process will continue the output: it alone can take them for a while.
         """
-        permit = self._held.pop((output_id, attempt), None)
-        if permit is not None:
+        for permit in self._held.pop((output_id, attempt), ()):
             self._return(permit, continues=continues)
 
     @asynccontextmanager
@@ -119,6 +118,9 @@ class Permits:
                 task.cancel()
             await asyncio.wait(tasks)
 
+    def _all_held(self) -> list[Permit]:
+        return [permit for permits in self._held.values() for permit in permits]
+
     def _return(self, permit: Permit, *, continues: bool) -> None:
         task = asyncio.create_task(
             self._give_back(permit, continues=continues), name=f"return {permit.id}"
@@ -138,7 +140,7 @@ class Permits:
     async def _renew_forever(self) -> None:
         while True:
             await asyncio.sleep(self._heartbeat_seconds)
-            permits = list(self._held.values())
+            permits = self._all_held()
             try:
                 if permits:
                     await self._repository.renew(permits, lease=self._lease)

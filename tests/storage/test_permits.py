@@ -3,22 +3,32 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from domain.claims import Permit
+from domain.claims import Permit, Waiting
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.leases import LEASE
 from domain.execution.permits import Permits
-from domain.ids import OutputId
+from domain.ids import ModelId, OutputId
 from domain.models import ModelRegistry
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.permits import MongoPermitRepository
-from tests.storage.builders import ANA, a_model
-from tests.storage.test_dispatcher import BOB, Hangs, a_dispatcher, given_back, outputs_of
+from tests.storage.builders import ANA, a_conversation, a_model
+from tests.storage.test_dispatcher import (
+    BOB,
+    SOON_SECONDS,
+    Hangs,
+    Rejects,
+    a_dispatcher,
+    given_back,
+    ids_of,
+    outputs_of,
+)
 
 AT_MOST = 3
 FIRST, SECOND = OutputId("first"), OutputId("second")
@@ -223,4 +233,49 @@ async def test_where_permits_are_missing_the_database_is_not_searched_again_and_
         filling.cancel()
 
     assert claims.searches <= 2
+    assert provider.begun == 0
+
+
+async def test_an_output_keeps_its_permits_of_every_provider_until_it_ends(
+    database: Database,
+) -> None:
+    repository = MongoPermitRepository(database)
+    permits = Permits(repository, {"local": 1, "other": 1})
+    waiting = Waiting(
+        output_id=FIRST,
+        attempt=1,
+        viewer_id=ANA,
+        model_id=ModelId("model"),
+        fence=0,
+        lease_until=None,
+    )
+
+    for provider in ("local", "other", "local"):
+        assert await permits.take(provider, waiting, expired=False)
+    assert permits.held == {"local": 1, "other": 1}
+    assert not await repository.is_free("local", at_most=1)
+
+    async with permits.serve():
+        permits.give_back(FIRST, 1)
+    assert await repository.is_free("local", at_most=1)
+    assert await repository.is_free("other", at_most=1)
+
+
+async def test_none_of_several_runs_of_an_output_moves_without_a_permit(
+    database: Database, provider: Counts, tmp_path: Path
+) -> None:
+    await take(database, SECOND, at_most=1)
+    rejects, other = Rejects(), replace(a_model(), max_images=2, images_per_run=1)
+    model = replace(other, provider=rejects.name, other_routes=(other,))
+    permits = Permits(MongoPermitRepository(database), {"local": 1})
+    registry = ModelRegistry([model])
+    dispatcher = a_dispatcher(database, tmp_path, registry, [rejects, provider], permits=permits)
+    _, turn = await a_conversation(database, "model", images_per_model=2)
+
+    dispatcher.enqueue(ANA, ids_of(turn))
+    async with asyncio.timeout(SOON_SECONDS):
+        while rejects.asked < 4:  # noqa: ASYNC110 - a provider tells nobody that it was asked
+            await asyncio.sleep(0.02)
+    await dispatcher.stop(0)
+
     assert provider.begun == 0
