@@ -287,10 +287,13 @@ class Dispatcher:
 
     async def _claim_permitted(self, waiting: Waiting) -> OutputRun | None:
         lane = self._runs[_attempt_of(waiting)].lane
-        if not await self._permits.take(lane.provider, waiting, expired=self._is_sure()):
-            self._contended.add(lane)
-            return None
-        return await self._runner.claim(waiting)
+        # One that a worker has begun may have a job at another provider, and that one's permit.
+        if await self._permits.take_back(waiting) or await self._permits.take(
+            lane.provider, waiting, expired=self._is_sure()
+        ):
+            return await self._runner.claim(waiting)
+        self._contended.add(lane)
+        return None
 
     async def _run(self, waiting: Waiting, run: OutputRun) -> None:
         try:

@@ -74,15 +74,13 @@ class Permits:
         attempt = waiting.output_id, waiting.attempt
         if any(one.provider == provider for one in self._held.get(attempt, ())):
             return True
-        is_begun = waiting.fence > 0
-        if self.is_full(provider) and not is_begun:
+        if self.is_full(provider):
             return False
         permit = await self._repository.take(
             provider,
             *attempt,
             at_most=limit,
             lease=self._lease,
-            is_begun=is_begun,
             expired=expired,
         )
         if permit is None:
@@ -91,6 +89,18 @@ class Permits:
             return False
         self._held.setdefault(attempt, []).append(permit)
         return True
+
+    async def take_back(self, waiting: Waiting) -> bool:
+        """Take the permits of the process that has begun the output, of all providers. Return
+        whether there were any. Raise Overloaded.
+        """
+        if not self.limits or waiting.fence == 0:
+            return False
+        attempt = waiting.output_id, waiting.attempt
+        found = await self._repository.take_back(*attempt, limits=self.limits, lease=self._lease)
+        if found:
+            self._held.setdefault(attempt, []).extend(found)
+        return bool(found)
 
     def give_back(self, output_id: OutputId, attempt: int, *, continues: bool = False) -> None:
         """Give back all permits of the attempt. `continues`: the provider works on, and another

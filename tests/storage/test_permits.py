@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.claims import Permit, Waiting
+from domain.claims import Hint, Permit, Waiting
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.leases import LEASE
 from domain.execution.permits import Permits
@@ -39,11 +39,10 @@ async def take(
     output_id: OutputId = FIRST,
     *,
     at_most: int = AT_MOST,
-    is_begun: bool = False,
     expired: bool = True,
 ) -> Permit | None:
     return await MongoPermitRepository(database).take(
-        "local", output_id, 1, at_most=at_most, lease=LEASE, is_begun=is_begun, expired=expired
+        "local", output_id, 1, at_most=at_most, lease=LEASE, expired=expired
     )
 
 
@@ -74,9 +73,10 @@ async def test_a_permit_of_a_dead_process_is_kept_for_its_output_and_then_free(
     await expire(database, seconds=1)
 
     assert await take(database, SECOND, at_most=1) is None
-    continued = await take(database, at_most=1, is_begun=True)
+    repository = MongoPermitRepository(database)
+    assert not await repository.take_back(FIRST, 1, limits={"local": 0}, lease=LEASE)
+    (continued,) = await repository.take_back(FIRST, 1, limits={"local": 1}, lease=LEASE)
     assert first is not None
-    assert continued is not None
     assert continued.id == first.id
 
     await expire(database, seconds=11)
@@ -279,3 +279,25 @@ async def test_none_of_several_runs_of_an_output_moves_without_a_permit(
     await dispatcher.stop(0)
 
     assert provider.begun == 0
+
+
+async def test_an_output_continues_with_the_permit_of_the_provider_it_has_moved_to(
+    database: Database, provider: Counts, tmp_path: Path
+) -> None:
+    """And needs none of the provider that it was planned for."""
+    repository = MongoPermitRepository(database)
+    await take(database, SECOND, at_most=1)
+    (output_id,) = await outputs_of(database, 1)
+    moved = await repository.take("other", output_id, 1, at_most=1, lease=LEASE, expired=False)
+    assert moved is not None
+    await begin_and_leave(database, output_id)
+    await repository.give_back(moved, continues=True)
+    permits = Permits(repository, {"local": 1, "other": 1})
+    dispatcher = a_dispatcher(
+        database, tmp_path, ModelRegistry([a_model()]), [provider], permits=permits
+    )
+
+    assert await dispatcher.start(Hint(ANA, output_id)) is not None
+
+    assert permits.held == {"other": 1}
+    await dispatcher.stop(0)
