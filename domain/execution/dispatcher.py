@@ -8,6 +8,7 @@ the end of a run finds it, in fair order.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -327,14 +328,15 @@ class Dispatcher:
             return False
         left = run.lane
         self._change_lane(run, lane)
+        moved = False
         try:
-            moved = await self._permits.take(provider, waiting, expired=self._is_sure())
-        except Overloaded:
-            moved = False
-        if not moved:
-            self._change_lane(run, left)
-            left = lane
-        self._search_for(left)
+            with suppress(Overloaded):
+                moved = await self._permits.take(provider, waiting, expired=self._is_sure())
+        finally:  # also where the run is cancelled meanwhile
+            if not moved:
+                self._change_lane(run, left)
+                left = lane
+            self._search_for(left)
         return moved
 
     def _change_lane(self, run: _Run, lane: Lane) -> None:

@@ -8,8 +8,8 @@ the process that continues its output; a little later anybody may take it.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
@@ -76,13 +76,21 @@ class Permits:
             return True
         if self.is_full(provider):
             return False
-        permit = await self._repository.take(
-            provider,
-            *attempt,
-            at_most=limit,
-            lease=self._lease,
-            expired=expired,
+        taking = asyncio.create_task(
+            self._repository.take(
+                provider,
+                *attempt,
+                at_most=limit,
+                lease=self._lease,
+                expired=expired,
+            ),
+            name=f"permit for {waiting.output_id}",
         )
+        try:
+            permit = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            self._return_soon(self._give_back_taken(taking), name=f"return {taking.get_name()}")
+            raise
         if permit is None:
             self._full.add(provider)
             self._is_full.set()
@@ -132,11 +140,19 @@ class Permits:
         return [permit for permits in self._held.values() for permit in permits]
 
     def _return(self, permit: Permit, *, continues: bool) -> None:
-        task = asyncio.create_task(
-            self._give_back(permit, continues=continues), name=f"return {permit.id}"
-        )
+        returning = self._give_back(permit, continues=continues)
+        self._return_soon(returning, name=f"return {permit.id}")
+
+    def _return_soon(self, returning: Coroutine[None, None, None], *, name: str) -> None:
+        task = asyncio.create_task(returning, name=name)
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
+
+    async def _give_back_taken(self, taking: asyncio.Task[Permit | None]) -> None:
+        """Give back what is taken for a run that has been cancelled meanwhile."""
+        with suppress(Overloaded):
+            if (permit := await taking) is not None:
+                await self._give_back(permit, continues=False)
 
     async def _give_back(self, permit: Permit, *, continues: bool) -> None:
         try:

@@ -301,3 +301,40 @@ async def test_an_output_continues_with_the_permit_of_the_provider_it_has_moved_
 
     assert permits.held == {"other": 1}
     await dispatcher.stop(0)
+
+
+class TakesSlowly(MongoPermitRepository):
+    """Takes a permit, and answers when it may."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.has_taken, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def take(self, *given, **more):  # type: ignore[no-untyped-def]
+        permit = await super().take(*given, **more)
+        self.has_taken.set()
+        await self.may_answer.wait()
+        return permit
+
+
+async def test_a_run_that_is_cancelled_while_it_moves_leaves_neither_permit_nor_room_taken(
+    database: Database, provider: Counts, tmp_path: Path
+) -> None:
+    repository = TakesSlowly(database)
+    permits = Permits(repository, {"local": 1})
+    rejects, other = Rejects(), a_model()
+    model = replace(other, provider=rejects.name, other_routes=(other,))
+    registry = ModelRegistry([model])
+    dispatcher = a_dispatcher(database, tmp_path, registry, [rejects, provider], permits=permits)
+    (output_id,) = await outputs_of(database, 1)
+    async with permits.serve():
+        run = await dispatcher.start(Hint(ANA, output_id))
+        assert run is not None
+        await repository.has_taken.wait()
+
+        run.cancel()
+        await asyncio.wait([run], timeout=SOON_SECONDS)
+        repository.may_answer.set()
+
+    assert await repository.is_free("local", at_most=1)
+    assert not any(dispatcher.running.values())
