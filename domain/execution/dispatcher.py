@@ -8,8 +8,9 @@ the end of a run finds it, in fair order.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -49,6 +50,8 @@ class _Run:
     lane: Lane
     viewer_id: ViewerId
     started: tuple[OutputRun, asyncio.Task[None]] | None = None
+    moving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it moves: several runs of one output may move at the same time."""
 
 
 class Dispatcher:
@@ -148,7 +151,7 @@ class Dispatcher:
         # A search starts it in fair order, if there is room. Otherwise the end of a run does that:
         # to search for each hint would read a long list again for each output that joins it.
         if self._lanes.has_room_for(waiting.viewer_id, lane):
-            self._has_room.set()
+            self._search_for(lane)
         return False
 
     async def start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
@@ -285,10 +288,13 @@ class Dispatcher:
 
     async def _claim_permitted(self, waiting: Waiting) -> OutputRun | None:
         lane = self._runs[_attempt_of(waiting)].lane
-        if not await self._permits.take(lane.provider, waiting, expired=self._is_sure()):
-            self._contended.add(lane)
-            return None
-        return await self._runner.claim(waiting)
+        # One that a worker has begun may have a job at another provider, and that one's permit.
+        if await self._permits.take_back(waiting) or await self._permits.take(
+            lane.provider, waiting, expired=self._is_sure()
+        ):
+            return await self._runner.claim(waiting)
+        self._contended.add(lane)
+        return None
 
     async def _run(self, waiting: Waiting, run: OutputRun) -> None:
         try:
@@ -311,6 +317,10 @@ class Dispatcher:
     async def _move(self, waiting: Waiting, provider: str) -> bool:
         """Move a run to another provider, if that one has room."""
         run = self._runs[_attempt_of(waiting)]
+        async with run.moving:
+            return await self._move_alone(waiting, run, provider)
+
+    async def _move_alone(self, waiting: Waiting, run: _Run, provider: str) -> bool:
         lane = replace(run.lane, provider=provider)
         if run.lane == lane:
             return True
@@ -318,15 +328,15 @@ class Dispatcher:
             return False
         left = run.lane
         self._change_lane(run, lane)
+        moved = False
         try:
-            moved = await self._permits.take(provider, waiting, expired=self._is_sure())
-        except Overloaded:
-            moved = False
-        if not moved:
-            self._change_lane(run, left)
-            left = lane
-        if left in self._contended:
-            self._has_room.set()
+            with suppress(Overloaded):
+                moved = await self._permits.take(provider, waiting, expired=self._is_sure())
+        finally:  # also where the run is cancelled meanwhile
+            if not moved:
+                self._change_lane(run, left)
+                left = lane
+            self._search_for(left)
         return moved
 
     def _change_lane(self, run: _Run, lane: Lane) -> None:
@@ -339,7 +349,13 @@ class Dispatcher:
         self._permits.give_back(*attempt, continues=continues)
         run = self._runs.pop(attempt)
         self._lanes.leave(run.lane, run.viewer_id)
-        if run.lane in self._contended:
+        self._search_for(run.lane)
+
+    def _search_for(self, lane: Lane) -> None:
+        """Search again if an output waits in the lane. Where permits are missing, the permit that
+        is given back leads to the search.
+        """
+        if lane in self._contended and not self._permits.is_full(lane.provider):
             self._has_room.set()
 
     def _is_sure(self) -> bool:

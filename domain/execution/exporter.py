@@ -76,18 +76,14 @@ class Exporter(JobRunner[Export]):
         for left in claim.job.keys_left:
             await self._objects.delete_parts(left)
         key, writer = new_key("exports", ARCHIVE), ArchiveWriter()
-        # If this process dies before it is done, the next one deletes what it has written.
+        # After an error, the next try or the export's expiry deletes what this one has written: the
+        # answer to `complete` may be lost although the export is complete.
         if not await self._exports.expect_bytes(claim, [key]):
             raise LeaseLost
-        is_kept = False
-        try:
-            await self._objects.put_parts(key, self._write_parts(claim, writer))
-            is_kept = await self._exports.complete(
-                claim, key=key, byte_size=writer.byte_size, kept=KEPT
-            )
-        finally:
-            if not is_kept:
-                await ImageWriter(self._objects).delete([key])
+        await self._objects.put_parts(key, self._write_parts(claim, writer))
+        byte_size = writer.byte_size
+        if not await self._exports.complete(claim, key=key, byte_size=byte_size, kept=KEPT):
+            await ImageWriter(self._objects).delete([key])
 
     async def _write_parts(
         self, claim: JobClaim[Export], writer: ArchiveWriter

@@ -8,8 +8,8 @@ the process that continues its output; a little later anybody may take it.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
@@ -45,7 +45,7 @@ class Permits:
         """Called when a provider that was full may have a permit again."""
         self._lease = lease
         self._heartbeat_seconds = heartbeat.total_seconds()
-        self._held: dict[tuple[OutputId, int], Permit] = {}
+        self._held: dict[tuple[OutputId, int], list[Permit]] = {}
         self._full: set[str] = set()
         self._is_full = asyncio.Event()
         self._returning: set[asyncio.Task[None]] = set()
@@ -53,7 +53,7 @@ class Permits:
     @property
     def held(self) -> Mapping[str, int]:
         """How many this process holds, by provider."""
-        return Counter(permit.provider for permit in self._held.values())
+        return Counter(permit.provider for permit in self._all_held())
 
     def is_full(self, provider: str) -> bool:
         """Whether there was none left at the last look."""
@@ -64,40 +64,57 @@ class Permits:
         self._full.clear()
 
     async def take(self, provider: str, waiting: Waiting, *, expired: bool) -> bool:
-        """Whether the attempt may run at the provider. `expired`: an expired lease means a dead
-        process. Raise Overloaded.
+        """Whether the attempt may run at the provider. It keeps the permits of others: of its runs,
+        some may still work there, and they may be asked again. `expired`: an expired lease means a
+        dead process. Raise Overloaded.
         """
         limit = self.limits.get(provider)
         if limit is None:
             return True
         attempt = waiting.output_id, waiting.attempt
-        is_begun = waiting.fence > 0
-        if self.is_full(provider) and not is_begun:
+        if any(one.provider == provider for one in self._held.get(attempt, ())):
+            return True
+        if self.is_full(provider):
             return False
-        permit = await self._repository.take(
-            provider,
-            *attempt,
-            at_most=limit,
-            lease=self._lease,
-            is_begun=is_begun,
-            expired=expired,
+        taking = asyncio.create_task(
+            self._repository.take(
+                provider,
+                *attempt,
+                at_most=limit,
+                lease=self._lease,
+                expired=expired,
+            ),
+            name=f"permit for {waiting.output_id}",
         )
+        try:
+            permit = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            self._return_soon(self._give_back_taken(taking), name=f"return {taking.get_name()}")
+            raise
         if permit is None:
             self._full.add(provider)
             self._is_full.set()
             return False
-        previous = self._held.get(attempt)
-        self._held[attempt] = permit
-        if previous is not None:  # the run moves here from another provider
-            self._return(previous, continues=False)
+        self._held.setdefault(attempt, []).append(permit)
         return True
 
-    def give_back(self, output_id: OutputId, attempt: int, *, continues: bool = False) -> None:
-        """`continues`: the provider works on, and another process will continue the output: it
-        alone can take the permit for a while.
+    async def take_back(self, waiting: Waiting) -> bool:
+        """Take the permits of the process that has begun the output, of all providers. Return
+        whether there were any. Raise Overloaded.
         """
-        permit = self._held.pop((output_id, attempt), None)
-        if permit is not None:
+        if not self.limits or waiting.fence == 0:
+            return False
+        attempt = waiting.output_id, waiting.attempt
+        found = await self._repository.take_back(*attempt, limits=self.limits, lease=self._lease)
+        if found:
+            self._held.setdefault(attempt, []).extend(found)
+        return bool(found)
+
+    def give_back(self, output_id: OutputId, attempt: int, *, continues: bool = False) -> None:
+        """Give back all permits of the attempt. `continues`: the provider works on, and another
+        process will continue the output: it alone can take them for a while.
+        """
+        for permit in self._held.pop((output_id, attempt), ()):
             self._return(permit, continues=continues)
 
     @asynccontextmanager
@@ -119,12 +136,23 @@ class Permits:
                 task.cancel()
             await asyncio.wait(tasks)
 
+    def _all_held(self) -> list[Permit]:
+        return [permit for permits in self._held.values() for permit in permits]
+
     def _return(self, permit: Permit, *, continues: bool) -> None:
-        task = asyncio.create_task(
-            self._give_back(permit, continues=continues), name=f"return {permit.id}"
-        )
+        returning = self._give_back(permit, continues=continues)
+        self._return_soon(returning, name=f"return {permit.id}")
+
+    def _return_soon(self, returning: Coroutine[None, None, None], *, name: str) -> None:
+        task = asyncio.create_task(returning, name=name)
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
+
+    async def _give_back_taken(self, taking: asyncio.Task[Permit | None]) -> None:
+        """Give back what is taken for a run that has been cancelled meanwhile."""
+        with suppress(Overloaded):
+            if (permit := await taking) is not None:
+                await self._give_back(permit, continues=False)
 
     async def _give_back(self, permit: Permit, *, continues: bool) -> None:
         try:
@@ -138,7 +166,7 @@ class Permits:
     async def _renew_forever(self) -> None:
         while True:
             await asyncio.sleep(self._heartbeat_seconds)
-            permits = list(self._held.values())
+            permits = self._all_held()
             try:
                 if permits:
                     await self._repository.renew(permits, lease=self._lease)

@@ -149,13 +149,23 @@ class PermitRepository(Protocol):
         *,
         at_most: int,
         lease: timedelta,
-        is_begun: bool,
         expired: bool,
     ) -> Permit | None:
         """Take one of `at_most` permits, or return None if all are held.
 
-        If the attempt `is_begun`, and the permit of the process that has begun it is over, take
-        that one. With `expired`, others that have been over for a while are free too.
+        With `expired`, those whose leases have been over for a while are free too.
+        """
+
+    async def take_back(
+        self,
+        output_id: OutputId,
+        attempt: int,
+        *,
+        limits: Mapping[str, int],
+        lease: timedelta,
+    ) -> Sequence[Permit]:
+        """Take the permits that the process that has begun the attempt has left for whichever
+        continues it. `limits`: how many there are, by provider.
         """
 
     async def renew(self, permits: Collection[Permit], *, lease: timedelta) -> None:

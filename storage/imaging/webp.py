@@ -81,7 +81,7 @@ class _Picture:
             self._add_picture([(kind, body)])
 
     def _announces(self, flag: int) -> bool:
-        """Raise for chunks that the header does not announce: decoders skip them."""
+        """Whether the header announces chunks of this kind. Decoders skip others."""
         return self._header is not None and bool(self._header[0] & flag)
 
     def _add_picture(self, chunks: Iterable[tuple[bytes, bytes | None]]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from math import inf
 from typing import Final
 
 from pymongo import ReturnDocument
@@ -191,10 +190,12 @@ async def reserve_credits(
     account = await transaction.accounts.find_one_and_update(
         {"_id": owner_id, "$expr": within_limits, **NOT_ERASED}, _increments(movements)
     )
+    if account is None:
+        raise Abort(Conflict.LIMIT_REACHED)
     # Of two transactions at once, the later one is repeated, and sees what the other has reserved.
-    if account is None or (await _spent_today(transaction, account) or 0) > account.get(
-        "dailyLimit", inf
-    ):
+    # An operator may have set a limit below what is spent: what costs nothing still runs.
+    spent = await _spent_today(transaction, account) if needed else None
+    if spent is not None and spent > account["dailyLimit"]:
         raise Abort(Conflict.LIMIT_REACHED)
 
 

@@ -4,7 +4,7 @@ There are as many as the highest limit that any process has had, and a process t
 below its own. None of them is written more often than runs begin and end on it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Final
@@ -44,23 +44,43 @@ class MongoPermitRepository:
         *,
         at_most: int,
         lease: timedelta,
-        is_begun: bool,
         expired: bool,
     ) -> Permit | None:
         if self._made.get(provider, 0) < at_most:
             await self._make(provider, at_most)
-        holder, taken_as = f"{output_id}/{attempt}", token_hex(8)
-        update = [{"$set": {"holder": holder, "takenAs": taken_as, "leaseUntil": from_now(lease)}}]
-        queries = [{"number": {"$lt": at_most}, **_is_free(expired=expired)}]
-        if is_begun:
-            queries.insert(0, {"holder": holder, **_is_over(timedelta(0))})
-        for query in queries:
-            found = await self._database.permits.find_one_and_update(
-                {"provider": provider, **query}, update, projection={"_id": 1}
-            )
-            if found is not None:
-                return Permit(found["_id"], provider, taken_as)
-        return None
+        taken_as = token_hex(8)
+        taken = {"takenAs": taken_as, "leaseUntil": from_now(lease)}
+        found = await self._database.permits.find_one_and_update(
+            {**_below(provider, at_most), **_is_free(expired=expired)},
+            [{"$set": {"holder": f"{output_id}/{attempt}", **taken}}],
+            projection={"_id": 1},
+        )
+        return Permit(found["_id"], provider, taken_as) if found is not None else None
+
+    async def take_back(
+        self,
+        output_id: OutputId,
+        attempt: int,
+        *,
+        limits: Mapping[str, int],
+        lease: timedelta,
+    ) -> Sequence[Permit]:
+        taken_as = token_hex(8)
+        left = {
+            "$or": [_below(provider, at_most) for provider, at_most in limits.items()],
+            "holder": f"{output_id}/{attempt}",
+            "leaseUntil": {"$gt": _FREE},
+        }
+        taken = {"takenAs": taken_as, "leaseUntil": from_now(lease)}
+        updated = await self._database.permits.update_many(
+            {**left, **_is_over(timedelta(0))}, [{"$set": taken}]
+        )
+        if not updated.modified_count:
+            return ()
+        found = self._database.permits.find(
+            {"provider": {"$in": list(limits)}, "takenAs": taken_as}, {"provider": 1}
+        )
+        return [Permit(one["_id"], one["provider"], taken_as) async for one in found]
 
     async def renew(self, permits: Collection[Permit], *, lease: timedelta) -> None:
         await self._database.permits.update_many(
@@ -78,7 +98,7 @@ class MongoPermitRepository:
         )
 
     async def is_free(self, provider: str, *, at_most: int) -> bool:
-        query = {"provider": provider, "number": {"$lt": at_most}, **_is_free(expired=False)}
+        query = {**_below(provider, at_most), **_is_free(expired=False)}
         return await self._database.permits.find_one(query, {"_id": 1}) is not None
 
     async def _make(self, provider: str, count: int) -> None:
@@ -95,6 +115,10 @@ class MongoPermitRepository:
 
 
 _UNUSED: Final[Document] = {"holder": None, "takenAs": None, "leaseUntil": _FREE}
+
+
+def _below(provider: str, limit: int) -> Document:
+    return {"provider": provider, "number": {"$lt": limit}}
 
 
 def _is_free(*, expired: bool) -> Document:

@@ -1,6 +1,7 @@
 """Accounts in MongoDB: they agree with the ledger and with the outputs, whatever is done."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -132,6 +133,19 @@ async def test_what_the_account_does_not_bear_is_not_written(database: Database)
 
     assert await database.turns.count_documents({}) == 1
     assert len(await kinds(database)) == 1
+
+
+async def test_who_has_spent_more_than_a_day_allows_starts_what_costs_nothing(
+    database: Database,
+) -> None:
+    conversation, _ = await a_conversation(database)
+    await database.accounts.update_one({"_id": ANA}, {"$set": {"dailyLimit": PRICE - 1}})
+    assert await another_turn(database, conversation) is Conflict.LIMIT_REACHED
+
+    plan = a_plan()
+    free = replace(plan, outputs=tuple(replace(one, credits=0) for one in plan.outputs))
+
+    assert isinstance(await another_turn(database, conversation, free), tuple)
 
 
 async def test_deleting_a_conversation_releases_what_its_outputs_held(

@@ -3,21 +3,32 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from domain.claims import Permit
+from domain.claims import Hint, Permit, Waiting
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.leases import LEASE
 from domain.execution.permits import Permits
-from domain.ids import OutputId
+from domain.ids import ModelId, OutputId
 from domain.models import ModelRegistry
+from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.permits import MongoPermitRepository
-from tests.storage.builders import ANA, a_model
-from tests.storage.test_dispatcher import BOB, Hangs, a_dispatcher, given_back, outputs_of
+from tests.storage.builders import ANA, a_conversation, a_model
+from tests.storage.test_dispatcher import (
+    BOB,
+    SOON_SECONDS,
+    Hangs,
+    Rejects,
+    a_dispatcher,
+    given_back,
+    ids_of,
+    outputs_of,
+)
 
 AT_MOST = 3
 FIRST, SECOND = OutputId("first"), OutputId("second")
@@ -28,11 +39,10 @@ async def take(
     output_id: OutputId = FIRST,
     *,
     at_most: int = AT_MOST,
-    is_begun: bool = False,
     expired: bool = True,
 ) -> Permit | None:
     return await MongoPermitRepository(database).take(
-        "local", output_id, 1, at_most=at_most, lease=LEASE, is_begun=is_begun, expired=expired
+        "local", output_id, 1, at_most=at_most, lease=LEASE, expired=expired
     )
 
 
@@ -63,9 +73,10 @@ async def test_a_permit_of_a_dead_process_is_kept_for_its_output_and_then_free(
     await expire(database, seconds=1)
 
     assert await take(database, SECOND, at_most=1) is None
-    continued = await take(database, at_most=1, is_begun=True)
+    repository = MongoPermitRepository(database)
+    assert not await repository.take_back(FIRST, 1, limits={"local": 0}, lease=LEASE)
+    (continued,) = await repository.take_back(FIRST, 1, limits={"local": 1}, lease=LEASE)
     assert first is not None
-    assert continued is not None
     assert continued.id == first.id
 
     await expire(database, seconds=11)
@@ -181,3 +192,149 @@ async def test_what_waits_in_one_process_starts_when_another_gives_permits_back(
         # Nobody sweeps here: the other one has looked for a permit by itself.
         await provider.until_begun(AT_MOST + 1)
         assert provider.most == AT_MOST
+
+
+class CountsSearches(MongoClaimRepository):
+    searches = 0
+
+    async def list_waiting(self, *given, **more):  # type: ignore[no-untyped-def]
+        self.searches += 1
+        return await super().list_waiting(*given, **more)
+
+
+async def begin_and_leave(database: Database, output_id: OutputId) -> None:
+    """As if a process had run the output for a while and given it back."""
+    claims = MongoClaimRepository(database)
+    waiting = await claims.find_waiting(ANA, output_id)
+    assert waiting is not None
+    claim = await claims.claim(waiting, lease=LEASE)
+    assert claim is not None
+    assert await claims.give_back(claim)
+
+
+async def test_where_permits_are_missing_the_database_is_not_searched_again_and_again(
+    database: Database, provider: Counts, tmp_path: Path
+) -> None:
+    await take(database, SECOND, at_most=1)
+    begun, *others = await outputs_of(database, 3)
+    await begin_and_leave(database, begun)
+    claims = CountsSearches(database)
+    permits = Permits(MongoPermitRepository(database), {"local": 1})
+    registry = ModelRegistry([a_model()])
+    dispatcher = a_dispatcher(
+        database, tmp_path, registry, [provider], claims=claims, permits=permits
+    )
+    async with permits.serve():
+        filling = asyncio.create_task(dispatcher.fill())
+        await dispatcher.start_waiting(min_queued=timedelta(0), expired=False)
+        for _ in range(10):
+            dispatcher.enqueue(ANA, others)
+            await asyncio.sleep(0.1)
+        filling.cancel()
+
+    assert claims.searches <= 2
+    assert provider.begun == 0
+
+
+async def test_an_output_keeps_its_permits_of_every_provider_until_it_ends(
+    database: Database,
+) -> None:
+    repository = MongoPermitRepository(database)
+    permits = Permits(repository, {"local": 1, "other": 1})
+    waiting = Waiting(
+        output_id=FIRST,
+        attempt=1,
+        viewer_id=ANA,
+        model_id=ModelId("model"),
+        fence=0,
+        lease_until=None,
+    )
+
+    for provider in ("local", "other", "local"):
+        assert await permits.take(provider, waiting, expired=False)
+    assert permits.held == {"local": 1, "other": 1}
+    assert not await repository.is_free("local", at_most=1)
+
+    async with permits.serve():
+        permits.give_back(FIRST, 1)
+    assert await repository.is_free("local", at_most=1)
+    assert await repository.is_free("other", at_most=1)
+
+
+async def test_none_of_several_runs_of_an_output_moves_without_a_permit(
+    database: Database, provider: Counts, tmp_path: Path
+) -> None:
+    await take(database, SECOND, at_most=1)
+    rejects, other = Rejects(), replace(a_model(), max_images=2, images_per_run=1)
+    model = replace(other, provider=rejects.name, other_routes=(other,))
+    permits = Permits(MongoPermitRepository(database), {"local": 1})
+    registry = ModelRegistry([model])
+    dispatcher = a_dispatcher(database, tmp_path, registry, [rejects, provider], permits=permits)
+    _, turn = await a_conversation(database, "model", images_per_model=2)
+
+    dispatcher.enqueue(ANA, ids_of(turn))
+    async with asyncio.timeout(SOON_SECONDS):
+        while rejects.asked < 4:  # noqa: ASYNC110 - a provider tells nobody that it was asked
+            await asyncio.sleep(0.02)
+    await dispatcher.stop(0)
+
+    assert provider.begun == 0
+
+
+async def test_an_output_continues_with_the_permit_of_the_provider_it_has_moved_to(
+    database: Database, provider: Counts, tmp_path: Path
+) -> None:
+    """And needs none of the provider that it was planned for."""
+    repository = MongoPermitRepository(database)
+    await take(database, SECOND, at_most=1)
+    (output_id,) = await outputs_of(database, 1)
+    moved = await repository.take("other", output_id, 1, at_most=1, lease=LEASE, expired=False)
+    assert moved is not None
+    await begin_and_leave(database, output_id)
+    await repository.give_back(moved, continues=True)
+    permits = Permits(repository, {"local": 1, "other": 1})
+    dispatcher = a_dispatcher(
+        database, tmp_path, ModelRegistry([a_model()]), [provider], permits=permits
+    )
+
+    assert await dispatcher.start(Hint(ANA, output_id)) is not None
+
+    assert permits.held == {"other": 1}
+    await dispatcher.stop(0)
+
+
+class TakesSlowly(MongoPermitRepository):
+    """Takes a permit, and answers when it may."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.has_taken, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def take(self, *given, **more):  # type: ignore[no-untyped-def]
+        permit = await super().take(*given, **more)
+        self.has_taken.set()
+        await self.may_answer.wait()
+        return permit
+
+
+async def test_a_run_that_is_cancelled_while_it_moves_leaves_neither_permit_nor_room_taken(
+    database: Database, provider: Counts, tmp_path: Path
+) -> None:
+    repository = TakesSlowly(database)
+    permits = Permits(repository, {"local": 1})
+    rejects, other = Rejects(), a_model()
+    model = replace(other, provider=rejects.name, other_routes=(other,))
+    registry = ModelRegistry([model])
+    dispatcher = a_dispatcher(database, tmp_path, registry, [rejects, provider], permits=permits)
+    (output_id,) = await outputs_of(database, 1)
+    async with permits.serve():
+        run = await dispatcher.start(Hint(ANA, output_id))
+        assert run is not None
+        await repository.has_taken.wait()
+
+        run.cancel()
+        await asyncio.wait([run], timeout=SOON_SECONDS)
+        repository.may_answer.set()
+
+    assert await repository.is_free("local", at_most=1)
+    assert not any(dispatcher.running.values())
