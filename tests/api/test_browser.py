@@ -115,7 +115,7 @@ def documented(heading: str) -> str:
 
 
 @pytest.mark.parametrize("how", ["as documented", "as a form"])
-async def test_a_page_uploads_pictures_and_shows_them(
+async def test_a_browser_page_uploads_and_shows_pictures(
     darkroom: Darkroom, page: Page, how: str
 ) -> None:
     client = darkroom.client()

@@ -45,7 +45,7 @@ def test_every_case_has_its_test() -> None:
     assert requests == set(ANSWERED)
 
 
-async def test_each_picture_shows_what_it_means(darkroom: Darkroom) -> None:
+async def test_each_picture_has_the_expected_content(darkroom: Darkroom) -> None:
     client = darkroom.client()
     async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
         for name, (kind, size, pixels) in SHOWN.items():
@@ -78,7 +78,7 @@ ANSWERED: Final[dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", ANSWERED)
-async def test_each_request_has_its_answer(client: GraphQLClient, name: str) -> None:
+async def test_each_request_has_its_response(client: GraphQLClient, name: str) -> None:
     body = (CASES / "requests" / name).read_bytes()
 
     headers = {"content-type": "application/json"}

@@ -117,7 +117,7 @@ async def delete_everything(client: GraphQLClient) -> None:
         assert payload["userErrors"] == []
 
 
-async def test_nothing_is_left_of_somebody_who_deletes_everything(darkroom: Darkroom) -> None:
+async def test_deleting_everything_leaves_no_records_and_no_objects(darkroom: Darkroom) -> None:
     other = darkroom.client("bea")
     await samples(other)
     await conversation_with(other)

@@ -89,7 +89,7 @@ def database_of(darkroom: Darkroom) -> Any:
     return open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
 
 
-async def test_nothing_is_left_of_a_viewer_who_is_deleted(
+async def test_deleting_a_viewer_deletes_all_records_and_objects(
     darkroom: Darkroom, stored: Database
 ) -> None:
     other = darkroom.client("bea")
@@ -133,7 +133,7 @@ async def test_nothing_is_left_of_a_viewer_who_is_deleted(
     assert started["userErrors"] == []
 
 
-async def test_the_viewers_own_id_is_the_confirmation(
+async def test_deleting_a_viewer_needs_the_viewers_id_as_confirmation(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom()
@@ -155,7 +155,7 @@ async def test_the_viewers_own_id_is_the_confirmation(
     assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
-async def test_twins_delete_a_viewer_who_is_gone_afterwards(start_darkroom: StartDarkroom) -> None:
+async def test_concurrent_requests_delete_a_viewer_once(start_darkroom: StartDarkroom) -> None:
     first, second = await start_darkroom(), await start_darkroom()
     clients = [first.client("ana"), second.client("ana")]
     await conversation_with(clients[0])
@@ -171,7 +171,7 @@ async def test_twins_delete_a_viewer_who_is_gone_afterwards(start_darkroom: Star
         assert (await MongoAccountRepository(stored).prove()).discrepancies == ()
 
 
-async def test_open_sockets_of_the_viewer_end_in_every_process(
+async def test_deleting_a_viewer_closes_open_sockets_in_every_process(
     start_darkroom: StartDarkroom,
 ) -> None:
     """After what was subscribed to has completed. Nobody else's do."""
@@ -205,7 +205,7 @@ async def test_open_sockets_of_the_viewer_end_in_every_process(
         assert await documents_with(stored, own) == []
 
 
-async def test_whoever_goes_on_meanwhile_has_all_of_it_or_nothing(
+async def test_requests_during_a_deletion_have_their_whole_effect_or_none(
     start_darkroom: StartDarkroom,
 ) -> None:
     """What comes too early is deleted, what comes later is the new viewer's: no bytes without a
@@ -286,7 +286,7 @@ async def _opened(darkroom: Darkroom) -> AsyncIterator[tuple[Database, ObjectRec
         yield stored, ObjectReconciler(objects, MongoReferencedObjectRepository(stored))
 
 
-async def test_a_deletion_that_was_interrupted_is_finished_by_another_process(
+async def test_another_process_finishes_an_interrupted_deletion(
     start_darkroom: StartDarkroom,
 ) -> None:
     """Until then nothing new is made, so that it deletes nothing of who has come back."""

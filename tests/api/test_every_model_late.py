@@ -24,7 +24,7 @@ async def house(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> A
 
 
 @of_each(MODELS, ahead=18)
-async def test_what_never_ends_is_given_up_at_the_deadline_and_costs_nothing(
+async def test_a_run_that_never_ends_times_out_at_the_deadline_and_costs_nothing(
     house: House, model: ImageModel
 ) -> None:
     vendor = VENDORS[model.provider]

@@ -102,7 +102,7 @@ async def _end(darkroom: Darkroom, begun: Begun, running: Collection[str]) -> Re
 
 
 @pytest.mark.parametrize("model", WITH_JOBS, ids=lambda one: str(one.id))
-async def test_its_jobs_go_on_in_the_next_process_and_none_is_paid_twice(
+async def test_its_jobs_are_resumed_by_the_next_process_and_none_is_paid_twice(
     resumed: Mapping[ModelId, asyncio.Task[Resumed]], model: ImageModel
 ) -> None:
     found = await resumed[model.id]

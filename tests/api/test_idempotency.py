@@ -27,7 +27,7 @@ async def conversations(client: GraphQLClient) -> list[Data]:
     return found
 
 
-async def test_twins_at_the_same_moment_have_one_effect(client: GraphQLClient) -> None:
+async def test_concurrent_requests_with_one_key_have_one_effect(client: GraphQLClient) -> None:
     payloads = await asyncio.gather(*(start(client, idempotencyKey="one") for _ in range(12)))
 
     assert len({payload["conversation"]["id"] for payload in payloads}) == 1
@@ -41,7 +41,7 @@ async def test_twins_at_the_same_moment_have_one_effect(client: GraphQLClient) -
     assert (await conversations(client))[0]["turnCount"] == 2
 
 
-async def test_the_same_request_again_is_answered_with_the_same_objects_as_they_stand(
+async def test_a_repeated_request_returns_the_same_objects_in_their_current_state(
     client: GraphQLClient,
 ) -> None:
     first = await start(client, idempotencyKey="key")
@@ -53,7 +53,7 @@ async def test_the_same_request_again_is_answered_with_the_same_objects_as_they_
     assert again["conversation"]["id"] == first["conversation"]["id"]
 
 
-async def test_another_input_under_the_key_is_refused(client: GraphQLClient) -> None:
+async def test_a_key_with_another_input_is_refused(client: GraphQLClient) -> None:
     done = await conversation_with(client, idempotencyKey="key")
 
     others: list[dict[str, Any]] = [
@@ -71,14 +71,14 @@ async def test_another_input_under_the_key_is_refused(client: GraphQLClient) -> 
     assert refused == [[("IDEMPOTENCY_KEY_REUSED", "idempotencyKey")]] * 4
 
 
-async def test_a_refused_call_does_not_use_the_key_up(client: GraphQLClient) -> None:
+async def test_a_refused_request_does_not_use_up_its_key(client: GraphQLClient) -> None:
     refused = await start_or_refuse(client, userMessage=" ", idempotencyKey="key")
     assert codes(refused) == [("PROMPT_EMPTY", "userMessage")]
 
     assert (await start(client, idempotencyKey="key"))["turn"]
 
 
-async def test_after_a_deletion_nothing_is_done_a_second_time(client: GraphQLClient) -> None:
+async def test_a_repeated_request_after_a_deletion_has_no_effect(client: GraphQLClient) -> None:
     payload = await start(client, idempotencyKey="key")
     await client(DELETE, id=payload["conversation"]["id"])
 
@@ -88,7 +88,7 @@ async def test_after_a_deletion_nothing_is_done_a_second_time(client: GraphQLCli
     assert await conversations(client) == []
 
 
-async def test_a_retry_under_a_key_is_one_attempt(client: GraphQLClient) -> None:
+async def test_a_retry_with_a_key_is_one_attempt(client: GraphQLClient) -> None:
     done = await conversation_with(client, selectedModels=["rehearsal-fails"])
     output = done["turn"]["outputs"][0]
 
@@ -100,14 +100,16 @@ async def test_a_retry_under_a_key_is_one_attempt(client: GraphQLClient) -> None
     assert later["output"]["status"] == "FAILED"
 
 
-async def test_keys_of_two_viewers_never_meet(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_keys_of_different_viewers_are_independent(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     mine = await start(client, idempotencyKey="key")
     theirs = await start(darkroom.client(), idempotencyKey="key")
 
     assert mine["conversation"]["id"] != theirs["conversation"]["id"]
 
 
-async def test_a_key_has_a_length(client: GraphQLClient) -> None:
+async def test_a_key_has_a_maximum_length(client: GraphQLClient) -> None:
     for key in ("", "x" * 256):
         answers = [
             await client.execute(START, input={"userMessage": "A", "idempotencyKey": key}),

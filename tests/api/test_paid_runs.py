@@ -107,7 +107,7 @@ def error_of(turn: Data) -> tuple[str, bool]:
     return error["code"], error["retryable"]
 
 
-async def test_what_is_delivered_is_asked_for_once_and_charged_once(paid: Paid) -> None:
+async def test_a_delivered_output_is_requested_once_and_charged_once(paid: Paid) -> None:
     turn = await over(paid.client, await paid.start("deliver", options={"imagesPerModel": 2}))
 
     assert turn["status"] == "COMPLETED"
@@ -117,7 +117,7 @@ async def test_what_is_delivered_is_asked_for_once_and_charged_once(paid: Paid) 
     await paid.adds_up()
 
 
-async def test_of_fewer_images_than_were_asked_for_only_those_are_charged(paid: Paid) -> None:
+async def test_only_delivered_images_are_charged_if_fewer_arrive_than_requested(paid: Paid) -> None:
     turn = await paid.start("images=1", options={"imagesPerModel": 3})
 
     turn = await over(paid.client, turn)
@@ -127,7 +127,7 @@ async def test_of_fewer_images_than_were_asked_for_only_those_are_charged(paid: 
 
 
 @pytest.mark.parametrize(("told", "shown"), [(3, 3), (2**31 + 1, None)])
-async def test_its_place_in_the_queue_is_told_while_it_has_one(
+async def test_the_queue_position_is_reported_while_there_is_one(
     paid: Paid, told: int, shown: int | None
 ) -> None:
     turn = await paid.start(f"queue=1.5 position={told} seconds=1")
@@ -144,7 +144,7 @@ async def test_its_place_in_the_queue_is_told_while_it_has_one(
 
 
 @pytest.mark.parametrize("script", ["submit=503x1", "submit=429x2 retry_after=1"])
-async def test_a_provider_that_takes_no_job_is_asked_again(paid: Paid, script: str) -> None:
+async def test_a_rejected_submission_is_retried(paid: Paid, script: str) -> None:
     turn = await over(paid.client, await paid.start(script))
 
     assert turn["status"] == "COMPLETED"
@@ -153,7 +153,7 @@ async def test_a_provider_that_takes_no_job_is_asked_again(paid: Paid, script: s
     assert await account(paid.client) == (STARTING - 2, 0, 0)
 
 
-async def test_a_provider_that_never_takes_a_job_is_asked_four_times(paid: Paid) -> None:
+async def test_a_submission_is_tried_at_most_four_times(paid: Paid) -> None:
     turn = await over(paid.client, await paid.start("submit=503"))
 
     assert error_of(turn) == ("PROVIDER_UNAVAILABLE", True)
@@ -161,14 +161,14 @@ async def test_a_provider_that_never_takes_a_job_is_asked_four_times(paid: Paid)
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_a_wish_to_wait_beyond_the_deadline_ends_it_at_once(paid: Paid) -> None:
+async def test_a_retry_after_beyond_the_deadline_fails_the_output_at_once(paid: Paid) -> None:
     turn = await over(paid.client, await paid.start("submit=429 retry_after=3600"))
 
     assert error_of(turn) == ("PROVIDER_RATE_LIMITED", True)
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_a_lost_answer_is_told_as_such_and_nothing_is_asked_again(paid: Paid) -> None:
+async def test_a_lost_answer_is_an_unknown_outcome_and_is_not_retried(paid: Paid) -> None:
     turn = await over(paid.client, await paid.start("cut=0"))
 
     assert error_of(turn) == ("OUTCOME_UNKNOWN", True)
@@ -181,7 +181,7 @@ async def test_a_lost_answer_is_told_as_such_and_nothing_is_asked_again(paid: Pa
     assert len(paid.bill) == 2
 
 
-async def test_a_refusal_is_not_charged_and_not_tried_again(paid: Paid) -> None:
+async def test_a_refusal_is_neither_charged_nor_retried(paid: Paid) -> None:
     turn = await over(paid.client, await paid.start("refuse"))
 
     assert error_of(turn) == ("CONTENT_REFUSED", False)
@@ -189,7 +189,7 @@ async def test_a_refusal_is_not_charged_and_not_tried_again(paid: Paid) -> None:
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_a_cancelled_job_is_withdrawn_from_the_provider(paid: Paid) -> None:
+async def test_cancelling_an_output_cancels_its_provider_job(paid: Paid) -> None:
     turn = await paid.start("hang=queue")
     await paid.until(lambda: len(paid.bill) == 1)
 
@@ -200,7 +200,7 @@ async def test_a_cancelled_job_is_withdrawn_from_the_provider(paid: Paid) -> Non
     await paid.adds_up()
 
 
-async def test_what_is_cancelled_while_its_answer_is_awaited_is_withdrawn_once_it_is_there(
+async def test_an_output_cancelled_during_submission_has_its_job_cancelled_afterwards(
     paid: Paid,
 ) -> None:
     turn = await paid.start("delay=1 hang=queue")
@@ -213,7 +213,7 @@ async def test_what_is_cancelled_while_its_answer_is_awaited_is_withdrawn_once_i
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_the_job_of_a_deleted_conversation_is_withdrawn(paid: Paid) -> None:
+async def test_deleting_a_conversation_cancels_its_provider_jobs(paid: Paid) -> None:
     turn = await paid.start("hang=running")
     await paid.until(lambda: len(paid.bill) == 1)
 
@@ -238,7 +238,7 @@ async def test_a_late_result_of_a_cancelled_output_is_dropped_and_not_charged(
     await paid.adds_up()
 
 
-async def test_a_job_goes_on_in_the_next_process_when_its_own_is_stopped(
+async def test_a_provider_job_is_resumed_by_the_next_process_after_a_stop(
     start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
 ) -> None:
     simulator, settings = fal
@@ -258,7 +258,7 @@ async def test_a_job_goes_on_in_the_next_process_when_its_own_is_stopped(
         await adds_up(second)
 
 
-async def test_an_answer_that_does_not_come_within_the_grace_is_unknown(
+async def test_a_submission_unanswered_within_the_grace_period_has_an_unknown_outcome(
     start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
 ) -> None:
     simulator, settings = fal
@@ -281,7 +281,7 @@ async def test_an_answer_that_does_not_come_within_the_grace_is_unknown(
 # Several runs of one output
 
 
-async def test_several_images_of_a_model_that_makes_one_are_several_jobs(paid: Paid) -> None:
+async def test_several_images_of_a_single_image_model_are_several_jobs(paid: Paid) -> None:
     turn = await paid.start(
         "deliver",
         selectedModels=[ONE_AT_A_TIME],
@@ -308,7 +308,7 @@ async def first_image_of(paid: Paid, turn: Data) -> Data:
     return output
 
 
-async def test_images_of_several_runs_land_one_by_one(paid: Paid) -> None:
+async def test_images_of_several_runs_are_delivered_one_by_one(paid: Paid) -> None:
     turn = await paid.start_two("seconds=2")
 
     shown = await first_image_of(paid, turn)
@@ -322,7 +322,7 @@ async def test_images_of_several_runs_land_one_by_one(paid: Paid) -> None:
     await paid.adds_up()
 
 
-async def test_what_has_landed_stays_and_is_charged_if_the_rest_is_cancelled(paid: Paid) -> None:
+async def test_delivered_images_stay_and_are_charged_if_the_rest_is_cancelled(paid: Paid) -> None:
     turn = await paid.start_two("hang=running")
     shown = await first_image_of(paid, turn)
 
@@ -338,7 +338,7 @@ async def test_what_has_landed_stays_and_is_charged_if_the_rest_is_cancelled(pai
     await paid.adds_up()
 
 
-async def test_what_has_landed_is_not_made_again_by_the_next_process(
+async def test_the_next_process_does_not_generate_delivered_images_again(
     start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
 ) -> None:
     simulator, settings = fal
@@ -358,7 +358,7 @@ async def test_what_has_landed_is_not_made_again_by_the_next_process(
         await adds_up(second)
 
 
-async def test_what_some_runs_make_is_delivered_whatever_becomes_of_the_others(paid: Paid) -> None:
+async def test_images_of_successful_runs_are_delivered_if_other_runs_fail(paid: Paid) -> None:
     turn = await paid.start(
         "submit=422x1", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 3}
     )
@@ -371,7 +371,7 @@ async def test_what_some_runs_make_is_delivered_whatever_becomes_of_the_others(p
     assert await account(paid.client) == (STARTING - 4, 0, 0)
 
 
-async def test_a_run_that_is_refused_is_asked_again_beside_the_others(paid: Paid) -> None:
+async def test_a_rejected_run_is_retried_beside_the_others(paid: Paid) -> None:
     turn = await paid.start(
         "submit=503x1", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2}
     )
@@ -382,7 +382,7 @@ async def test_a_run_that_is_refused_is_asked_again_beside_the_others(paid: Paid
     assert paid.asked == 3
 
 
-async def test_where_every_run_fails_the_output_does(paid: Paid) -> None:
+async def test_an_output_fails_if_all_its_runs_fail(paid: Paid) -> None:
     turn = await paid.start("refuse", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2})
 
     turn = await over(paid.client, turn)
@@ -391,7 +391,7 @@ async def test_where_every_run_fails_the_output_does(paid: Paid) -> None:
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_all_jobs_of_a_cancelled_output_are_withdrawn(paid: Paid) -> None:
+async def test_cancelling_an_output_cancels_all_its_provider_jobs(paid: Paid) -> None:
     turn = await paid.start(
         "hang=queue", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2}
     )
@@ -403,7 +403,7 @@ async def test_all_jobs_of_a_cancelled_output_are_withdrawn(paid: Paid) -> None:
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_all_jobs_of_an_output_go_on_in_the_next_process(
+async def test_the_next_process_resumes_all_jobs_of_an_output(
     start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
 ) -> None:
     simulator, settings = fal
@@ -431,7 +431,7 @@ MODEL_FACTS = """query($id: ID!) { model(id: $id) {
 } }"""
 
 
-async def test_a_model_that_its_provider_does_not_have_is_offered_no_more(paid: Paid) -> None:
+async def test_a_model_that_its_provider_no_longer_has_is_withdrawn(paid: Paid) -> None:
     turn = await over(paid.client, await paid.start("submit=404", selectedModels=[GONE]))
     assert error_of(turn) == ("MODEL_RETIRED", False)
     assert await account(paid.client) == (STARTING, 0, 0)
@@ -447,7 +447,7 @@ async def test_a_model_that_its_provider_does_not_have_is_offered_no_more(paid: 
     assert [error["code"] for error in refused] == ["MODEL_UNAVAILABLE"]
 
 
-async def test_a_model_whose_day_has_come_is_refused_with_its_replacement_named(
+async def test_a_model_past_its_retirement_date_is_refused_and_names_its_replacement(
     paid: Paid,
 ) -> None:
     wanted = {"userMessage": "A boat", "selectedModels": ["img-imagen4-preview"]}
@@ -467,7 +467,9 @@ async def test_a_model_whose_day_has_come_is_refused_with_its_replacement_named(
         ("img-nano-banana-edit", "Put image 2 into image 1"),
     ],
 )
-async def test_a_model_reads_mentions_in_its_own_words(paid: Paid, model: str, told: str) -> None:
+async def test_mentions_are_translated_into_each_models_own_form(
+    paid: Paid, model: str, told: str
+) -> None:
     viewer = (await paid.client("{ viewer { images(first: 2) { nodes { id } } } }"))["viewer"]
     first, second = [image["id"] for image in viewer["images"]["nodes"]]
 
@@ -485,7 +487,7 @@ async def test_a_model_reads_mentions_in_its_own_words(paid: Paid, model: str, t
     assert entry.prompt == f"{paid.words} {told}"
 
 
-async def test_a_mention_of_nothing_is_refused_and_costs_nothing(paid: Paid) -> None:
+async def test_a_mention_of_a_missing_reference_is_refused_and_costs_nothing(paid: Paid) -> None:
     wanted = {"userMessage": "Like @Image1", "selectedModels": [MODEL]}
 
     refused = (await paid.client(START, input=wanted))["startConversation"]["userErrors"]

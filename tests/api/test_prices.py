@@ -56,7 +56,7 @@ async def house(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> A
         ("img-gpt-image-2", {"width": 2048, "height": 2048}, 5),
     ],
 )
-async def test_one_number_is_shown_planned_reserved_and_charged(
+async def test_the_price_shown_planned_reserved_and_charged_is_the_same(
     house: House, name: str, asked: dict[str, Any], price: int
 ) -> None:
     model = next(one for one in PRICED if one.id == name)
@@ -90,7 +90,9 @@ async def test_one_number_is_shown_planned_reserved_and_charged(
         assert await story.account() == (STARTING - total, 0, 0)
 
 
-async def test_a_resolution_or_quality_that_the_model_lacks_has_no_price(house: House) -> None:
+async def test_a_resolution_or_quality_that_the_model_does_not_have_has_no_price(
+    house: House,
+) -> None:
     client = house.darkroom.client()
 
     four_k = await client(SHOWN, id="img-gpt-image-2", scene="TEXT_TO_IMAGE", resolution="FOUR_K")

@@ -25,7 +25,9 @@ async def until_generating(client: GraphQLClient, count: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_one_viewers_crowd_leaves_places_to_others(start_darkroom: StartDarkroom) -> None:
+async def test_a_viewer_with_many_outputs_leaves_capacity_to_others(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom()
     greedy, modest = darkroom.client(), darkroom.client()
     await asyncio.gather(*(start(greedy, selectedModels=["rehearsal-hangs"]) for _ in range(CROWD)))
@@ -37,7 +39,7 @@ async def test_one_viewers_crowd_leaves_places_to_others(start_darkroom: StartDa
     assert (await statuses(greedy)).count("GENERATING") == HALF
 
 
-async def test_what_found_no_place_begins_as_soon_as_there_is_one(
+async def test_an_output_that_waits_starts_as_soon_as_there_is_capacity(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom()

@@ -52,7 +52,7 @@ async def statuses(client: GraphQLClient, turn: Data) -> list[str]:
     return [one["status"] for one in outputs]
 
 
-async def test_a_model_that_is_switched_off_is_off_in_all_processes_within_seconds(
+async def test_a_model_that_is_switched_off_is_unavailable_in_all_processes_within_seconds(
     start_darkroom: StartDarkroom,
 ) -> None:
     first, second = await start_darkroom(), await start_darkroom()
@@ -85,7 +85,7 @@ async def test_a_model_that_is_switched_off_is_off_in_all_processes_within_secon
     assert "is switched on" in on.said
 
 
-async def test_what_waits_for_a_provider_that_is_switched_off_waits_on(
+async def test_outputs_keep_waiting_while_their_provider_is_switched_off(
     start_darkroom: StartDarkroom,
 ) -> None:
     without_worker = await start_darkroom(**NO_WORKER)
@@ -108,7 +108,7 @@ async def test_what_waits_for_a_provider_that_is_switched_off_waits_on(
     assert await account(client) == (STARTING - 2, 0, 0)
 
 
-async def test_what_waits_fails_over_to_another_provider_of_its_model(
+async def test_waiting_outputs_fail_over_to_another_provider_of_their_model(
     start_darkroom: StartDarkroom, providers: Simulated
 ) -> None:
     simulators, settings = providers
@@ -128,7 +128,7 @@ async def test_what_waits_fails_over_to_another_provider_of_its_model(
     assert after.billed == ["gemini"]
 
 
-async def test_what_no_other_provider_can_make_ends_within_its_deadline(
+async def test_waiting_outputs_without_another_provider_end_by_their_deadline(
     start_darkroom: StartDarkroom, providers: Simulated
 ) -> None:
     """It was planned for fal, which makes PNGs; gemini does not."""
@@ -152,7 +152,7 @@ async def test_what_no_other_provider_can_make_ends_within_its_deadline(
     assert await account(client) == (STARTING, 0, 0)
 
 
-async def test_a_name_that_nothing_has_is_refused_in_a_sentence(
+async def test_an_unknown_model_or_provider_name_is_refused_with_a_message(
     start_darkroom: StartDarkroom,
 ) -> None:
     settings = (await start_darkroom()).settings

@@ -147,7 +147,7 @@ def valid(text: str) -> bool:
 
 
 @pytest.mark.parametrize("spoilt", [False, True], ids=["usual", "spoilt"])
-async def test_an_event_is_answered_as_by_graphql_core(
+async def test_a_compiled_subscription_event_equals_that_of_graphql_core(
     sides: Sides, stored: list[dict[str, Any]], spoilt: bool
 ) -> None:
     root = 'turnUpdated(conversationId: "conv")'
@@ -176,7 +176,7 @@ async def test_an_event_is_answered_as_by_graphql_core(
 
 
 @pytest.mark.parametrize("with_prompts", [False, True], ids=["no prompts", "prompts"])
-async def test_what_a_share_shows_is_answered_as_by_graphql_core(
+async def test_a_compiled_answer_for_a_share_equals_that_of_graphql_core(
     sides: Sides, stored: list[dict[str, Any]], with_prompts: bool
 ) -> None:
     """An event, and a page of turns; and to nobody as to a viewer."""
@@ -247,7 +247,7 @@ async def a_share(sides: Sides, conversation_id: ConversationId, includes_prompt
     ],
     ids=["conversation", "turn", "node", "post", "nodes", "viewer", "gallery", "models", "writers"],
 )
-async def test_a_query_is_answered_as_by_graphql_core(
+async def test_a_compiled_query_answer_equals_that_of_graphql_core(
     sides: Sides,
     stored: list[dict[str, Any]],
     posts: list[dict[str, Any]],
@@ -320,7 +320,7 @@ _VALUES: Final[tuple[Any, ...]] = (
 )
 
 
-def test_plain_variables_are_those_of_graphql_core_or_none() -> None:
+def test_simple_variables_equal_those_of_graphql_core_or_are_not_handled() -> None:
     """None is the answer where graphql-core might do something to a value, or refuse it."""
     (operation,) = read_document(schema, _DECLARED).operations
     plain, random = PlainVariables(schema, operation), Random(1)

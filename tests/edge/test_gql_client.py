@@ -40,7 +40,7 @@ async def following(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_gql_queries_and_follows(client: GraphQLClient, transport: str) -> None:
+async def test_gql_runs_queries_and_subscriptions(client: GraphQLClient, transport: str) -> None:
     conversation_id = (await start(client))["conversation"]["id"]
     async with following(transport, client, conversation_id) as follower:
         assert await follower.next() == ("next", "A boat")
@@ -51,7 +51,7 @@ async def test_gql_queries_and_follows(client: GraphQLClient, transport: str) ->
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_gql_reads_why_a_subscription_is_refused(
+async def test_gql_reports_why_a_subscription_is_refused(
     client: GraphQLClient, transport: str
 ) -> None:
     async with following(transport, client, UNKNOWN) as follower:
@@ -60,7 +60,7 @@ async def test_gql_reads_why_a_subscription_is_refused(
         assert told == (["There is no such object."] if transport == "aiohttp" else ["NOT_FOUND"])
 
 
-async def test_gql_that_is_cut_misses_nothing(start_darkroom: StartDarkroom) -> None:
+async def test_gql_misses_nothing_after_a_reconnection(start_darkroom: StartDarkroom) -> None:
     port = free_port()
     async with AsyncExitStack() as followers:
         async with AsyncExitStack() as first:

@@ -8,7 +8,7 @@ from edge.light_waits import Gate, Inbox
 PATIENCE_SECONDS = 5.0
 
 
-async def test_a_gate_lets_all_that_wait_pass_once_it_opens() -> None:
+async def test_an_open_gate_lets_all_waiters_pass() -> None:
     gate = Gate()
     await asyncio.wait_for(gate.wait(), PATIENCE_SECONDS)
     gate.clear()
@@ -25,7 +25,7 @@ async def test_a_gate_lets_all_that_wait_pass_once_it_opens() -> None:
     assert not gate.is_set()
 
 
-async def test_an_inbox_gives_what_comes_in_order_and_loses_nothing() -> None:
+async def test_an_inbox_returns_items_in_order_and_loses_none() -> None:
     inbox = Inbox()
     inbox.put_nowait({"number": 0})
     inbox.put_nowait({"number": 1})

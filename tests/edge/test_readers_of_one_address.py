@@ -15,7 +15,7 @@ SECONDS: Final = 90.0
 """On a busy machine; on one that is not, it takes two."""
 
 
-async def test_a_hundred_readers_of_one_address_open_a_share_together(
+async def test_a_hundred_readers_of_one_address_can_open_a_share_together(
     start_darkroom: StartDarkroom,
 ) -> None:
     """With the usual limits, and as clients are told to do: they try again after the given time."""
