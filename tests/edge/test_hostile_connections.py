@@ -128,7 +128,9 @@ async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 
 @pytest.mark.parametrize(("head", "status"), HEADS.values(), ids=HEADS)
-async def test_a_head_beyond_the_limits_is_refused(api: Api, head: bytes, status: int) -> None:
+async def test_a_request_head_beyond_the_limits_is_refused(
+    api: Api, head: bytes, status: int
+) -> None:
     before = memory_of(api)
 
     async def send() -> bytes:
@@ -251,7 +253,7 @@ async def test_megabytes_of_pipelined_requests_are_answered_up_to_a_limit(
     assert memory_of(api) - before < 4 * MEGABYTE
 
 
-async def test_a_client_may_leave_at_any_moment(api: Api) -> None:
+async def test_a_client_can_disconnect_at_any_moment(api: Api) -> None:
     body = (
         b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Content-Length: 99\r\n\r\n{"

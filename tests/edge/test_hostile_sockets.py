@@ -237,7 +237,7 @@ async def test_no_hostile_socket_is_logged_with_a_traceback(api: Api) -> None:
     assert "Traceback" not in api.text_of_log()
 
 
-async def test_a_hundred_pending_messages_are_accepted_and_one_more_is_not(
+async def test_a_socket_accepts_a_hundred_messages_and_is_closed_at_one_more(
     client: GraphQLClient,
 ) -> None:
     async with client.socket() as socket:  # which has sent one

@@ -212,7 +212,9 @@ async def test_an_invalid_token_is_refused_for_any_operation(darkroom: Darkroom)
         assert code_of(response.json()) == "UNAUTHENTICATED"
 
 
-async def test_an_error_of_a_nonnull_root_field_is_a_bad_request(client: GraphQLClient) -> None:
+async def test_invalid_arguments_found_by_a_resolver_are_a_bad_request(
+    client: GraphQLClient,
+) -> None:
     for query in (
         "{ viewer { images(first: 101) { nodes { id } } } }",
         '{ viewer { images(after: "x") { nodes { id } } } }',

@@ -234,7 +234,7 @@ def test_lists_of_trusted_documents_are_read_in_the_formats_of_tools(tmp_path: P
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"me": 7}', '{"operations": [{"id": "me"}]}', None])
-async def test_a_list_that_cannot_be_read_is_said_in_a_sentence(
+async def test_an_unreadable_list_of_trusted_documents_is_reported_in_a_message(
     start_darkroom: StartDarkroom, tmp_path: Path, content: str | None
 ) -> None:
     path = tmp_path / "list.json"

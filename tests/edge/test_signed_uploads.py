@@ -91,7 +91,9 @@ async def test_form_fields_must_be_sent_unchanged(folder: Place, tmp_path: Path)
 
 
 @pytest.mark.parametrize("charset", ["undefined", "punycode", "idna", "utf-16", "no-such"])
-async def test_an_unknown_charset_of_a_form_is_a_client_error(folder: Place, charset: str) -> None:
+async def test_an_unknown_charset_of_a_form_causes_no_internal_error(
+    folder: Place, charset: str
+) -> None:
     _, offer = folder.offer(POST)
     fields = "".join(
         f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'

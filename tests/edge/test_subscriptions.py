@@ -240,7 +240,7 @@ def test_a_group_shares_a_response_as_long_as_its_event_exists() -> None:
     assert len(group) == 0
 
 
-def test_a_group_is_there_for_as_long_as_it_has_subscribers() -> None:
+def test_a_group_exists_as_long_as_it_has_subscribers() -> None:
     shared = SharedAnswers()
     groups = [shared.join("a group"), shared.join("a group")]
 

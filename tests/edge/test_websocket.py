@@ -71,7 +71,7 @@ async def test_a_page_of_another_origin_cannot_connect(darkroom: Darkroom) -> No
     assert refused.value.response.status_code == 403
 
 
-async def test_a_page_of_a_listed_origin_may(darkroom: Darkroom) -> None:
+async def test_a_page_of_an_allowed_origin_can_connect(darkroom: Darkroom) -> None:
     async with connect_to(darkroom.url, origin=Origin("http://localhost:5173")) as connection:
         await opened(connection, darkroom.token("ana"))
 

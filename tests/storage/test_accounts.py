@@ -51,7 +51,7 @@ async def kinds(database: Database) -> dict[str, list[str]]:
     return lines
 
 
-async def test_an_account_is_made_once_however_many_ask(
+async def test_concurrent_requests_create_an_account_once(
     database: Database, accounts: MongoAccountRepository
 ) -> None:
     opened = await asyncio.gather(*(accounts.open(ANA, starting_credits=7) for _ in range(12)))
@@ -60,7 +60,7 @@ async def test_an_account_is_made_once_however_many_ask(
     assert await database.ledger.count_documents({}) == 1
 
 
-async def test_a_grant_is_made_once_under_one_key(accounts: MongoAccountRepository) -> None:
+async def test_a_grant_is_made_once_for_each_key(accounts: MongoAccountRepository) -> None:
     await accounts.open(ANA, starting_credits=0)
 
     granted = await asyncio.gather(*(accounts.grant(ANA, 5, key="invoice") for _ in range(6)))
@@ -71,7 +71,7 @@ async def test_a_grant_is_made_once_under_one_key(accounts: MongoAccountReposito
     assert another.balance == 10
 
 
-async def test_every_attempt_is_reserved_once_and_ended_once(
+async def test_every_attempt_is_reserved_once_and_settled_once(
     database: Database, accounts: MongoAccountRepository, claims: MongoClaimRepository
 ) -> None:
     turns = MongoTurnRepository(database)
@@ -108,7 +108,7 @@ async def test_every_attempt_is_reserved_once_and_ended_once(
     assert lines[f"{fails.id} 2"] == ["RESERVE"]
 
 
-async def test_of_several_images_what_was_delivered_is_paid_and_the_rest_released(
+async def test_delivered_images_are_charged_and_the_rest_is_released(
     database: Database, accounts: MongoAccountRepository, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database, images_per_model=4)
@@ -122,7 +122,7 @@ async def test_of_several_images_what_was_delivered_is_paid_and_the_rest_release
     assert (account.balance, account.reserved) == (PLENTY - 3 * PRICE, 0)
 
 
-async def test_what_the_account_does_not_bear_is_not_written(database: Database) -> None:
+async def test_a_start_without_enough_credits_is_not_written(database: Database) -> None:
     conversation, _ = await a_conversation(database)
     full = Conflict.LIMIT_REACHED
 
@@ -134,7 +134,7 @@ async def test_what_the_account_does_not_bear_is_not_written(database: Database)
     assert len(await kinds(database)) == 1
 
 
-async def test_deleting_a_conversation_releases_what_its_outputs_held(
+async def test_deleting_a_conversation_releases_the_credits_of_its_outputs(
     database: Database, accounts: MongoAccountRepository
 ) -> None:
     conversation, turn = await a_conversation(database, "one", "two")
@@ -147,7 +147,7 @@ async def test_deleting_a_conversation_releases_what_its_outputs_held(
     assert (proof.reserved, proof.active_outputs) == (0, 0)
 
 
-async def test_what_is_past_its_time_ends_and_is_released_unless_somebody_holds_it(
+async def test_overdue_outputs_end_and_are_released_unless_claimed(
     database: Database, accounts: MongoAccountRepository, claims: MongoClaimRepository
 ) -> None:
     models = ("held", "dead", "postponed", "queued", "young")
@@ -182,7 +182,7 @@ async def test_what_is_past_its_time_ends_and_is_released_unless_somebody_holds_
     assert proof.active_outputs == 2
 
 
-async def test_the_proof_finds_what_does_not_agree(
+async def test_the_credit_check_finds_inconsistencies(
     database: Database, accounts: MongoAccountRepository
 ) -> None:
     await a_conversation(database)
@@ -199,7 +199,7 @@ async def test_the_proof_finds_what_does_not_agree(
     ]
 
 
-async def test_a_proof_taken_in_the_midst_of_it_all_holds(
+async def test_the_credit_check_passes_during_concurrent_writes(
     database: Database, accounts: MongoAccountRepository, claims: MongoClaimRepository
 ) -> None:
     await an_account(database)

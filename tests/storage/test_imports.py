@@ -51,7 +51,7 @@ async def a_claim(imports: MongoImportRepository, *, lease: timedelta = LONG) ->
     return claim
 
 
-async def test_an_image_that_was_deleted_meanwhile_is_made_again(database: Database) -> None:
+async def test_an_import_recreates_an_image_deleted_in_the_meantime(database: Database) -> None:
     """It is in the gallery as soon as it is made, and can be deleted there."""
     await an_account(database)
     images, imports = MongoImageRepository(database), MongoImportRepository(database)
@@ -83,7 +83,7 @@ async def test_an_image_that_was_deleted_meanwhile_is_made_again(database: Datab
     assert await imports.complete(claim, [(conversation, "")], kept=LONG)
 
 
-async def test_what_a_failed_import_has_made_is_taken_back_by_whoever_goes_on(
+async def test_a_takeover_deletes_what_a_failed_import_has_made(
     database: Database,
 ) -> None:
     """Its images stay where the viewer has used them since."""
@@ -132,7 +132,9 @@ async def test_what_a_failed_import_has_made_is_taken_back_by_whoever_goes_on(
     assert (await MongoAccountRepository(database).prove()).discrepancies == ()
 
 
-async def test_an_abandoned_import_fails_once_all_is_taken_back(database: Database) -> None:
+async def test_an_abandoned_import_fails_once_everything_it_made_is_deleted(
+    database: Database,
+) -> None:
     await an_account(database)
     imports = MongoImportRepository(database)
     claim = await a_claim(imports, lease=OVER)

@@ -134,7 +134,7 @@ async def watched(database: Database, mongodb_uri: str) -> AsyncIterator[tuple[D
         monitoring._LISTENERS.command_listeners.remove(filters)  # there is no public way
 
 
-async def test_every_filter_names_the_owner(watched: tuple[Database, Filters]) -> None:
+async def test_every_filter_has_the_owner(watched: tuple[Database, Filters]) -> None:
     database, filters = watched
 
     await _do_everything(database)
@@ -145,7 +145,7 @@ async def test_every_filter_names_the_owner(watched: tuple[Database, Filters]) -
         assert owner == ANA, f"{command} of {collection}: {query}"
 
 
-async def test_every_filter_of_a_worker_names_the_owner(
+async def test_every_filter_of_a_worker_has_the_owner(
     database: Database, watched: tuple[Database, Filters]
 ) -> None:
     _, turn = await a_conversation(database, "one", "two", "three", "four")
@@ -166,7 +166,7 @@ async def test_every_filter_of_a_worker_names_the_owner(
         assert query.get("_id" if collection in BY_OWNER else "ownerId") == ANA, query
 
 
-async def test_every_filter_of_a_deliverer_names_the_owner(
+async def test_every_filter_of_the_webhook_delivery_has_the_owner(
     database: Database, watched: tuple[Database, Filters]
 ) -> None:
     await a_hook(database, "https://hooks.example.com/")
@@ -194,7 +194,7 @@ async def test_every_filter_of_a_deliverer_names_the_owner(
     assert len(filters) > 12
 
 
-async def test_another_viewers_hint_claims_nothing(database: Database) -> None:
+async def test_a_hint_with_another_owner_claims_nothing(database: Database) -> None:
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database)
     stranger = viewer_id_of("tests", "bob")

@@ -73,7 +73,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-async def test_a_bucket_that_fails_is_an_unavailable_store(shop: Shop, fault: Fault) -> None:
+async def test_a_failing_bucket_is_reported_as_an_unavailable_store(
+    shop: Shop, fault: Fault
+) -> None:
     key, new = new_key("images", "image/png"), new_key("images", "image/png")
     await shop.direct.put(key, PICTURE)
     shop.detour.becomes(fault)
@@ -94,7 +96,7 @@ async def test_a_bucket_that_fails_is_an_unavailable_store(shop: Shop, fault: Fa
 
 
 @pytest.mark.parametrize("cut", [400, 1_000, 100_000, 1_999_000])
-async def test_an_object_whose_bytes_are_cut_on_the_way_is_not_kept(shop: Shop, cut: int) -> None:
+async def test_an_object_whose_bytes_are_cut_off_is_not_stored(shop: Shop, cut: int) -> None:
     key = new_key("images", "image/png")
     shop.detour.becomes(Fault(cut_request_after=cut))
 
@@ -106,7 +108,7 @@ async def test_an_object_whose_bytes_are_cut_on_the_way_is_not_kept(shop: Shop, 
 
 
 @pytest.mark.parametrize("cut", [100, 1_000, 1_000_000, 1_999_999])
-async def test_half_an_object_is_never_given(shop: Shop, cut: int) -> None:
+async def test_a_partial_object_is_never_returned(shop: Shop, cut: int) -> None:
     key = new_key("images", "image/png")
     await shop.direct.put(key, bytes(2_000_000))
     shop.detour.becomes(Fault(cut_answer_after=cut))
@@ -115,7 +117,7 @@ async def test_half_an_object_is_never_given(shop: Shop, cut: int) -> None:
         await shop.store.get(key)
 
 
-async def test_who_has_done_already_what_was_wanted_does_not_wait_for_a_silent_bucket(
+async def test_a_caller_that_stops_reading_does_not_wait_for_a_silent_bucket(
     shop: Shop, ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It took as long as an operation may, and what had been committed was told as a failure."""
@@ -128,7 +130,7 @@ async def test_who_has_done_already_what_was_wanted_does_not_wait_for_a_silent_b
         await shop.detour.used.wait()
 
 
-async def test_a_store_that_was_away_is_used_again(shop: Shop) -> None:
+async def test_a_store_that_was_unavailable_is_used_again(shop: Shop) -> None:
     key = new_key("images", "image/png")
     shop.detour.becomes(Fault(silent=True))
     with pytest.raises(StoreUnavailable):
@@ -140,7 +142,9 @@ async def test_a_store_that_was_away_is_used_again(shop: Shop) -> None:
     assert await shop.store.get(key) == PICTURE
 
 
-async def test_one_failure_is_not_told(shop: Shop, ministack_bucket: Bucket) -> None:
+async def test_a_single_failure_is_retried_without_an_error(
+    shop: Shop, ministack_bucket: Bucket
+) -> None:
     key = new_key("images", "image/png")
     shop.detour.becomes(Fault(answer=told("503 Slow Down", ERROR)))
 
@@ -154,7 +158,7 @@ async def test_one_failure_is_not_told(shop: Shop, ministack_bucket: Bucket) -> 
     assert await shop.direct.get(key) == PICTURE
 
 
-async def test_connections_are_kept_and_closed_at_the_end(ministack_bucket: Bucket) -> None:
+async def test_connections_are_reused_and_closed_at_the_end(ministack_bucket: Bucket) -> None:
     async with detour_to(ministack_bucket.endpoint) as detour:
         async with open_bucket(replace(ministack_bucket, endpoint=detour.url)) as store:
             for _ in range(20):
@@ -167,7 +171,7 @@ async def test_connections_are_kept_and_closed_at_the_end(ministack_bucket: Buck
             await store.get(key)
 
 
-async def test_what_the_machine_was_told_for_other_tools_plays_no_part(
+async def test_aws_variables_of_the_machine_are_ignored(
     ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
@@ -182,7 +186,7 @@ async def test_what_the_machine_was_told_for_other_tools_plays_no_part(
 # Signatures
 
 
-async def test_a_signature_is_what_botocore_would_have_made(ministack_bucket: Bucket) -> None:
+async def test_a_signature_equals_that_of_botocore(ministack_bucket: Bucket) -> None:
     key = new_key("images", "image/png")
     virtual = replace(ministack_bucket, addressing="virtual", endpoint="https://s3.test")
     for bucket in (ministack_bucket, replace(virtual, public_endpoint="https://s3.test")):
@@ -205,7 +209,7 @@ async def test_a_signature_is_what_botocore_would_have_made(ministack_bucket: Bu
         assert url.startswith(bucket.public_url + "/")
 
 
-async def test_the_names_of_clients_and_of_this_process_may_differ(
+async def test_the_public_url_and_the_internal_url_can_differ(
     ministack_bucket: Bucket,
 ) -> None:
     named = ministack_bucket.endpoint.replace("127.0.0.1", "localhost")
@@ -221,13 +225,13 @@ async def test_the_names_of_clients_and_of_this_process_may_differ(
         assert (await place.send(post)).is_success
 
 
-async def test_another_process_gives_the_same_link(ministack: Place, shop: Shop) -> None:
+async def test_another_process_returns_the_same_url(ministack: Place, shop: Shop) -> None:
     key = new_key("images", "image/png")
 
     assert ministack.store.link(key) == shop.direct.link(key)
 
 
-def test_a_page_of_links_costs_next_to_nothing(ministack: Place) -> None:
+def test_signing_a_page_of_urls_takes_little_time(ministack: Place) -> None:
     keys = [new_key("images", "image/png") for _ in range(200)]
 
     def seconds() -> float:
@@ -241,7 +245,7 @@ def test_a_page_of_links_costs_next_to_nothing(ministack: Place) -> None:
     assert min(seconds() for _ in range(20)) < 0.005
 
 
-async def test_a_darkroom_with_a_bucket_keeps_nothing_in_its_folder(
+async def test_with_a_bucket_nothing_is_stored_in_the_data_folder(
     ministack_bucket: Bucket, start_darkroom: StartDarkroom, ministack: Place
 ) -> None:
     darkroom = await start_darkroom(
@@ -263,5 +267,5 @@ async def test_a_darkroom_with_a_bucket_keeps_nothing_in_its_folder(
     assert (await ministack.http.get(f"{darkroom.url}/objects/x")).status_code == 404
 
 
-def test_a_secret_is_not_shown(ministack_bucket: Bucket) -> None:
+def test_the_secret_is_not_shown(ministack_bucket: Bucket) -> None:
     assert "canary" not in repr(replace(ministack_bucket, secret="canary"))
