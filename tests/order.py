@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 LONGEST: Final = (
-    "tests/resilience/test_storm.py::test_nothing_is_lost_or_doubled_where_workers",
-    "tests/resilience/test_storm.py::test_nothing_is_lost_or_doubled_where_the_apis",
+    "tests/resilience/test_storm.py::test_nothing_is_lost_or_doubled_if_workers",
+    "tests/resilience/test_storm.py::test_nothing_is_lost_or_doubled_if_api",
     "tests/resilience/test_killed_in_deletion.py",
     "tests/resilience/test_frozen_database.py",
     "tests/resilience/test_replica_set.py",

@@ -57,7 +57,7 @@ def make_older(darkroom: Darkroom, key: str) -> None:
     os.utime(darkroom.settings.data_dir / "objects" / key, (then, then))
 
 
-async def test_whatever_the_product_makes_is_referred_to(
+async def test_every_object_the_product_stores_is_referred_to(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     sample = await a_sample(client)
@@ -80,7 +80,7 @@ async def test_whatever_the_product_makes_is_referred_to(
     assert int(told.split(" objects, ")[0]) > 10
 
 
-async def test_orphans_are_told_and_deleted_once_they_are_old(
+async def test_orphans_are_reported_and_deleted_once_they_are_old(
     darkroom: Darkroom, client: GraphQLClient, store: Objects
 ) -> None:
     await a_sample(client)
@@ -106,7 +106,7 @@ async def test_orphans_are_told_and_deleted_once_they_are_old(
     assert await keys(store) == there - {old, rendition}
 
 
-async def test_what_is_missing_is_told(
+async def test_missing_objects_are_reported(
     darkroom: Darkroom, client: GraphQLClient, store: Objects
 ) -> None:
     await a_sample(client)
@@ -120,7 +120,7 @@ async def test_what_is_missing_is_told(
     assert "1 missing." in told
 
 
-async def test_nothing_is_deleted_for_the_wrong_database(
+async def test_nothing_is_deleted_with_the_wrong_database(
     darkroom: Darkroom, client: GraphQLClient, store: Objects, database_name: str
 ) -> None:
     await a_sample(client)
@@ -135,7 +135,7 @@ async def test_nothing_is_deleted_for_the_wrong_database(
     assert await keys(store) == there
 
 
-async def test_nothing_is_deleted_where_another_database_has_left_its_mark(
+async def test_nothing_is_deleted_if_another_database_has_left_its_mark(
     darkroom: Darkroom, client: GraphQLClient, store: Objects
 ) -> None:
     await a_sample(client)
@@ -155,7 +155,7 @@ async def test_nothing_is_deleted_where_another_database_has_left_its_mark(
     assert orphan not in await keys(store)
 
 
-async def test_who_answers_and_who_works_tidy_up(
+async def test_api_processes_and_workers_collect_orphans(
     start_darkroom: StartDarkroom,
     mongodb_uri: str,
     database_name: str,
@@ -200,7 +200,7 @@ class Interrupted(FolderObjectStore):
             yield found
 
 
-async def test_what_is_deleted_in_the_meantime_is_not_missed(
+async def test_an_object_deleted_during_the_check_is_not_reported_as_missing(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     sample = await a_sample(client)

@@ -60,7 +60,7 @@ HTTP = {
     "an unknown Host": ["edge/test_strictness.py::test_unknown_hosts_are_bad_requests"],
     "a token that is not valid": [
         "edge/test_http.py::test_an_invalid_token_is_refused_for_any_operation",
-        "test_auth.py::test_refused",
+        "test_auth.py::test_an_invalid_token_is_refused",
     ],
     "no token, and a field that needs one": [
         "edge/test_execution.py::test_an_operation_without_a_viewer_can_read_public_fields"
@@ -150,7 +150,7 @@ SOCKETS = {
         "::test_a_cursor_of_another_conversation_is_refused_and_the_socket_lives"
     ],
     "a cursor older than the history": [
-        "subscriptions/test_turns.py::test_whoever_comes_back_is_told_what_changed_however_long_ago"
+        "subscriptions/test_turns.py::test_a_returning_subscriber_receives_what_changed_however_long_ago"
     ],
     "a message that is too large, floods": [
         "edge/test_hostile_sockets.py::test_a_flood_of_messages_closes_the_socket"
@@ -179,13 +179,13 @@ MUTATIONS = {
     ],
     "models": [
         "api/test_conversations.py::test_all_user_errors_are_returned_at_once_and_nothing_is_written",
-        "domain/test_planning.py::test_a_model_that_only_makes_images_from_words_cannot_edit",
+        "domain/test_planning.py::test_a_model_without_editing_cannot_edit",
         "domain/test_planning.py::test_a_model_that_only_edits_needs_a_reference",
-        "domain/test_planning.py::test_twins_are_found_after_aliases_and_siblings_are_resolved",
+        "domain/test_planning.py::test_duplicate_models_are_found_after_aliases_and_siblings_are_resolved",
     ],
     "references and mentions": [
         "api/test_turns.py::test_all_user_errors_of_an_edit_are_returned_at_once",
-        "domain/test_planning.py::test_an_unknown_mention_says_how_many_references_there_are",
+        "domain/test_planning.py::test_the_error_of_an_unknown_mention_says_how_many_references_there_are",
     ],
     "options that the model lacks": [
         "api/test_conversations.py::test_options_that_a_model_does_not_support_are_refused"
@@ -253,7 +253,7 @@ LIMITS = {
     "prompt, models, references, images per model": [
         "api/test_conversations.py::test_all_user_errors_are_returned_at_once_and_nothing_is_written"
     ],
-    "tokens": ["test_auth.py::test_a_token_is_valid_for_the_leeway_beyond_its_end"],
+    "tokens": ["test_auth.py::test_a_token_is_valid_for_the_leeway_beyond_its_expiry"],
     "lease, heartbeat, sweep": [
         "storage/test_contacts.py"
         "::test_a_process_that_never_lives_for_a_lease_takes_expired_leases",
@@ -326,12 +326,12 @@ SERVER_SENT_EVENTS = {
 }
 PROMISES = {
     "P7: foreign ids": [
-        "promises/test_foreign_ids.py::test_a_foreign_id_is_answered_as_one_that_nobody_has",
-        "promises/test_foreign_ids.py::test_a_token_that_has_ended_is_no_token",
+        "promises/test_foreign_ids.py::test_a_foreign_id_is_answered_like_an_unknown_id",
+        "promises/test_foreign_ids.py::test_an_expired_token_is_refused",
     ],
     "P8: no input is an error of ours": [
-        "promises/test_inputs.py::test_no_body_is_an_error_of_ours",
-        "promises/test_inputs.py::test_no_frame_is_an_error_of_ours",
+        "promises/test_inputs.py::test_no_request_body_causes_an_internal_error",
+        "promises/test_inputs.py::test_no_websocket_frame_causes_an_internal_error",
         "edge/test_hostile_inputs.py::test_no_input_causes_an_internal_error",
     ],
     "P9: no request starves the others": [
@@ -342,8 +342,8 @@ PROMISES = {
         "::test_many_long_documents_of_one_client_do_not_hold_up_another",
     ],
     "P10: slow and silent clients": [
-        "promises/test_clients_that_stall.py::test_sockets_that_never_say_who_they_are_are_dropped",
-        "promises/test_clients_that_stall.py::test_sockets_that_read_nothing_are_dropped",
+        "promises/test_clients_that_stall.py::test_sockets_that_never_send_a_token_are_closed",
+        "promises/test_clients_that_stall.py::test_sockets_that_read_nothing_are_closed",
         "edge/test_hostile_connections.py::test_a_request_sent_in_single_bytes_is_dropped",
     ],
     "P12: the database may go away": [
@@ -356,19 +356,19 @@ PROMISES = {
         "edge/test_websocket.py::test_a_socket_is_closed_when_its_token_expires",
         "edge/test_client_limits.py::test_a_viewer_who_is_blocked_while_subscribed_is_disconnected",
         "api/test_subscriptions.py::test_deleting_a_conversation_completes_both_subscriptions",
-        "test_auth.py::test_a_withdrawn_key_lets_nobody_in_any_more",
+        "test_auth.py::test_tokens_of_a_withdrawn_key_are_refused",
     ],
     "P18: no leak over time": [
-        "promises/test_clients_that_stall.py::test_who_comes_and_goes_leaves_nothing"
+        "promises/test_clients_that_stall.py::test_disconnected_clients_leave_nothing_behind"
     ],
     "P19: secrets stay secret": [
-        "promises/test_inputs.py::test_nothing_secret_is_in_what_operators_read",
+        "promises/test_inputs.py::test_logs_and_metrics_contain_no_secrets",
         "tracing/test_traces.py"
         "::test_one_trace_leads_from_the_request_to_the_landing_in_a_worker_and_to_the_webhook",
     ],
     "P20: the protocols are kept": [
         "edge/test_npm_clients.py::test_the_audits_of_graphql_http_pass",
-        "test_contract.py::test_the_exported_schema_is_the_committed_one",
+        "test_contract.py::test_the_exported_schema_equals_the_committed_one",
     ],
 }
 TABLES = {
@@ -392,14 +392,14 @@ def functions_of(path: str) -> frozenset[str]:
 
 
 @pytest.mark.parametrize(("row", "tests"), ROWS, ids=[row for row, _ in ROWS])
-def test_a_row_has_its_tests(row: str, tests: list[str]) -> None:
+def test_a_row_has_existing_tests(row: str, tests: list[str]) -> None:
     assert tests, row
     for test in tests:
         path, _, name = test.partition("::")
         assert name in functions_of(path), test
 
 
-def test_no_table_has_lost_a_row() -> None:
+def test_every_row_of_the_reliability_page_is_covered() -> None:
     assert {table: len(rows) for table, rows in TABLES.items()} == {
         "2.1": 19,
         "2.2": 7,

@@ -59,7 +59,7 @@ def service(parts: Parts) -> UploadService:
     )
 
 
-async def test_one_viewers_uploads_do_not_keep_anothers_waiting(
+async def test_uploads_of_one_viewer_do_not_delay_those_of_another(
     service: UploadService, parts: Parts
 ) -> None:
     anas = [asyncio.create_task(service.complete(ANA, new_upload_id())) for _ in range(20)]
@@ -75,7 +75,7 @@ async def test_one_viewers_uploads_do_not_keep_anothers_waiting(
     assert all(isinstance(end, Refused) for end in ends)
 
 
-async def test_who_waits_too_long_is_sent_away(
+async def test_an_upload_that_waits_too_long_is_refused(
     service: UploadService, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "_MAX_WAIT_SECONDS", 0.05)

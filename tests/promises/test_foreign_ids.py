@@ -121,7 +121,7 @@ def settled(answer: str, asked: str) -> str:
     return SETTLED.sub("", answer.replace(asked, "$id"))
 
 
-async def test_a_foreign_id_is_answered_as_one_that_nobody_has(site: Site) -> None:
+async def test_a_foreign_id_is_answered_like_an_unknown_id(site: Site) -> None:
     random, every = Random(f"{SEED} ids"), list(operations())
     assert len(every) > 40
     rows = [(asked, found) for asked in every for found in site.ids]
@@ -140,7 +140,7 @@ async def test_a_foreign_id_is_answered_as_one_that_nobody_has(site: Site) -> No
     assert await _snapshot(site) == before
 
 
-async def test_a_token_that_has_ended_is_no_token(site: Site) -> None:
+async def test_an_expired_token_is_refused(site: Site) -> None:
     for asked in list(operations())[:: 1 if count(0) else 10]:
         if not asked.is_subscription:
             answer = await site.expired.post(asked.with_id(site.ids[0]))

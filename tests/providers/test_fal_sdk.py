@@ -20,7 +20,7 @@ async def understood(fal: Played, script: str = "", *, key: str = KEY, **argumen
     return await ask_sdk("fal", fal.url, key, ENDPOINT, json.dumps({"prompt": prompt, **arguments}))
 
 
-async def test_what_it_delivers(fal: Played) -> None:
+async def test_a_delivery_is_read_by_the_sdk(fal: Played) -> None:
     told = await understood(fal, "queue=0.3 position=2 seconds=0.3", num_images=2, seed=7)
     ours = await fal.made(a_run("queue=0.1 seconds=0.1", model=MODEL, image_count=2, seed="7"))
 
@@ -39,7 +39,7 @@ async def test_what_it_delivers(fal: Played) -> None:
         ("submit=404", 404, "", GenerationErrorCode.MODEL_RETIRED),
     ],
 )
-async def test_how_it_fails(
+async def test_a_failure_is_read_by_the_sdk(
     fal: Played, script: str, status: int, words: str, code: GenerationErrorCode
 ) -> None:
     told = await understood(fal, script)
@@ -50,13 +50,13 @@ async def test_how_it_fails(
     assert failure.code is code
 
 
-async def test_a_key_that_is_not_known(fal: Played) -> None:
+async def test_an_unknown_key_is_refused(fal: Played) -> None:
     told = await understood(fal, key="somebody:else")
 
     assert told["error"]["status"] == 401
 
 
-async def test_a_field_that_the_model_does_not_have(fal: Played) -> None:
+async def test_an_unknown_field_of_the_model_is_refused(fal: Played) -> None:
     told = await understood(fal, image_size="square_hd")
 
     assert told["error"]["status"] == 422

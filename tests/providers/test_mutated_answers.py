@@ -44,7 +44,7 @@ FLAGGED: Final = {"fal", "wavespeed"}
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("name", VENDORS)
-async def test_what_the_official_client_finds_is_delivered(name: str) -> None:
+async def test_a_picture_that_the_official_client_reads_is_delivered(name: str) -> None:
     vendor = VENDORS[name]
     async with _opened(vendor) as (provider, served, url):
         made = [Maker(name, url, SEED).make(number) for number in range(COUNT)]
@@ -74,7 +74,7 @@ async def test_what_the_official_client_finds_is_delivered(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VENDORS)
-async def test_an_odd_error_is_a_failure_and_nothing_worse(name: str) -> None:
+async def test_an_unusual_error_is_a_failure_and_raises_nothing_else(name: str) -> None:
     vendor = VENDORS[name]
     async with _opened(vendor) as (provider, served, url):
         made = [Maker(name, url, SEED).make_error(number) for number in range(ERRORS)]

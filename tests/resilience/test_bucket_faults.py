@@ -201,7 +201,7 @@ async def shop(mongodb_uri: str, ministack_bucket: Bucket, tmp_path: Path) -> As
         yield shop
 
 
-async def test_no_fault_of_the_bucket_loses_bytes_or_money(shop: Shop) -> None:
+async def test_no_fault_of_the_bucket_loses_bytes_or_credits(shop: Shop) -> None:
     misfortune = Misfortune(SEED, FAULTS)
     shop.detour.asks(misfortune)
 

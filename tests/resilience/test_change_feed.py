@@ -80,7 +80,7 @@ async def a_turn(database: Database) -> str:
     return turn_id
 
 
-async def test_every_write_of_a_version_is_told_in_order(database: Database) -> None:
+async def test_every_write_of_a_version_is_reported_in_order(database: Database) -> None:
     async with following(database) as told:
         turn_id = await a_turn(database)
         await database.turns.update_one({"_id": turn_id}, {"$set": {"outputs": [1]}})
@@ -96,7 +96,7 @@ async def test_every_write_of_a_version_is_told_in_order(database: Database) -> 
     ]
 
 
-async def test_a_write_inside_a_transaction_is_told_when_it_is_committed(
+async def test_a_write_in_a_transaction_is_reported_when_it_is_committed(
     database: Database,
 ) -> None:
     async with following(database) as told:
@@ -113,7 +113,7 @@ async def test_a_write_inside_a_transaction_is_told_when_it_is_committed(
     assert [isinstance(one, Change) and one.id for one in changes] == [first, second]
 
 
-async def test_a_killed_cursor_costs_nothing(database: Database) -> None:
+async def test_a_killed_cursor_loses_nothing(database: Database) -> None:
     async with following(database) as told:
         before = await a_turn(database)
         await told.until(before)
@@ -124,9 +124,7 @@ async def test_a_killed_cursor_costs_nothing(database: Database) -> None:
         assert [type(one) for one in await told.until(after)] == [Change]
 
 
-async def test_a_mongod_killed_and_restarted_costs_nothing(
-    database: Database, mongod: Mongod
-) -> None:
+async def test_a_restart_of_mongod_loses_nothing(database: Database, mongod: Mongod) -> None:
     async with following(database) as told:
         before = await a_turn(database)
         await told.until(before)
@@ -142,7 +140,7 @@ async def test_a_mongod_killed_and_restarted_costs_nothing(
     assert seen[-1] == after
 
 
-async def test_a_mongod_killed_before_anything_was_told_costs_nothing(
+async def test_a_restart_of_mongod_before_the_first_event_loses_nothing(
     database: Database, mongod: Mongod
 ) -> None:
     async with following(database) as told:
@@ -158,7 +156,7 @@ async def test_a_mongod_killed_before_anything_was_told_costs_nothing(
     assert lost or unseen in [one.id for one in changes if isinstance(one, Change)]
 
 
-async def test_a_primary_that_steps_down_costs_nothing(database: Database) -> None:
+async def test_a_stepdown_of_the_primary_loses_nothing(database: Database) -> None:
     async with following(database) as told:
         before = await a_turn(database)
         await told.until(before)
@@ -171,7 +169,7 @@ async def test_a_primary_that_steps_down_costs_nothing(database: Database) -> No
     assert HistoryLost() not in changes
 
 
-async def test_a_dropped_collection_is_told_as_lost_history_and_the_feed_goes_on(
+async def test_a_dropped_collection_is_reported_as_lost_history_and_the_feed_continues(
     database: Database,
 ) -> None:
     async with following(database) as told:
@@ -184,7 +182,7 @@ async def test_a_dropped_collection_is_told_as_lost_history_and_the_feed_goes_on
     assert HistoryLost() in changes
 
 
-async def test_a_dropped_database_is_told_as_lost_history_and_the_feed_goes_on(
+async def test_a_dropped_database_is_reported_as_lost_history_and_the_feed_continues(
     database: Database,
 ) -> None:
     async with following(database) as told:
@@ -198,7 +196,7 @@ async def test_a_dropped_database_is_told_as_lost_history_and_the_feed_goes_on(
             assert HistoryLost() in changes
 
 
-async def test_a_history_that_the_database_has_forgotten_is_told_as_lost(tmp_path: Path) -> None:
+async def test_history_that_the_oplog_no_longer_has_is_reported_as_lost(tmp_path: Path) -> None:
     mongod = Mongod(tmp_path, binary=need_mongod())
     await mongod.start()
     try:
@@ -217,7 +215,7 @@ async def test_a_history_that_the_database_has_forgotten_is_told_as_lost(tmp_pat
         await mongod.kill()
 
 
-async def test_a_feed_that_is_closed_leaves_no_cursor_behind(database: Database) -> None:
+async def test_a_closed_feed_leaves_no_cursor_behind(database: Database) -> None:
     async with following(database) as told:
         await told.until(await a_turn(database))
         assert await _cursors(database) != []
@@ -269,7 +267,7 @@ async def changed(told: Following, *, until: str) -> list[str]:
     return [one.id for one in await told.until(until) if isinstance(one, Change)]
 
 
-async def test_a_divided_feed_brings_what_is_followed_and_nothing_else(
+async def test_a_partitioned_feed_reports_only_what_has_subscribers(
     database: Database,
 ) -> None:
     partitions = FollowedPartitions(32768)
@@ -294,7 +292,7 @@ async def test_a_divided_feed_brings_what_is_followed_and_nothing_else(
         assert brought - {followed[0]} == {unfollowed[0], *followed[1:]}
 
 
-async def test_what_is_written_after_it_is_followed_is_brought_whenever_that_is(
+async def test_a_write_after_the_subscription_began_is_always_reported(
     database: Database,
 ) -> None:
     """Newcomers come all the time, and find a stream in the middle of anything."""
@@ -322,7 +320,7 @@ async def test_what_is_written_after_it_is_followed_is_brought_whenever_that_is(
     assert len(written) == 25
 
 
-async def test_a_newcomer_of_a_quiet_feed_does_not_wait_for_its_next_answer(
+async def test_a_new_subscriber_of_an_idle_feed_does_not_wait_for_its_next_response(
     database: Database,
 ) -> None:
     partitions = FollowedPartitions(32768)
@@ -338,7 +336,7 @@ async def test_a_newcomer_of_a_quiet_feed_does_not_wait_for_its_next_answer(
     assert monotonic() - asked_at < 0.9, "the stream before answers after a second"
 
 
-async def test_a_divided_feed_says_until_when_it_has_brought_everything(
+async def test_a_partitioned_feed_returns_the_time_up_to_which_it_is_complete(
     database: Database,
 ) -> None:
     """A read that is to miss nothing has to be at least as new, even if nothing was brought."""

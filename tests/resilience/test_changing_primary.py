@@ -56,7 +56,7 @@ async def replicated(replica_set: ReplicaSet) -> AsyncIterator[Database]:
         yield database
 
 
-async def test_a_call_while_a_primary_steps_down_succeeds_or_is_told_to_come_again(
+async def test_a_call_during_a_stepdown_succeeds_or_is_refused_as_overloaded(
     replica_set: ReplicaSet, replicated: Database
 ) -> None:
     conversations = MongoConversationRepository(replicated)
@@ -104,7 +104,7 @@ class ConfirmedLate(MongoClaimRepository):
         await asyncio.gather(*(member.thaw() for member in self._others))
 
 
-async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
+async def test_a_delivery_that_is_confirmed_late_keeps_its_bytes(
     replica_set: ReplicaSet, replicated: Database, tmp_path: Path
 ) -> None:
     primary = await replica_set.until_primary()

@@ -13,7 +13,7 @@ from tests.resilience.history import objections
 Tamper = Callable[[History], object]
 
 
-def test_a_sound_history_is_not_objected_to(sound: History) -> None:
+def test_a_correct_history_passes(sound: History) -> None:
     assert objections(sound) == []
 
 
@@ -246,9 +246,7 @@ def _retry_without_being_asked(history: History) -> None:
         (_retry_without_being_asked, "was tried again 1 times: 0 were asked"),
     ],
 )
-def test_a_tampered_history_is_objected_to(
-    tampered: History, tamper: Tamper, objection: str
-) -> None:
+def test_a_tampered_history_fails(tampered: History, tamper: Tamper, objection: str) -> None:
     tamper(tampered)
 
     assert any(objection in one for one in objections(tampered)), objections(tampered)

@@ -35,7 +35,7 @@ OVER_SECONDS = 60.0
 SLACK_SECONDS = 30.0
 
 
-def test_a_clock_can_be_made_to_go_wrong() -> None:
+def test_the_clock_of_a_process_can_be_shifted() -> None:
     need_wrong_clocks()
     look = [sys.executable, "-c", "import time; print(time.time())"]
 
@@ -48,7 +48,7 @@ def test_a_clock_can_be_made_to_go_wrong() -> None:
 
 
 @pytest.mark.skipif(not THOROUGH, reason=f"{WHY_NOT}; the small storm has such clocks as well")
-async def test_nobody_takes_what_another_holds_and_no_deadline_moves_where_clocks_differ(
+async def test_with_shifted_clocks_no_claim_is_stolen_and_no_deadline_moves(
     tmp_path: Path,
 ) -> None:
     need_wrong_clocks()

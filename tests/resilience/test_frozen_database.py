@@ -33,7 +33,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
         yield site
 
 
-async def test_a_database_that_stands_still_closes_no_socket_and_everything_goes_on_by_itself(
+async def test_a_frozen_database_closes_no_socket_and_everything_resumes_automatically(
     site: Site,
 ) -> None:
     client = site.client(site.apis[0])
@@ -58,7 +58,7 @@ async def test_a_database_that_stands_still_closes_no_socket_and_everything_goes
 
 
 @pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
-async def test_a_mutation_is_told_in_time_that_the_database_does_not_answer(site: Site) -> None:
+async def test_a_mutation_is_refused_in_time_while_the_database_does_not_answer(site: Site) -> None:
     client = site.client(site.apis[0])
     stranger = site.client(site.apis[0], f"stranger {uuid4().hex}")
     await start(client, options=SMALL)
@@ -77,7 +77,7 @@ async def test_a_mutation_is_told_in_time_that_the_database_does_not_answer(site
     await eventually(works_again, within=RESUMED_SECONDS, what="mutations are taken again")
 
 
-async def test_whoever_comes_while_the_database_is_away_is_not_sent_away_for_good(
+async def test_a_client_that_connects_while_the_database_is_unavailable_can_reconnect(
     site: Site,
 ) -> None:
     client = site.client(site.apis[0])
@@ -97,7 +97,7 @@ async def test_whoever_comes_while_the_database_is_away_is_not_sent_away_for_goo
     assert seen[-1]["turnUpdated"]["turn"]["status"] == "COMPLETED"
 
 
-async def test_while_the_database_is_away_each_mutation_is_told_so_and_what_was_bought_is_kept(
+async def test_during_an_outage_of_the_database_mutations_are_refused_and_deliveries_kept(
     site: Site,
 ) -> None:
     client = site.client(site.apis[0])
@@ -176,7 +176,7 @@ def _over(data: Data) -> bool:
         pytest.param(away, id="away", marks=pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)),
     ],
 )
-async def test_it_stops_in_order_while_the_database_does_not_answer(
+async def test_a_process_stops_in_order_while_the_database_does_not_answer(
     site: Site, gone: Callable[[Mongod], AbstractAsyncContextManager[None]]
 ) -> None:
     api = site.apis[0]

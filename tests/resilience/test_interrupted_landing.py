@@ -50,7 +50,7 @@ class CommitOnItsWay(MongoClaimRepository):
         return await asyncio.shield(self.committed)
 
 
-async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
+async def test_a_delivery_committed_after_its_worker_was_stopped_keeps_its_bytes(
     database: Database, tmp_path: Path
 ) -> None:
     registry: ModelRegistry = load_catalogue(rehearsals=False)

@@ -26,7 +26,7 @@ GONE_SECONDS = 10.0
 ROUNDS = max(2, KILLS // 10)
 
 
-async def test_an_upload_survives_the_process_that_completes_it(tmp_path: Path) -> None:
+async def test_an_upload_is_completed_after_its_process_is_killed(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     completed: list[Data] = []
     async with open_site(tmp_path) as site:

@@ -33,7 +33,7 @@ async def vendors(tmp_path: Path) -> AsyncIterator[Mapping[str, Vendor]]:
         yield vendors
 
 
-async def test_jobs_of_a_killed_process_go_on_at_its_next_start_and_none_is_paid_twice(
+async def test_jobs_of_a_killed_process_are_resumed_at_its_next_start_and_none_is_paid_twice(
     tmp_path: Path, vendors: Mapping[str, Vendor]
 ) -> None:
     settings = {

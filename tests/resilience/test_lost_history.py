@@ -50,7 +50,7 @@ class InterruptedTurns(MongoTurnRepository):
         return found
 
 
-async def test_what_is_lost_while_what_was_lost_is_read_is_read_as_well(
+async def test_changes_during_the_read_after_lost_history_are_read_as_well(
     mongodb_uri: str, tmp_path: Path
 ) -> None:
     async with darkrooms(mongodb_uri, tmp_path) as start:

@@ -296,9 +296,7 @@ def _stop_late(history: History) -> None:
         (_stop_late, "took 40.0 s to stop"),
     ],
 )
-def test_a_tampered_history_is_objected_to(
-    tampered: History, tamper: Tamper, objection: str
-) -> None:
+def test_a_tampered_history_fails(tampered: History, tamper: Tamper, objection: str) -> None:
     tamper(tampered)
 
     assert any(objection in one for one in objections(tampered)), objections(tampered)

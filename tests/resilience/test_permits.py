@@ -21,7 +21,7 @@ KILLS: Final = max(3, int(os.environ.get("DARKROOM_TEST_KILLS") or 20) // 20)
 
 
 @pytest.mark.timeout(300)
-async def test_a_provider_has_no_more_to_do_than_its_limit_while_processes_are_killed(
+async def test_a_provider_never_has_more_runs_than_its_limit_while_processes_are_killed(
     tmp_path: Path,
 ) -> None:
     arrangement = Arrangement(

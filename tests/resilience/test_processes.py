@@ -37,7 +37,7 @@ async def both_up(site: Site) -> Site:
     return site
 
 
-async def test_a_turn_started_at_one_process_is_watched_at_the_other(both_up: Site) -> None:
+async def test_a_turn_started_at_one_process_can_be_subscribed_to_at_another(both_up: Site) -> None:
     here, there = map(both_up.client, both_up.apis)
 
     payload = await a_turn_of_two(here)
@@ -51,7 +51,7 @@ async def test_a_turn_started_at_one_process_is_watched_at_the_other(both_up: Si
     assert again[-1]["turn"] == seen[-1]["turn"] | {"outputs": again[-1]["turn"]["outputs"]}
 
 
-async def test_the_same_page_refreshed_in_mid_turn_sees_the_present_state_at_once(
+async def test_a_client_that_reconnects_during_a_turn_receives_the_current_state_at_once(
     both_up: Site,
 ) -> None:
     here, there = map(both_up.client, both_up.apis)
@@ -75,7 +75,7 @@ async def test_the_same_page_refreshed_in_mid_turn_sees_the_present_state_at_onc
     await over(here, payload["turn"])
 
 
-async def test_a_stopped_process_gives_its_outputs_back_and_another_finishes_them_soon(
+async def test_a_stopping_process_releases_its_outputs_and_another_finishes_them_soon(
     both_up: Site,
 ) -> None:
     stopped, other = both_up.apis
@@ -102,7 +102,7 @@ async def test_a_stopped_process_gives_its_outputs_back_and_another_finishes_the
     assert await _fences(both_up, payload["turn"]) == [1, 2]
 
 
-async def test_a_turn_goes_on_at_another_process_when_its_own_is_killed(both_up: Site) -> None:
+async def test_another_process_continues_a_turn_when_its_own_is_killed(both_up: Site) -> None:
     killed, other = both_up.apis
     here, there = both_up.client(killed), both_up.client(other)
     payload = await a_turn_of_two(here)
@@ -135,7 +135,7 @@ async def test_a_turn_goes_on_at_another_process_when_its_own_is_killed(both_up:
     assert objections(History([], [], stored)) == []
 
 
-async def test_an_edit_continues_at_the_other_process_from_what_the_first_has_landed(
+async def test_an_edit_at_one_process_continues_from_an_image_delivered_at_another(
     both_up: Site,
 ) -> None:
     here, there = map(both_up.client, both_up.apis)

@@ -82,7 +82,7 @@ async def load(site: ReplicatedSite, asker: Asker, chronicler: Chronicler) -> As
 
 
 @pytest.mark.parametrize("kind", [Kind.STEP_DOWN, Kind.KILL, Kind.FREEZE])
-async def test_a_turn_goes_on_by_itself_whatever_becomes_of_the_primary(
+async def test_a_turn_continues_automatically_whatever_happens_to_the_primary(
     site: ReplicatedSite, load: Load, chronicler: Chronicler, kind: Kind
 ) -> None:
     viewer = load.viewer(f"viewer of {kind}")
@@ -129,7 +129,7 @@ async def test_a_turn_goes_on_by_itself_whatever_becomes_of_the_primary(
         ),
     ],
 )
-async def test_without_a_majority_mutations_are_told_so_in_time_and_all_goes_on_at_the_return(
+async def test_without_a_majority_mutations_are_refused_in_time_and_resume_afterwards(
     site: ReplicatedSite, load: Load, chronicler: Chronicler, how: str
 ) -> None:
     viewer = load.viewer(f"viewer of {how}")
@@ -161,7 +161,7 @@ async def test_without_a_majority_mutations_are_told_so_in_time_and_all_goes_on_
     _assert_sound(history, site)
 
 
-async def test_no_subscriber_misses_a_landed_state_whatever_is_cut(
+async def test_no_subscriber_misses_a_delivered_state_whichever_connection_is_cut(
     site: ReplicatedSite, load: Load, chronicler: Chronicler
 ) -> None:
     randomness = random.Random(f"{SEED} cuts")

@@ -162,15 +162,19 @@ def no_room(shop: Shop) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fault", [a_file_in_its_way, a_volume_that_is_gone])
-async def test_what_was_bought_is_kept_until_the_store_is_back(shop: Shop, fault: Fault) -> None:
+async def test_delivered_images_are_kept_until_the_store_is_available(
+    shop: Shop, fault: Fault
+) -> None:
     await _is_kept_until_the_store_is_back(shop, fault)
 
 
-async def test_what_was_bought_is_kept_until_there_is_room(shop_on_a_small_disk: Shop) -> None:
+async def test_delivered_images_are_kept_until_the_store_has_space(
+    shop_on_a_small_disk: Shop,
+) -> None:
     await _is_kept_until_the_store_is_back(shop_on_a_small_disk, no_room)
 
 
-async def test_nothing_is_bought_whose_references_cannot_be_read(shop: Shop) -> None:
+async def test_nothing_is_requested_if_references_cannot_be_read(shop: Shop) -> None:
     turn = await over(shop.client, await shop.order())
     conversation_id = turn["id"].rpartition("_")[0].replace("turn_", "conv_")
 
@@ -185,7 +189,7 @@ async def test_nothing_is_bought_whose_references_cannot_be_read(shop: Shop) -> 
 
 
 @pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
-async def test_what_cannot_be_kept_for_long_costs_the_viewer_nothing_and_can_be_retried(
+async def test_an_output_that_cannot_be_stored_is_not_charged_and_can_be_retried(
     shop: Shop,
 ) -> None:
     before = (await shop.client(CREDITS))["viewer"]["credits"]

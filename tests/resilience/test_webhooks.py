@@ -97,7 +97,7 @@ async def _kill_forever(processes: list[_Deliverer], chance: random.Random) -> N
 
 
 @pytest.mark.timeout(0 if KILLS else 200)
-async def test_nothing_is_lost_and_turns_stay_in_order(
+async def test_no_event_is_lost_and_events_of_a_turn_stay_in_order(
     database: Database, mongodb_uri: str, tmp_path: Path
 ) -> None:
     chance = random.Random(SEED)

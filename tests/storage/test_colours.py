@@ -337,7 +337,9 @@ MEANT = {
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("row", MEANT)
-async def test_cicp_colours_are_converted(process: Process, row: str, bits: int) -> None:
+async def test_colours_described_by_chunks_are_converted(
+    process: Process, row: str, bits: int
+) -> None:
     chunks, matrix, transfer = MEANT[row]
     pixels, top = (SOME, 255) if bits == 8 else (SOME_IN_16_BITS, 65_535)
 
@@ -353,7 +355,7 @@ async def test_cicp_colours_are_converted(process: Process, row: str, bits: int)
 
 @pytest.mark.parametrize("colour", [GREY, GREY_ALPHA, RGBA])
 @pytest.mark.parametrize("bits", [8, 16])
-async def test_cicp_colours_with_grey_and_alpha_are_converted(
+async def test_grey_and_alpha_described_by_chunks_are_converted(
     process: Process, colour: int, bits: int
 ) -> None:
     top = (1 << bits) - 1

@@ -178,9 +178,7 @@ async def test_an_invalid_photo_is_refused(processor: UploadSandbox, row: str) -
     ],
     ids=["no description", "AVIF", "a video", "half of a header", "zeros"],
 )
-async def test_a_file_of_another_heif_brand_is_refused(
-    processor: UploadSandbox, data: bytes
-) -> None:
+async def test_a_file_that_is_not_heic_is_refused(processor: UploadSandbox, data: bytes) -> None:
     assert content_type_of(data) is None
     refused = await refusal(processor, data)
 

@@ -108,7 +108,7 @@ async def test_a_hint_enqueued_before_any_worker_starts_is_started_later(engine:
             await worker.until(lambda: len(worker.begun) == 3)
 
 
-async def test_a_full_worker_leaves_hints_to_others(engine: OnNats) -> None:
+async def test_a_worker_at_capacity_leaves_hints_to_others(engine: OnNats) -> None:
     outputs, full, idle = some_outputs(ROOM * 2), Worker(), Worker()
     async with engine.sending() as sender, engine.working(full):
         sender.enqueue(outputs)

@@ -193,7 +193,7 @@ async def test_a_profile_after_the_pixels_of_a_png_is_ignored(
     assert difference(opened(processed.original), a_picture()) == 0
 
 
-async def test_only_announced_parts_of_a_webp_are_read(processor: ImageProcessor) -> None:
+async def test_unannounced_parts_of_a_webp_are_ignored(processor: ImageProcessor) -> None:
     """Other decoders do without the profile and the orientation."""
     options: dict[str, Any] = {"icc_profile": swapped_profile(), "exif": exif(6), "lossless": True}
     data = bytearray(encoded(a_picture(), "WEBP", **options))
@@ -303,7 +303,7 @@ async def test_thumbnails_of_every_kind_of_png_are_correct(
     assert processed.original.data == data
 
 
-async def test_widths_beyond_the_limit_of_webp_are_omitted(processor: ImageProcessor) -> None:
+async def test_thumbnails_beyond_the_limits_of_webp_are_omitted(processor: ImageProcessor) -> None:
     processed = await processor.process(encoded(Image.new("1", (300, 30_000), 1), "PNG"))
     preview = await processor.preview(encoded(Image.new("1", (300, 30_000), 1), "PNG"))
 

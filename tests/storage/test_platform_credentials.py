@@ -85,7 +85,7 @@ async def strict_bucket(tmp_path: Path) -> AsyncIterator[Bucket]:
         await server.stop()
 
 
-async def test_every_request_is_signed_with_the_session_token(
+async def test_every_request_and_url_is_signed_with_the_session_token(
     platform: Platform, strict_bucket: Bucket
 ) -> None:
     key, uploaded = new_key("images", "image/png"), new_key("uploads", "image/png")

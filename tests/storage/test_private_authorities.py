@@ -120,7 +120,7 @@ async def test_nats_is_reached_only_with_its_private_authority(
         ("mongodb+srv://u:p@a/x?w=1", "mongodb+srv://u:p@a/x?w=1&tls=true&tlsCAFile={}"),
     ],
 )
-def test_the_uri_names_the_file_of_authorities(authority: Authority, uri: str, made: str) -> None:
+def test_the_uri_includes_the_authority_file(authority: Authority, uri: str, made: str) -> None:
     settings = Settings(mongodb_uri=SecretStr(uri), mongodb_ca_file=authority.file)
 
     assert settings.mongodb_uri is not None

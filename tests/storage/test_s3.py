@@ -117,10 +117,10 @@ async def test_a_partial_object_is_never_returned(shop: Shop, cut: int) -> None:
         await shop.store.get(key)
 
 
-async def test_a_caller_that_stops_reading_does_not_wait_for_a_silent_bucket(
+async def test_a_deletion_after_a_commit_does_not_wait_for_a_silent_bucket(
     shop: Shop, ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It took as long as an operation may, and what had been committed was told as a failure."""
+    """Otherwise a committed write would be reported as failed after the timeout of the store."""
     monkeypatch.setattr("domain.execution.image_writer._DELETE_SECONDS", 1.0)
     shop.detour.becomes(Fault(silent=True))
     bucket = replace(ministack_bucket, endpoint=shop.detour.url)

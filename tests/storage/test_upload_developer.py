@@ -265,7 +265,7 @@ def slow_and_large() -> bytes:
     return encoded(a_picture(4_000, 3_000), "JPEG", progressive=True)
 
 
-async def test_decoding_above_5_s() -> None:
+async def test_decoding_for_more_than_5_s_is_refused() -> None:
     limits = Limits(decoding_seconds=0.02)
     processor = UploadSandbox(limits=limits)
 
@@ -283,7 +283,7 @@ async def test_decoding_and_encoding_for_more_than_8_s_is_refused() -> None:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @LINUX
-async def test_decoding_above_512_mb(image_format: str) -> None:
+async def test_decoding_with_more_than_512_mb_is_refused(image_format: str) -> None:
     processor = UploadSandbox(limits=Limits(decoding_bytes=20_000_000))
     data = encoded(a_picture(4_000, 3_000), image_format)
 

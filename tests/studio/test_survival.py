@@ -83,7 +83,7 @@ async def relay(darkroom: Darkroom) -> AsyncIterator[Relay]:
     await relay.close()
 
 
-async def test_a_phone_that_slept_shows_exactly_what_it_missed(
+async def test_a_phone_that_was_suspended_shows_exactly_what_it_missed(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio, relay: Relay
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])
@@ -108,7 +108,7 @@ async def test_a_phone_that_slept_shows_exactly_what_it_missed(
         await expect(page.get_by_label(PLACE)).to_have_value("And a moon")
 
 
-async def test_what_is_sent_while_offline_arrives_once(
+async def test_a_turn_sent_while_offline_arrives_once(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])
@@ -127,7 +127,7 @@ async def test_what_is_sent_while_offline_arrives_once(
     await expect(page.get_by_label(PLACE)).to_have_value("")
 
 
-async def test_it_works_where_the_browser_blocks_its_storage(
+async def test_the_studio_works_if_the_browser_blocks_its_storage(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, None, path="albums")

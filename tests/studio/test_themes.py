@@ -12,7 +12,7 @@ from tests.tools import find_tool
 WIDTH = 390
 
 
-async def test_no_view_has_a_barrier_in_the_dark(
+async def test_no_view_has_an_accessibility_violation_in_the_dark_theme(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     client = darkroom.client(viewer)

@@ -56,7 +56,7 @@ def a_hub(feed: Feed) -> Hub:
     return Hub(feed, CURSORS)
 
 
-async def test_a_subscriber_is_notified_of_its_conversation_only(database: Database) -> None:
+async def test_a_subscriber_is_notified_of_its_own_conversation_only(database: Database) -> None:
     feed, (_, mine), (_, other) = (
         Feed(),
         await a_conversation(database),
@@ -112,7 +112,7 @@ async def test_a_deleted_conversation_ends_its_subscribers_and_listeners(
             assert listener.ended
 
 
-async def test_after_lost_history_deleted_viewers_are_noticed() -> None:
+async def test_after_lost_history_deleted_viewers_are_detected() -> None:
     ana, bob, ids = ViewerId("ana"), ViewerId("bob"), list[ViewerId]()
     answers: asyncio.Queue[list[ViewerId] | Overloaded] = asyncio.Queue()
 

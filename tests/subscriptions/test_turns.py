@@ -65,13 +65,13 @@ def indexes(updates: list[TurnUpdate]) -> list[int]:
     return [update.turn.turn_index for update in updates]
 
 
-async def test_whoever_comes_for_the_first_time_has_missed_nothing(database: Database) -> None:
+async def test_a_new_subscriber_has_missed_nothing(database: Database) -> None:
     turns = await an_old_conversation(database, turns=3)
 
     assert indexes(await told(database, turns[0], None)) == [2]
 
 
-async def test_whoever_comes_back_is_told_what_changed_however_long_ago(
+async def test_a_returning_subscriber_receives_what_changed_however_long_ago(
     database: Database,
 ) -> None:
     turns = await an_old_conversation(database, turns=4)
@@ -80,7 +80,7 @@ async def test_whoever_comes_back_is_told_what_changed_however_long_ago(
     assert indexes(await told(database, turns[0], long_before)) == [0, 1, 2, 3]
 
 
-async def test_all_of_a_long_absence_is_told_and_only_the_last_cursor_claims_it(
+async def test_after_a_long_absence_only_the_last_update_has_the_newest_cursor(
     database: Database,
 ) -> None:
     turns = await an_old_conversation(database, turns=55)
@@ -93,7 +93,7 @@ async def test_all_of_a_long_absence_is_told_and_only_the_last_cursor_claims_it(
     assert updates[-1].bookmark.cluster_time > long_before.cluster_time
 
 
-async def test_a_state_that_the_cursor_knows_is_not_told_again(database: Database) -> None:
+async def test_a_state_older_than_the_cursor_is_not_sent_again(database: Database) -> None:
     turns = await an_old_conversation(database, turns=3)
     standing = await MongoTurnRepository(database).get_many(ANA, [turn.id for turn in turns])
     known = tuple((turn.turn_index, turn.version) for turn in standing.values())

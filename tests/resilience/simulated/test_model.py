@@ -137,7 +137,7 @@ class Both:
 
 
 @pytest.mark.parametrize("number", range(SEQUENCES))
-async def test_the_model_answers_as_the_storage_does(database: Database, number: int) -> None:
+async def test_the_model_returns_the_same_as_the_storage(database: Database, number: int) -> None:
     both = Both(database, random.Random(f"model {number}"))
     for viewer_id in VIEWERS:
         await both.ask(both.accounts, "open", viewer_id, starting_credits=CREDITS)

@@ -230,7 +230,7 @@ class LateBucket(Bucket):
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_naive_storage_is_found_out(parts: Parts, objection: str) -> None:
+def test_a_naive_storage_violates_an_invariant(parts: Parts, objection: str) -> None:
     find_out(objection, parts)
 
 
@@ -296,7 +296,7 @@ async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expire
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_naive_service_is_found_out(
+def test_a_naive_service_violates_an_invariant(
     monkeypatch: pytest.MonkeyPatch, target: Any, name: str, naive: Any, objection: str
 ) -> None:
     monkeypatch.setattr(target, name, naive)
@@ -304,7 +304,7 @@ def test_a_naive_service_is_found_out(
     find_out(objection)
 
 
-def test_a_sweeper_that_does_not_wait_after_an_outage_is_found_out(
+def test_a_sweeper_that_does_not_wait_after_an_outage_violates_an_invariant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rare by chance: nobody else may have hurt the worker that could not renew."""
@@ -314,7 +314,7 @@ def test_a_sweeper_that_does_not_wait_after_an_outage_is_found_out(
         _go_through_outages()
 
 
-def test_after_an_outage_whoever_is_alive_keeps_what_it_holds() -> None:
+def test_after_an_outage_a_live_worker_keeps_its_claims() -> None:
     _go_through_outages()
 
 
