@@ -71,7 +71,7 @@ HTTP = {
     ],
     "the database is away": [
         "test_database_away.py"
-        "::test_while_the_database_is_frozen_everything_is_answered_with_503_in_time"
+        "::test_while_the_database_is_frozen_every_request_is_answered_with_503_in_time"
     ],
     "an operation that takes too long": ["edge/test_http.py::test_an_operation_has_a_time_limit"],
     "our own fault": ["edge/test_execution.py::test_an_internal_error_is_masked"],
@@ -147,7 +147,7 @@ SOCKETS = {
     ],
     "a cursor of another conversation": [
         "api/test_subscriptions.py"
-        "::test_a_cursor_of_another_conversation_is_refused_and_the_socket_lives"
+        "::test_a_cursor_of_another_conversation_is_refused_and_the_socket_stays_open"
     ],
     "a cursor older than the history": [
         "subscriptions/test_turns.py::test_a_returning_subscriber_receives_what_changed_however_long_ago"
@@ -256,7 +256,7 @@ LIMITS = {
     "tokens": ["test_auth.py::test_a_token_is_valid_for_the_leeway_beyond_its_expiry"],
     "lease, heartbeat, sweep": [
         "storage/test_contacts.py"
-        "::test_a_process_that_never_lives_for_a_lease_takes_expired_leases",
+        "::test_expired_leases_are_taken_even_if_processes_live_shorter_than_a_lease",
         "storage/test_contacts.py::test_a_process_that_lost_the_database_waits_for_a_lease",
     ],
 }
@@ -278,7 +278,7 @@ TRANSPORT_WS = {
         "edge/test_websocket.py::test_an_operation_id_in_use_closes_the_socket_with_4409",
         "edge/test_protocol_sentences.py::test_operations_of_one_socket_run_concurrently",
         "edge/test_protocol_sentences.py"
-        "::test_an_id_is_free_after_an_error_and_after_its_completion",
+        "::test_an_operation_id_is_free_after_an_error_and_after_completion",
     ],
     "Next": [
         "edge/test_protocol_sentences.py::test_a_field_error_is_sent_in_next_and_not_in_error",
@@ -339,7 +339,7 @@ PROMISES = {
         "edge/test_hostile_documents.py::test_a_document_that_asks_for_too_much_is_refused",
         "edge/test_hostile_documents.py::test_an_expensive_accepted_document_does_not_delay_others",
         "edge/test_hostile_documents.py"
-        "::test_many_long_documents_of_one_client_do_not_hold_up_another",
+        "::test_many_long_documents_of_one_client_do_not_delay_others",
     ],
     "P10: slow and silent clients": [
         "promises/test_clients_that_stall.py::test_sockets_that_never_send_a_token_are_closed",
@@ -348,9 +348,9 @@ PROMISES = {
     ],
     "P12: the database may go away": [
         "resilience/test_frozen_database.py"
-        "::test_while_the_database_is_away_each_mutation_is_told_so_and_what_was_bought_is_kept",
+        "::test_during_an_outage_of_the_database_mutations_are_refused_and_deliveries_kept",
         "resilience/test_frozen_database.py"
-        "::test_a_database_that_stands_still_closes_no_socket_and_everything_goes_on_by_itself",
+        "::test_a_frozen_database_closes_no_socket_and_everything_resumes_automatically",
     ],
     "P15: rights end when they end": [
         "edge/test_websocket.py::test_a_socket_is_closed_when_its_token_expires",
@@ -364,7 +364,7 @@ PROMISES = {
     "P19: secrets stay secret": [
         "promises/test_inputs.py::test_logs_and_metrics_contain_no_secrets",
         "tracing/test_traces.py"
-        "::test_one_trace_leads_from_the_request_to_the_landing_in_a_worker_and_to_the_webhook",
+        "::test_one_trace_covers_the_request_the_delivery_in_a_worker_and_the_webhook",
     ],
     "P20: the protocols are kept": [
         "edge/test_npm_clients.py::test_the_audits_of_graphql_http_pass",

@@ -274,7 +274,7 @@ def test_if_no_inherited_model_is_suitable_the_default_is_used() -> None:
     assert [output.model.id for output in chosen.outputs] == ["both"]
 
 
-def test_requested_options_are_refused_and_inherited_ones_are_dropped() -> None:
+def test_requested_options_are_refused_and_inherited_ones_are_adapted() -> None:
     assert refused("wide", aspect_ratio=SQUARE) == [
         (UserErrorCode.UNSUPPORTED_ASPECT_RATIO, ("aspectRatio",))
     ]

@@ -333,7 +333,7 @@ async def test_every_picture_has_its_seed(fal: Played) -> None:
     assert len({image.data for image in told.images}) == 3
 
 
-async def test_the_description_beside_a_picture_is_its_text(fal: Played) -> None:
+async def test_text_sent_with_a_picture_is_returned(fal: Played) -> None:
     silent, talkative = await fal.made(a_run()), await fal.made(a_run("text=Gladly"))
 
     assert (silent.text, talkative.text) == (None, "Gladly")

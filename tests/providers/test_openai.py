@@ -333,7 +333,7 @@ async def test_quality_and_size_are_sent_in_its_own_terms(
 
 
 @pytest.mark.parametrize("value", [None, 3, "", ["high"], "x" * 41, "high\n", "<b>", "§"])
-def test_an_unknown_value_is_not_stored(value: object) -> None:
+def test_a_value_that_is_not_a_word_is_not_stored(value: object) -> None:
     assert word_of(value) is None
 
 

@@ -79,7 +79,7 @@ def test_a_response_of_an_unknown_type_is_no_delivery() -> None:
     assert reply.failure().code is Code.PROVIDER_BAD_RESPONSE
 
 
-async def test_a_response_without_its_blocked_pictures_is_a_refusal(openai: Played) -> None:
+async def test_a_response_with_only_blocked_pictures_is_a_refusal(openai: Played) -> None:
     failure = await openai.failed(a_run("black=all", image_count=2))
 
     assert (failure.code, failure.retryable) == (Code.CONTENT_REFUSED, False)

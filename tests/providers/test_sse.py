@@ -92,7 +92,7 @@ def test_an_endless_field_name_is_invalid() -> None:
         list(reader.feed(b"x"))
 
 
-async def test_a_handler_can_end_the_stream() -> None:
+async def test_an_error_of_the_handler_closes_the_stream() -> None:
     class Full(Text):
         def feed(self, piece: bytes) -> None:
             raise AnswerUnusable(f"no place for {len(piece)} more")

@@ -23,7 +23,7 @@ def policy_of(response: httpx2.Response) -> dict[str, set[str]]:
     return {name: set(sources) for name, *sources in parts}
 
 
-async def test_a_browser_is_redirected_to_the_studio_and_a_program_is_not(
+async def test_a_browser_is_redirected_to_the_studio_and_a_program_to_the_api(
     http: httpx2.AsyncClient,
 ) -> None:
     browser = await http.get("/", headers=AS_A_BROWSER)
