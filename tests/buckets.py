@@ -123,8 +123,8 @@ class S3Server(ABC):
     async def _until_it_answers(self) -> None:
         async with asyncio.timeout(START_SECONDS):
             while not await self._answers():
-                over = [process for process in self._running if process.returncode is not None]
-                assert not over, (self._folder / "output.log").read_text()
+                ended = [process for process in self._running if process.returncode is not None]
+                assert not ended, (self._folder / "output.log").read_text()
                 await asyncio.sleep(0.05)
 
     async def _answers(self) -> bool:

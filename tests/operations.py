@@ -180,7 +180,7 @@ async def followed(client: GraphQLClient, turn: Data, after: str | None = None) 
     return [data["turnUpdated"] for data in seen]
 
 
-async def over(client: GraphQLClient, turn: Data) -> Data:
+async def until_finished(client: GraphQLClient, turn: Data) -> Data:
     """The turn once it is over."""
     finished: Data = (await followed(client, turn))[-1]["turn"]
     return finished
@@ -189,10 +189,10 @@ async def over(client: GraphQLClient, turn: Data) -> Data:
 async def conversation_with(client: GraphQLClient, *, turns: int = 1, **input: Any) -> Data:
     """The payload of a conversation whose turns are all over."""
     payload = await start(client, **input)
-    payload["turn"] = await over(client, payload["turn"])
+    payload["turn"] = await until_finished(client, payload["turn"])
     for _ in range(turns - 1):
         sent = await send(client, payload["conversation"]["id"])
-        payload["turn"] = await over(client, sent["turn"])
+        payload["turn"] = await until_finished(client, sent["turn"])
     return payload
 
 

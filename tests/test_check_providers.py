@@ -162,8 +162,8 @@ async def test_neither_keys_nor_urls_are_printed(
     providers: Providers,
 ) -> None:
     async def refuse(request: Request) -> JSONResponse:
-        told = f"{request.headers['authorization']} at https://canary.example/keys?a=b is none."
-        return JSONResponse({"error": {"message": told, "code": "invalid_api_key"}}, 401)
+        message = f"{request.headers['authorization']} at https://canary.example/keys?a=b is none."
+        return JSONResponse({"error": {"message": message, "code": "invalid_api_key"}}, 401)
 
     app = Starlette(routes=[Route("/{path:path}", refuse, methods=["POST"])])
     async with serving(app, free_port()) as url:

@@ -146,8 +146,8 @@ async def test_a_second_start_finds_the_data_on_another_port(binary: Path, tmp_p
     port = int(first.uri.partition("127.0.0.1:")[2].partition("/")[0])
 
     # Another program listens there then.
-    somebody = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
-    async with somebody, owned(tmp_path, binary=binary) as second:
+    other_server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+    async with other_server, owned(tmp_path, binary=binary) as second:
         assert second.uri != first.uri
         await insert(second.uri, "more")
         assert await values(second.uri) == ["kept", "more"]

@@ -67,17 +67,17 @@ async def test_every_object_the_product_stores_is_referred_to(
         selectedModels=["local-silver", "rehearsal-fails"],
         options={"width": 512, "height": 512, "previews": 2},
     )
-    at_work = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
-    async with client.subscribe(FOLLOW, id=at_work["conversation"]["id"]) as updates:
+    running = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
+    async with client.subscribe(FOLLOW, id=running["conversation"]["id"]) as updates:
         await updates.until(lambda data: data["turnUpdated"]["turn"]["outputs"][0]["preview"])
         await updates.until(lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED")
 
-    code, told = await compare(darkroom.settings)
+    code, report = await compare(darkroom.settings)
 
-    assert code == 0, told
-    assert " 0 orphaned, 0 of them older than a day; 0 missing." in told
-    assert "orphan " not in told
-    assert int(told.split(" objects, ")[0]) > 10
+    assert code == 0, report
+    assert " 0 orphaned, 0 of them older than a day; 0 missing." in report
+    assert "orphan " not in report
+    assert int(report.split(" objects, ")[0]) > 10
 
 
 async def test_orphans_are_reported_and_deleted_once_they_are_old(
@@ -93,16 +93,16 @@ async def test_orphans_are_reported_and_deleted_once_they_are_old(
         make_older(darkroom, key)
     there = await keys(store)
 
-    code, told = await compare(darkroom.settings)
+    code, report = await compare(darkroom.settings)
     assert code == 0
     for key in (old, rendition, young):
-        assert f"orphan   {key}  7  " in told
-    assert " 3 orphaned, 2 of them older than a day;" in told
+        assert f"orphan   {key}  7  " in report
+    assert " 3 orphaned, 2 of them older than a day;" in report
     assert await keys(store) == there
 
-    code, told = await compare(darkroom.settings, "--delete")
+    code, report = await compare(darkroom.settings, "--delete")
     assert code == 0
-    assert told.endswith("Deleted 2 objects, 14 bytes.\n")
+    assert report.endswith("Deleted 2 objects, 14 bytes.\n")
     assert await keys(store) == there - {old, rendition}
 
 
@@ -113,11 +113,11 @@ async def test_missing_objects_are_reported(
     gone = min(await keys(store))
     await store.delete([gone])
 
-    code, told = await compare(darkroom.settings, "--delete")
+    code, report = await compare(darkroom.settings, "--delete")
 
     assert code == 1
-    assert f"missing  {gone}\n" in told
-    assert "1 missing." in told
+    assert f"missing  {gone}\n" in report
+    assert "1 missing." in report
 
 
 async def test_nothing_is_deleted_with_the_wrong_database(
@@ -128,10 +128,10 @@ async def test_nothing_is_deleted_with_the_wrong_database(
     for key in there:
         make_older(darkroom, key)
 
-    code, told = await compare(darkroom.settings, "--delete", database=database_name)
+    code, report = await compare(darkroom.settings, "--delete", database=database_name)
 
     assert code == 1
-    assert "Is it the right one? Nothing was deleted." in told
+    assert "Is it the right one? Nothing was deleted." in report
     assert await keys(store) == there
 
 
@@ -144,13 +144,13 @@ async def test_nothing_is_deleted_if_another_database_has_left_its_mark(
         await store.put(key, b"1234567")
     make_older(darkroom, orphan)
 
-    code, told = await compare(darkroom.settings, "--delete")
+    code, report = await compare(darkroom.settings, "--delete")
     assert code == 1
-    assert f"Another database uses this store; its mark is {mark}." in told
+    assert f"Another database uses this store; its mark is {mark}." in report
     assert orphan in await keys(store)
 
     await store.delete([mark])
-    code, told = await compare(darkroom.settings, "--delete")
+    code, report = await compare(darkroom.settings, "--delete")
     assert code == 0
     assert orphan not in await keys(store)
 

@@ -246,9 +246,11 @@ def test_an_invalid_setting_is_reported_in_a_message(
 
 
 def test_all_invalid_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = problems(monkeypatch, {"DARKROOM_PORT": "x", "DARKROOM_SECRET": "y", "DARKROOM_X": "z"})
+    reported = problems(
+        monkeypatch, {"DARKROOM_PORT": "x", "DARKROOM_SECRET": "y", "DARKROOM_X": "z"}
+    )
 
-    assert len(told) == 3
+    assert len(reported) == 3
 
 
 def test_an_issuer_is_the_only_setting_for_tokens_that_production_needs(

@@ -33,7 +33,7 @@ from storage.imaging.samples import load_samples
 from tests.api.test_credits import account
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
-from tests.operations import over, samples, send, start
+from tests.operations import samples, send, start, until_finished
 from tests.providers.vendors import VENDORS, rows_of
 from tests.simulators.bill import Entry
 from tests.simulators.pictures import LONG_SIDE
@@ -114,10 +114,10 @@ async def _fill_gallery(darkroom: Darkroom) -> Gallery:
     wanted = {"selectedModels": makers[:MAX_MODELS], "options": {"previews": 0}}
     payload = await start(client, **wanted)
     conversation_id = payload["conversation"]["id"]
-    turns = [await over(client, payload["turn"])]
+    turns = [await until_finished(client, payload["turn"])]
     while len(turns) * MAX_MODELS <= max(model.max_references for model in MODELS):
         payload = await send(client, conversation_id, **wanted, previousOutputIds=[])
-        turns.append(await over(client, payload["turn"]))
+        turns.append(await until_finished(client, payload["turn"]))
     assert {turn["status"] for turn in turns} == {"COMPLETED"}
     outputs = [output["id"] for turn in turns for output in turn["outputs"]]
     return Gallery(viewer, conversation_id, outputs)
@@ -260,7 +260,7 @@ class Story:
         return turn
 
     async def end_of(self, turn: Data) -> Data:
-        (output,) = (await over(self.client, turn))["outputs"]
+        (output,) = (await until_finished(self.client, turn))["outputs"]
         ended: Data = output
         return ended
 

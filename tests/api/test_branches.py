@@ -18,9 +18,9 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
-    over,
     send,
     start,
+    until_finished,
 )
 
 BOTH = ["local-silver", "local-ink"]
@@ -93,11 +93,11 @@ async def test_a_rerun_has_the_same_message_and_references_and_new_seeds(
     wanted = {"userMessage": "Use @Image3", "manualReferenceIds": [sample["id"]]}
     options = {**SMALL, "seed": "7", "imagesPerModel": 2}
     sent = await send(client, conversation_id, **wanted, options=options)
-    first = await over(client, sent["turn"])
-    await over(client, (await send(client, conversation_id))["turn"])
+    first = await until_finished(client, sent["turn"])
+    await until_finished(client, (await send(client, conversation_id))["turn"])
 
     again = await rerun(client, first["id"])
-    ended = await over(client, again["turn"])
+    ended = await until_finished(client, again["turn"])
 
     assert again["userErrors"] == []
     assert ended["turnIndex"] == 3
@@ -149,8 +149,8 @@ async def test_a_fork_starts_with_the_same_turns_and_images_and_costs_nothing(
     )
     conversation_id, first = started["conversation"]["id"], started["turn"]
     await choose(client, first["outputs"][1]["id"])
-    second = await over(client, (await send(client, conversation_id))["turn"])
-    await over(client, (await send(client, conversation_id))["turn"])
+    second = await until_finished(client, (await send(client, conversation_id))["turn"])
+    await until_finished(client, (await send(client, conversation_id))["turn"])
     before = await balance(client)
 
     payload = await fork(client, second["id"], title="  Another\nway ")
@@ -190,7 +190,7 @@ async def test_changes_of_a_fork_do_not_change_the_original(client: GraphQLClien
     )
     async with client.subscribe(FOLLOW, id=forked) as updates:
         await updates.until(lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED")
-    sent = await over(client, (await send(client, forked))["turn"])
+    sent = await until_finished(client, (await send(client, forked))["turn"])
 
     assert retried["retryOutput"]["userErrors"] == []
     copy = (await read(client, forked))["turns"]["nodes"][0]
@@ -282,7 +282,7 @@ async def test_a_turn_that_others_build_on_cannot_be_deleted_and_the_error_names
     assert other["conversation"]["id"] in messages[0]
     assert other["turn"]["id"] in messages[1]
     await client(DELETE, id=other["conversation"]["id"])
-    await over(client, second)
+    await until_finished(client, second)
     assert codes(await delete_turn(client, second["id"])) == []
     assert codes(await delete_turn(client, turn["id"])) == []
 
@@ -293,8 +293,8 @@ async def test_deleting_a_turn_deletes_its_images_and_keeps_the_positions_of_oth
     started = await conversation_with(client, turns=2)
     conversation_id, second = started["conversation"]["id"], started["turn"]
     third = (await send(client, conversation_id, previousOutputIds=[], userMessage="Glass"))["turn"]
-    await over(client, third)
-    favourite = await over(
+    await until_finished(client, third)
+    favourite = await until_finished(
         client, (await send(client, conversation_id, previousOutputIds=[]))["turn"]
     )
     await client(SET_FAVOURITE, id=images_of(favourite)[0], favourite=True)
@@ -343,7 +343,7 @@ async def test_a_conversation_can_continue_after_all_its_turns_are_deleted(
     deleted = await delete_turn(client, started["turn"]["id"])
     empty = await read(client, conversation_id)
     sent = await send(client, conversation_id, selectedModels=["local-ink"])
-    await over(client, sent["turn"])
+    await until_finished(client, sent["turn"])
 
     assert deleted["userErrors"] == []
     assert (empty["turnCount"], empty["latestTurn"], empty["turns"]["nodes"]) == (0, None, [])
@@ -375,7 +375,7 @@ async def test_an_image_that_a_fork_has_too_can_be_deleted_and_stays_in_the_fork
     started = await conversation_with(client)
     turn = started["turn"]
     forked = (await fork(client, turn["id"]))["conversation"]["id"]
-    following = await over(client, (await send(client, forked))["turn"])
+    following = await until_finished(client, (await send(client, forked))["turn"])
     (copy, _) = (await read(client, forked))["turns"]["nodes"]
 
     deleted = await delete_turn(client, turn["id"])
@@ -421,7 +421,7 @@ async def test_a_branch_with_gaps_survives_export_and_import(
     started = await conversation_with(client, turns=2)
     conversation_id = started["conversation"]["id"]
     bare = (await send(client, conversation_id, previousOutputIds=[]))["turn"]
-    await over(client, bare)
+    await until_finished(client, bare)
     forked = (await fork(client, bare["id"]))["conversation"]["id"]
     await delete_turn(client, (await read(client, forked))["turns"]["nodes"][1]["id"])
     hanging = await send(client, forked, selectedModels=["rehearsal-hangs"], previousOutputIds=[])

@@ -12,9 +12,9 @@ from tests.operations import (
     FOLLOW,
     codes,
     conversation_with,
-    over,
     send,
     start,
+    until_finished,
 )
 
 BOTH = ["local-silver", "local-ink"]
@@ -102,7 +102,7 @@ async def test_after_a_failed_turn_the_chosen_output_of_an_earlier_turn_is_the_b
     conversation_id = started["conversation"]["id"]
     chosen = started["turn"]["outputs"][1]
     await choose(client, chosen["id"])
-    await over(
+    await until_finished(
         client, (await send(client, conversation_id, selectedModels=["rehearsal-fails"]))["turn"]
     )
 
@@ -132,7 +132,7 @@ async def test_an_output_without_an_image_cannot_be_chosen(
 ) -> None:
     started = await start(client, selectedModels=[model])
     if model == "rehearsal-fails":
-        await over(client, started["turn"])
+        await until_finished(client, started["turn"])
     output_id = started["turn"]["outputs"][0]["id"]
 
     refused = await choose(client, output_id)

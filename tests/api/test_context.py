@@ -9,7 +9,7 @@ import pytest
 from tests.api.every_model import Simulated
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
-from tests.operations import over, send, start
+from tests.operations import send, start, until_finished
 from tests.simulators.simulator import Simulator
 
 READS = "img-nano-banana-2-1"
@@ -30,18 +30,18 @@ async def a_conversation_of(client: GraphQLClient, *messages: str, model: str = 
     first, *others = messages
     payload = await start(client, userMessage=first, selectedModels=[model], options={})
     conversation_id: str = payload["conversation"]["id"]
-    await over(client, payload["turn"])
+    await until_finished(client, payload["turn"])
     for message in others:
         sent = await send(
             client, conversation_id, userMessage=message, selectedModels=[model], options={}
         )
-        await over(client, sent["turn"])
+        await until_finished(client, sent["turn"])
     return conversation_id
 
 
 async def edit(client: GraphQLClient, conversation_id: str, message: str, **input: Any) -> Data:
     sent = await send(client, conversation_id, userMessage=message, **input)
-    turn: Data = await over(client, sent["turn"])
+    turn: Data = await until_finished(client, sent["turn"])
     assert turn["status"] == "COMPLETED"
     return turn
 

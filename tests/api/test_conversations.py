@@ -14,10 +14,10 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
-    over,
     send,
     start,
     start_or_refuse,
+    until_finished,
 )
 
 LIST = """
@@ -60,7 +60,7 @@ async def test_a_conversation_starts_from_a_source_image(
     assert turn["selectedModels"] == [{"id": sample["model"]["id"]}]
     width, _, height = conversation["aspectRatio"].partition(":")
     assert int(width) / int(height) == pytest.approx(sample["width"] / sample["height"], rel=0.02)
-    finished = await over(client, turn)
+    finished = await until_finished(client, turn)
     assert finished["status"] == "COMPLETED"
     assert finished["outputs"][0]["references"] == turn["references"]
 
@@ -72,7 +72,7 @@ async def test_a_conversation_starts_from_a_message_without_an_image(client: Gra
     assert conversation["sourceImage"] is None
     assert (conversation["aspectRatio"], conversation["resolution"]) == ("1:1", "ONE_K")
     assert turn["references"] == []
-    finished = await over(client, turn)
+    finished = await until_finished(client, turn)
     image = finished["outputs"][0]["images"][0]
     assert (image["width"], image["height"]) == (256, 256)
 

@@ -14,11 +14,11 @@ from tests.operations import (
     SMALL,
     codes,
     conversation_with,
-    over,
     send,
     send_or_refuse,
     start,
     start_or_refuse,
+    until_finished,
 )
 
 ACCOUNT = """
@@ -69,12 +69,12 @@ async def test_delivered_outputs_are_charged_and_failed_ones_are_not(
         (STARTING - 4, 0, 0),
     ]
 
-    turn = await over(client, payload["turn"])
+    turn = await until_finished(client, payload["turn"])
 
     assert await spent(client, turn) == [("COMPLETED", 0, 4), ("FAILED", 0, 0)]
     assert await account(client) == (STARTING - 4, 0, 0)
     edited = await send(client, payload["conversation"]["id"], selectedModels=["local-ink"])
-    await over(client, edited["turn"])
+    await until_finished(client, edited["turn"])
     assert await spent(client, edited["turn"]) == [("COMPLETED", 0, 4)]
     assert await account(client) == (STARTING - 8, 0, 0)
     await adds_up(darkroom)
@@ -184,7 +184,7 @@ async def test_a_refused_start_does_not_use_up_its_key(start_darkroom: StartDark
 
     payload = await start(client, idempotencyKey="key")
     assert (await start(client, idempotencyKey="key"))["turn"]["id"] == payload["turn"]["id"]
-    await over(client, payload["turn"])
+    await until_finished(client, payload["turn"])
     assert await account(client) == (0, 0, 0)
 
 

@@ -19,10 +19,10 @@ from tests.operations import (
     SET_FAVOURITE,
     a_sample,
     conversation_with,
-    over,
     samples,
     send,
     start,
+    until_finished,
 )
 from tests.resilience.processes import eventually
 from tests.storage.places import keys_in, new_bucket
@@ -86,19 +86,19 @@ async def make_everything(client: GraphQLClient) -> None:
     )
     *made, failed = first["turn"]["outputs"]
     assert [output["status"] for output in made] == ["COMPLETED"] * 2
-    retried = await over(client, (await retry(client, failed))["turn"])
+    retried = await until_finished(client, (await retry(client, failed))["turn"])
     images = [image["id"] for output in retried["outputs"] for image in output["images"]]
     second = await conversation_with(client, sourceImageId=images[0], manualReferenceIds=images[1:])
     [theirs] = second["turn"]["outputs"][0]["images"]
     sent = await send(client, first["conversation"]["id"], manualReferenceIds=[theirs["id"]])
-    await over(client, sent["turn"])
+    await until_finished(client, sent["turn"])
     for image_id in (images[1], theirs["id"]):
         await client(SET_FAVOURITE, id=image_id, favourite=True)
     brought = await uploaded(client)
     await conversation_with(client, sourceImageId=brought["id"])
     await client(SET_FAVOURITE, id=(await uploaded(client))["id"], favourite=True)
-    at_work = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
-    async with client.subscribe(FOLLOW, id=at_work["conversation"]["id"]) as updates:
+    running = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
+    async with client.subscribe(FOLLOW, id=running["conversation"]["id"]) as updates:
         await updates.until(
             lambda data: (
                 data["turnUpdated"]["turn"]["outputs"][0]["preview"]

@@ -21,11 +21,11 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
-    over,
     samples,
     send,
     start,
     start_or_refuse,
+    until_finished,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -233,11 +233,11 @@ async def test_a_deleted_image_leaves_its_output_and_subscribers_are_notified(
     async with client.subscribe(FOLLOW, id=payload["conversation"]["id"]) as updates:
         await updates.next()
         await delete(client, first)
-        told = (await updates.next())["turnUpdated"]
+        update = (await updates.next())["turnUpdated"]
     after = (await client(OUTPUTS, id=turn_id))["turn"]
 
-    assert [image["id"] for image in told["turn"]["outputs"][0]["images"]] == [second]
-    assert [one["id"] for one in told["changedOutputs"]] == [payload["turn"]["outputs"][0]["id"]]
+    assert [image["id"] for image in update["turn"]["outputs"][0]["images"]] == [second]
+    assert [one["id"] for one in update["changedOutputs"]] == [payload["turn"]["outputs"][0]["id"]]
     assert after["outputs"] == [
         {"status": "COMPLETED", "image": {"id": second}, "images": [{"id": second}]}
     ]
@@ -270,8 +270,8 @@ async def test_an_edit_continues_without_a_deleted_image(client: GraphQLClient) 
 async def test_an_image_in_use_cannot_be_deleted(client: GraphQLClient) -> None:
     source, manual, free = (await gallery(client))[:3]
     payload = await start(client, sourceImageId=source, manualReferenceIds=[manual])
-    first = (await over(client, payload["turn"]))["outputs"][0]["image"]["id"]
-    await over(client, (await send(client, payload["conversation"]["id"]))["turn"])
+    first = (await until_finished(client, payload["turn"]))["outputs"][0]["image"]["id"]
+    await until_finished(client, (await send(client, payload["conversation"]["id"]))["turn"])
 
     refused = [await delete(client, image_id) for image_id in (source, manual, first)]
 
@@ -380,7 +380,7 @@ async def test_an_image_is_deleted_or_starts_a_conversation_but_not_both(
         assert refused in [(set(), {"IMAGE_IN_USE"}), ({"NOT_FOUND"}, set())]
         outcomes.add(bool(refused[0]))
         if started["turn"]:
-            assert (await over(client, started["turn"]))["status"] == "COMPLETED"
+            assert (await until_finished(client, started["turn"]))["status"] == "COMPLETED"
     assert outcomes
 
 
@@ -398,7 +398,7 @@ async def test_an_image_is_deleted_or_edited_but_not_both(client: GraphQLClient)
             ([image_id], [("IMAGE_IN_USE", "imageId")]),
             ([], []),
         ]
-        assert (await over(client, sent["turn"]))["status"] == "COMPLETED"
+        assert (await until_finished(client, sent["turn"]))["status"] == "COMPLETED"
 
 
 async def test_marking_an_image_and_deleting_its_conversation_do_not_conflict(
@@ -432,7 +432,7 @@ async def test_a_variation_is_made_as_the_client_guide_describes(
         for seed in ("one", "two")
     ]
 
-    turns = [await over(client, payload["turn"]) for payload in payloads]
+    turns = [await until_finished(client, payload["turn"]) for payload in payloads]
     assert [turn["status"] for turn in turns] == ["COMPLETED", "COMPLETED"]
     made = [turn["outputs"][0]["images"][0] for turn in turns]
     assert [image["seed"] for image in made] == ["one", "two"]
@@ -469,15 +469,15 @@ async def test_after_everything_is_deleted_the_object_store_is_empty(
     )
     again = first["turn"]["outputs"][2]["id"]
     assert codes((await client(RETRY, id=again))["retryOutput"]) == []
-    await over(client, first["turn"])
+    await until_finished(client, first["turn"])
     second = await conversation_with(client, sourceImageId=image_of(first)["id"])
     await mark(client, image_of(second)["id"])
-    at_work = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
-    async with client.subscribe(FOLLOW, id=at_work["conversation"]["id"]) as updates:
+    running = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
+    async with client.subscribe(FOLLOW, id=running["conversation"]["id"]) as updates:
         await updates.until(lambda data: data["turnUpdated"]["turn"]["outputs"][0]["preview"])
         assert files_below(folder)
 
-        for payload in (at_work, first, second):
+        for payload in (running, first, second):
             await client(DELETE, id=payload["conversation"]["id"])
         for image_id in await gallery(client):
             assert codes(await delete(client, image_id)) == []

@@ -12,11 +12,11 @@ from tests.operations import (
     START,
     codes,
     conversation_with,
-    over,
     send,
     send_or_refuse,
     start,
     start_or_refuse,
+    until_finished,
 )
 
 COUNT = "{ viewer { conversations(first: 100) { nodes { id turnCount } } } }"
@@ -33,7 +33,7 @@ async def test_concurrent_requests_with_one_key_have_one_effect(client: GraphQLC
     assert len({payload["conversation"]["id"] for payload in payloads}) == 1
     assert len(await conversations(client)) == 1
     conversation_id = payloads[0]["conversation"]["id"]
-    await over(client, payloads[0]["turn"])
+    await until_finished(client, payloads[0]["turn"])
     sent = await asyncio.gather(
         *(send(client, conversation_id, idempotencyKey="two") for _ in range(12))
     )
@@ -45,7 +45,7 @@ async def test_a_repeated_request_returns_the_same_objects_in_their_current_stat
     client: GraphQLClient,
 ) -> None:
     first = await start(client, idempotencyKey="key")
-    finished = await over(client, first["turn"])
+    finished = await until_finished(client, first["turn"])
 
     again = await start(client, idempotencyKey="key")
 
@@ -93,7 +93,7 @@ async def test_a_retry_with_a_key_is_one_attempt(client: GraphQLClient) -> None:
     output = done["turn"]["outputs"][0]
 
     payloads = await asyncio.gather(*(retry(client, output, idempotencyKey="k") for _ in range(6)))
-    await over(client, payloads[0]["turn"])
+    await until_finished(client, payloads[0]["turn"])
     later = await retry(client, output, idempotencyKey="k")
 
     assert {payload["output"]["attempt"] for payload in [*payloads, later]} == {2}

@@ -19,9 +19,9 @@ from tests.operations import (
     SMALL,
     codes,
     conversation_with,
-    over,
     send_or_refuse,
     start_or_refuse,
+    until_finished,
 )
 from tests.storage.pictures import a_picture as gradient
 from tests.storage.pictures import encoded
@@ -184,7 +184,7 @@ async def test_drift_is_measured_without_a_mask_and_absent_without_a_base(
 ) -> None:
     made = await conversation_with(client)
     sent = await send_or_refuse(client, made["conversation"]["id"], userMessage="Invert")
-    edited = await over(client, sent["turn"])
+    edited = await until_finished(client, sent["turn"])
 
     first = (await client(TURN, id=made["turn"]["id"]))["node"]
     second = (await client(TURN, id=edited["id"]))["node"]
@@ -203,7 +203,7 @@ async def test_an_edit_can_continue_from_a_masked_edit(client: GraphQLClient) ->
         client, "conv_" + turn["id"].split("_")[1], mask={"imageId": mask["id"]}
     )
 
-    edited = await over(client, sent["turn"])
+    edited = await until_finished(client, sent["turn"])
     assert edited["status"] == "COMPLETED"
     assert edited["options"]["format"] is None
 
@@ -312,7 +312,7 @@ async def test_a_retry_with_another_model_keeps_the_mask(client: GraphQLClient) 
     [output] = failed["turn"]["outputs"]
 
     retried = (await client(RETRY, id=output["id"], model="local-ink"))["retryOutput"]
-    await over(client, failed["turn"] | retried["turn"])
+    await until_finished(client, failed["turn"] | retried["turn"])
 
     turn = (await client(TURN, id=failed["turn"]["id"]))["node"]
     before = await pixels(client, source)

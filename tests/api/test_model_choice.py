@@ -11,7 +11,7 @@ from tests.api.test_outputs import retry
 from tests.api.test_plans import plan
 from tests.clients import Data, GraphQLClient
 from tests.conftest import StartDarkroom
-from tests.operations import SMALL, codes, conversation_with, over, send_or_refuse, start
+from tests.operations import SMALL, codes, conversation_with, send_or_refuse, start, until_finished
 
 FAL = {"fal": {"key": SecretStr("never-used")}}
 
@@ -92,9 +92,9 @@ async def test_a_switched_off_model_is_replaced_by_one_that_costs_no_more(
 async def test_the_next_turn_inherits_the_model_of_a_retry(client: GraphQLClient) -> None:
     models = ["rehearsal-fails", "local-silver"]
     payload = await start(client, selectedModels=models, options=SMALL)
-    turn = await over(client, payload["turn"])
+    turn = await until_finished(client, payload["turn"])
     failed = next(one for one in turn["outputs"] if one["status"] == "FAILED")
-    await over(client, (await retry(client, failed, modelId="local-ink"))["turn"])
+    await until_finished(client, (await retry(client, failed, modelId="local-ink"))["turn"])
 
     conversation_id = payload["conversation"]["id"]
     inherited = await planned_models(client, conversationId=conversation_id)

@@ -10,9 +10,9 @@ from tests.operations import (
     TURN,
     codes,
     conversation_with,
-    over,
     send,
     start,
+    until_finished,
 )
 
 RETRY = (
@@ -68,7 +68,7 @@ async def test_a_failed_output_is_retried_in_its_slot(client: GraphQLClient) -> 
     assert (turn["status"], turn["completedAt"]) == ("GENERATING", None)
     assert turn["pendingModels"] == [{"id": "rehearsal-fails-once"}]
     assert turn["outputs"][1]["error"] is turn["outputs"][1]["startedAt"] is None
-    finished = await over(client, turn)
+    finished = await until_finished(client, turn)
     assert [output["status"] for output in finished["outputs"]] == ["COMPLETED", "COMPLETED"]
     assert finished["outputs"][0] == sibling
     assert finished["outputs"][1]["attempt"] == 2
@@ -93,7 +93,7 @@ async def test_another_model_can_retry_a_failed_output(client: GraphQLClient) ->
 
     payload = await retry(client, done["turn"]["outputs"][0], modelId="local-ink")
 
-    finished = await over(client, payload["turn"])
+    finished = await until_finished(client, payload["turn"])
     output = finished["outputs"][0]
     assert (output["model"]["id"], output["requestedModelId"]) == ("local-ink", "local-ink")
     assert output["status"] == finished["status"] == "COMPLETED"
@@ -132,7 +132,7 @@ async def test_cancelling_an_output_does_not_affect_its_siblings(client: GraphQL
     cancelled = await cancel(client, slow["id"])
 
     assert cancelled["output"] == {"id": slow["id"], "status": "CANCELLED"}
-    finished = await over(client, payload["turn"])
+    finished = await until_finished(client, payload["turn"])
     assert [output["status"] for output in finished["outputs"]] == ["CANCELLED", "COMPLETED"]
     assert finished["status"] == "COMPLETED"
     images = (await client(GALLERY, origin="OUTPUT"))["viewer"]["images"]["nodes"]
@@ -147,7 +147,7 @@ async def test_a_cancelled_output_can_be_retried(client: GraphQLClient) -> None:
 
     again = await retry(client, output, modelId="local-silver")
 
-    assert (await over(client, again["turn"]))["status"] == "COMPLETED"
+    assert (await until_finished(client, again["turn"]))["status"] == "COMPLETED"
 
 
 async def test_cancelling_a_turn_keeps_delivered_images(client: GraphQLClient) -> None:

@@ -15,7 +15,7 @@ from tests.api.test_credits import STARTING, account, adds_up, spent
 from tests.api.test_outputs import CANCEL_TURN, cancel, retry
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom, darkrooms
-from tests.operations import DELETE, FOLLOW, START, TURN, over, start
+from tests.operations import DELETE, FOLLOW, START, TURN, start, until_finished
 from tests.simulators.bill import Entry
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 
@@ -66,7 +66,7 @@ class Paid:
         turn: Data = (await start(self.client, **wanted))["turn"]
         return turn
 
-    async def stands(self, turn: Data) -> Data:
+    async def current(self, turn: Data) -> Data:
         found: Data = (await self.client(STANDS, id=turn["id"]))["turn"]
         return found
 
@@ -108,7 +108,9 @@ def error_of(turn: Data) -> tuple[str, bool]:
 
 
 async def test_a_delivered_output_is_requested_once_and_charged_once(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("deliver", options={"imagesPerModel": 2}))
+    turn = await until_finished(
+        paid.client, await paid.start("deliver", options={"imagesPerModel": 2})
+    )
 
     assert turn["status"] == "COMPLETED"
     assert len(turn["outputs"][0]["images"]) == 2
@@ -120,17 +122,17 @@ async def test_a_delivered_output_is_requested_once_and_charged_once(paid: Paid)
 async def test_only_delivered_images_are_charged_if_fewer_arrive_than_requested(paid: Paid) -> None:
     turn = await paid.start("images=1", options={"imagesPerModel": 3})
 
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert await spent(paid.client, turn) == [("COMPLETED", 0, 2)]
     assert await account(paid.client) == (STARTING - 2, 0, 0)
 
 
-@pytest.mark.parametrize(("told", "shown"), [(3, 3), (2**31 + 1, None)])
+@pytest.mark.parametrize(("reported", "shown"), [(3, 3), (2**31 + 1, None)])
 async def test_the_queue_position_is_reported_while_there_is_one(
-    paid: Paid, told: int, shown: int | None
+    paid: Paid, reported: int, shown: int | None
 ) -> None:
-    turn = await paid.start(f"queue=1.5 position={told} seconds=1")
+    turn = await paid.start(f"queue=1.5 position={reported} seconds=1")
 
     conversation_id = "conv_" + turn["id"].split("_")[1]
     async with paid.client.subscribe(FOLLOW, id=conversation_id) as updates:
@@ -145,7 +147,7 @@ async def test_the_queue_position_is_reported_while_there_is_one(
 
 @pytest.mark.parametrize("script", ["submit=503x1", "submit=429x2 retry_after=1"])
 async def test_a_rejected_submission_is_retried(paid: Paid, script: str) -> None:
-    turn = await over(paid.client, await paid.start(script))
+    turn = await until_finished(paid.client, await paid.start(script))
 
     assert turn["status"] == "COMPLETED"
     assert turn["outputs"][0]["attempt"] == 1
@@ -154,7 +156,7 @@ async def test_a_rejected_submission_is_retried(paid: Paid, script: str) -> None
 
 
 async def test_a_submission_is_tried_at_most_four_times(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("submit=503"))
+    turn = await until_finished(paid.client, await paid.start("submit=503"))
 
     assert error_of(turn) == ("PROVIDER_UNAVAILABLE", True)
     assert (paid.asked, paid.bill) == (4, [])
@@ -162,14 +164,14 @@ async def test_a_submission_is_tried_at_most_four_times(paid: Paid) -> None:
 
 
 async def test_a_retry_after_beyond_the_deadline_fails_the_output_at_once(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("submit=429 retry_after=3600"))
+    turn = await until_finished(paid.client, await paid.start("submit=429 retry_after=3600"))
 
     assert error_of(turn) == ("PROVIDER_RATE_LIMITED", True)
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
 async def test_a_lost_answer_is_an_unknown_outcome_and_is_not_retried(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("cut=0"))
+    turn = await until_finished(paid.client, await paid.start("cut=0"))
 
     assert error_of(turn) == ("OUTCOME_UNKNOWN", True)
     assert len(paid.bill) == 1
@@ -177,12 +179,12 @@ async def test_a_lost_answer_is_an_unknown_outcome_and_is_not_retried(paid: Paid
     await paid.adds_up()
 
     again = await retry(paid.client, turn["outputs"][0])
-    await over(paid.client, again["turn"])
+    await until_finished(paid.client, again["turn"])
     assert len(paid.bill) == 2
 
 
 async def test_a_refusal_is_neither_charged_nor_retried(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("refuse"))
+    turn = await until_finished(paid.client, await paid.start("refuse"))
 
     assert error_of(turn) == ("CONTENT_REFUSED", False)
     assert len(paid.bill) == 1
@@ -209,7 +211,7 @@ async def test_an_output_cancelled_during_submission_has_its_job_cancelled_after
     await paid.client(CANCEL_TURN, id=turn["id"])
 
     await paid.until(lambda: [entry.cancelled for entry in paid.bill] == [True])
-    assert (await paid.stands(turn))["status"] == "CANCELLED"
+    assert (await paid.current(turn))["status"] == "CANCELLED"
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
@@ -234,7 +236,7 @@ async def test_a_late_result_of_a_cancelled_output_is_dropped_and_not_charged(
     await paid.until(lambda: paid.bill[0].outcome is not None)
 
     assert await spent(paid.client, turn) == [("CANCELLED", 0, 0)]
-    assert (await paid.stands(turn))["outputs"][0]["images"] == []
+    assert (await paid.current(turn))["outputs"][0]["images"] == []
     await paid.adds_up()
 
 
@@ -251,7 +253,7 @@ async def test_a_provider_job_is_resumed_by_the_next_process_after_a_stop(
 
         await stack.aclose()
         second = await start_darkroom(**settings)
-        turn = await over(second.client("ana"), turn)
+        turn = await until_finished(second.client("ana"), turn)
 
         assert turn["status"] == "COMPLETED"
         assert len(paid.bill) == 1
@@ -272,8 +274,8 @@ async def test_a_submission_unanswered_within_the_grace_period_has_an_unknown_ou
         second = await start_darkroom(**settings)
 
         after = Paid(second, second.client("ana"), simulator)
-        stands = await after.stands(turn)
-        assert error_of(stands) == ("OUTCOME_UNKNOWN", True)
+        current = await after.current(turn)
+        assert error_of(current) == ("OUTCOME_UNKNOWN", True)
         assert await account(after.client) == (STARTING, 0, 0)
         await adds_up(second)
 
@@ -288,7 +290,7 @@ async def test_several_images_of_a_single_image_model_are_several_jobs(paid: Pai
         options={"imagesPerModel": 3, "seed": "7"},
     )
 
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert turn["status"] == "COMPLETED"
     assert len({image["id"] for image in turn["outputs"][0]["images"]}) == 3
@@ -312,7 +314,7 @@ async def test_images_of_several_runs_are_delivered_one_by_one(paid: Paid) -> No
     turn = await paid.start_two("seconds=2")
 
     shown = await first_image_of(paid, turn)
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert (shown["status"], len(shown["images"])) == ("GENERATING", 1)
     (output,) = turn["outputs"]
@@ -328,9 +330,13 @@ async def test_delivered_images_stay_and_are_charged_if_the_rest_is_cancelled(pa
 
     await cancel(paid.client, turn["outputs"][0]["id"])
 
-    stands = await paid.stands(turn)
-    (output,) = stands["outputs"]
-    assert (stands["status"], output["status"], output["error"]) == ("COMPLETED", "COMPLETED", None)
+    current = await paid.current(turn)
+    (output,) = current["outputs"]
+    assert (current["status"], output["status"], output["error"]) == (
+        "COMPLETED",
+        "COMPLETED",
+        None,
+    )
     assert output["images"] == shown["images"]
     assert await spent(paid.client, turn) == [("COMPLETED", 0, 2)]
     assert await account(paid.client) == (STARTING - 2, 0, 0)
@@ -350,7 +356,7 @@ async def test_the_next_process_does_not_generate_delivered_images_again(
 
         await stack.aclose()
         second = await start_darkroom(**settings)
-        turn = await over(second.client("ana"), turn)
+        turn = await until_finished(second.client("ana"), turn)
 
         images = turn["outputs"][0]["images"]
         assert [image["id"] for image in images[:1]] == [one["id"] for one in shown["images"]]
@@ -363,7 +369,7 @@ async def test_images_of_successful_runs_are_delivered_if_other_runs_fail(paid: 
         "submit=422x1", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 3}
     )
 
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert turn["status"] == "COMPLETED"
     assert len(turn["outputs"][0]["images"]) == len(paid.bill) == 2
@@ -376,7 +382,7 @@ async def test_a_rejected_run_is_retried_beside_the_others(paid: Paid) -> None:
         "submit=503x1", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2}
     )
 
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert len(turn["outputs"][0]["images"]) == len(paid.bill) == 2
     assert paid.asked == 3
@@ -385,7 +391,7 @@ async def test_a_rejected_run_is_retried_beside_the_others(paid: Paid) -> None:
 async def test_an_output_fails_if_all_its_runs_fail(paid: Paid) -> None:
     turn = await paid.start("refuse", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2})
 
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert error_of(turn) == ("CONTENT_REFUSED", False)
     assert await account(paid.client) == (STARTING, 0, 0)
@@ -417,7 +423,7 @@ async def test_the_next_process_resumes_all_jobs_of_an_output(
 
         await stack.aclose()
         second = await start_darkroom(**settings)
-        turn = await over(second.client("ana"), turn)
+        turn = await until_finished(second.client("ana"), turn)
 
         assert len(turn["outputs"][0]["images"]) == len(paid.bill) == 2
         await adds_up(second)
@@ -432,7 +438,7 @@ MODEL_FACTS = """query($id: ID!) { model(id: $id) {
 
 
 async def test_a_model_that_its_provider_no_longer_has_is_withdrawn(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("submit=404", selectedModels=[GONE]))
+    turn = await until_finished(paid.client, await paid.start("submit=404", selectedModels=[GONE]))
     assert error_of(turn) == ("MODEL_RETIRED", False)
     assert await account(paid.client) == (STARTING, 0, 0)
 
@@ -460,7 +466,7 @@ async def test_a_model_past_its_retirement_date_is_refused_and_names_its_replace
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "reported"),
     [
         ("img-kling-o1", "Put @Image2 into @Image1"),
         ("img-reve-edit", "Put <img>1</img> into <img>0</img>"),
@@ -468,7 +474,7 @@ async def test_a_model_past_its_retirement_date_is_refused_and_names_its_replace
     ],
 )
 async def test_mentions_are_translated_into_each_models_own_form(
-    paid: Paid, model: str, told: str
+    paid: Paid, model: str, reported: str
 ) -> None:
     viewer = (await paid.client("{ viewer { images(first: 2) { nodes { id } } } }"))["viewer"]
     first, second = [image["id"] for image in viewer["images"]["nodes"]]
@@ -481,10 +487,10 @@ async def test_mentions_are_translated_into_each_models_own_form(
         userMessage=f"{paid.words} Put @Image2 into @image1",
         options={},
     )
-    await over(paid.client, payload["turn"])
+    await until_finished(paid.client, payload["turn"])
 
     (entry,) = paid.bill
-    assert entry.prompt == f"{paid.words} {told}"
+    assert entry.prompt == f"{paid.words} {reported}"
 
 
 async def test_a_mention_of_a_missing_reference_is_refused_and_costs_nothing(paid: Paid) -> None:

@@ -29,8 +29,8 @@ from tests.operations import (
     SMALL,
     codes,
     conversation_with,
-    over,
     start,
+    until_finished,
 )
 
 HANGS = "rehearsal-caption-hangs"
@@ -618,7 +618,7 @@ async def test_any_image_of_a_post_can_start_a_conversation(client: GraphQLClien
     images = [output["image"]["id"] for output in post["outputs"]]
 
     started = [await start(client, sourceImageId=one, userMessage="Sepia") for one in images]
-    turns = [await over(client, one["turn"]) for one in started]
+    turns = [await until_finished(client, one["turn"]) for one in started]
 
     for image, turn in zip(images, turns, strict=True):
         assert turn["status"] == "COMPLETED"

@@ -10,7 +10,7 @@ from domain.models import Price, Quality, Resolution, Scene
 from tests.api.every_model import MODELS, House, open_house
 from tests.api.test_credits import STARTING, adds_up, spent
 from tests.api.test_plans import plan
-from tests.operations import over, start
+from tests.operations import start, until_finished
 
 PRICES: Final = {
     "img-nano-banana-pro": (
@@ -81,7 +81,7 @@ async def test_the_price_shown_planned_reserved_and_charged_is_the_same(
         turn = (await start(story.client, **wanted))["turn"]
         total = price * (count or 1)
         assert await story.account() in [(STARTING, total, 1), (STARTING - total, 0, 0)]
-        ended = await over(story.client, turn)
+        ended = await until_finished(story.client, turn)
 
         assert shown["model"]["creditsPerImage"] == price
         assert planned["credits"] == total

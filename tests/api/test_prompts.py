@@ -16,10 +16,10 @@ from tests.operations import (
     SMALL,
     START,
     conversation_with,
-    over,
     send,
     start,
     start_or_refuse,
+    until_finished,
 )
 
 CONVERSATIONS = """
@@ -74,9 +74,9 @@ async def test_reruns_repeated_requests_and_refused_requests_are_not_uses(
     }
     payload = (await client(START, input=wanted))["startConversation"]
     again = (await client(START, input=wanted))["startConversation"]
-    turn = await over(client, payload["turn"])
+    turn = await until_finished(client, payload["turn"])
     await retry(client, turn["outputs"][0])
-    await over(client, turn)
+    await until_finished(client, turn)
     await start_or_refuse(client, userMessage="A refused boat", maxCredits=0)
 
     assert again["turn"]["id"] == payload["turn"]["id"]

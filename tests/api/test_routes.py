@@ -12,7 +12,7 @@ from tests.api.every_model import Simulated, error_of
 from tests.api.test_credits import STARTING, account, adds_up, spent
 from tests.clients import Data
 from tests.conftest import Darkroom, StartDarkroom, darkrooms
-from tests.operations import over, start
+from tests.operations import start, until_finished
 from tests.serving import free_port
 from tests.simulators.simulator import Simulator
 
@@ -37,7 +37,7 @@ class Routed:
             selectedModels=[MODEL],
             options={"previews": 0, **options},
         )
-        turn = await over(client, payload["turn"])
+        turn = await until_finished(client, payload["turn"])
         bills = {
             name: [entry for entry in simulator.settled() if words in entry.prompt]
             for name, simulator in self.simulators.items()

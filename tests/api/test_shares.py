@@ -29,8 +29,8 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
-    over,
     send,
+    until_finished,
 )
 from tests.resilience.processes import eventually
 
@@ -468,10 +468,10 @@ async def test_readers_see_the_same_of_copied_turns_as_of_the_original_ones(
     done = await conversation_with(client, sourceImageId=(await a_sample(client))["id"])
     conversation_id = done["conversation"]["id"]
     sent = (await send(client, conversation_id, userMessage="Once more"))["turn"]
-    await over(client, sent)
+    await until_finished(client, sent)
     forked = (await fork(client, sent["id"], title="A fork"))["conversation"]["id"]
     own = (await send(client, forked, userMessage=f"Elsewhere: {SECRET}"))["turn"]
-    elsewhere = (await over(client, own))["outputs"][0]["image"]["id"]
+    elsewhere = (await until_finished(client, own))["outputs"][0]["image"]["id"]
     # It is a reference in the original, in a turn of the same index.
     await send(client, conversation_id, manualReferenceIds=[elsewhere], previousOutputIds=[])
     text = """

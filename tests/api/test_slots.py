@@ -4,7 +4,7 @@ import asyncio
 
 from tests.clients import Data, GraphQLClient
 from tests.conftest import StartDarkroom
-from tests.operations import SMALL, over, start
+from tests.operations import SMALL, start, until_finished
 
 AT_WORK = "{ viewer { turnsInProgress { outputs { id status } } } }"
 CROWD = 40
@@ -48,7 +48,7 @@ async def test_an_output_that_waits_starts_as_soon_as_there_is_capacity(
         *(start(client, selectedModels=["local-silver"], options=SMALL) for _ in range(12))
     )
 
-    turns = await asyncio.gather(*(over(client, payload["turn"]) for payload in payloads))
+    turns = await asyncio.gather(*(until_finished(client, payload["turn"]) for payload in payloads))
 
     assert {turn["status"] for turn in turns} == {"COMPLETED"}
     assert await statuses(client) == []

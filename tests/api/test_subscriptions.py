@@ -17,9 +17,9 @@ from tests.operations import (
     SMALL,
     conversation_with,
     followed,
-    over,
     send,
     start,
+    until_finished,
 )
 
 CONVERSATION = """
@@ -99,7 +99,7 @@ async def test_a_subscription_with_a_cursor_misses_nothing(
     missed = []
     for _ in range(3):
         sent = await send(client, conversation_id)
-        missed.append(await over(client, sent["turn"]))
+        missed.append(await until_finished(client, sent["turn"]))
 
     async with client.subscribe(FOLLOW, id=conversation_id, after=cursor) as updates:
         seen = await updates.until(
@@ -115,7 +115,7 @@ async def test_a_subscription_with_a_cursor_misses_nothing(
 async def test_every_cursor_sent_can_resume_a_subscription(client: GraphQLClient) -> None:
     payload = await start(client, selectedModels=["local-silver", "rehearsal-fails"])
     conversation_id = payload["conversation"]["id"]
-    final = await over(client, payload["turn"])
+    final = await until_finished(client, payload["turn"])
     read = await client("query($id: ID!) { conversation(id: $id) { cursor } }", id=conversation_id)
     cursors = [
         payload["cursor"],
@@ -181,7 +181,7 @@ async def test_a_server_without_the_frames_protocol_sends_the_same(
     ):
         first = [await one.next(), await other.next()]
         sent = await send(by_frames, conversation_id)
-        final = await over(by_frames, sent["turn"])
+        final = await until_finished(by_frames, sent["turn"])
         last = [await updates.until(_is_completed) for updates in (one, other)]
         await by_frames(DELETE, id=conversation_id)
         await one.completed()
@@ -240,7 +240,7 @@ async def test_a_slow_subscriber_receives_the_newest_state_instead_of_every_upda
 
     async with client.subscribe(FOLLOW, id=conversation_id) as updates:
         await updates.next()
-        final = await over(client, payload["turn"])
+        final = await until_finished(client, payload["turn"])
         seen = await updates.until(
             lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED"
         )

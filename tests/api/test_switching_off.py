@@ -15,7 +15,7 @@ from tests.api.test_routes import MODEL, Routed
 from tests.clients import Data, GraphQLClient
 from tests.commands import run_command
 from tests.conftest import Darkroom, StartDarkroom
-from tests.operations import codes, over, start, start_or_refuse
+from tests.operations import codes, start, start_or_refuse, until_finished
 from tests.test_worker import nowhere
 
 KNOWN_SECONDS = 5.0
@@ -75,7 +75,7 @@ async def test_a_model_that_is_switched_off_is_unavailable_in_all_processes_with
         return await reason_for(there, "local-silver") is None
 
     await known(is_on)
-    await over(there, (await start(there, selectedModels=["local-silver"]))["turn"])
+    await until_finished(there, (await start(there, selectedModels=["local-silver"]))["turn"])
     assert (off.code, listed.code, on.code) == (0, 0, 0)
     assert codes(refused) == [("MODEL_UNAVAILABLE", "selectedModels.0")]
     assert [one["model"]["id"] for one in by_default["turn"]["outputs"]] == ["local-ink"]
@@ -97,14 +97,14 @@ async def test_outputs_keep_waiting_while_their_provider_is_switched_off(
 
         working = await start_darkroom()
         other = await start(working.client("bob"), selectedModels=["local-ink"])
-        await over(working.client("bob"), other["turn"])
+        await until_finished(working.client("bob"), other["turn"])
         assert await statuses(client, waiting) == ["QUEUED"]
         backlog = await MongoBacklogRepository(database).list_backlogs()
         assert [(one.model_id, one.count) for one in backlog] == [("local-silver", 1)]
 
         assert await switches.switch_on("local-silver")
         assert not await switches.switch_on("local-silver")
-    assert (await over(client, waiting))["status"] == "COMPLETED"
+    assert (await until_finished(client, waiting))["status"] == "COMPLETED"
     assert await account(client) == (STARTING - 2, 0, 0)
 
 
@@ -120,7 +120,7 @@ async def test_waiting_outputs_fail_over_to_another_provider_of_their_model(
         await MongoModelAvailabilityRepository(database).switch_off("fal", reason="a test")
 
     working = await start_darkroom(**settings)
-    before = await over(client, waiting["turn"])
+    before = await until_finished(client, waiting["turn"])
     after = await Routed(working, simulators).made({})
 
     assert before["outputs"][0]["provider"] == "gemini"
@@ -145,7 +145,7 @@ async def test_waiting_outputs_without_another_provider_end_by_their_deadline(
         await MongoModelAvailabilityRepository(database).switch_off("fal", reason="a test")
 
     await start_darkroom(**few)
-    ended = await over(client, waiting)
+    ended = await until_finished(client, waiting)
 
     assert ended["outputs"][0]["error"]["code"] == "PROVIDER_UNAVAILABLE"
     assert ended["outputs"][0]["error"]["retryable"]

@@ -14,11 +14,11 @@ from tests.operations import (
     codes,
     conversation_with,
     followed,
-    over,
     samples,
     send,
     send_or_refuse,
     start,
+    until_finished,
 )
 
 READ = "query Read($id: ID!) { turn(id: $id) { ...Turn conversation { id turnCount } } }" + TURN
@@ -42,7 +42,7 @@ async def test_outputs_of_the_previous_turn_are_the_references_of_the_next(
     assert turn["selectedModels"] == first["turn"]["selectedModels"]
     assert origins(turn) == ["PREVIOUS_TURN", "PREVIOUS_TURN", "MANUAL"]
     assert [one["image"]["id"] for one in turn["references"]] == [*images, sample["id"]]
-    finished = await over(client, turn)
+    finished = await until_finished(client, turn)
     made_from = await client(
         "query($id: ID!) { image(id: $id) { prompt madeFrom { id } turn { id } output { id } } }",
         id=finished["outputs"][0]["image"]["id"],
@@ -90,7 +90,7 @@ async def test_after_a_failed_turn_images_of_an_earlier_turn_are_the_references(
     first = await conversation_with(client)
     conversation_id = first["conversation"]["id"]
     failed = await send(client, conversation_id, selectedModels=["rehearsal-fails"])
-    assert (await over(client, failed["turn"]))["status"] == "FAILED"
+    assert (await until_finished(client, failed["turn"]))["status"] == "FAILED"
 
     third = (await send(client, conversation_id, selectedModels=["local-ink"]))["turn"]
 
@@ -116,7 +116,7 @@ async def test_without_any_delivered_image_the_source_is_the_reference_again(
 async def test_an_edit_can_branch_off_from_any_earlier_output(client: GraphQLClient) -> None:
     first = await conversation_with(client, selectedModels=["local-silver", "local-ink"])
     conversation_id, outputs = first["conversation"]["id"], first["turn"]["outputs"]
-    await over(client, (await send(client, conversation_id))["turn"])
+    await until_finished(client, (await send(client, conversation_id))["turn"])
 
     branch = (await send(client, conversation_id, previousOutputIds=[outputs[1]["id"]]))["turn"]
     bare = (await send(client, conversation_id, previousOutputIds=[]))["turn"]

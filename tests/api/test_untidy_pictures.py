@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from tests.clients import Data
 from tests.conftest import Darkroom, darkrooms
-from tests.operations import codes, over, start
+from tests.operations import codes, start, until_finished
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.storage.pictures import CANARY, CONTENT_TYPES
 from tests.storage.test_colours import (
@@ -99,7 +99,7 @@ async def delivered(darkroom: Darkroom, path: Path) -> Data:
         selectedModels=[MODEL],
         options={},
     )
-    output: Data = (await over(client, payload["turn"]))["outputs"][0]
+    output: Data = (await until_finished(client, payload["turn"]))["outputs"][0]
     return output
 
 

@@ -20,11 +20,11 @@ from tests.operations import (
     GALLERY,
     codes,
     conversation_with,
-    over,
     samples,
     send_or_refuse,
     start,
     start_or_refuse,
+    until_finished,
 )
 from tests.resilience.scale import SEED
 from tests.storage.heic import heic
@@ -473,8 +473,8 @@ async def test_a_damaged_file_is_a_user_error(client: GraphQLClient) -> None:
     assert {answer.status_code for answer in answers} == {200}, f"seed {SEED}"
     payloads = [answer.json()["data"]["completeUpload"] for answer in answers]
     refused = [payload for payload in payloads if payload["image"] is None]
-    told = {code for payload in refused for code, _ in codes(payload)}
-    assert told <= {"UPLOAD_INVALID", "UPLOAD_TYPE_UNSUPPORTED"}, f"seed {SEED}"
+    returned = {code for payload in refused for code, _ in codes(payload)}
+    assert returned <= {"UPLOAD_INVALID", "UPLOAD_TYPE_UNSUPPORTED"}, f"seed {SEED}"
     assert refused
 
 
@@ -568,7 +568,7 @@ async def test_uploaded_images_can_be_references(client: GraphQLClient) -> None:
     ids = [image["id"] for image in images]
 
     started = await start(client, manualReferenceIds=ids, userMessage="Collage")
-    turn = await over(client, started["turn"])
+    turn = await until_finished(client, started["turn"])
 
     assert [one["origin"] for one in turn["references"]] == ["MANUAL", "MANUAL"]
     assert [one["image"]["id"] for one in turn["references"]] == ids

@@ -19,10 +19,10 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
-    over,
     send,
     send_or_refuse,
     start,
+    until_finished,
 )
 from tests.uploads import a_picture, uploaded
 
@@ -116,7 +116,7 @@ async def test_several_turns_wait_in_order_and_the_chosen_output_is_the_base(
     await choose(client, chosen["id"])
     await cancel(client, started["turn"])
 
-    last = await over(client, third)
+    last = await until_finished(client, third)
     middle = (await client(READ, id=second["id"]))["turn"]
 
     assert [one["image"]["id"] for one in middle["references"]] == [chosen["image"]["id"]]
@@ -133,7 +133,7 @@ async def test_if_a_turn_fails_all_turns_that_wait_for_it_fail(
     third = await wait(client, started)
 
     await cancel(client, started["turn"])
-    ended = await over(client, third)
+    ended = await until_finished(client, third)
 
     for turn in (ended, (await client(READ, id=second["id"]))["turn"]):
         assert turn["status"] == "FAILED"
@@ -168,7 +168,7 @@ async def test_a_waiting_turn_begins_only_if_there_are_enough_credits(
     )
 
     await cancel(client, started["turn"])
-    ended = await over(client, waiting)
+    ended = await until_finished(client, waiting)
 
     assert (ended["status"], ended["error"]["code"]) == ("FAILED", code)
     assert ended["outputs"] == []
@@ -239,7 +239,7 @@ async def test_a_waiting_turn_that_mentions_a_missing_image_fails(client: GraphQ
     hanging = started["turn"]["outputs"][0]["id"]
     mentioning = await wait(client, started, userMessage="Use @Image2")
     await cancel(client, started["turn"])
-    first = await over(client, mentioning)
+    first = await until_finished(client, mentioning)
     again = await running(client)
     naming = await wait(client, again, previousOutputIds=[again["turn"]["outputs"][0]["id"]])
     elsewhere = await send_or_refuse(
@@ -248,7 +248,7 @@ async def test_a_waiting_turn_that_mentions_a_missing_image_fails(client: GraphQ
     await cancel(client, again["turn"])
 
     assert first["error"]["code"] == "UNKNOWN_MENTION"
-    assert (await over(client, naming))["error"]["code"] == "PREVIOUS_TURN_FAILED"
+    assert (await until_finished(client, naming))["error"]["code"] == "PREVIOUS_TURN_FAILED"
     assert codes(elsewhere) == [("NOT_FOUND", "previousOutputIds.0")]
 
 
@@ -265,7 +265,7 @@ async def test_a_waiting_turn_whose_mask_has_another_shape_than_its_base_fails(
 
     await cancel(client, started["turn"])
 
-    assert (await over(client, waiting))["error"]["code"] == "MASK_INVALID"
+    assert (await until_finished(client, waiting))["error"]["code"] == "MASK_INVALID"
 
 
 async def test_an_idempotency_key_makes_one_waiting_turn(client: GraphQLClient) -> None:
@@ -328,7 +328,7 @@ async def test_a_turn_without_capacity_for_15_minutes_times_out(
         await database.turns.update_one(
             {"_id": started["turn"]["id"]}, {"$set": {"completedAt": long_ago}}
         )
-    ended = await over(client, waiting)
+    ended = await until_finished(client, waiting)
 
     assert (ended["status"], ended["error"]["code"]) == ("FAILED", "TIMED_OUT")
 
@@ -345,7 +345,7 @@ async def test_another_process_begins_a_waiting_turn(start_darkroom: StartDarkro
     client = others[0].client("ana")
 
     await cancel(client, started["turn"])
-    ended = await over(client, waiting)
+    ended = await until_finished(client, waiting)
 
     assert ended["status"] == "COMPLETED"
     assert [one["attempt"] for one in ended["outputs"]] == [1]

@@ -452,20 +452,20 @@ def test_without_references_a_mention_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spelling", "told"),
+    ("spelling", "expected"),
     [
         (IN_WORDS, "Put image 1 into image 2, not me@image2 or @Image2"),
         ("<img>{index}</img>", "Put <img>0</img> into <img>1</img>, not me@image2 or @Image2"),
     ],
 )
-def test_mentions_are_translated_into_each_models_own_form(spelling: str, told: str) -> None:
+def test_mentions_are_translated_into_each_models_own_form(spelling: str, expected: str) -> None:
     all_of_them = references("a", "b", "c")
     positions = positions_of((all_of_them[2], all_of_them[0]), all_of_them)
 
     message = "Put @Image3 into @Image1, not me@image2 or @Image2"
 
     assert positions == {3: 1, 1: 2}
-    assert spell_mentions(message, positions, spelling) == told
+    assert spell_mentions(message, positions, spelling) == expected
 
 
 def test_a_model_is_retired_on_its_retirement_date() -> None:

@@ -55,9 +55,11 @@ async def test_gql_reports_why_a_subscription_is_refused(
     client: GraphQLClient, transport: str
 ) -> None:
     async with following(transport, client, UNKNOWN) as follower:
-        event, told = await follower.next()
+        event, payload = await follower.next()
         assert event == "errors"
-        assert told == (["There is no such object."] if transport == "aiohttp" else ["NOT_FOUND"])
+        assert payload == (
+            ["There is no such object."] if transport == "aiohttp" else ["NOT_FOUND"]
+        )
 
 
 async def test_gql_misses_nothing_after_a_reconnection(start_darkroom: StartDarkroom) -> None:

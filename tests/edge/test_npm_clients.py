@@ -33,7 +33,7 @@ class Follower:
         async with asyncio.timeout(within):
             line = await self._process.stdout.readline()
         said = json.loads(line)
-        return said["event"], said.get("told")
+        return said["event"], said.get("payload")
 
     async def until(self, wanted: str) -> list[str]:
         """All that it reports up to this."""

@@ -58,8 +58,8 @@ async def test_an_unknown_digest_asks_the_client_for_the_document(
         assert (answer.status_code, answer.json()) == (200, {"errors": [NOT_FOUND]})
     async with client.socket() as socket:
         await socket.send(id="1", type="subscribe", payload=parameters)
-        told = {"id": "1", "type": "error", "payload": [NOT_FOUND]}
-        assert await socket.receive() == told
+        error = {"id": "1", "type": "error", "payload": [NOT_FOUND]}
+        assert await socket.receive() == error
         fine = await socket.subscribe("{ __typename }")
         assert await fine.next() == TYPENAME["data"]
 

@@ -203,12 +203,12 @@ async def test_a_response_is_cut_off_if_its_object_disappears(site: Site) -> Non
 async def test_head_has_the_headers_of_get(site: Site) -> None:
     url = await site.put()
 
-    got, told = await site.get(url), await site.http.head(url)
+    got, headed = await site.get(url), await site.http.head(url)
 
-    assert told.status_code == 200
-    assert told.content == b""
+    assert headed.status_code == 200
+    assert headed.content == b""
     differing = {"date"}
-    assert {k: v for k, v in told.headers.items() if k not in differing} == {
+    assert {k: v for k, v in headed.headers.items() if k not in differing} == {
         k: v for k, v in got.headers.items() if k not in differing
     }
 

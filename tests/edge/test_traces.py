@@ -105,9 +105,9 @@ async def test_a_socket_has_the_request_id_of_its_handshake_or_first_message(
         }
 
 
-@pytest.mark.parametrize("over", ["HTTP", "a socket"])
+@pytest.mark.parametrize("transport", ["HTTP", "a socket"])
 async def test_a_webhook_has_the_id_of_the_request_that_caused_it(
-    darkroom: Darkroom, over: str
+    darkroom: Darkroom, transport: str
 ) -> None:
     client = darkroom.client()
     names = {"x-request-id": "mine-5", "traceparent": PARENT}
@@ -115,7 +115,7 @@ async def test_a_webhook_has_the_id_of_the_request_that_caused_it(
     body = {"query": START, "variables": {"input": given}}
     async with a_receiver() as receiver:
         await a_webhook(client, f"{receiver.url}/", "TURN_ENDED")
-        if over == "HTTP":
+        if transport == "HTTP":
             assert (await client.post(body, **names)).status_code == 200
         else:
             async with client.socket() as socket:

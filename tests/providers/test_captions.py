@@ -114,11 +114,11 @@ def test_a_model_receives_the_requested_options() -> None:
     assert "no hashtags" in plain
     assert "tone" not in plain
 
-    told = instruct(a_caption(language="pt-BR", max_length=80, hashtags=3, tone="warm"))
-    assert "pt-BR" in told
-    assert "at most 80 characters" in told
-    assert "at most 3 hashtags" in told
-    assert "The tone: warm." in told
+    instructions = instruct(a_caption(language="pt-BR", max_length=80, hashtags=3, tone="warm"))
+    assert "pt-BR" in instructions
+    assert "at most 80 characters" in instructions
+    assert "at most 3 hashtags" in instructions
+    assert "The tone: warm." in instructions
 
 
 async def test_a_model_receives_mentions_and_prompts_of_references(shelf: Shelf) -> None:

@@ -298,12 +298,12 @@ async def test_prompts_and_keys_are_not_logged(
 
     failures = [end for end in ends if isinstance(end, GenerationFailed)]
     assert len(failures) > len(kinds)
-    told = [text for end in failures for text in (str(end), repr(end), str(end.__cause__))]
-    everything = " ".join([*told, str(logs), caplog.text]).lower()
+    texts = [text for end in failures for text in (str(end), repr(end), str(end.__cause__))]
+    everything = " ".join([*texts, str(logs), caplog.text]).lower()
     assert "canary" not in everything
     assert "confidence" not in everything
     assert played.simulator.key not in everything
-    assert all(len(line) < 1000 for line in told)
+    assert all(len(line) < 1000 for line in texts)
 
 
 async def test_a_seed_is_returned_if_it_was_sent(played: Played) -> None:

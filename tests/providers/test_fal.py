@@ -323,14 +323,14 @@ async def test_a_job_that_never_waits_has_no_position(fal: Played) -> None:
 
 
 async def test_every_picture_has_its_seed(fal: Played) -> None:
-    told = await fal.made(a_run("seed=99 images=3", image_count=3, seed="5"))
+    three = await fal.made(a_run("seed=99 images=3", image_count=3, seed="5"))
     sent = await fal.made(a_run(image_count=2, seed="5"))
     unknown = await fal.made(a_run())
 
-    assert [image.seed for image in told.images] == ["99"] * 3
+    assert [image.seed for image in three.images] == ["99"] * 3
     assert [image.seed for image in sent.images] == ["5"] * 2
     assert [image.seed for image in unknown.images] == [None]
-    assert len({image.data for image in told.images}) == 3
+    assert len({image.data for image in three.images}) == 3
 
 
 async def test_text_sent_with_a_picture_is_returned(fal: Played) -> None:

@@ -21,13 +21,15 @@ async def understood(fal: Played, script: str = "", *, key: str = KEY, **argumen
 
 
 async def test_a_delivery_is_read_by_the_sdk(fal: Played) -> None:
-    told = await understood(fal, "queue=0.3 position=2 seconds=0.3", num_images=2, seed=7)
+    result = await understood(fal, "queue=0.3 position=2 seconds=0.3", num_images=2, seed=7)
     ours = await fal.made(a_run("queue=0.1 seconds=0.1", model=MODEL, image_count=2, seed="7"))
 
-    assert {"Queued", "InProgress", "Completed"} >= set(told["states"]) >= {"Queued", "InProgress"}
-    assert len(told["result"]["images"]) == len(ours.images) == 2
-    assert told["result"]["images"][0]["url"].startswith(f"{fal.url}/")
-    assert told["request_id"] in {entry.request_id for entry in fal.bill}
+    assert (
+        {"Queued", "InProgress", "Completed"} >= set(result["states"]) >= {"Queued", "InProgress"}
+    )
+    assert len(result["result"]["images"]) == len(ours.images) == 2
+    assert result["result"]["images"][0]["url"].startswith(f"{fal.url}/")
+    assert result["request_id"] in {entry.request_id for entry in fal.bill}
 
 
 @pytest.mark.parametrize(
@@ -42,21 +44,21 @@ async def test_a_delivery_is_read_by_the_sdk(fal: Played) -> None:
 async def test_a_failure_is_read_by_the_sdk(
     fal: Played, script: str, status: int, words: str, code: GenerationErrorCode
 ) -> None:
-    told = await understood(fal, script)
+    result = await understood(fal, script)
     failure = await fal.failed(a_run(script, model=MODEL))
 
-    assert told["error"]["status"] == status
-    assert words in told["error"]["words"]
+    assert result["error"]["status"] == status
+    assert words in result["error"]["words"]
     assert failure.code is code
 
 
 async def test_an_unknown_key_is_refused(fal: Played) -> None:
-    told = await understood(fal, key="somebody:else")
+    result = await understood(fal, key="somebody:else")
 
-    assert told["error"]["status"] == 401
+    assert result["error"]["status"] == 401
 
 
 async def test_an_unknown_field_of_the_model_is_refused(fal: Played) -> None:
-    told = await understood(fal, image_size="square_hd")
+    result = await understood(fal, image_size="square_hd")
 
-    assert told["error"]["status"] == 422
+    assert result["error"]["status"] == 422

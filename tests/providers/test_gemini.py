@@ -291,9 +291,9 @@ async def test_the_official_client_reads_the_same(gemini: Played) -> None:
     asked = [(run.prompt, run.preview_count > 0) for run in runs]
 
     ours = [await outcome(provider, run) for run in runs]
-    told = await ask_sdk("gemini", gemini.url, KEY, "gemini-nano-banana-2.1", json.dumps(asked))
+    from_sdk = await ask_sdk("gemini", gemini.url, KEY, "gemini-nano-banana-2.1", json.dumps(asked))
 
-    assert [understood(one) for one in told] == ours
+    assert [understood(one) for one in from_sdk] == ours
     assert len({str(one) for one in ours}) == 9
 
 
@@ -305,19 +305,21 @@ async def outcome(provider: Provider, run: GenerationRequest) -> dict[str, objec
     return {"images": len(delivery.images), "text": delivery.text}
 
 
-def understood(told: dict[str, Any]) -> dict[str, object]:
+def understood(from_sdk: dict[str, Any]) -> dict[str, object]:
     """What the client has told, in our words."""
-    if "status" in told:
+    if "status" in from_sdk:
         words = {
             "RESOURCE_EXHAUSTED": Code.PROVIDER_RATE_LIMITED,
             "INVALID_ARGUMENT": Code.PROVIDER_REJECTED_INPUT,
             "NOT_FOUND": Code.MODEL_RETIRED,
             "UNAVAILABLE": Code.PROVIDER_UNAVAILABLE,
         }
-        bad_key = "API_KEY_INVALID" in told["reasons"]
-        return {"failure": str(Code.PROVIDER_AUTHENTICATION if bad_key else words[told["status"]])}
-    if told["block"] or "SAFETY" in told["finish"]:
+        bad_key = "API_KEY_INVALID" in from_sdk["reasons"]
+        return {
+            "failure": str(Code.PROVIDER_AUTHENTICATION if bad_key else words[from_sdk["status"]])
+        }
+    if from_sdk["block"] or "SAFETY" in from_sdk["finish"]:
         return {"failure": str(Code.CONTENT_REFUSED)}
-    if not told["images"]:
+    if not from_sdk["images"]:
         return {"failure": str(Code.NO_IMAGE)}
-    return {"images": told["images"], "text": told["text"] or None}
+    return {"images": from_sdk["images"], "text": from_sdk["text"] or None}

@@ -141,9 +141,9 @@ def inline(text: str = TEXT, kind: str = "image/png") -> dict[str, Any]:
     return {"inlineData": {"mimeType": kind, "data": text}}
 
 
-def stream(*told: Any, done: bool = False) -> bytes:
+def stream(*sent: Any, done: bool = False) -> bytes:
     """Events; what is bytes already is none of ours."""
-    lines = [one if isinstance(one, bytes) else b"data: " + _dumped(one) + b"\n\n" for one in told]
+    lines = [one if isinstance(one, bytes) else b"data: " + _dumped(one) + b"\n\n" for one in sent]
     return http_open(b"".join(lines) + (b"data: [DONE]\n\n" if done else b""))
 
 
@@ -241,13 +241,13 @@ GEMINI: dict[str, list[Any]] = {
 async def test_an_unusual_answer_of_gemini_is_delivered(
     answers: Answers, name: str, streamed: bool
 ) -> None:
-    told = GEMINI[name]
+    sent = GEMINI[name]
     if streamed:
-        delivery = await answers.call("gemini", stream(*told), preview_count=1)
-    elif len(told) > 1:
+        delivery = await answers.call("gemini", stream(*sent), preview_count=1)
+    elif len(sent) > 1:
         pytest.skip("only a stream has several parts")
     else:
-        delivery = await answers.call("gemini", http(_dumped(told[0])))
+        delivery = await answers.call("gemini", http(_dumped(sent[0])))
 
     assert [image.data for image in delivery.images] == [PNG]
     assert "\ud83d" not in (delivery.text or "")
@@ -269,7 +269,7 @@ async def test_token_counts_of_an_early_end_are_kept(answers: Answers) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "code", "words"),
+    ("sent", "code", "words"),
     [
         # gemini-empty-cands
         ([{"candidates": [], **USAGE}], Code.NO_IMAGE, "no candidates, no reason"),
@@ -302,16 +302,16 @@ async def test_token_counts_of_an_early_end_are_kept(answers: Answers) -> None:
     ],
 )
 async def test_a_reason_of_gemini_for_no_picture_is_classified(
-    answers: Answers, told: list[Any], code: Code, words: str
+    answers: Answers, sent: list[Any], code: Code, words: str
 ) -> None:
-    failure = await answers.failure("gemini", stream(*told), preview_count=1)
+    failure = await answers.failure("gemini", stream(*sent), preview_count=1)
 
     assert failure.code is code
     assert words in str(failure)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "sent",
     [
         [],
         [candidate({"text": "I am drawing"})],
@@ -319,8 +319,8 @@ async def test_a_reason_of_gemini_for_no_picture_is_classified(
         [b'data: {"candidates": [{"co'],
     ],
 )
-async def test_a_truncated_stream_is_no_refusal(answers: Answers, told: list[Any]) -> None:
-    failure = await answers.failure("gemini", stream(*told), preview_count=1)
+async def test_a_truncated_stream_is_no_refusal(answers: Answers, sent: list[Any]) -> None:
+    failure = await answers.failure("gemini", stream(*sent), preview_count=1)
 
     assert failure.code is Code.OUTCOME_UNKNOWN
 
@@ -395,9 +395,9 @@ async def test_an_object_with_images_is_delivered(
 @pytest.mark.parametrize("provider", IMAGES_PROVIDERS)
 async def test_token_counts_are_read_in_any_form(answers: Answers, provider: str) -> None:
     counts = {name: str(count) for name, count in IMAGES_USAGE.items()}
-    told = {"data": [{"b64_json": TEXT}], "usage": {**counts, "total_tokens": 2**31}}
+    sent = {"data": [{"b64_json": TEXT}], "usage": {**counts, "total_tokens": 2**31}}
 
-    delivery = await answers.call(provider, http(_dumped(told)))
+    delivery = await answers.call(provider, http(_dumped(sent)))
 
     assert delivery.usage == Usage(10, 20, None)
 
@@ -407,10 +407,10 @@ async def test_urls_are_downloaded_instead_of_inline_images(
     answers: Answers, provider: str
 ) -> None:
     links = [{"url": link_to(answers.url, 0, index)} for index in range(2)]
-    told = {"data": [links[0], {"b64_json": TEXT}, links[1]]}
+    sent = {"data": [links[0], {"b64_json": TEXT}, links[1]]}
     missing = [http(b"", status=410)]
 
-    exchange = Exchange(submission=http(_dumped(told)), files={1: missing})
+    exchange = Exchange(submission=http(_dumped(sent)), files={1: missing})
     delivery = await answers.run(provider, exchange, image_count=3)
 
     # One that cannot be fetched is left out.
@@ -490,9 +490,9 @@ STREAMS: dict[str, tuple[list[Any], int]] = {
 @pytest.mark.parametrize("provider", IMAGES_PROVIDERS)
 @pytest.mark.parametrize("name", STREAMS)
 async def test_a_stream_of_images_is_delivered(answers: Answers, provider: str, name: str) -> None:
-    told, previews = STREAMS[name]
+    sent, previews = STREAMS[name]
 
-    delivery = await answers.call(provider, stream(*told), preview_count=2)
+    delivery = await answers.call(provider, stream(*sent), preview_count=2)
 
     assert [image.data for image in delivery.images] == [PNG]
     assert answers.witness.previews == [OTHER] * previews
@@ -500,7 +500,7 @@ async def test_a_stream_of_images_is_delivered(answers: Answers, provider: str, 
 
 @pytest.mark.parametrize("provider", IMAGES_PROVIDERS)
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("sent", "code"),
     [
         ([PARTIAL | {"b64_json": OTHER_TEXT}], Code.OUTCOME_UNKNOWN),
         ([b"event: ping\ndata: {}\n\n"], Code.OUTCOME_UNKNOWN),
@@ -512,9 +512,9 @@ async def test_a_stream_of_images_is_delivered(answers: Answers, provider: str, 
     ],
 )
 async def test_a_stream_without_an_image_delivers_nothing(
-    answers: Answers, provider: str, told: list[Any], code: Code
+    answers: Answers, provider: str, sent: list[Any], code: Code
 ) -> None:
-    failure = await answers.failure(provider, stream(*told), preview_count=2)
+    failure = await answers.failure(provider, stream(*sent), preview_count=2)
 
     assert failure.code is code
 
@@ -583,9 +583,9 @@ async def test_events_are_read_whatever_their_names(
 
 
 async def test_a_received_picture_is_kept_if_invalid_data_follows(answers: Answers) -> None:
-    told = [candidate(inline()), b"data: {" + b" " * 2**21]
+    sent = [candidate(inline()), b"data: {" + b" " * 2**21]
 
-    delivery = await answers.call("gemini", stream(*told), preview_count=1)
+    delivery = await answers.call("gemini", stream(*sent), preview_count=1)
 
     assert [image.data for image in delivery.images] == [PNG]
 
@@ -651,17 +651,17 @@ JOBS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in JOBS for kind in JOBS[name]])
 async def test_the_image_of_a_job_is_delivered(answers: Answers, name: str, kind: str) -> None:
-    told = json.loads(json.dumps(JOBS[name][kind]).replace("{link}", link_to(answers.url, 0)))
+    sent = json.loads(json.dumps(JOBS[name][kind]).replace("{link}", link_to(answers.url, 0)))
 
-    delivery = await answers.result(name, told)
+    delivery = await answers.result(name, sent)
 
     assert [image.data for image in delivery.images] == [file_of(0, 0)]
 
 
 async def test_the_text_of_a_job_is_stored_with_replacement_characters(answers: Answers) -> None:
-    told = {"images": [{"url": link_to(answers.url, 0)}], "description": "x \ud83d"}
+    sent = {"images": [{"url": link_to(answers.url, 0)}], "description": "x \ud83d"}
 
-    assert (await answers.result("fal", told)).text == "x \ufffd"
+    assert (await answers.result("fal", sent)).text == "x \ufffd"
 
 
 async def test_a_result_takes_precedence_over_its_envelope(answers: Answers) -> None:
@@ -688,7 +688,7 @@ async def test_a_job_id_can_be_a_number(answers: Answers, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "told"),
+    ("position", "sent"),
     [
         (2147483649, []),  # fal-status-pos-2e31
         (2**31, []),
@@ -706,7 +706,7 @@ async def test_a_job_id_can_be_a_number(answers: Answers, name: str) -> None:
     ],
 )
 async def test_a_queue_position_out_of_range_is_not_reported(
-    answers: Answers, position: object, told: list[int]
+    answers: Answers, position: object, sent: list[int]
 ) -> None:
     queued = http(_dumped({"status": "IN_QUEUE", "queue_position": position}))
     ended = http(_dumped({"status": "completed"}), status=202)
@@ -714,7 +714,7 @@ async def test_a_queue_position_out_of_range_is_not_reported(
     result = {"images": [{"url": link_to(answers.url, 0)}]}
     delivery = await answers.result("fal", result, status=[queued, queued, ended])
 
-    assert answers.witness.positions == told
+    assert answers.witness.positions == sent
     assert len(delivery.images) == 1
 
 
@@ -737,9 +737,9 @@ FILES: dict[str, list[bytes]] = {
 @pytest.mark.parametrize("kind", FILES)
 async def test_the_file_of_a_job_is_downloaded(answers: Answers, name: str, kind: str) -> None:
     link = link_to(answers.url, 0)
-    told = {"images": [{"url": link}], "output": link, "outputs": [link]}
+    sent = {"images": [{"url": link}], "output": link, "outputs": [link]}
 
-    delivery = await answers.result(name, told, files={0: FILES[kind]})
+    delivery = await answers.result(name, sent, files={0: FILES[kind]})
 
     assert [image.data for image in delivery.images] == [FILE]
 
@@ -757,9 +757,9 @@ WRAPS: Final[tuple[Callable[[bytes], bytes], ...]] = (
 @pytest.mark.parametrize("name", JOBS)
 async def test_responses_about_a_job_are_read_in_any_envelope(answers: Answers, name: str) -> None:
     link = link_to(answers.url, 0)
-    told = {"images": [{"url": link}], "output": link, "outputs": [link], "x": float("nan")}
+    sent = {"images": [{"url": link}], "output": link, "outputs": [link], "x": float("nan")}
     for number, wrap in enumerate(WRAPS):
-        finished = wrap(_dumped(_finished(name, f"exchange-{number}", told)))
+        finished = wrap(_dumped(_finished(name, f"exchange-{number}", sent)))
 
         delivery = await answers.run(name, exchange_of(name, answers.url, number, finished))
 

@@ -27,8 +27,8 @@ async def asked(openai: Played, *requests: dict[str, Any]) -> list[Any]:
     """What the SDK has understood of each answer, as a list of what came."""
     usual = {"model": "gpt-image-2", "prompt": "A lighthouse"}
     arguments = [json.dumps({**usual, **request}) for request in requests]
-    told: list[Any] = await ask_sdk("openai", openai.url, KEY, *arguments)
-    return told
+    from_sdk: list[Any] = await ask_sdk("openai", openai.url, KEY, *arguments)
+    return from_sdk
 
 
 async def test_the_sdk_reads_a_success(openai: Played) -> None:
@@ -81,7 +81,7 @@ FAILURES: list[Any] = [
 async def test_the_sdk_and_the_adapter_read_the_same_failures(openai: Played) -> None:
     ends = await asked(openai, *({"client": "openai", "prompt": text} for text, *_ in FAILURES))
 
-    assert [told[-1]["error"] for told in ends] == [kind for _, kind, _ in FAILURES]
+    assert [from_sdk[-1]["error"] for from_sdk in ends] == [kind for _, kind, _ in FAILURES]
     for text, _, code in FAILURES:
         failure = await openai.failed(a_run(words=text))
         assert failure.code is (code or Code.PROVIDER_AUTHENTICATION)
@@ -106,7 +106,7 @@ async def test_the_sdk_is_refused_with_a_wrong_key(openai: Played) -> None:
     ends = await asked(openai, *({"client": client, "key": "wrong"} for client in CLIENTS))
 
     refused = [[("AuthenticationError", 401)]] * len(CLIENTS)
-    assert [[(one["error"], one["status"]) for one in told] for told in ends] == refused
+    assert [[(one["error"], one["status"]) for one in from_sdk] for from_sdk in ends] == refused
 
 
 async def test_the_sdk_receives_an_error_for_a_missing_model(openai: Played) -> None:

@@ -258,9 +258,9 @@ async def test_the_official_client_reads_the_same(openrouter: Played) -> None:
     ]
 
     ours = [await outcome(provider, run) for run in runs]
-    told = await ask_sdk("openrouter", f"{openrouter.url}/{PATH}", KEY, json.dumps(asked))
+    from_sdk = await ask_sdk("openrouter", f"{openrouter.url}/{PATH}", KEY, json.dumps(asked))
 
-    for run, one, other in zip(runs, ours, told, strict=True):
+    for run, one, other in zip(runs, ours, from_sdk, strict=True):
         assert agrees(one, other), (run.prompt, one, other)
 
 
@@ -274,10 +274,10 @@ async def outcome(provider: Provider, run: GenerationRequest) -> Code | int:
     return len(witness.previews)
 
 
-def agrees(ours: Code | int, told: dict[str, Any]) -> bool:
+def agrees(ours: Code | int, from_sdk: dict[str, Any]) -> bool:
     """Whether the client has understood what we have; its words say less."""
     if isinstance(ours, int):
-        return bool(told.get("images") == 1) and told.get("partials", 0) == ours
+        return bool(from_sdk.get("images") == 1) and from_sdk.get("partials", 0) == ours
     statuses = {
         Code.CONTENT_REFUSED: {400, 403},
         Code.PROVIDER_AUTHENTICATION: {401, 402},
@@ -287,12 +287,12 @@ def agrees(ours: Code | int, told: dict[str, Any]) -> bool:
         Code.PROVIDER_UNAVAILABLE: {503, 529},
         Code.OUTCOME_UNKNOWN: {502, 524},
     }
-    if "status" in told:
+    if "status" in from_sdk:
         # It knows of no 503 there.
-        is_known = told["kind"] != "OpenRouterDefaultError" or told["status"] == 503
-        return told["status"] in statuses[ours] and is_known
+        is_known = from_sdk["kind"] != "OpenRouterDefaultError" or from_sdk["status"] == 503
+        return from_sdk["status"] in statuses[ours] and is_known
     if ours is Code.NO_IMAGE:
-        return told == {"images": 0}
+        return from_sdk == {"images": 0}
     if ours is Code.OUTCOME_UNKNOWN:
-        return "images" not in told and "error" not in told
-    return bool(told.get("nonsense") or told.get("error"))
+        return "images" not in from_sdk and "error" not in from_sdk
+    return bool(from_sdk.get("nonsense") or from_sdk.get("error"))

@@ -254,23 +254,23 @@ async def test_the_official_sdk_reads_the_same_from_the_simulator(
     replicate.simulator.play("hang=running", words="endless")
     replicate.simulator.play("submit=429 retry_after=0", words="throttled")
 
-    told = await ask_sdk(
+    from_sdk = await ask_sdk(
         "replicate", REPLICATE_BASE_URL=replicate.url, REPLICATE_API_TOKEN=KEY, POLL="0.05"
     )
 
     ours = await replicate.made(a_run(image_count=2, format=ImageFormat.PNG))
-    assert len(told["delivered"]) == len(ours.images) == 2
-    assert all(signature == "89504e47" for signature in told["delivered"])
-    assert told["one"] == "ffd8ff"
-    assert told["slow"]["status"] == "succeeded"
-    assert 0 < told["slow"]["progress"] <= 1
-    assert told["waited"] == "succeeded"
-    assert "E005" in told["refused"]
-    assert told["cancelled"] == "canceled"
-    assert told["unknown_model"] == 404
-    assert told["bad_input"]["status"] == 422
-    assert told["throttled"] == 429
-    assert told["bad_key"] == 401
+    assert len(from_sdk["delivered"]) == len(ours.images) == 2
+    assert all(signature == "89504e47" for signature in from_sdk["delivered"])
+    assert from_sdk["one"] == "ffd8ff"
+    assert from_sdk["slow"]["status"] == "succeeded"
+    assert 0 < from_sdk["slow"]["progress"] <= 1
+    assert from_sdk["waited"] == "succeeded"
+    assert "E005" in from_sdk["refused"]
+    assert from_sdk["cancelled"] == "canceled"
+    assert from_sdk["unknown_model"] == 404
+    assert from_sdk["bad_input"]["status"] == 422
+    assert from_sdk["throttled"] == 429
+    assert from_sdk["bad_key"] == 401
     failure = await replicate.failed(a_run(words="refused"))
     assert failure.code is Code.CONTENT_REFUSED
 

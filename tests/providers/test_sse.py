@@ -19,7 +19,7 @@ class Text:
         self.data += piece
 
 
-def told(events: Iterable[Event[Text]]) -> Told:
+def collected(events: Iterable[Event[Text]]) -> Told:
     return [(event.name, event.body.data.decode()) for event in events]
 
 
@@ -27,7 +27,7 @@ def read(stream: bytes, *, length: int | None = None) -> Told:
     """The events of a stream that comes in pieces of this length."""
     reader, step = EventReader(Text), length or max(1, len(stream))
     pieces = [stream[start : start + step] for start in range(0, len(stream), step)]
-    return [one for piece in pieces for one in told(reader.feed(piece))]
+    return [one for piece in pieces for one in collected(reader.feed(piece))]
 
 
 STREAMS: list[tuple[str, bytes, Told]] = [

@@ -188,18 +188,18 @@ async def test_the_official_sdk_reads_the_same_from_the_simulator(
     wavespeed.simulator.play("submit=503", words="stumbling")
     wavespeed.simulator.play("fail=timeout", words="endless")
 
-    told = await ask_sdk("wavespeed", URL=wavespeed.url, WAVESPEED_API_KEY=KEY)
+    from_sdk = await ask_sdk("wavespeed", URL=wavespeed.url, WAVESPEED_API_KEY=KEY)
 
     ours = await wavespeed.made(a_run(image_count=2))
-    assert told["delivered"] == ["89504e47"] * len(ours.images)
-    assert told["slow"] == ["89504e47"]
-    assert "failed" in told["refused"]
-    assert "Failed with 1200" in told["refused"]
-    assert "timeout" in told["endless"]
-    assert "HTTP 503" in told["stumbling"]
-    assert "HTTP 400" in told["bad_input"]
-    assert "HTTP 404" in told["unknown_model"]
-    assert "HTTP 401" in told["bad_key"]
-    assert told["looked_up"]["data"]["status"] == "completed"
+    assert from_sdk["delivered"] == ["89504e47"] * len(ours.images)
+    assert from_sdk["slow"] == ["89504e47"]
+    assert "failed" in from_sdk["refused"]
+    assert "Failed with 1200" in from_sdk["refused"]
+    assert "timeout" in from_sdk["endless"]
+    assert "HTTP 503" in from_sdk["stumbling"]
+    assert "HTTP 400" in from_sdk["bad_input"]
+    assert "HTTP 404" in from_sdk["unknown_model"]
+    assert "HTTP 401" in from_sdk["bad_key"]
+    assert from_sdk["looked_up"]["data"]["status"] == "completed"
     failure = await wavespeed.failed(a_run(words="refused"))
     assert failure.code is Code.CONTENT_REFUSED

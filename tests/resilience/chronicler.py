@@ -102,8 +102,8 @@ class Chronicler:
     async def _now(self) -> Timestamp:
         # A write of its own, so that the feed has something to tell of at or after this moment.
         await self._documents["chronicle"].update_one({"_id": 1}, {"$inc": {"looks": 1}}, True)
-        told = await self._documents.command("ping")
-        now: Timestamp = told["operationTime"]
+        answer = await self._documents.command("ping")
+        now: Timestamp = answer["operationTime"]
         return now
 
     async def _write(self, begin: Timestamp) -> None:

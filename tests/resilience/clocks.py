@@ -30,7 +30,7 @@ def off_by(seconds: int) -> Mapping[str, str]:
     return {**_preloaded(), "FAKETIME": f"{seconds:+d}s"}
 
 
-def told_by(file: Path) -> Mapping[str, str]:
+def reported_by(file: Path) -> Mapping[str, str]:
     """The environment of a process whose clock is off by what the file says at the moment."""
     return {
         **_preloaded(),

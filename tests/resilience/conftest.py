@@ -27,9 +27,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         name: figures
         for reports in terminalreporter.stats.values()
         for report in reports
-        for title, told in getattr(report, "user_properties", ())
+        for title, value in getattr(report, "user_properties", ())
         if title == "figures" and getattr(report, "when", "") == "call"
-        for name, figures in json.loads(told).items()
+        for name, figures in json.loads(value).items()
     }
     if columns:
         terminalreporter.section("storms")

@@ -60,7 +60,7 @@ class Asked:
         return self.payload is not None and not self.refusals
 
     @property
-    def told(self) -> Data:
+    def result(self) -> Data:
         """What an acknowledged one was answered with."""
         assert self.payload is not None
         return self.payload

@@ -52,7 +52,7 @@ def figures_of(run: Run) -> Figures:
         **{f"  of {kind}": str(kinds[kind]) for kind in ("worker", "api", "mongod", "nats", "fal")},
         "  by SIGTERM, worst end": f"{len(stops)}, {max(stops, default=0):.1f} s",
         "outputs at work when hurt": str(
-            sum(_at_work(attempts, kill.at) for kill in history.kills)
+            sum(_running_at(attempts, kill.at) for kill in history.kills)
         ),
         "requests": str(len(history.asked)),
         **{f"  {kind}": str(answers[kind]) for kind in ("acknowledged", "refused", "unanswered")},
@@ -111,7 +111,7 @@ def _could_be_unknown(run: Run) -> int:
     return len(hurt | cut)
 
 
-def _at_work(attempts: Sequence[Attempt], at: float) -> int:
+def _running_at(attempts: Sequence[Attempt], at: float) -> int:
     return sum(
         attempt.claims[0].at <= at and (attempt.ended_at is None or at < attempt.ended_at)
         for attempt in attempts

@@ -120,13 +120,13 @@ class Load:
         asked = await self._ask(viewer, "startConversation", input)
         if asked is None or not asked.acknowledged:
             return asked
-        turn_id = asked.told["turn"]["id"]
+        turn_id = asked.result["turn"]["id"]
         conversation_id = conversation_of_turn(turn_id)
         if all(own.id != conversation_id for own in viewer.conversations):
             viewer.conversations.append(_Own(conversation_id, turn_id))
         if len(self.followers) < SUBSCRIBERS_EACH * self._most_followed:
             # One who knows where it began, and one who comes with nothing.
-            self._follow(viewer, conversation_id, asked.told["cursor"])
+            self._follow(viewer, conversation_id, asked.result["cursor"])
             self._follow(viewer, conversation_id, None)
         return asked
 
@@ -134,7 +134,7 @@ class Load:
         wanted = {"conversationId": own.id, **input}
         asked = await self._ask(viewer, "sendEdit", wanted)
         if asked is not None and asked.acknowledged:
-            own.latest_turn_id = asked.told["turn"]["id"]
+            own.latest_turn_id = asked.result["turn"]["id"]
         return asked
 
     async def retry(self, viewer: Viewer, output: Data) -> Asked | None:
@@ -213,7 +213,7 @@ class Load:
             order = a_post_order(viewer.choice, next(self._numbers), fal=self._fal)
             asked = await self._ask(viewer, "generatePost", order)
             if asked is not None and asked.acknowledged:
-                viewer.posts.append(asked.told["post"]["id"])
+                viewer.posts.append(asked.result["post"]["id"])
             return
         post_id = viewer.choice.choice(viewer.posts)
         if deed == "rewrite":
@@ -260,7 +260,7 @@ def turn_of(asked: Asked | None) -> TurnId:
     """The turn that an acknowledged request made or moved."""
     assert asked is not None, "nobody answered"
     assert asked.acknowledged, asked
-    return TurnId(asked.told["turn"]["id"])
+    return TurnId(asked.result["turn"]["id"])
 
 
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:

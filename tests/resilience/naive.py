@@ -162,8 +162,10 @@ class NaiveClaimRepository(MongoClaimRepository):
         output = claim.output
         await self._pay(claim, released(output.id, output.attempt, output.credits_reserved))
         await asyncio.sleep(_BETWEEN_TWO_WRITES_SECONDS)
-        told = {"$literal": {"code": error.code.value, "retryable": error.retryable}}
-        await self._set(claim.parent.id, output.slot, {**ENDED, "status": "FAILED", "error": told})
+        error_fields = {"$literal": {"code": error.code.value, "retryable": error.retryable}}
+        await self._set(
+            claim.parent.id, output.slot, {**ENDED, "status": "FAILED", "error": error_fields}
+        )
         return True
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:

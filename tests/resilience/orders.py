@@ -100,8 +100,8 @@ def a_post_order(choice: random.Random, number: int, *, fal: bool) -> Data:
 
 
 def script_of(prompt: str) -> str:
-    told = in_prompt("fal").search(prompt)
-    return told[1] if told else ""
+    match = in_prompt("fal").search(prompt)
+    return match[1] if match else ""
 
 
 def is_sold(model: str) -> bool:

@@ -52,10 +52,10 @@ class Fork:
         return await asyncio.shield(self._ending)
 
     async def _end(self, reader: asyncio.StreamReader) -> int:
-        told = await reader.readline()
+        line = await reader.readline()
         self._writer.close()
         # The forks end with the one that made them.
-        self.returncode = int(told) if told else -signal.SIGKILL
+        self.returncode = int(line) if line else -signal.SIGKILL
         return self.returncode
 
 

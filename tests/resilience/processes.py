@@ -199,8 +199,8 @@ class Vendor(Process):
 
     async def bill(self) -> list[Data]:
         async with httpx2.AsyncClient(verify=False) as http:
-            told: list[Data] = (await http.get(f"{self.url}/bill", timeout=20)).json()
-            return told
+            reported: list[Data] = (await http.get(f"{self.url}/bill", timeout=20)).json()
+            return reported
 
     async def _is_ready(self, http: httpx2.AsyncClient, /) -> bool:
         with suppress(httpx2.HTTPError):
@@ -241,8 +241,8 @@ def _unlimited_at(root: Path) -> Mapping[str, str]:
 def _memory_of(pid: int) -> int:
     """The most that the process has had in memory so far; 0 where nobody can tell."""
     try:
-        told = Path(f"/proc/{pid}/status").read_text()
+        reported = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    peak = re.search(r"VmHWM:\s+(\d+) kB", told)
+    peak = re.search(r"VmHWM:\s+(\d+) kB", reported)
     return int(peak[1]) * 1024 if peak else 0

@@ -179,7 +179,7 @@ class ReplicaSet:
 
     async def primary(self) -> Member | None:
         """The member that may write. One that only believes so has been elected earlier."""
-        found = [(told["electionId"], one) for one, told in await self._primaries()]
+        found = [(answers["electionId"], one) for one, answers in await self._primaries()]
         return max(found, key=lambda pair: pair[0])[1] if found else None
 
     async def until_primary(
@@ -233,20 +233,20 @@ class ReplicaSet:
         return await self.primary() is not None
 
     async def _primaries(self) -> list[tuple[Member, Data]]:
-        told = await asyncio.gather(*(member.hello() for member in self.members))
+        answers = await asyncio.gather(*(member.hello() for member in self.members))
         return [
             (member, one)
-            for member, one in zip(self.members, told, strict=True)
+            for member, one in zip(self.members, answers, strict=True)
             if one is not None and one.get("isWritablePrimary")
         ]
 
     async def _is_healthy(self) -> bool:
-        told = await asyncio.gather(*(member.hello() for member in self.members))
-        if len({one.get("primary") if one else None for one in told}) > 1:
+        answers = await asyncio.gather(*(member.hello() for member in self.members))
+        if len({one.get("primary") if one else None for one in answers}) > 1:
             return False
         writable = [
             member
-            for member, one in zip(self.members, told, strict=True)
+            for member, one in zip(self.members, answers, strict=True)
             if one and one.get("isWritablePrimary")
         ]
         return len(writable) == 1 and await self._is_followed(writable[0])
@@ -258,10 +258,10 @@ class ReplicaSet:
         note = {"appendOplogNote": 1, "data": {"are you": "there"}}
         concern = {"w": len(self.members), "wtimeout": 2_000}
         try:
-            told = await primary.command({**note, "writeConcern": concern})
+            answers = await primary.command({**note, "writeConcern": concern})
         except PyMongoError:
             return False
-        return "writeConcernError" not in told
+        return "writeConcernError" not in answers
 
 
 async def _steps_down(primary: Member) -> bool:
@@ -273,8 +273,8 @@ async def _steps_down(primary: Member) -> bool:
     except OperationFailure:
         return False
     except AutoReconnect:
-        told = await primary.hello()
-        return not (told and told.get("isWritablePrimary"))
+        answers = await primary.hello()
+        return not (answers and answers.get("isWritablePrimary"))
     return True
 
 

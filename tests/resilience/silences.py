@@ -33,18 +33,18 @@ def silences(
             continue
         others = [other for other in cuts if other is not cut and other.kind not in OF_CLIENTS]
         for subscriber in subscribers:
-            told = _told_after(subscriber, cut)
-            if told is None or any(
-                other.at < told.at and (other.over_at or told.at) > cut.at - _LIVELY_SECONDS
+            received = _received_after(subscriber, cut)
+            if received is None or any(
+                other.at < received.at and (other.over_at or received.at) > cut.at - _LIVELY_SECONDS
                 for other in others
             ):
                 continue
-            changed = max(0.0, changed_at(told.turn) - cut.at)
-            found.append(Silence(told.at - cut.at, changed))
+            changed = max(0.0, changed_at(received.turn) - cut.at)
+            found.append(Silence(received.at - cut.at, changed))
     return found
 
 
-def _told_after(subscriber: SubscriberLog, cut: Cut) -> Seen | None:
+def _received_after(subscriber: SubscriberLog, cut: Cut) -> Seen | None:
     """The first state that the database had after the cut, if this subscriber waited for one."""
     before = [seen for seen in subscriber.seen if cut.at - _LIVELY_SECONDS < seen.at <= cut.at]
     after = [seen for seen in subscriber.seen if seen.at > cut.at]
@@ -53,12 +53,12 @@ def _told_after(subscriber: SubscriberLog, cut: Cut) -> Seen | None:
     connection = before[-1].connection
     if cut.kind in OF_DATABASE:
         waited_for = {seen.turn["id"]: seen.turn["status"] for seen in before}
-        told = [
+        received = [
             seen
             for seen in after
             if waited_for.get(seen.turn["id"]) in _UNFINISHED and changed_at(seen.turn) > cut.at
         ]
-        return told[0] if told and told[0].connection == connection else None
+        return received[0] if received and received[0].connection == connection else None
     closed = any(cut.at <= at < cut.at + _LIVELY_SECONDS for at, _ in subscriber.closes)
     if not closed or (cut.kind in OF_CLIENTS and cut.who != subscriber.name):
         return None

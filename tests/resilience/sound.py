@@ -94,26 +94,26 @@ async def _do_everything(load: Load, asker: Asker) -> None:
         idempotencyKey="one",
     )
     await load.misuse_a_key(ana)
-    first = await _over(asker, ana.conversations[0].latest_turn_id)
+    first = await _finished(asker, ana.conversations[0].latest_turn_id)
     again = await asker.once(
         "ana", "retryOutput", {"outputId": first["outputs"][2]["id"], "idempotencyKey": "again"}
     )
-    await _over(asker, turn_of(again))
+    await _finished(asker, turn_of(again))
 
     await load.start(
         ana, userMessage="A sold boat", selectedModels=["img-nano-banana"], options=OF_FAL
     )
     sold = ana.conversations[-1]
-    await _over(asker, sold.latest_turn_id)
+    await _finished(asker, sold.latest_turn_id)
     await load.edit(ana, sold, userMessage="Sepia", options=OF_FAL)
-    await _over(asker, sold.latest_turn_id)
+    await _finished(asker, sold.latest_turn_id)
     await load.start(
         ana,
         userMessage="A lost boat [fal lose-answer]",
         selectedModels=["img-nano-banana"],
         options=OF_FAL,
     )
-    await _over(asker, ana.conversations[-1].latest_turn_id)
+    await _finished(asker, ana.conversations[-1].latest_turn_id)
 
     await load.start(
         ana, userMessage="A slow boat", selectedModels=["rehearsal-slow"], options=SMALL
@@ -125,15 +125,15 @@ async def _do_everything(load: Load, asker: Asker) -> None:
     await load.delete(ana, ana.conversations[-1])
 
 
-async def _over(asker: Asker, turn_id: str) -> Data:
+async def _finished(asker: Asker, turn_id: str) -> Data:
     found: list[Data] = []
 
-    async def over() -> bool:
+    async def has_finished() -> bool:
         turn = await asker.read("ana", turn_id)
         found[:] = [turn] if turn else []
         return bool(turn) and turn is not None and turn["status"] not in ("PENDING", "GENERATING")
 
-    await eventually(over, within=OVER_SECONDS, what=f"{turn_id} is over")
+    await eventually(has_finished, within=OVER_SECONDS, what=f"{turn_id} is over")
     return found[0]
 
 

@@ -67,7 +67,7 @@ ERROR = b"<Error><Code>InternalError</Code><Message>Try again</Message></Error>"
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
-def told(status: str, body: bytes, content_type: str = "application/xml") -> bytes:
+def http_response(status: str, body: bytes, content_type: str = "application/xml") -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nConnection: close\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -98,13 +98,15 @@ class Misfortune:
         where = self._randomness.random()
         faults = {
             "reset": Fault(refuses=True),
-            "503": Fault(answer=told("503 Slow Down", ERROR)),
+            "503": Fault(answer=http_response("503 Slow Down", ERROR)),
             "slow": Fault(silent=True),
             "answer lost": Fault(cut_answer_after=0),
             "answer cut": Fault(cut_answer_after=round(1 + where * 150)),
-            "200 with an error": Fault(answer=told("200 OK", ERROR)),
-            "200, nothing stored": Fault(answer=told("200 OK", b"")),
-            "200 of a page": Fault(answer=told("200 OK", b"<html>Welcome</html>", "text/html")),
+            "200 with an error": Fault(answer=http_response("200 OK", ERROR)),
+            "200, nothing stored": Fault(answer=http_response("200 OK", b"")),
+            "200 of a page": Fault(
+                answer=http_response("200 OK", b"<html>Welcome</html>", "text/html")
+            ),
         }
         if body:
             faults["body cut"] = Fault(cut_request_after=len(head) + round(where * (body - 1)))
@@ -145,12 +147,12 @@ class Shop:
             payload = await send(client, of, **wish)
         turn_id = payload["turn"]["id"]
 
-        async def over() -> bool:
+        async def have_finished() -> bool:
             found = await self.documents["turns"].find_one({"_id": turn_id})
             assert found is not None
             return found["status"] not in ("PENDING", "GENERATING")
 
-        await eventually(over, within=HEALED_SECONDS, what="a turn is over")
+        await eventually(have_finished, within=HEALED_SECONDS, what="a turn is over")
         turn: Data = payload["turn"]
         return turn
 

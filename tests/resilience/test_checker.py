@@ -158,7 +158,7 @@ def _bring_back_what_was_deleted(history: History) -> None:
 
 def _tell_of_a_later_attempt(history: History) -> None:
     asked = _asked(history, "retryOutput")
-    for output in asked.told["turn"]["outputs"]:
+    for output in asked.result["turn"]["outputs"]:
         output["attempt"] = 9
 
 
@@ -181,7 +181,7 @@ def _take_another_input(history: History) -> None:
 
 def _answer_with_another_effect(history: History) -> None:
     other = copy.deepcopy(_keyed(history))
-    other.told["turn"]["id"] = history.stored.turns[1]["_id"]
+    other.result["turn"]["id"] = history.stored.turns[1]["_id"]
     history.asked.append(other)
 
 

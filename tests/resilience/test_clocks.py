@@ -18,8 +18,8 @@ from tests.resilience.clocks import (
     APART_SECONDS,
     need_wrong_clocks,
     off_by,
+    reported_by,
     set_clock,
-    told_by,
 )
 from tests.resilience.evidence import History, all_ended, read_stored
 from tests.resilience.history import objections
@@ -41,10 +41,10 @@ def test_the_clock_of_a_process_can_be_shifted() -> None:
 
     for seconds in (APART_SECONDS, -APART_SECONDS):
         environment = {**os.environ, **off_by(seconds)}
-        told = subprocess.run(
+        printed = subprocess.run(
             look, env=environment, capture_output=True, text=True, timeout=20, check=True
         )
-        assert abs(float(told.stdout) - time() - seconds) < SLACK_SECONDS
+        assert abs(float(printed.stdout) - time() - seconds) < SLACK_SECONDS
 
 
 @pytest.mark.skipif(not THOROUGH, reason=f"{WHY_NOT}; the small storm has such clocks as well")
@@ -57,7 +57,7 @@ async def test_with_shifted_clocks_no_claim_is_stolen_and_no_deadline_moves(
     clocks = {
         "api-0": off_by(APART_SECONDS),
         "worker-0": off_by(-APART_SECONDS),
-        "worker-1": told_by(jumping),
+        "worker-1": reported_by(jumping),
     }
     arrangement = Arrangement(apis=1, workers=2, fal=True, clocks=clocks)
     async with open_site(tmp_path, arrangement) as site:

@@ -11,7 +11,7 @@ import pytest
 from runtime.local_mongod import Mongod
 from tests.api.test_outputs import CANCEL, RETRY
 from tests.clients import Data, GraphQLClient, Socket, connect_to
-from tests.operations import DELETE, FOLLOW, OVER, SEND, START, over, start
+from tests.operations import DELETE, FOLLOW, OVER, SEND, START, start, until_finished
 from tests.resilience.processes import away, eventually, frozen, until_greeted
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.resilience.sites import Arrangement, Site, open_site
@@ -39,13 +39,13 @@ async def test_a_frozen_database_closes_no_socket_and_everything_resumes_automat
     client = site.client(site.apis[0])
     payload = await start(client, selectedModels=["rehearsal-lands-last"], options=SMALL)
     async with client.subscribe(FOLLOW, id=payload["conversation"]["id"]) as updates:
-        await updates.until(_at_work)
+        await updates.until(_is_running)
 
         async with frozen(site.mongod):
             answers = [asyncio.create_task(_timed_start(client)) for _ in range(3)]
             await asyncio.wait(answers, timeout=FROZEN_SECONDS)
         back = monotonic()
-        seen = await asyncio.wait_for(updates.until(_over), RESUMED_SECONDS)
+        seen = await asyncio.wait_for(updates.until(_has_finished), RESUMED_SECONDS)
 
     assert seen[-1]["turnUpdated"]["turn"]["status"] == "COMPLETED"
     assert monotonic() - back < RESUMED_SECONDS
@@ -54,7 +54,7 @@ async def test_a_frozen_database_closes_no_socket_and_everything_resumes_automat
         if "errors" in answer:
             _assert_overloaded(answer)
         else:
-            await over(client, answer["data"]["startConversation"]["turn"])
+            await until_finished(client, answer["data"]["startConversation"]["turn"])
 
 
 @pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
@@ -91,7 +91,7 @@ async def test_a_client_that_connects_while_the_database_is_unavailable_can_reco
         closed_with = await stranger.closed_with()
         # Longer than a command waits: the subscription has not been ended meanwhile.
         await site.mongod.start()
-        seen = await updates.until(_over)
+        seen = await updates.until(_has_finished)
 
     assert closed_with == 1013
     assert seen[-1]["turnUpdated"]["turn"]["status"] == "COMPLETED"
@@ -115,20 +115,20 @@ async def test_during_an_outage_of_the_database_mutations_are_refused_and_delive
         (DELETE, {"id": payload["conversation"]["id"]}),
     )
 
-    told: list[tuple[Data, float]] = []
+    timed: list[tuple[Data, float]] = []
     async with away(site.mongod):
         gone = monotonic()
         while monotonic() - gone < AWAY_SECONDS:
-            told += await asyncio.gather(*(_timed(client, *one) for one in mutations))
+            timed += await asyncio.gather(*(_timed(client, *one) for one in mutations))
     back = monotonic()
 
     async def works_again() -> bool:
         return "errors" not in (await _timed_start(client))[0]
 
     await eventually(works_again, within=RESUMED_SECONDS, what="mutations are taken again")
-    finished = await asyncio.wait_for(over(client, payload["turn"]), RESUMED_SECONDS)
+    finished = await asyncio.wait_for(until_finished(client, payload["turn"]), RESUMED_SECONDS)
     assert monotonic() - back < RESUMED_SECONDS
-    for answer, seconds in told:
+    for answer, seconds in timed:
         assert seconds < ANSWER_SECONDS
         _assert_overloaded(answer)
     assert (finished["id"], finished["status"]) == (turn_id, "COMPLETED")
@@ -161,11 +161,11 @@ async def _timed_start(client: GraphQLClient) -> tuple[Data, float]:
     return answer, monotonic() - asked
 
 
-def _at_work(data: Data) -> bool:
+def _is_running(data: Data) -> bool:
     return bool(data["turnUpdated"]["turn"]["outputs"][-1]["progress"])
 
 
-def _over(data: Data) -> bool:
+def _has_finished(data: Data) -> bool:
     return data["turnUpdated"]["turn"]["status"] in OVER
 
 

@@ -39,12 +39,12 @@ class CommitOnItsWay(MongoClaimRepository):
     async def land(
         self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
     ) -> bool:
-        landing, told = super().land, tuple(records)
+        landing, landed_images = super().land, tuple(records)
 
         async def commit() -> bool:
             self.sent.set()
             await self.arrives.wait()
-            return await landing(claim, told, report, landed=landed)
+            return await landing(claim, landed_images, report, landed=landed)
 
         self.committed = asyncio.create_task(commit())
         return await asyncio.shield(self.committed)

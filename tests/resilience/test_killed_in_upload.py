@@ -39,7 +39,7 @@ async def test_an_upload_is_completed_after_its_process_is_killed(tmp_path: Path
             await asyncio.sleep(chance.uniform(0, DEVELOPED_SECONDS))
             children = _children_of(api.pid)
             await api.kill()
-            told = [image for image in await asyncio.gather(*completing) if image]
+            acknowledged = [image for image in await asyncio.gather(*completing) if image]
 
             async def they_are_gone(children: Sequence[Path] = children) -> bool:
                 return not any(map(_status, children))
@@ -50,7 +50,7 @@ async def test_an_upload_is_completed_after_its_process_is_killed(tmp_path: Path
             images = [await complete(client, upload["id"]) for upload in uploads]
 
             # What was told before the kill is what is told after it.
-            assert {image["id"] for image in told} <= {image["id"] for image in images}
+            assert {image["id"] for image in acknowledged} <= {image["id"] for image in images}
             completed += images
 
         seen = (await client(GALLERY, first=100, origin="UPLOAD"))["viewer"]["images"]["nodes"]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.api.test_credits import STARTING, account
 from tests.clients import Data
-from tests.operations import over, start
+from tests.operations import start, until_finished
 from tests.resilience.processes import Vendor, eventually, until_greeted
 from tests.resilience.sites import Arrangement, Site, open_site
 
@@ -55,7 +55,7 @@ async def test_jobs_of_a_killed_process_are_resumed_at_its_next_start_and_none_i
         await api.kill()
         await api.start()
 
-        ended = await asyncio.gather(*(over(client, turn) for turn in turns.values()))
+        ended = await asyncio.gather(*(until_finished(client, turn) for turn in turns.values()))
         for turn, name in zip(ended, MODELS, strict=True):
             (output,) = turn["outputs"]
             assert (output["status"], output["attempt"]) == ("COMPLETED", 1), name

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from tests.api.test_credits import account
-from tests.operations import over, start
+from tests.operations import start, until_finished
 from tests.resilience.processes import until_greeted
 from tests.resilience.sites import Arrangement, open_site
 
@@ -46,7 +46,7 @@ async def test_a_provider_never_has_more_runs_than_its_limit_while_processes_are
             await api.kill()
             await api.start()
 
-        ended = await asyncio.gather(*(over(client, turn) for client, turn in turns))
+        ended = await asyncio.gather(*(until_finished(client, turn) for client, turn in turns))
 
         outcomes = [turn["outputs"][0]["status"] for turn in ended]
         assert outcomes.count("COMPLETED") >= TURNS - KILLS

@@ -86,7 +86,7 @@ async def test_a_turn_continues_automatically_whatever_happens_to_the_primary(
     site: ReplicatedSite, load: Load, chronicler: Chronicler, kind: Kind
 ) -> None:
     viewer = load.viewer(f"viewer of {kind}")
-    waiting = await _turns_at_work(load, viewer, count=2)
+    waiting = await _running_turns(load, viewer, count=2)
     primary = await site.replica_set.until_primary()
     # What has just been acknowledged is what could be lost.
     acknowledged, _ = await _timed_start(site, load, viewer)
@@ -98,7 +98,7 @@ async def test_a_turn_continues_automatically_whatever_happens_to_the_primary(
     await back()
     cut.over_at = time()
     healthy = await site.replica_set.until_healthy()
-    told = await answers
+    timed = await answers
     reading.cancel()
     history = await _history(site, load, chronicler)
 
@@ -106,9 +106,9 @@ async def test_a_turn_continues_automatically_whatever_happens_to_the_primary(
     to_terminal(
         f"{kind}: silence {_figures(one.seconds for one in found)}, "
         f"the database's part {_figures(one.changed_after for one in found)}, "
-        f"mutations meanwhile {_described(told)}, healthy {healthy:.1f} s after the return"
+        f"mutations meanwhile {_described(timed)}, healthy {healthy:.1f} s after the return"
     )
-    for answer, seconds in told:
+    for answer, seconds in timed:
         assert seconds < ANSWER_SECONDS
         assert "errors" not in answer or _is_overloaded(answer)
     with suppress(asyncio.CancelledError):
@@ -133,14 +133,14 @@ async def test_without_a_majority_mutations_are_refused_in_time_and_resume_after
     site: ReplicatedSite, load: Load, chronicler: Chronicler, how: str
 ) -> None:
     viewer = load.viewer(f"viewer of {how}")
-    waiting = await _turns_at_work(load, viewer, count=2)
+    waiting = await _running_turns(load, viewer, count=2)
     primary = await site.replica_set.until_primary()
     others = [member for member in site.replica_set.members if member is not primary]
 
     # A frozen majority leaves a primary that waits for it, a killed one leaves none.
     gone = others if how == "frozen" else [primary, others[0]]
     await asyncio.gather(*(one.freeze() if how == "frozen" else one.kill() for one in gone))
-    told = await asyncio.gather(*(_timed_start(site, load, viewer) for _ in range(2)))
+    timed = await asyncio.gather(*(_timed_start(site, load, viewer) for _ in range(2)))
     await asyncio.gather(*(one.thaw() if how == "frozen" else one.start() for one in gone))
     back_at, back = time(), monotonic()
     accepted = asyncio.create_task(_accepted_again(site, load, viewer))
@@ -150,10 +150,10 @@ async def test_without_a_majority_mutations_are_refused_in_time_and_resume_after
     history = await _history(site, load, chronicler)
 
     to_terminal(
-        f"majority {how}: mutations meanwhile {_described(told)}, after the return subscribers "
+        f"majority {how}: mutations meanwhile {_described(timed)}, after the return subscribers "
         f"heard within {heard_after:.1f} s, a mutation was accepted after {accepted_after:.1f} s"
     )
-    for answer, seconds in told:
+    for answer, seconds in timed:
         assert seconds < ANSWER_SECONDS
         assert _is_overloaded(answer)
     assert max(heard_after, accepted_after) < RESUMED_SECONDS
@@ -207,18 +207,18 @@ async def test_no_subscriber_misses_a_delivered_state_whichever_connection_is_cu
     assert len(cutter.cuts) == CUTS
 
 
-async def _turns_at_work(load: Load, viewer: Viewer, *, count: int) -> Sequence[Follower]:
+async def _running_turns(load: Load, viewer: Viewer, *, count: int) -> Sequence[Follower]:
     """Those who follow turns that tell something several times a second."""
     for _ in range(count):
         asked = await load.start(viewer, **_an_order("rehearsal-lands-last"))
         assert asked is not None, "nobody answered"
         assert asked.acknowledged, asked
     followers = list(load.followers)
-    at_work = [
+    running = [
         one.until(lambda turns: any(o["progress"] for t in turns.values() for o in t["outputs"]))
         for one in followers
     ]
-    await asyncio.wait_for(asyncio.gather(*at_work), HANG_SECONDS)
+    await asyncio.wait_for(asyncio.gather(*running), HANG_SECONDS)
     return followers
 
 
@@ -304,11 +304,11 @@ def _is_overloaded(answer: Data) -> bool:
     return extensions["code"] == "OVERLOADED" and bool(extensions["retryAfterSeconds"])
 
 
-def _described(told: Sequence[Timed]) -> str:
+def _described(timed: Sequence[Timed]) -> str:
     return " and ".join(
         f"{'accepted' if 'errors' not in answer else answer['errors'][0]['extensions']['code']}"
         f" after {seconds:.1f} s"
-        for answer, seconds in told
+        for answer, seconds in timed
     )
 
 

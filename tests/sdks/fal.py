@@ -13,15 +13,15 @@ def main(url: str, key: str, endpoint: str, arguments: str) -> None:
     # It speaks TLS to whatever host it is told.
     client.QUEUE_URL_FORMAT = f"{url}/"
     fal = SyncClient(key=key)
-    told: dict[str, object] = {}
+    result: dict[str, object] = {}
     try:
         handle = fal.submit(endpoint, arguments=json.loads(arguments))
-        told["request_id"] = handle.request_id
-        told["states"] = [type(event).__name__ for event in handle.iter_events(interval=0.05)]
-        told["result"] = handle.get()
+        result["request_id"] = handle.request_id
+        result["states"] = [type(event).__name__ for event in handle.iter_events(interval=0.05)]
+        result["result"] = handle.get()
     except client.FalClientHTTPError as error:
-        told["error"] = {"status": error.status_code, "words": str(error)}
-    print(json.dumps(told))
+        result["error"] = {"status": error.status_code, "words": str(error)}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

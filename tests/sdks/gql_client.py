@@ -22,8 +22,8 @@ TURNS = gql(
 )
 
 
-def tell(event: str, told: object = None) -> None:
-    print(json.dumps({"event": event, "told": told}), flush=True)
+def tell(event: str, payload: object = None) -> None:
+    print(json.dumps({"event": event, "payload": payload}), flush=True)
 
 
 def transport_of(name: str, url: str, token: str) -> Any:

@@ -50,5 +50,5 @@ def ask() -> dict[str, Any]:
 
 # The SDK tells of its retries where the answer is expected.
 with redirect_stdout(sys.stderr):
-    told = ask()
-sys.stdout.write(json.dumps(told))
+    result = ask()
+sys.stdout.write(json.dumps(result))

@@ -54,8 +54,8 @@ def json(value: Any) -> Answer:
 
 
 def events(*values: Any, done: bool = False) -> Answer:
-    told = b"".join(b"data: " + orjson.dumps(value) + b"\n\n" for value in values)
-    return http_open(told + (b"data: [DONE]\n\n" if done else b""))
+    written = b"".join(b"data: " + orjson.dumps(value) + b"\n\n" for value in values)
+    return http_open(written + (b"data: [DONE]\n\n" if done else b""))
 
 
 def file_of(number: int, index: int) -> bytes:

@@ -119,8 +119,8 @@ class OneCallSimulator(Simulator):
         self, values: Sequence[object], script: Script, *, start: bytes = b"", end: bytes = b""
     ) -> Response:
         """An answer as a stream, of which the last event is missing where it ends early."""
-        told = values[:-1] if script.early else values
-        events = [b"data: " + orjson.dumps(value) + b"\n\n" for value in told]
+        sent = values[:-1] if script.early else values
+        events = [b"data: " + orjson.dumps(value) + b"\n\n" for value in sent]
         text = b"".join([start, *events, end])
         return StreamingResponse(_pieces(text), media_type="text/event-stream")
 

@@ -138,9 +138,9 @@ class Simulator(ABC):
         return links
 
     def script_for(self, endpoint: str, prompt: str) -> str:
-        told = self._in_prompt.search(prompt)
-        if told is not None:
-            return told[1]
+        match = self._in_prompt.search(prompt)
+        if match is not None:
+            return match[1]
         return next((rule.text for rule in self._rules if rule.applies(endpoint, prompt)), "")
 
     def read(self, text: str) -> Script:
@@ -228,7 +228,7 @@ class Simulator(ABC):
         return await self.answer(request, path)
 
     async def _show_bill(self, _: Request) -> Response:
-        return json([_told(entry) for entry in self.settled()])
+        return json([_bill_line(entry) for entry in self.settled()])
 
     async def _take_script(self, request: Request) -> Response:
         if request.method == "DELETE":
@@ -307,7 +307,7 @@ async def serving(simulator: Simulator, *, port: int = 0) -> AsyncIterator[str]:
         yield url
 
 
-def _told(entry: Entry) -> dict[str, Any]:
+def _bill_line(entry: Entry) -> dict[str, Any]:
     return {
         "request_id": entry.request_id,
         "endpoint": entry.endpoint,

@@ -106,16 +106,16 @@ async def test_callers_that_give_up_in_large_numbers_do_no_harm(database: Databa
 async def test_a_caller_without_a_free_connection_is_refused_as_overloaded(
     database: Database,
 ) -> None:
-    calls, over = database.calls, asyncio.Event()
-    holding = [asyncio.create_task(calls.run(over.wait)) for _ in range(MAX_CALLS)]
+    calls, release = database.calls, asyncio.Event()
+    holding = [asyncio.create_task(calls.run(release.wait)) for _ in range(MAX_CALLS)]
     await asyncio.sleep(0)
 
     with pytest.raises(Overloaded):
-        await calls.run(over.wait)
+        await calls.run(release.wait)
 
-    over.set()
+    release.set()
     assert await asyncio.gather(*holding) == [True] * MAX_CALLS
-    assert await calls.run(over.wait)
+    assert await calls.run(release.wait)
 
 
 async def test_a_failure_of_an_abandoned_call_is_not_reported(database: Database) -> None:

@@ -19,7 +19,7 @@ from storage.objects.bucket import Bucket, open_client
 from storage.objects.s3 import open_bucket
 from storage.objects.sigv4 import Signer
 from tests.conftest import StartDarkroom
-from tests.operations import SMALL, over, start
+from tests.operations import SMALL, start, until_finished
 from tests.storage.detours import Detour, Fault, detour_to
 from tests.storage.places import PICTURE, POST, PUT, Place, place_in_bucket
 
@@ -28,7 +28,7 @@ ERROR = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>InternalError</Code><Message>secret words</Message></Error>"""
 
 
-def told(status: str, body: bytes, content_type: str = "application/xml") -> bytes:
+def http_response(status: str, body: bytes, content_type: str = "application/xml") -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nConnection: close\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -59,14 +59,18 @@ def shop(module_shop: tuple[Objects, Detour], ministack: Place) -> Iterator[Shop
 FAULTS = {
     "refused": Fault(refuses=True),
     "silent": Fault(silent=True),
-    "503": Fault(answer=told("503 Slow Down", ERROR)),
-    "500 with HTML": Fault(answer=told("500 Oh", b"<html>", "text/html")),
-    "502 with nothing": Fault(answer=told("502 Bad Gateway", b"")),
-    "403": Fault(answer=told("403 Forbidden", ERROR.replace(b"InternalError", b"AccessDenied"))),
-    "no bucket": Fault(answer=told("404 Not Found", ERROR.replace(b"Internal", b"NoSuchBucket"))),
-    "an error with 200": Fault(answer=told("200 OK", ERROR)),
-    "a page with 200": Fault(answer=told("200 OK", b"<html>Welcome</html>", "text/html")),
-    "nothing with 200": Fault(answer=told("200 OK", b"")),
+    "503": Fault(answer=http_response("503 Slow Down", ERROR)),
+    "500 with HTML": Fault(answer=http_response("500 Oh", b"<html>", "text/html")),
+    "502 with nothing": Fault(answer=http_response("502 Bad Gateway", b"")),
+    "403": Fault(
+        answer=http_response("403 Forbidden", ERROR.replace(b"InternalError", b"AccessDenied"))
+    ),
+    "no bucket": Fault(
+        answer=http_response("404 Not Found", ERROR.replace(b"Internal", b"NoSuchBucket"))
+    ),
+    "an error with 200": Fault(answer=http_response("200 OK", ERROR)),
+    "a page with 200": Fault(answer=http_response("200 OK", b"<html>Welcome</html>", "text/html")),
+    "nothing with 200": Fault(answer=http_response("200 OK", b"")),
     "no HTTP": Fault(answer=b"SSH-2.0-OpenSSH_9.2\r\n"),
     "a cut in the head": Fault(cut_answer_after=30),
 }
@@ -146,7 +150,7 @@ async def test_a_single_failure_is_retried_without_an_error(
     shop: Shop, ministack_bucket: Bucket
 ) -> None:
     key = new_key("images", "image/png")
-    shop.detour.becomes(Fault(answer=told("503 Slow Down", ERROR)))
+    shop.detour.becomes(Fault(answer=http_response("503 Slow Down", ERROR)))
 
     async with open_bucket(replace(ministack_bucket, endpoint=shop.detour.url)) as store:
         putting = asyncio.create_task(store.put(key, PICTURE))
@@ -257,7 +261,7 @@ async def test_with_a_bucket_nothing_is_stored_in_the_data_folder(
     client = darkroom.client()
 
     payload = await start(client, userMessage="A red bridge", options=SMALL)
-    turn = await over(client, payload["turn"])
+    turn = await until_finished(client, payload["turn"])
 
     [image] = turn["outputs"][0]["images"]
     answer = await ministack.http.get(image["url"])

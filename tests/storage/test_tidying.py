@@ -230,15 +230,15 @@ async def test_orphans_younger_than_a_day_are_kept(database: Database, in_folder
 
 async def test_bytes_of_ended_uploads_are_deleted_at_once(database: Database, shelf: Shelf) -> None:
     uploads = Uploads(database)
-    at_work, over, never_came = (new_key("uploads", "image/png") for _ in range(3))
-    await shelf.put(at_work, over)
-    left = await uploads.add(at_work, is_over=False)
-    for key in (over, never_came):
+    running, ended, never_came = (new_key("uploads", "image/png") for _ in range(3))
+    await shelf.put(running, ended)
+    left = await uploads.add(running, is_over=False)
+    for key in (ended, never_came):
         await uploads.add(key, is_over=True)
 
     await shelf.tidier(database, uploads=uploads).tidy()
 
-    assert await shelf.keys() == {at_work}
+    assert await shelf.keys() == {running}
     assert await uploads.left() == [left]
 
 
@@ -246,7 +246,7 @@ async def test_expired_records_are_deleted_with_their_objects_in_any_number(
     database: Database, in_folder: Shelf
 ) -> None:
     """Orphan collection would keep so many in one shard."""
-    lasting, over = ZIPS[0], ZIPS[1:]
+    lasting, ended = ZIPS[0], ZIPS[1:]
     await in_folder.put(*ZIPS)
     for key in ZIPS:
         expires_at = datetime.now(UTC) + (TWO_DAYS if key == lasting else -TWO_DAYS)
@@ -257,7 +257,7 @@ async def test_expired_records_are_deleted_with_their_objects_in_any_number(
     await in_folder.tidier(database).tidy()
 
     assert await in_folder.keys() == {lasting}
-    assert len(over) > 20
+    assert len(ended) > 20
     assert [one["_id"] async for one in database.exports.find({})] == [lasting]
 
 
@@ -329,7 +329,7 @@ async def failed_and_retried(database: Database, claim: Claim) -> tuple[set[str]
     return previews, set()
 
 
-async def deleted_at_work(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
+async def deleted_while_running(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
     preview = await a_shown_preview(database, claim)
     conversations = MongoConversationRepository(database)
     assert await conversations.delete(ANA, conversation_of(claim)) == [preview]
@@ -357,7 +357,7 @@ WAYS: list[Way] = [
     failed,
     cancelled,
     failed_and_retried,
-    deleted_at_work,
+    deleted_while_running,
     deleted_when_landed,
 ]
 
@@ -442,9 +442,9 @@ async def test_orphan_collection_resumes_once_an_unavailable_store_is_back(
     database: Database, in_folder: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     uploads = Uploads(database)
-    left, over = new_key("previews", "image/webp"), new_key("uploads", "image/png")
-    await in_folder.put(left, over)
-    await uploads.add(over, is_over=True)
+    left, ended = new_key("previews", "image/webp"), new_key("uploads", "image/png")
+    await in_folder.put(left, ended)
+    await uploads.add(ended, is_over=True)
     await in_folder.mark(database)
     await in_folder.grow_old(left)
     assert in_folder.folder is not None
@@ -455,13 +455,13 @@ async def test_orphan_collection_resumes_once_an_unavailable_store_is_back(
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             await tidier.tidy()
-    told = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     in_folder.folder.unlink()
     elsewhere.rename(in_folder.folder)
     await tidier.tidy()
     await in_folder.tidy(database, left)
 
-    assert told == ["orphaned objects kept: object store unavailable"]
+    assert messages == ["orphaned objects kept: object store unavailable"]
     assert await in_folder.keys() == set()
     assert await uploads.left() == []
 

@@ -549,7 +549,7 @@ async def eventually(condition: Callable[[], bool], *, within: float = PATIENCE_
             await asyncio.sleep(0.01)
 
 
-async def until_at_work(count: int, before: set[int]) -> None:
+async def until_running(count: int, before: set[int]) -> None:
     await eventually(lambda: len(our_processes() - before) >= count)
 
 
@@ -607,7 +607,7 @@ async def test_a_cancelled_caller_leaves_no_process_behind(
     with monkeypatch.context() as patched:
         await pretend(patched, tmp_path, b"ready\n", "exec sleep 60")
         working = [asyncio.create_task(process(processor, encoded(a_picture()))) for _ in range(3)]
-        await until_at_work(2, before)
+        await until_running(2, before)
 
         for task in working:
             task.cancel()
@@ -639,7 +639,7 @@ async def test_a_caller_cancelled_at_any_moment_frees_its_capacity(
 async def test_closing_ends_running_sandboxes() -> None:
     processor, before = UploadSandbox(), our_processes()
     working = asyncio.create_task(process(processor, slow_and_large()))
-    await until_at_work(1, before)
+    await until_running(1, before)
 
     await processor.aclose()
 
@@ -702,12 +702,12 @@ async def test_a_sandbox_ends_with_its_parent(tmp_path: Path) -> None:
         *(sys.executable, "-c", PARENT, tmp_path / "large.png"), cwd=ROOT
     )
 
-    def children_at_work() -> list[Path]:
+    def running_sandboxes() -> list[Path]:
         listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         return [Path("/proc", pid) for pid in listed if memory_of(Path("/proc", pid)) > 100_000]
 
-    await eventually(lambda: bool(children_at_work()))
-    [child] = children_at_work()
+    await eventually(lambda: bool(running_sandboxes()))
+    [child] = running_sandboxes()
     parent.kill()
     await parent.wait()
 
@@ -815,8 +815,8 @@ async def test_a_compromised_decoder_can_open_nothing() -> None:
 
 def an_answer(**changed: Any) -> bytes:
     data = encoded(a_picture(), "PNG")
-    told = {"thumbhash": "abcd", "renditions": [["image/png", 300, 200, len(data)]]} | changed
-    return b"ready\n" + json.dumps(told).encode() + b"\n" + data
+    output = {"thumbhash": "abcd", "renditions": [["image/png", 300, 200, len(data)]]} | changed
+    return b"ready\n" + json.dumps(output).encode() + b"\n" + data
 
 
 FALSE_ANSWERS: dict[str, bytes] = {
@@ -919,10 +919,10 @@ async def test_damaged_files_are_refused_or_decoded_completely() -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(MUTATIONS_SECONDS):
-        told, complaints = await process.communicate()
+        output, complaints = await process.communicate()
 
     assert process.returncode == 0, f"{process.returncode}: {complaints.decode()[-2_000:]}"
-    facts = json.loads(told)
+    facts = json.loads(output)
     print(facts)  # noqa: T201 - published by each run
     assert sum(facts["outcomes"].values()) == MUTATIONS
     assert set(facts["outcomes"]) <= {"accepted", "UPLOAD_INVALID", "UPLOAD_TYPE_UNSUPPORTED"}

@@ -76,12 +76,12 @@ def test_compressed_copies_are_those_of_their_files() -> None:
     copies = [os.fspath(path) for path in BUILD.rglob("*.br")]
 
     # One process for all: to start one for each takes nearly all of the time.
-    told = subprocess.run(
+    result = subprocess.run(
         [need("node"), "-e", UNPACK, *copies], capture_output=True, check=True, timeout=30
     )
 
     assert copies
-    assert json.loads(told.stdout) == []
+    assert json.loads(result.stdout) == []
 
 
 def test_the_first_view_is_small() -> None:

@@ -8,7 +8,7 @@ from playwright.async_api import Page, expect
 from tests.api.test_shares import REVOKE, share
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
-from tests.operations import conversation_with, over, send
+from tests.operations import conversation_with, send, until_finished
 from tests.studio.conftest import OpenStudio, find_barriers
 from tests.tools import find_tool
 
@@ -18,7 +18,7 @@ PAGE_TURNS = 20
 
 async def add_turn(client: GraphQLClient, conversation_id: str, message: str) -> None:
     sent = await send(client, conversation_id, userMessage=message)
-    await over(client, sent["turn"])
+    await until_finished(client, sent["turn"])
 
 
 async def expect_image(page: Page, turn: int) -> None:

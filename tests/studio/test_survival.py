@@ -12,7 +12,7 @@ from playwright.async_api import expect
 
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
-from tests.operations import conversation_with, over, send
+from tests.operations import conversation_with, send, until_finished
 from tests.serving import free_port
 from tests.studio.conftest import OpenStudio
 from tests.studio.steps import outputs, path_of, wait_for
@@ -95,7 +95,7 @@ async def test_a_phone_that_was_suspended_shows_exactly_what_it_missed(
 
         relay.freeze()
         sent = await send(client, done["conversation"]["id"], selectedModels=["local-silver"])
-        await over(client, sent["turn"])
+        await until_finished(client, sent["turn"])
         missed = page.locator(outputs(page, 1, "COMPLETED", "local-silver"))
         await expect(missed).to_be_visible(timeout=NOTICED_MILLISECONDS)
 

@@ -10,7 +10,7 @@ from settings import Settings, SettingsError
 from tests.api.test_webhooks import a_webhook
 from tests.clients import PATIENCE_SECONDS, GraphQLClient
 from tests.conftest import StartDarkroom
-from tests.operations import START, over
+from tests.operations import START, until_finished
 from tests.receivers import a_receiver
 from tests.resilience.processes import eventually, until_greeted
 from tests.resilience.sites import Arrangement, open_site
@@ -84,7 +84,7 @@ async def _start(client: GraphQLClient, names: dict[str, str]) -> None:
     body = {"query": START, "variables": {"input": given}}
     answer = (await client.post(body, **names)).json()
     assert answer["data"]["startConversation"]["userErrors"] == []
-    await over(client, answer["data"]["startConversation"]["turn"])
+    await until_finished(client, answer["data"]["startConversation"]["turn"])
 
 
 async def _until_collected(collector: Collector, name: str) -> None:

@@ -33,11 +33,11 @@ def against_subscriber(subscriber: SubscriberLog, stored: Stored) -> Iterator[st
     for turn in stored.turns:
         if "conv_" + turn["_id"].split("_")[1] != subscriber.conversation_id:
             continue
-        told = known.get(turn["_id"])
-        if told is None:
+        received = known.get(turn["_id"])
+        if received is None:
             if subscriber.from_the_beginning or began is None or _time(turn["createdAt"]) > began:
                 yield f"{name} never saw {turn['_id']}"
-        elif (differences := _differences(told, turn)) != []:
+        elif (differences := _differences(received, turn)) != []:
             yield f"{name} ended with another {turn['_id']}: {'; '.join(differences)}"
 
 
@@ -62,11 +62,11 @@ def _against_order(subscriber: SubscriberLog) -> Iterator[str]:
             reached[output["id"]] = max(rank, before)
 
 
-def _differences(told: Data, turn: Data) -> list[str]:
-    pairs = [("status", told["status"], turn["status"])]
-    pairs.append(("message", told["userMessage"], turn["userMessage"]))
-    pairs.append(("outputs", len(told["outputs"]), len(turn["outputs"])))
-    for seen, output in zip(told["outputs"], turn["outputs"], strict=False):
+def _differences(received: Data, turn: Data) -> list[str]:
+    pairs = [("status", received["status"], turn["status"])]
+    pairs.append(("message", received["userMessage"], turn["userMessage"]))
+    pairs.append(("outputs", len(received["outputs"]), len(turn["outputs"])))
+    for seen, output in zip(received["outputs"], turn["outputs"], strict=False):
         slot = output["slot"]
         pairs += [
             (f"{slot}.status", seen["status"], output["status"]),

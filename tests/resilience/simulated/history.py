@@ -68,8 +68,11 @@ def play(seed: str, *, parts: Parts | None = None, traced: bool = False) -> Hist
         except Stalled as error:
             world.broken.append(f"the history does not come to an end: {error}")
         course.close(history)
-    told = _readable([*history.lines, *history.objections])
-    history.lines, history.objections = told[: len(history.lines)], told[len(history.lines) :]
+    readable = _readable([*history.lines, *history.objections])
+    history.lines, history.objections = (
+        readable[: len(history.lines)],
+        readable[len(history.lines) :],
+    )
     return history
 
 

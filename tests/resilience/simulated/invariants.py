@@ -113,15 +113,15 @@ class Invariants:
         )
         if stated != summed:
             self.object(f"{viewer_id} has {stated}, the ledger says {summed}")
-        at_work = [
+        running = [
             output.credits_reserved
             for row in self.tables.parents.values()
             if row.parent.owner_id == viewer_id
             for output in row.parent.entries
             if output.unfinished
         ]
-        if stated[1:] != (sum(at_work), len(at_work)):
-            self.object(f"{viewer_id} has {stated}, the outputs hold {at_work}")
+        if stated[1:] != (sum(running), len(running)):
+            self.object(f"{viewer_id} has {stated}, the outputs hold {running}")
         if account.available < 0:
             self.object(f"{viewer_id} has spent more than there was: {stated}")
 

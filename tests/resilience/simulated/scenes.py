@@ -44,8 +44,8 @@ def a_node(*, focus: tuple[str, Fault] | None = None, seed: str = "calm") -> Ite
         yield Node(site, "both", answers=True, runs=True)
 
 
-def until(site: Site, over: Callable[[], object]) -> None:
-    site.sky.world.run_until(over)
+def until(site: Site, is_met: Callable[[], object]) -> None:
+    site.sky.world.run_until(is_met)
 
 
 def wait(site: Site, seconds: float) -> None:

@@ -245,7 +245,7 @@ class _Provider:
         self, job: Job, request: GenerationRequest, observer: RunObserver
     ) -> Delivery:
         """Look again and again until it is over."""
-        told_queued = shown = False
+        reported_queued = shown = False
         while True:
             within = self._sky.weather.latency_seconds
             now = await self._ask(lambda: self._sky.world.now, within=within)
@@ -253,8 +253,8 @@ class _Provider:
                 raise GenerationFailed(GenerationErrorCode.PROVIDER_UNAVAILABLE, retryable=True)
             if job.ready_at <= now:
                 return _delivery(job)
-            if not told_queued:
-                told_queued = True
+            if not reported_queued:
+                reported_queued = True
                 await observer.queued(3)
             else:
                 await observer.progress(0.5)

@@ -68,13 +68,13 @@ class Crowd:
         """For any time, or until something of theirs has ended."""
         await asyncio.sleep(self._random.choice(_PAUSES_SECONDS) * self._random.random())
         if self._random.random() < 0.4:
-            at_work = self._count_at_work(viewer)
+            running = self._count_running(viewer)
             for _ in range(10):
-                if not at_work or self._count_at_work(viewer) < at_work:
+                if not running or self._count_running(viewer) < running:
                     break
                 await asyncio.sleep(self._random.random() * 2.0)
 
-    def _count_at_work(self, viewer: Viewer) -> int:
+    def _count_running(self, viewer: Viewer) -> int:
         turns = self._wishes.turns_of(viewer.id)
         return sum(output.unfinished for turn in turns for output in turn.outputs)
 

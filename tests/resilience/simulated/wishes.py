@@ -86,7 +86,7 @@ class Wishes:
     def think_of(self, viewer: Viewer) -> Request:
         turns, posts = self.turns_of(viewer.id), self.posts_of(viewer.id)
         outputs = [output for parent in (*turns, *posts) for output in parent.outputs]
-        at_work = [output for output in outputs if output.unfinished]
+        running = [output for output in outputs if output.unfinished]
         retryable = [output for output in outputs if may_be_retried(output.status)]
         pick = self._random.choice
         wishes: list[Callable[[], Request]] = [lambda: self._start(viewer)] * 2
@@ -99,8 +99,8 @@ class Wishes:
             wishes += [lambda: self._edit(viewer, pick(turns))] * 3
             wishes += [lambda: self._delete(viewer, pick(turns))] * 2
             wishes += [lambda: self._cancel_turn(viewer, pick(turns))]
-        if at_work:
-            wishes += [lambda: self._cancel(viewer, pick(at_work))] * 2
+        if running:
+            wishes += [lambda: self._cancel(viewer, pick(running))] * 2
         if retryable:
             wishes += [lambda: self._retry(viewer, pick(retryable))] * 5
         if self.requests:

@@ -100,7 +100,7 @@ class World:
     def after(self, seconds: float, callback: Callback, *args: Any) -> None:
         self.at(self.now + seconds, callback, *args)
 
-    def run_until(self, over: Callable[[], object]) -> None:
+    def run_until(self, is_met: Callable[[], object]) -> None:
         """Go on step by step until it is over; `over` is asked whenever time passes."""
         steps = 0
         with _no_loop_running():
@@ -108,7 +108,7 @@ class World:
                 while self._ready:
                     self._let_go_on()
                     steps += 1
-                if over():
+                if is_met():
                     return
                 if not self._due or steps > _MOST_STEPS:
                     raise Stalled(f"after {steps} steps, at {self.now:.1f} s")
