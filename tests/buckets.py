@@ -1,4 +1,4 @@
-"""Real servers of the S3 API, each with data of its own, ended by their pids."""
+"""Real servers of the S3 API, each with its own data, ended by their pids."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Clients as an app would write them: GraphQL over HTTP, and graphql-transport-ws."""
+"""Clients as an app would implement them: GraphQL over HTTP, and graphql-transport-ws."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""Real parts for every test: a mongod, a database, a served Darkroom, clients of it."""
+"""Real services for every test: a mongod, a database, a served Darkroom and its clients."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""What a client of Darkroom asks, and the steps that many tests begin with."""
+"""The operations of a client of Darkroom, and steps that many tests share."""
 
 import asyncio
 from typing import Any

@@ -1,5 +1,5 @@
-"""In which order tests run: each process begins with some of the longest, so that at the end none
-waits for one that began last.
+"""The order of tests: each process begins with some of the longest, so that none of them starts
+last.
 
 pytest-xdist's `worksteal` gives each process an equal part of all tests, in their order.
 """

@@ -1,4 +1,4 @@
-"""Tokens: whose they are, and each way in which one is refused."""
+"""Tokens: which viewer they identify, and each reason for refusing one."""
 
 import asyncio
 import os

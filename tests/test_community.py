@@ -1,4 +1,4 @@
-"""What a stranger looks for is there, and names only what exists."""
+"""The files that newcomers to the project look for exist, and name only what exists."""
 
 import re
 import shutil

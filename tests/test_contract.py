@@ -1,4 +1,6 @@
-"""The exported schema is the committed one, keeps the contract, and explains every line."""
+"""The exported schema equals the committed one, keeps the public contract, and describes every
+part.
+"""
 
 from pathlib import Path
 

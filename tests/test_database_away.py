@@ -1,4 +1,4 @@
-"""A database that is frozen or away: while a process starts, and for what is asked meanwhile."""
+"""A frozen or unavailable database: while a process starts, and for requests meanwhile."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""The built-in mongod: what it can do, who runs it, and what happens when a process is killed."""
+"""The built-in mongod: its abilities, its owner, and what happens if a process is killed."""
 
 import asyncio
 import fcntl

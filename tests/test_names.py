@@ -1,4 +1,4 @@
-"""Our top-level names are ours: nothing that is installed goes by one of them."""
+"""Our top-level names are unique: no installed distribution has one of them."""
 
 import sys
 from importlib.metadata import packages_distributions

@@ -1,4 +1,4 @@
-"""The operators' comparison of object store and database."""
+"""The reconciliation of the object store with the database, as an operator runs it."""
 
 import os
 import time

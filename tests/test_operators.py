@@ -1,4 +1,4 @@
-"""What operators ask of the database: what waits, what is stuck, and credits by day."""
+"""What operators query in the database: what is waiting, what is stuck, and credits by day."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final

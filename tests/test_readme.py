@@ -1,4 +1,4 @@
-"""The README's walk-through, word for word, and its documents against the schema."""
+"""The walk-through of the README, unchanged, and its documents against the schema."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The objection to commands that go to all shards; see `shard_keys.py`."""
+"""The report of commands that go to all shards; see `shard_keys.py`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is told about tests that were left out."""
+"""The summary of skipped tests."""
 
 import pytest
 

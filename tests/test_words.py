@@ -1,4 +1,4 @@
-"""What a person reads is in plain words: documents, and messages in the source."""
+"""Documents, and messages and names in the source, are written in plain words."""
 
 import ast
 import re

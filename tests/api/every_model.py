@@ -1,5 +1,5 @@
-"""What tests of every model share: all providers simulated side by side, models on all of their
-routes, and a viewer who asks one of them.
+"""Shared by tests of every model: all providers simulated side by side, models on all of their
+routes, and a viewer who runs one of them.
 """
 
 import asyncio

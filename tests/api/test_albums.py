@@ -1,4 +1,4 @@
-"""Albums through the API: images put together, in an order, as many times as wanted."""
+"""Albums through the API: images added in an order, any number of times."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""One conversation is chosen from, shared, exported, forked, deleted and restored at once."""
+"""Concurrent choices, shares, exports, forks, deletions and restorations of one conversation."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Turns as a tree through the API: run again, branch off, delete."""
+"""Turns as a tree through the API: rerun, fork, delete."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A page of another origin, in a real browser: the calls of docs/client-guide.md, word for word."""
+"""A page of another origin in a real browser: the requests of docs/client-guide.md, unchanged."""
 
 import re
 from base64 import b64encode

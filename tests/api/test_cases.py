@@ -1,4 +1,4 @@
-"""The small inputs of `tests/cases/`, each with its right value. What providers answer is in
+"""The small inputs of `tests/cases/`, each with its expected value. Answers of providers are in
 `tests/providers/test_odd_answers.py`.
 """
 

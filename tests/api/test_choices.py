@@ -1,4 +1,4 @@
-"""Choices through the API: the output of a turn that the next one goes on from."""
+"""Chosen outputs through the API: the output of a turn that the next turn continues from."""
 
 from datetime import datetime
 

@@ -1,4 +1,6 @@
-"""Credits and slots through the API: reserved with the turn, charged for what lands, else free."""
+"""Credits and limits through the API: reserved with the turn, charged for delivered images,
+otherwise released.
+"""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""What operators let a viewer spend on a day: planned, reserved, given back, and counted anew."""
+"""The daily limit that an operator sets for a viewer: planned, reserved, released and reset."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

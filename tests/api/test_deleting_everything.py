@@ -1,4 +1,4 @@
-"""Whoever deletes everything leaves nothing behind in the object store."""
+"""A viewer who deletes everything leaves nothing behind in the object store."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""A viewer who is deleted: nothing is left of them, and who comes back is new."""
+"""Deleting a viewer: nothing of theirs remains, and the same person returns as a new viewer."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Every model of the catalogue, by every provider that makes it: pictures, edits and troubles.
+"""Every model of the catalogue at every provider that runs it: images, edits and failures.
 
 A row that is added to the catalogue is tested here without more ado.
 """

@@ -1,4 +1,4 @@
-"""Every model whose provider never comes to an end: its deadline does, and costs nothing."""
+"""Every model whose provider never finishes: it times out at its deadline and costs nothing."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Every model whose provider has jobs: another process goes on with those of one that was stopped.
+"""Every model whose provider has jobs: another process resumes those of one that was stopped.
 
 How it is when a process is killed is tested with real ones in tests/resilience.
 """

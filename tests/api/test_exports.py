@@ -1,4 +1,4 @@
-"""Exports: a ZIP of what a viewer has, made by a job that survives its process."""
+"""Exports: a ZIP of a viewer's data, made by a job that survives its process."""
 
 import asyncio
 import io

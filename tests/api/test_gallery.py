@@ -1,4 +1,4 @@
-"""The gallery through the API: favourites, and what can be deleted when."""
+"""The gallery through the API: favourites, and which images can be deleted when."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Imports: an export comes back as it was, with new ids; what no export has made is refused."""
+"""Imports: an export is imported unchanged with new ids; any other file is refused."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Masks of edits: what may change, what a client is refused, and how much has been changed."""
+"""Masks of edits: where the base may change, which masks are refused, and drift."""
 
 from collections.abc import AsyncIterator
 from io import BytesIO

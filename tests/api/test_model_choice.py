@@ -1,4 +1,4 @@
-"""The models of a turn that selects none: defaults, inherited ones, and what takes their place."""
+"""The models of a turn that selects none: defaults, inherited models and replacements."""
 
 import pytest
 from pydantic import SecretStr

@@ -1,4 +1,4 @@
-"""The model registry through the API."""
+"""The model catalogue through the API."""
 
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom

@@ -1,4 +1,4 @@
-"""Outputs through the API: try again, in place or by another model, and cancel."""
+"""Outputs through the API: retry, also with another model, and cancel."""
 
 from typing import Any
 

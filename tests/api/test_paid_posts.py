@@ -1,4 +1,4 @@
-"""Captions by providers that send a bill: asked once, charged for or not."""
+"""Captions by providers that bill: requested once, charged or not."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack

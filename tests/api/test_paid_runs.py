@@ -1,4 +1,4 @@
-"""Outputs by a provider that sends a bill: asked once, followed, withdrawn, charged for or not."""
+"""Outputs by a provider that bills: requested once, polled, cancelled, charged or not."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

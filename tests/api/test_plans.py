@@ -1,4 +1,4 @@
-"""`planTurn`: what a turn would cost and be given, worked out without doing it."""
+"""`planTurn`: the cost and the references of a turn, calculated without starting it."""
 
 from typing import Any
 

@@ -1,4 +1,6 @@
-"""Posts through the API: what S2 promises of the backend, one test for each promise or a few."""
+"""Posts through the API: what S2 requires of the backend, with one or more tests for each
+requirement.
+"""
 
 import asyncio
 from datetime import datetime, timedelta

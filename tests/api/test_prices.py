@@ -1,4 +1,4 @@
-"""Prices that depend on what is requested: shown, planned, reserved and charged alike."""
+"""Prices that depend on the request: the same when shown, planned, reserved and charged."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Prompts through the API: each text once, counted, found by its words, marked."""
+"""Prompts through the API: each text stored once, counted, searched and marked."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What clients are told, and what their downloads say, of how an image was made."""
+"""What the API and downloaded files say about how an image was made."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Deleted conversations come back, where the operator keeps them for some days."""
+"""Restoring deleted conversations, if the operator keeps them for some days."""
 
 from typing import Any, Final
 

@@ -1,4 +1,6 @@
-"""A model with several providers: the next one is asked where one has certainly taken nothing."""
+"""A model with several providers: the next one is asked only if the first has certainly accepted
+nothing.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Shares: who has the link reads one conversation and follows it, and nothing else."""
+"""Shares: anyone with the link can read one conversation and subscribe to it, and nothing else."""
 
 import asyncio
 import json

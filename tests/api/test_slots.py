@@ -1,4 +1,4 @@
-"""Who runs when: a viewer who asks for much does not keep another one waiting."""
+"""Fairness: a viewer with many outputs does not delay those of another."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""`turnUpdated` and `conversationUpdated` as a front end sees them."""
+"""`turnUpdated` and `conversationUpdated` as a client receives them."""
 
 import asyncio
 from functools import partial

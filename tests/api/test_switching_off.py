@@ -1,4 +1,6 @@
-"""What an operator switches off: no new turn gets it, what waits fails over or waits."""
+"""Models and providers that an operator switches off: no new turn uses them, waiting outputs fail
+over or wait.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

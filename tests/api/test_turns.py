@@ -1,4 +1,4 @@
-"""Turns through the API: ask for the next one, references, branching, how outputs end."""
+"""Turns through the API: start the next one, references, branching, how outputs end."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Pictures that are untidy but whole, from the client's file or the provider's to what is shown."""
+"""Untidy but complete pictures, from the client's or the provider's file to the rendition shown."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from io import BytesIO

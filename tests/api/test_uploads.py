@@ -1,4 +1,4 @@
-"""Uploads through the API: offered, sent as a client sends them, and made images."""
+"""Uploads through the API: presigned, sent as a client sends them, and completed to images."""
 
 import asyncio
 from base64 import b64encode

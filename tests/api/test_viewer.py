@@ -1,4 +1,4 @@
-"""The viewer: samples at first sight, the gallery, and nobody without a token."""
+"""The viewer: samples at the first request, the gallery, and no data without a token."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Turns that wait for the one before them, through the API."""
+"""Waiting turns through the API."""
 
 import asyncio
 from contextlib import AsyncExitStack

@@ -1,4 +1,4 @@
-"""Webhooks through the API: made, notified, logged, replayed, deleted; and who sees what."""
+"""Webhooks through the API: created, notified, logged, replayed and deleted by their owner."""
 
 from collections.abc import AsyncIterator
 

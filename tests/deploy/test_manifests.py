@@ -1,4 +1,6 @@
-"""The image, the compose file and the Kubernetes manifests: what they name exists, and fits."""
+"""The image, the compose file and the Kubernetes manifests: everything that they name exists and
+agrees.
+"""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""Dashboard and alert rules: what they name exists, what they ask parses, and each alert says where
-it is written what to do.
+"""Dashboard and alert rules: everything that they name exists, their queries are valid, and each
+alert links to its instructions.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The image that is edited reaches every model of the catalogue, however few it takes."""
+"""The base reaches every model of the catalogue, however few references it takes."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The options of captions, and the prompt that images get with a caption."""
+"""The options of captions, and the prompts of images that follow a caption."""
 
 import pytest
 from hypothesis import given

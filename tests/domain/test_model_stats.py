@@ -1,4 +1,4 @@
-"""Counts of models: sums, rates, and a median from counted steps."""
+"""Statistics of models: sums, rates, and a median calculated from counted steps."""
 
 from collections import Counter
 from random import Random

@@ -1,4 +1,4 @@
-"""Planning a turn: plain rules, no loop."""
+"""Planning a turn: pure rules, without an event loop."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

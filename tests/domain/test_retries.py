@@ -1,4 +1,4 @@
-"""Retries end by count or by time, and pause longer each time, never the same twice."""
+"""Retries end by count or by time, with a growing backoff and jitter."""
 
 import asyncio
 

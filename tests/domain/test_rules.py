@@ -1,4 +1,4 @@
-"""The rules of running outputs, each by its limits."""
+"""The rules of running outputs, each at its limits."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

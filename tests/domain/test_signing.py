@@ -1,4 +1,4 @@
-"""Tokens of one deployment, also while its secret is replaced."""
+"""Signed tokens of one deployment, also while its secret is being rotated."""
 
 from datetime import UTC, datetime
 from pathlib import Path

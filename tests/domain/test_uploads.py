@@ -1,4 +1,4 @@
-"""Whose upload is read when: nobody waits for all that another viewer has brought."""
+"""The order in which uploads are processed: uploads of one viewer do not delay those of another."""
 
 import asyncio
 from datetime import UTC, datetime

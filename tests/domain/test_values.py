@@ -1,4 +1,4 @@
-"""Ids, titles, ratios, sealed tokens, pages."""
+"""Ids, titles, ratios, signed tokens, pages."""
 
 from itertools import accumulate
 

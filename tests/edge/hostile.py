@@ -1,4 +1,6 @@
-"""A server as a process of its own, bytes sent to it by hand, and what others see meanwhile."""
+"""A server in its own process, bytes sent to it by hand, and what other clients experience
+meanwhile.
+"""
 
 import asyncio
 import os

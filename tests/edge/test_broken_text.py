@@ -1,4 +1,6 @@
-"""Text that a client has broken: a lone surrogate is U+FFFD, NUL is left out, and nothing ends."""
+"""Broken text from clients: a lone surrogate becomes U+FFFD, NUL is removed, and no connection
+ends.
+"""
 
 import json
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What one client may have at the same time, what ends a socket, and who is blocked."""
+"""Limits of one client, what closes a socket, and blocked viewers."""
 
 import asyncio
 import json

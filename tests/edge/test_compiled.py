@@ -1,4 +1,4 @@
-"""Compiled answers are those of graphql-core, byte for byte, or there are none."""
+"""Compiled answers equal those of graphql-core, byte for byte, or are not given."""
 
 import os
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The one way to run an operation: what comes out, and what it says about errors and cost."""
+"""How an operation is executed: its result, its errors and its cost."""
 
 import asyncio
 from contextlib import aclosing

@@ -1,4 +1,4 @@
-"""Frames that are written past ASGI: what clients read, and what happens where one is slow."""
+"""Frames written past ASGI: what clients read, and what happens if one is slow."""
 
 import asyncio
 import gc

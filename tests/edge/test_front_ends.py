@@ -1,4 +1,4 @@
-"""docs/front-ends.md, word for word: its files, run against a real server."""
+"""The files of docs/front-ends.md, unchanged, run against a real server."""
 
 import asyncio
 import os

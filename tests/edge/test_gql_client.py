@@ -1,4 +1,4 @@
-"""gql, the GraphQL client for Python, unmodified: queries, live updates and cuts."""
+"""gql, the GraphQL client for Python, unmodified: queries, live updates and reconnections."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What a client without a token can do to a connection before there is a request, or a message."""
+"""What a client without a token can do to a connection before a request or a message."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What a client without a token can ask: long documents, invalid ones, and what is repeated."""
+"""What a client without a token can send: long documents, invalid ones, and repetitions."""
 
 import asyncio
 import json

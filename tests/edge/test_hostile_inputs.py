@@ -1,4 +1,4 @@
-"""Every string, number and list that a viewer can send, with values that nobody expects."""
+"""Every string, number and list that a viewer can send, with unexpected values."""
 
 import json
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""Tokens that nobody issued, and signed ones with odd claims, at a Darkroom in production."""
+"""Tokens of unknown issuers, and signed ones with unusual claims, at a Darkroom in production."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: bad input and its exact answer, health, CORS."""
+"""GraphQL over HTTP: bad input and its exact response, health, CORS."""
 
 import base64
 import json

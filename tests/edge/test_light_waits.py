@@ -1,4 +1,4 @@
-"""What a connection waits with behaves as asyncio's own classes do."""
+"""The synchronisation primitives of connections behave as those of asyncio."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Marks of companies over real HTTP."""
+"""Logos of companies over real HTTP."""
 
 import re
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""Clients as they come from npm: queries, live updates over what each speaks, cuts, audits."""
+"""Unmodified npm clients: queries, live updates over each transport, reconnections, audits."""
 
 import asyncio
 import json

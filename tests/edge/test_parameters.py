@@ -1,4 +1,4 @@
-"""The parameters of an operation mean the same over HTTP and over a socket."""
+"""The parameters of an operation have the same meaning over HTTP and over a socket."""
 
 import json
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Documents that clients name: automatically persisted, and trusted ones; and GET, for caches."""
+"""Persisted documents: automatically persisted and trusted ones; and GET, for caches."""
 
 import json
 from hashlib import sha256

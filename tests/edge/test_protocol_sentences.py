@@ -1,4 +1,4 @@
-"""Sentences of graphql-transport-ws that no other test is about."""
+"""Sentences of graphql-transport-ws that other tests do not cover."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a document may ask for."""
+"""The cost limits of documents."""
 
 from itertools import pairwise
 

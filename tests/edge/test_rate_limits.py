@@ -1,4 +1,4 @@
-"""How many operations one client may run, and what they may cost: over every transport."""
+"""How many operations a client may run and what they may cost, over every transport."""
 
 import asyncio
 from datetime import datetime

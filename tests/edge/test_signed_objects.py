@@ -1,4 +1,4 @@
-"""Signed links over real HTTP: what they open, how, and what they do not tell."""
+"""Signed URLs over real HTTP: what they return, how, and what they do not reveal."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Uploads into a folder over real HTTP: what is told, and what is never kept or waited for."""
+"""Uploads to a folder over real HTTP: their responses, and what is never stored or awaited."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""GraphQL over server-sent events: what is asked for, byte by byte, and how it ends."""
+"""GraphQL over server-sent events: requests, responses byte by byte, and how they end."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What parsers, proxies and clients read in different ways is refused in one."""
+"""Input that parsers, proxies and clients read differently is refused."""
 
 import asyncio
 import json

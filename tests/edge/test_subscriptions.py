@@ -1,4 +1,6 @@
-"""Live updates are answered once for all that ask the same, and apart for those that do not."""
+"""Live updates are executed once for all subscribers with the same selection, and separately for
+others.
+"""
 
 import asyncio
 import gc

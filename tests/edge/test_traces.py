@@ -1,4 +1,4 @@
-"""The ids of requests: brought by clients or made here, named by answers, kept by what follows."""
+"""Request ids: sent by clients or generated, returned in responses, and propagated."""
 
 import re
 from typing import Final

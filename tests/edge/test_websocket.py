@@ -1,4 +1,4 @@
-"""graphql-transport-ws: each sentence of the protocol, and bad input with its exact answer."""
+"""graphql-transport-ws: each sentence of the protocol, and bad input with its exact response."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What an API process and a worker show to operators, counted over real requests and runs."""
+"""Metrics of an API process and a worker, counted over real requests and runs."""
 
 import asyncio
 import signal

@@ -1,4 +1,6 @@
-"""P10, P18: who is silent or slow is dropped and leaves nothing, as who comes and goes."""
+"""P10, P18: silent and slow clients are disconnected, and disconnected clients leave nothing
+behind.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""P7: a foreign id is answered as one that nobody has: over HTTP, a socket, `node` and `nodes`."""
+"""P7: a foreign id is answered like an unknown one: over HTTP, a socket, `node` and `nodes`."""
 
 import json
 import re

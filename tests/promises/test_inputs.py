@@ -1,4 +1,4 @@
-"""P8, P19: no input is an error of ours, and nothing secret is in what operators read."""
+"""P8, P19: no input causes an internal error, and logs and metrics contain no secrets."""
 
 import json
 import re

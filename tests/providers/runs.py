@@ -1,5 +1,5 @@
-"""What tests of remote providers share: a served simulator with providers on it, and an observer
-that remembers.
+"""Shared by tests of remote providers: a served simulator with providers that use it, and an
+observer that records.
 """
 
 import asyncio

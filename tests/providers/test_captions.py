@@ -1,4 +1,4 @@
-"""What is kept of what a model writes, and what it is told."""
+"""How answers of caption models are cleaned up, and what the models receive."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What holds for every remote provider, against its simulator.
+"""The contract of every remote provider, tested against its simulator.
 
 The names of the cases are the words of the table of what providers may answer. What is peculiar to
 one provider stands in its own file.

@@ -1,4 +1,4 @@
-"""What holds for every provider that has jobs: none is lost, and none is paid twice."""
+"""The contract of every provider that has jobs: none is lost, and none is paid twice."""
 
 import asyncio
 import logging

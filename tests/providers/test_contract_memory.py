@@ -1,4 +1,4 @@
-"""How much memory many answers at once take, by the simulators as processes of their own."""
+"""The memory that many concurrent responses take, with simulators in their own processes."""
 
 import tracemalloc
 from collections.abc import AsyncIterator

@@ -1,4 +1,5 @@
-"""What holds for every row of the catalogue, on every route: the provider takes all that it offers.
+"""The contract of every model of the catalogue on every route: the provider accepts all that it
+offers.
 
 A row that is added to the catalogue is tested here without any further lines.
 """

@@ -1,4 +1,4 @@
-"""What holds for every provider of which one call is the whole run."""
+"""The contract of every provider that needs one call for a run."""
 
 import asyncio
 from dataclasses import replace

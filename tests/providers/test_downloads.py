@@ -1,4 +1,4 @@
-"""Results are fetched from where they may come from, and from nowhere else."""
+"""Results are downloaded from allowed hosts only."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""fal, against its simulator: what is asked, and what is told and delivered."""
+"""fal, against its simulator: requests, reports and deliveries."""
 
 import io
 from base64 import b64decode

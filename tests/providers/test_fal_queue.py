@@ -1,4 +1,4 @@
-"""What fal's errors mean, and what is peculiar to the jobs of its queue."""
+"""How fal's errors are classified, and the particulars of its queue."""
 
 import asyncio
 from typing import Any

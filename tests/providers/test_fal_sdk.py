@@ -1,4 +1,4 @@
-"""fal's own client understands the simulator, and understands it as our adapter does."""
+"""fal's own client and our adapter read the simulator's responses alike."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Gemini, against its simulator: what is asked, and what its answers mean."""
+"""Gemini, against its simulator: requests, and how responses are classified."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What providers share that are reached over HTTP, against sockets that do what they like."""
+"""The HTTP client that providers share, against sockets that misbehave."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""JSON with pictures in it, and the base64 of them."""
+"""JSON that contains pictures, and their base64."""
 
 import json
 import os

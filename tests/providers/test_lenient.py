@@ -1,4 +1,4 @@
-"""What stands in answers is read as providers' own clients read it."""
+"""Responses are read as providers' own clients read them."""
 
 import json
 from math import inf, nan

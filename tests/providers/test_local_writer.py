@@ -1,4 +1,4 @@
-"""The local writer, and the rehearsals of writers."""
+"""The local caption model, and the rehearsal caption models."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Answers with a few things changed: where a provider's own client finds an image, we deliver it.
+"""Mutated responses: if a provider's own client finds an image, we deliver it.
 
 The seed is printed; `DARKROOM_TEST_SEED` repeats it, and `DARKROOM_TEST_ANSWERS` says how many
 answers there are for each provider.

@@ -1,4 +1,4 @@
-"""Answers that are not as documented, and from which providers' own clients get the image.
+"""Undocumented responses from which providers' own clients get the image.
 
 What stands beside an image, and how it is written, never costs it.
 """

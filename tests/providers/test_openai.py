@@ -1,4 +1,4 @@
-"""OpenAI and Azure, against their simulator: what is asked, and what is shown and delivered."""
+"""OpenAI and Azure, against their simulator: requests, previews and deliveries."""
 
 import asyncio
 import io

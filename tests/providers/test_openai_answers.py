@@ -1,4 +1,4 @@
-"""What errors of OpenAI and Azure mean, wherever they stand."""
+"""How errors of OpenAI and Azure are classified, wherever they occur."""
 
 import httpx2
 import pytest

@@ -1,4 +1,4 @@
-"""The simulator of OpenAI and Azure, asked with OpenAI's own SDK.
+"""The simulator of OpenAI and Azure, called by OpenAI's own SDK.
 
 What the SDK takes for a success, a refusal or a mistake, our adapter does too. All clients are
 asked in one process: to import the SDK takes a second.

@@ -1,4 +1,4 @@
-"""OpenRouter, against its simulator: what is asked, and what its answers mean."""
+"""OpenRouter, against its simulator: requests, and how responses are classified."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""An operator's catalogue beside ours: what it may change, and how its mistakes are reported."""
+"""An operator's own catalogue: what it can change, and how its errors are reported."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Replicate, against its simulator: what is asked, and what is told and delivered."""
+"""Replicate, against its simulator: requests, reports and deliveries."""
 
 from dataclasses import replace
 from typing import Any

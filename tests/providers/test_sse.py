@@ -1,4 +1,4 @@
-"""Server-sent events, wherever their bytes are cut."""
+"""Server-sent events, in chunks of any size."""
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import nullcontext

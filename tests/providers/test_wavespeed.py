@@ -1,4 +1,4 @@
-"""Wavespeed, against its simulator: what is asked, and what is told and delivered."""
+"""Wavespeed, against its simulator: requests, reports and deliveries."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Remote writers, each on its simulator: they write the same caption of the same story."""
+"""Remote caption models, each on its simulator: one request gives the same caption everywhere."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Answers of writers that are not as documented, and of which the caption is understood."""
+"""Undocumented responses of caption models from which the caption is read."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The remote providers as tests know them, from their documentation: one row each.
+"""The remote providers as their documentation describes them: one row each.
 
 A new provider passes the contract (`test_contract*.py`) as soon as it has a row here.
 """

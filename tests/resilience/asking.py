@@ -1,4 +1,4 @@
-"""How mutations are sent: once, as twins, cut off in the middle, again until there is an answer.
+"""How mutations are sent: once, as duplicates, interrupted, or repeated until they are answered.
 
 What was asked and answered is kept for the checker; nothing is judged here.
 """

@@ -1,4 +1,4 @@
-"""Attempts as the chronicle tells of them: what each was asked of whom, and how it ended."""
+"""Attempts according to the chronicle: what each requested of whom, and how it ended."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Writes down every state that every output has, from the database's own log.
+"""Records every state of every output from the database's own log.
 
 What must stay true: no state is left out. The database keeps each document as it stood after each
 write, so that a reader who comes late reads what was, and not what is.

@@ -1,4 +1,4 @@
-"""Clocks that go wrong: a process that believes in another time, and one whose time jumps."""
+"""Wrong clocks: a process whose clock is shifted, and one whose clock jumps."""
 
 import os
 from collections.abc import Mapping

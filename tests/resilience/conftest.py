@@ -1,4 +1,4 @@
-"""What tests of the checker share, and the figures that storms leave behind."""
+"""Shared by tests of the checker, and the figures of storms."""
 
 import copy
 import json

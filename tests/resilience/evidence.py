@@ -1,4 +1,6 @@
-"""What is known of a run: asked, answered, seen, stored, billed, hurt. Facts only, no judgement."""
+"""What is known of a run: requests, responses, updates, records, bills, failures. Facts only, no
+judgement.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

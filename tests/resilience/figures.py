@@ -1,4 +1,4 @@
-"""The figures of storms, for people: one row for each, one column for each storm."""
+"""The figures of storms: one row for each figure, one column for each storm."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

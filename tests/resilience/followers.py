@@ -1,4 +1,4 @@
-"""Subscribers who come back: as an app with graphql-ws behaves.
+"""Subscribers that reconnect as an app with graphql-ws does.
 
 Whoever is cut off tries again somewhere else, a little later each time, from where it was. What was
 seen is kept for the checker.

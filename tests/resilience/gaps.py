@@ -1,4 +1,6 @@
-"""How long work and news stood still: measured over the whole history, from what was hurt when."""
+"""How long outputs and updates stood still: measured over the whole history, by what was killed
+when.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Viewers who do not stop: they start, edit, try again, cancel, delete, and ask for too much."""
+"""Viewers who never stop: they start, edit, retry, cancel, delete, and request too much."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""A worker as one writes it at first, kept to show that the checker objects: `python -m` this.
+"""A naive worker, kept to show that the checker reports violations: `python -m` this.
 
 It is wrong on purpose, and nothing imports it. It takes no claim and has no fence: whatever seems
 to be left behind is run again. It keeps no job of the vendor's: what is run again is paid again. It

@@ -1,4 +1,4 @@
-"""What viewers ask for, what it costs, and how each of it may end."""
+"""What viewers request, what it costs, and how each request may end."""
 
 import random
 from collections.abc import Mapping

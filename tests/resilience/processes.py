@@ -1,4 +1,5 @@
-"""Real processes to be hurt, each ended by its pid: APIs, workers, and simulated providers.
+"""Real processes that tests kill and freeze, each ended by its pid: APIs, workers, and simulated
+providers.
 
 What must stay true: whatever a test does to them, none outlives it.
 """

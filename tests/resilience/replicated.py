@@ -1,4 +1,4 @@
-"""A Darkroom on a replica set of its own: two or more APIs, which run outputs themselves."""
+"""A Darkroom on its own replica set: two or more API processes, which run outputs themselves."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

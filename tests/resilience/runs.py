@@ -1,4 +1,4 @@
-"""One storm from its beginning to its end: work, kills, the last output's end, all evidence."""
+"""One storm from beginning to end: load, kills, the end of the last output, all evidence."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""How long a subscriber was silent after each cut: who waited for more, and when it came."""
+"""How long each subscriber that was waiting for an update received none after a cut."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

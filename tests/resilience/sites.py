@@ -1,4 +1,6 @@
-"""A whole Darkroom to be hurt: mongod, APIs, and where wanted workers, NATS and a simulated fal."""
+"""A whole Darkroom that tests kill and freeze: mongod, APIs, and optionally workers, NATS and a
+simulated fal.
+"""
 
 import asyncio
 import os

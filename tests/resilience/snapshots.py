@@ -1,4 +1,4 @@
-"""Looks at the accounts again and again while things are hurt, with production's own proof."""
+"""Checks the accounts again and again during failures, with production's own check."""
 
 import asyncio
 from time import time

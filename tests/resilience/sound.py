@@ -1,4 +1,4 @@
-"""A history in which everything happens once and nothing is hurt: what the checker has to pass."""
+"""A history in which everything happens once and nothing fails: the checker has to accept it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

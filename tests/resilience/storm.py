@@ -1,4 +1,4 @@
-"""Kills at random moments: of whatever there is, one after the other, and each is back soon."""
+"""Kills at random moments: one process after the other, each restarted soon."""
 
 import asyncio
 import random

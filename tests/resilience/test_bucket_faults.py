@@ -1,5 +1,5 @@
-"""A bucket that fails in every way: no record points to bytes that are not there, whole, and
-nothing is paid twice.
+"""A bucket that fails in every way: every record refers to complete bytes, and nothing is paid
+twice.
 
 Each request to the bucket may meet a fault, which a seed decides: it is reset, answered 503, never
 answered, cut in its body or in its answer, answered 200 with an error, or answered 200 by somebody

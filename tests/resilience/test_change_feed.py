@@ -1,4 +1,4 @@
-"""The change feed on a real mongod, whatever is done to it: it goes on, and tells what it lost."""
+"""The change feed on a real mongod under failures: it continues, and reports what it lost."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""The checker must be able to fail: a history that is sound, tampered with in every way."""
+"""The checker can fail: a correct history is accepted, and each tampered one is reported."""
 
 import copy
 from collections.abc import Callable

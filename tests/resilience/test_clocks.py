@@ -1,4 +1,4 @@
-"""Clocks that differ by minutes, and one that jumps: only the database's counts."""
+"""Clocks that differ by minutes, and one that jumps: only the database's clock counts."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A write that meets a conflict is repeated with no more planning than can help."""
+"""A write with a conflict is repeated, and planned again only if necessary."""
 
 from pathlib import Path
 

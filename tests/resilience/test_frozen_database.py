@@ -1,4 +1,4 @@
-"""A database that stands still, or is away: sockets stay, answers come in time, work goes on."""
+"""A frozen or unavailable database: sockets stay open, responses come in time, outputs continue."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""A worker that is stopped while it lands: what is committed all the same keeps its bytes."""
+"""A worker that is stopped during a delivery: whatever is committed keeps its bytes."""
 
 import asyncio
 from collections.abc import Sequence

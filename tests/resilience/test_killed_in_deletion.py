@@ -1,4 +1,4 @@
-"""A process that is killed while it deletes a viewer: the rest is deleted by the next one."""
+"""A process that is killed while it deletes a viewer: the next process completes the deletion."""
 
 import asyncio
 import random

@@ -1,5 +1,5 @@
-"""A process that is killed while it makes images of uploads: nothing is lost or doubled, and no
-child of it goes on.
+"""A process that is killed while it processes uploads: nothing is lost or duplicated, and no
+sandbox survives it.
 """
 
 import asyncio

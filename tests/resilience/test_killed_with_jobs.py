@@ -1,4 +1,4 @@
-"""A process that is killed while a provider is at work: its next start goes on with the same job.
+"""A process that is killed while a provider runs its job: its next start resumes the same job.
 
 Storms do this to fal all the time; here are the other providers that have jobs.
 """

@@ -1,4 +1,4 @@
-"""History that is lost in the worst moment: while what was lost before is just being read anew."""
+"""History that is lost at the worst moment: while the previously lost part is being read again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

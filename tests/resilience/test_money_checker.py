@@ -1,4 +1,4 @@
-"""The checker of credits, bills, leases and ends must be able to fail as well."""
+"""The checker of credits, bills, leases and ends can fail."""
 
 import copy
 from collections.abc import Callable

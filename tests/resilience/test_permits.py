@@ -1,4 +1,6 @@
-"""A limit for all processes together, while they are killed: a provider never has more to do."""
+"""A limit for all processes together while they are killed: a provider never has more runs than
+that.
+"""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Two processes on one database: what one begins, the other shows, takes over and finishes."""
+"""Two processes on one database: each shows, takes over and finishes what the other has begun."""
 
 import asyncio
 from collections.abc import AsyncIterator

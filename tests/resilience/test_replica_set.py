@@ -1,4 +1,4 @@
-"""A replica set whose primary steps down, dies or stands still, in the middle of turns."""
+"""A replica set whose primary steps down, dies or freezes during turns."""
 
 import asyncio
 import itertools

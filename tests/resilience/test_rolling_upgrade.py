@@ -1,4 +1,4 @@
-"""Two releases side by side on one database, under load, and then each in the other's place."""
+"""Two releases side by side on one database, under load, and then swapped."""
 
 from pathlib import Path
 

@@ -1,6 +1,4 @@
-"""An object store that fails: no record points to bytes that are not there, and nothing is paid
-twice.
-"""
+"""An object store that fails: every record refers to existing bytes, and nothing is paid twice."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The acceptance: everything is killed in the middle of everything, again and again."""
+"""The acceptance test: every process is killed at random moments, again and again."""
 
 import json
 from collections.abc import Callable

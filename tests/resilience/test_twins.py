@@ -1,4 +1,6 @@
-"""One key, one answer: also where a twin commits while the other is still being planned."""
+"""One key, one response: also if a duplicate commits while the other request is still being
+planned.
+"""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Webhooks in a storm: receivers fail, hang, lie and vanish, and processes are killed at random.
+"""Webhooks in a storm: receivers fail, hang, answer wrongly and disappear, and processes are killed
+at random.
 
 Nothing is lost, the events of a turn stay in order, and what comes twice has the same id.
 """

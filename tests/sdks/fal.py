@@ -1,4 +1,4 @@
-"""What fal's client makes of a simulator: `python tests/sdks/fal.py URL KEY ENDPOINT ARGUMENTS`.
+"""What fal's client reads from a simulator: `python tests/sdks/fal.py URL KEY ENDPOINT ARGUMENTS`.
 
 Prints, as JSON, which states it has seen, and the result or the error that it understood.
 """

@@ -1,5 +1,5 @@
-"""What google-genai understands of answers. It is told the URL, the key, the model, and as JSON a
-list of prompts, each with whether its answer is to be streamed.
+"""What google-genai reads from responses. Its arguments are the URL, the key, the model, and as
+JSON a list of prompts, each with whether its response is streamed.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Follows a conversation with gql, unmodified, and reports what happens as lines of JSON.
+"""Subscribes to a conversation with unmodified gql, and reports events as lines of JSON.
 
 `gql_client.py TRANSPORT URL TOKEN CONVERSATION WHAT`. Like `tests/npm/follow.mjs`.
 """

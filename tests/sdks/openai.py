@@ -1,4 +1,4 @@
-"""Asks a simulated OpenAI, and a simulated Azure, with OpenAI's own SDK; prints what it understood.
+"""Calls a simulated OpenAI, and a simulated Azure, with OpenAI's own SDK; prints what it has read.
 
     openai.py <base URL> <key> <request>…
 

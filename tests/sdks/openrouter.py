@@ -1,4 +1,4 @@
-"""What openrouter understands of answers. It is told the URL, the key, and as JSON a list of
+"""What openrouter reads from responses. Its arguments are the URL, the key, and as JSON a list of
 requests.
 """
 

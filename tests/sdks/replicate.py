@@ -1,4 +1,4 @@
-"""What Replicate's own SDK makes of a Replicate at REPLICATE_BASE_URL; printed as JSON."""
+"""What Replicate's own SDK reads from a Replicate at REPLICATE_BASE_URL; printed as JSON."""
 
 import json
 import os

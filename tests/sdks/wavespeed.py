@@ -1,4 +1,4 @@
-"""What Wavespeed's own SDK makes of a Wavespeed at URL; printed as JSON."""
+"""What Wavespeed's own SDK reads from a Wavespeed at URL; printed as JSON."""
 
 import json
 import os

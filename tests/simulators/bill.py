@@ -1,4 +1,4 @@
-"""What a simulated provider has taken and would charge: a log that only grows, and outlives its
+"""What a simulated provider has accepted and would charge: an append-only log that outlives its
 process.
 
 Each line of its file is an event, written before anybody is told of it.

@@ -1,4 +1,4 @@
-"""Answers of which every byte is given, for what no provider's simulator says.
+"""Responses given byte by byte, for cases that no simulator covers.
 
 One exchange is all that a provider answers in one run. Its number stands in the prompt, as
 `exchange 7`, in the job's id and in the names of its files.

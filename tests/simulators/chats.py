@@ -1,5 +1,5 @@
-"""What simulators share of models that write: the words, and OpenAI's chat completions, which
-OpenRouter has taken over.
+"""Shared by simulators of caption models: the text, and OpenAI's chat completions, which OpenRouter
+uses as well.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A fal to test against: its queue's protocol over real HTTP, with a script and a bill.
+"""A simulated fal: its queue's protocol over real HTTP, with a script and a bill.
 
 `python -m tests.simulators.fal --port N --bill FILE` serves it on loopback; see `simulator.py`.
 """

@@ -1,4 +1,4 @@
-"""Answers of a simulated fal that do not go well, in fal's shapes."""
+"""Error responses of a simulated fal, in fal's formats."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

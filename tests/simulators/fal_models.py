@@ -1,4 +1,4 @@
-"""What fal's endpoints take, written down again from fal's schemas, not from our own code.
+"""What fal's endpoints accept, transcribed from fal's schemas and not from our own code.
 
 fal passes over fields that a model does not know. Here they are refused, so that a mistyped field
 is found out.

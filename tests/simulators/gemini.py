@@ -1,4 +1,4 @@
-"""A Gemini API to test against: `generateContent` over real HTTP, with a script and a bill.
+"""A simulated Gemini API: `generateContent` over real HTTP, with a script and a bill.
 
 `python -m tests.simulators.gemini --port N --bill FILE` serves it on loopback. What models take is
 written down again from Google's texts, not from our own code; fields that they do not list are

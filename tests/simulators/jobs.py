@@ -1,4 +1,4 @@
-"""Jobs of a simulated provider: where the wall clock has brought them."""
+"""Jobs of a simulated provider: their state by the wall clock."""
 
 from dataclasses import dataclass
 from math import inf

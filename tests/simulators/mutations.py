@@ -1,4 +1,4 @@
-"""Answers that are nearly as documented: what providers answer, with a few things changed.
+"""Mutated responses: what providers answer, with a few things changed.
 
 The same seed makes the same answers. Nothing here knows whether a client still finds the image.
 """

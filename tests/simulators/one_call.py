@@ -1,4 +1,4 @@
-"""What simulators share of providers that answer a request with its pictures."""
+"""Shared by simulators of providers that answer a request with its pictures."""
 
 import asyncio
 import time

@@ -1,5 +1,5 @@
-"""An OpenAI to test against, and an Azure: the Images API, and OpenAI's chats, over real HTTP, with
-a script and a bill.
+"""A simulated OpenAI and a simulated Azure: the Images API, and OpenAI's chats, over real HTTP,
+with a script and a bill.
 
 `python -m tests.simulators.openai --port N --bill FILE` serves it on loopback; see `simulator.py`.
 OpenAI's base URL is its `/v1`; a resource of Azure's is its origin.

@@ -1,4 +1,4 @@
-"""What a simulated OpenAI says: errors in its and in Azure's shapes, and events."""
+"""Responses of a simulated OpenAI: errors in its own format and Azure's, and events."""
 
 from collections.abc import Mapping
 from typing import Any, Final

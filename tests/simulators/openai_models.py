@@ -1,4 +1,4 @@
-"""What the Images API takes, written down again from its documents, not from our own code."""
+"""What the Images API accepts, transcribed from its documentation and not from our own code."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,5 +1,4 @@
-"""An OpenRouter to test against: its Image API and its chats over real HTTP, with a script and a
-bill.
+"""A simulated OpenRouter: its Image API and its chats over real HTTP, with a script and a bill.
 
 `python -m tests.simulators.openrouter --port N --bill FILE` serves it on loopback. What models take
 is written down from OpenRouter's records of them, not from our own code; what a record does not

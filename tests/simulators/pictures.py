@@ -1,4 +1,4 @@
-"""Small pictures for simulators: made once in each shape, and cheaply told apart."""
+"""Small pictures for simulators: made once in each shape, and easy to distinguish."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""A Replicate to test against: its predictions over real HTTP, with a script and a bill.
+"""A simulated Replicate: its predictions over real HTTP, with a script and a bill.
 
 `python -m tests.simulators.replicate --port N --bill FILE` serves it on loopback; see
 `simulator.py`. Of its own it has the words `shape`, `state` and `removed`.

@@ -1,4 +1,4 @@
-"""What simulators of providers have in common: a script, a bill, jobs, files, and faults.
+"""Shared by simulators of providers: a script, a bill, jobs, files, and faults.
 
 A simulator serves its provider's routes, and beside them:
 

@@ -1,4 +1,4 @@
-"""A Wavespeed to test against: its predictions over real HTTP, with a script and a bill.
+"""A simulated Wavespeed: its predictions over real HTTP, with a script and a bill.
 
 `python -m tests.simulators.wavespeed --port N --bill FILE` serves it on loopback; see
 `simulator.py`. Of its own it has the words `shape` and `state`, and faults such as `429in200`:

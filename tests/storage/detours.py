@@ -1,4 +1,4 @@
-"""A way to a server that can be blocked, slowed, cut, or led to another answer."""
+"""A proxy to a server that can be blocked, slowed or cut, or can answer in its place."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Processes that meet in one NATS, and a starter that remembers the hints that it was given.
+"""Processes that share one NATS, and a starter that records the hints that it receives.
 
 The starter stands for `Dispatcher`, with a set in place of the database's claims: what has been
 claimed once does not run again, however often its hint comes.

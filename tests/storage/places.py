@@ -1,4 +1,6 @@
-"""Object stores that take links and offers over real HTTP, one like the other."""
+"""Object stores that accept signed URLs and presigned uploads over real HTTP, all with one
+interface.
+"""
 
 import re
 import time

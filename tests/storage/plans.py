@@ -1,4 +1,4 @@
-"""What the database does for a query, as its profiler tells."""
+"""The plan of a query in the database, according to its profiler."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

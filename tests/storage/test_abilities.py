@@ -1,4 +1,4 @@
-"""No upload is offered that its store cannot take, whatever server the bucket is on."""
+"""Uploads are presigned only in forms that the server of the bucket supports."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""Accounts in MongoDB: they agree with the ledger and with the outputs, whatever is done."""
+"""Accounts in MongoDB: they always agree with the ledger and with the outputs."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Albums in MongoDB: an image is in one or deleted, never both, and pages come from an index."""
+"""Albums in MongoDB: an image is in one or deleted, never both; pages come from an index."""
 
 import asyncio
 

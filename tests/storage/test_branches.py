@@ -1,4 +1,4 @@
-"""Forks and deleted turns in MongoDB: no image is lost or left, whatever happens at once."""
+"""Forks and deleted turns in MongoDB: concurrent changes lose no images and leave none behind."""
 
 import asyncio
 from datetime import date

@@ -1,4 +1,4 @@
-"""What is kept has the colours that a file means, in sRGB, and is clear where the file is."""
+"""The stored picture has the colours that the file means, in sRGB, and its transparency."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""How long the database has been reached without a gap, whichever process noted it."""
+"""How long the database has been reachable without a gap, whichever process noted it."""
 
 import asyncio
 from datetime import timedelta

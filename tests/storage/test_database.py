@@ -1,4 +1,4 @@
-"""Calls to the database: no cancellation reaches the driver, and there is a place for each."""
+"""Calls to the database: no cancellation reaches the driver, and their number is limited."""
 
 import asyncio
 from contextlib import AsyncExitStack

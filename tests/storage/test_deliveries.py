@@ -1,4 +1,4 @@
-"""The outbox: written with the state, delivered at least once, in order, fairly, not for ever."""
+"""The outbox: written with the state, delivered at least once, in order, fairly, with a limit."""
 
 import asyncio
 from collections import Counter

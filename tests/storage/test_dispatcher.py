@@ -1,4 +1,4 @@
-"""The dispatcher as the queue of its own process: from a hint to a run, on a real database."""
+"""The dispatcher with an in-process queue: from a hint to a run, on a real database."""
 
 # ruff: noqa: ARG002 - the provider here does not look at what it is asked
 

@@ -1,4 +1,4 @@
-"""Masks and edits: what a mask lets change, what is put back, and how much has been changed."""
+"""Masks and edits: where the base may change, what is restored, and drift."""
 
 import os
 from collections.abc import AsyncIterator

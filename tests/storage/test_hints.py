@@ -1,4 +1,4 @@
-"""Hints through NATS: their messages, and how they get from who enqueues to who runs outputs."""
+"""Hints through NATS: their messages, and their way from producers to workers."""
 
 import asyncio
 import json

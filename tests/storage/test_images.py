@@ -1,4 +1,4 @@
-"""Images in MongoDB: pages from an index, marks, and deletion that never hurts a turn."""
+"""Images in MongoDB: pages from an index, favourites, and deletion that never damages a turn."""
 
 import asyncio
 from dataclasses import replace

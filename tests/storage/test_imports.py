@@ -1,6 +1,4 @@
-"""Imports in MongoDB: what they write refers to images that are there, and is taken back if they
-fail.
-"""
+"""Imports in MongoDB: what they write refers to existing images, and is deleted if they fail."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Counts of models in MongoDB: written with what happens, each fact once, read by one query."""
+"""Statistics of models in MongoDB: written with each event, counted once, read by one query."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What every object store does, in a folder and in a bucket alike."""
+"""The contract of every object store, in a folder and in a bucket alike."""
 
 import asyncio
 import os

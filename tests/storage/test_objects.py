@@ -1,4 +1,4 @@
-"""Objects are whole or not there, keys lead nowhere else, and links end when they say so."""
+"""Objects are complete or missing, keys never lead elsewhere, and signed URLs expire in time."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Each MongoDB expression decides as its rule does, over all states that a rule tells apart.
+"""Each MongoDB expression decides as its rule does, over all states that a rule distinguishes.
 
 MongoDB decides about hundreds of states in one round trip. `$$now` replaces `$$NOW`, so that their
 instants can lie exactly on a rule's limits, and one step of the database's clock beside them.

@@ -1,4 +1,4 @@
-"""The owner is in every filter of a viewer's and a worker's reads and writes: it is the shard key.
+"""The owner is in every filter of reads and writes of viewers and workers: it is the shard key.
 
 Found by watching the commands that the driver sends, so that no filter can be forgotten.
 """

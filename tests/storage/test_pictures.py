@@ -1,4 +1,4 @@
-"""What comes out of the darkroom is whole, upright, bare, and what was put in."""
+"""Processed pictures are complete, upright and bare, and show what was uploaded."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""A bucket without a key of the settings: the credentials are the platform's, and change."""
+"""A bucket without a key in the settings: the credentials come from the platform, and change."""
 
 import os
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Previews that come when nobody wants them any more."""
+"""Previews that arrive too late."""
 
 from collections.abc import AsyncIterator
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""MongoDB and NATS over TLS, with certificates of an authority that only we know."""
+"""MongoDB and NATS over TLS, with certificates of a private authority."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Prompts in MongoDB: counted in the transaction that begins the turn, found with an index."""
+"""Prompts in MongoDB: counted in the transaction that starts the turn, found with an index."""
 
 import asyncio
 

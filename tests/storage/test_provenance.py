@@ -1,4 +1,4 @@
-"""Files say that a model made their picture, whatever their format, and no pixel changes by it."""
+"""Files of any format say that a model made their picture, and no pixel changes by it."""
 
 import struct
 from collections.abc import AsyncIterator

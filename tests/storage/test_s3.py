@@ -1,4 +1,4 @@
-"""A bucket's troubles are told as the port says, in time; and what is signed, S3 understands."""
+"""Failures of a bucket raise the errors of the port, in time; its signatures are valid for S3."""
 
 import asyncio
 import time

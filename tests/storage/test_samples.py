@@ -1,4 +1,4 @@
-"""The shipped sample images: small, whole, and by models that exist."""
+"""The shipped sample images: small, complete, and by models that exist."""
 
 from io import BytesIO
 

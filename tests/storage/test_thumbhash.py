@@ -1,4 +1,4 @@
-"""The placeholder says what it should, read back by a decoder of the tests' own."""
+"""The placeholder has the expected content, read by a decoder of the tests."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Left-over bytes: what nothing refers to goes once it is old, what is in use never does."""
+"""Orphan collection: orphans are deleted once they are old, and objects in use never are."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Transactions: they commit or say what was in their way, and nothing reaches past them."""
+"""Transactions: they commit or return their conflict, and no call escapes them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

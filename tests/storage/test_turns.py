@@ -1,4 +1,4 @@
-"""Turns in MongoDB: claims, fences, the derived status, and transactions that hold."""
+"""Turns in MongoDB: claims, fences, the derived status, and atomic transactions."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,6 @@
-"""What is untidy but whole is accepted from viewers and providers; what is incomplete is not."""
+"""Untidy but complete pictures are accepted from viewers and providers; incomplete ones are
+refused.
+"""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Uploads come out upright, bare and encoded anew, or are refused; no process is left behind."""
+"""Uploads become upright, bare and re-encoded images, or are refused; no process is left behind."""
 
 import asyncio
 import json

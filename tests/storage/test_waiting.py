@@ -1,4 +1,4 @@
-"""Which output is next: fair between viewers, and never what somebody holds."""
+"""Which output runs next: fair between viewers, and never one that is claimed."""
 
 import asyncio
 from collections.abc import Sequence

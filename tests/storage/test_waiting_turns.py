@@ -1,4 +1,4 @@
-"""Turns that wait, in MongoDB: begun or ended once, with their credits and their images."""
+"""Waiting turns in MongoDB: begun or ended once, with their credits and their images."""
 
 import asyncio
 from dataclasses import replace

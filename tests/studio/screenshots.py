@@ -1,4 +1,4 @@
-"""Pictures of every view of the studio, to be looked at: `make screenshots OUT=folder`.
+"""Screenshots of every view of the studio, for review: `make screenshots OUT=folder`.
 
 Views on a desktop and a phone, light and dark, in the states that people meet: loading, empty, half
 landed, failed, complete. It needs Chromium, and starts a Darkroom of its own.

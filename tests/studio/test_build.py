@@ -1,4 +1,4 @@
-"""The committed build is what its sources make, and small; its operations fit the schema."""
+"""The committed build is that of its sources, and small; its operations fit the schema."""
 
 import filecmp
 import json

@@ -1,4 +1,4 @@
-"""What can be done with the turns of a conversation; and images, compared."""
+"""The page of a conversation: actions on turns, and comparing images."""
 
 import json
 import re

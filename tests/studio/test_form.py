@@ -1,4 +1,4 @@
-"""The form of a turn: options, references, what is planned, and what waits for the turn before."""
+"""The form of a turn: options, references, the plan, and waiting turns."""
 
 import json
 

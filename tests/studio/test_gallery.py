@@ -1,4 +1,4 @@
-"""Many images in a real browser: found, selected, put in albums, and scrolled through."""
+"""Many images in a real browser: searched, selected, added to albums, and scrolled."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""GraphiQL: from our own address, signed in as the studio is, live updates included."""
+"""GraphiQL: from our own origin, signed in as the studio is, with live updates."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Masks: painted with a pointer or by numbers, uploaded, and what the rest becomes."""
+"""Masks: painted with a pointer or by numbers, uploaded, and applied."""
 
 from io import BytesIO
 

@@ -1,4 +1,4 @@
-"""Posts in a real browser: the caption as it is written, the images, and how they can end."""
+"""Posts in a real browser: the caption while it is written, the images, and how they can end."""
 
 import re
 

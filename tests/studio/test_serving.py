@@ -1,4 +1,4 @@
-"""The studio's files over HTTP: what a browser gets, and what it is told to allow."""
+"""The studio's files over HTTP: what a browser receives, and what its policy allows."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What anyone who has the link of a share sees, in a real browser."""
+"""What anyone with the link of a share sees, in a real browser."""
 
 import re
 

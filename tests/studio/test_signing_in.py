@@ -1,4 +1,4 @@
-"""Signing in to the studio at an OpenID provider, in a real browser; and how tokens are renewed."""
+"""Signing in to the studio at an OpenID provider, in a real browser; and renewing tokens."""
 
 import re
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What a page survives: a phone that slept, a network that went away.
+"""What a page survives: a suspended phone, a lost network.
 
 Each time the page says so, marks exactly what ended meanwhile, and keeps what was typed.
 """

@@ -1,4 +1,4 @@
-"""Every view that lists or shows something, in the dark, in Portuguese, on a phone."""
+"""Every view with content, in the dark theme, in Portuguese, on a phone."""
 
 from playwright.async_api import expect
 

@@ -1,4 +1,4 @@
-"""The hub with a feed that does what one wants: nothing that has landed is passed over."""
+"""The hub with a scripted feed: no delivered state is missed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection

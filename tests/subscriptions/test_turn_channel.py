@@ -1,4 +1,4 @@
-"""Live updates: each made once, and what each subscriber makes of them."""
+"""Live updates: each made once and shared, and what each subscriber receives."""
 
 import random
 from dataclasses import replace

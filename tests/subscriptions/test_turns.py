@@ -1,4 +1,4 @@
-"""What a subscriber is told on coming and on coming back, on a real database."""
+"""What a subscriber receives when it subscribes and when it returns, on a real database."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

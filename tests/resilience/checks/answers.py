@@ -1,4 +1,4 @@
-"""Answers: what was acknowledged is there, and one key has one effect."""
+"""Responses: what was acknowledged exists, and one key has one effect."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The vendor's own bill: one job for one attempt, and nothing lost that nobody has cut off."""
+"""The vendor's own bill: one job for one attempt, and no job lost without a cut connection."""
 
 from bisect import bisect_right
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""Credits: the ledger is the account, at every moment; each attempt is settled once."""
+"""Credits: the ledger equals the account at every moment, and each attempt is settled once."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence

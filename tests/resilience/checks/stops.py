@@ -1,4 +1,4 @@
-"""Stopping: in order, in time, and with nothing held back that others could go on with."""
+"""Stopping: in order, in time, and without keeping claims that others could take."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final

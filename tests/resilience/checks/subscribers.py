@@ -1,4 +1,4 @@
-"""Subscribers: nobody misses a state that has landed, and nobody sees time go back."""
+"""Subscribers: none misses a delivered state or receives an older state after a newer one."""
 
 from collections.abc import Iterator
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Turns and outputs: each has come to an end that it may have, and once."""
+"""Turns and outputs: each has ended once, in an allowed state."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""One history: a seed decides what is deployed, who asks for what, what breaks, and in which order.
+"""One history: a seed decides what is deployed, who requests what, what fails, and in which order.
 
 While the weather is bad, processes die, stand still and are stopped, the database goes away, and
 calls fail one by one. Then it clears up, and everything has to come to its end in time (P3).

@@ -1,4 +1,4 @@
-"""What must be true: P1 to P5 of reliability.md, asked of every commit, every bill, every answer.
+"""The invariants: P1 to P5 of reliability.md, checked at every commit, bill and response.
 
 The invariants know the domain's values only, not how the model keeps its rows: a model or a service
 that is wrong is found by what it does. Each objection is one sentence.

@@ -1,4 +1,4 @@
-"""What lies between a process and what it reaches: time passes, and things go wrong.
+"""The network between a process and its services: delays and failures.
 
 A port here is a `Remote`: each of its methods is one effect of the model, done at one instant, for
 which somebody asks before and of which somebody hears after, or not.

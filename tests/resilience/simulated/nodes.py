@@ -1,4 +1,4 @@
-"""Processes as they are deployed: the real services over ports that lead out of the process."""
+"""Processes as they are deployed: the real services with simulated ports."""
 
 import asyncio
 from collections.abc import Iterable

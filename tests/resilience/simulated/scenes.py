@@ -1,4 +1,4 @@
-"""Short histories written by hand: processes where nothing goes wrong but what a test wants to."""
+"""Short histories written by hand: processes in which only the failures of the test happen."""
 
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,6 @@
-"""What all processes of a history share: the model, the vendor, bytes, and the lines to them."""
+"""Shared by all processes of a history: the model, the vendor, the bytes, and the connections to
+them.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""The weather of a history: how often what goes wrong, and the hand that does it."""
+"""The failures of a history: how often each kind happens, and what causes it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

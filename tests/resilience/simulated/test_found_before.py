@@ -1,4 +1,4 @@
-"""What histories have found, each as the shortest one that shows it."""
+"""Bugs found by histories, each as the shortest history that shows it."""
 
 import pytest
 

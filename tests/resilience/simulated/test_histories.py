@@ -1,4 +1,4 @@
-"""Whatever breaks, and in whichever order things happen: P1 to P5 of reliability.md hold.
+"""Whatever fails, and in whichever order things happen, P1 to P5 of reliability.md hold.
 
 Every run plays other histories. A seed that failed is printed; `DARKROOM_TEST_SEED` plays it alone
 and tells what happened. `DARKROOM_TEST_HISTORIES` plays more, or fewer.

@@ -1,4 +1,4 @@
-"""The model is true: asked the same things, it answers as the storage on a real mongod does.
+"""The model is correct: for the same calls it returns what the storage on a real mongod returns.
 
 Random requests go to both, one after the other; what differs by its nature - instants, and what is
 made of them - is left out of the comparison.

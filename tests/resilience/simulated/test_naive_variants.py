@@ -1,4 +1,4 @@
-"""The invariants must be able to fail: what is naive is found out, one promise at a time.
+"""The invariants can fail: each naive variant violates one of them.
 
 Each variant leaves out one thing that the storage or a service does, and plays histories until an
 objection is made to it. That none is made to the real ones is in `test_histories.py`.

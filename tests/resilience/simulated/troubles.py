@@ -1,5 +1,5 @@
-"""What befalls a site as a whole: processes begin, die, are stopped and stand still; the database
-goes away; and then nothing befalls it any more.
+"""Failures of a whole site: processes start, die, stop and freeze, the database becomes
+unavailable, and finally all failures end.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,5 @@
-"""A vendor with a bill, and the providers that ask it: one with jobs, one without, one for free,
-and two that have captions written.
+"""A vendor with a bill, and the providers that use it: one with jobs, one without, one for free,
+and two with caption models.
 
 Every job that it takes is a line of the bill, under the request, the model and the attempt it is
 for. It may refuse, take a job and lose the answer, never answer, fail, be slow, or never end.

@@ -1,4 +1,4 @@
-"""Viewers: how they ask, what they do about answers that are lost, and what they must be told.
+"""Viewers: how they send requests, what they do if a response is lost, and what they must receive.
 
 An answer is held against what is true at the moment it is given (P4, P5).
 """

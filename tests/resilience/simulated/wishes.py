@@ -1,4 +1,4 @@
-"""What viewers ask for: starts, edits, retries, cancellations, deletions, under keys of all sorts.
+"""What viewers request: starts, edits, retries, cancellations, deletions, under keys of all kinds.
 
 A request knows what its answer must look like; whether it is true is for `viewers` to find out.
 """

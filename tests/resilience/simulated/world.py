@@ -1,4 +1,4 @@
-"""A world in one thread: virtual time, and processes that each have an event loop of their own.
+"""A world in one thread: virtual time, and processes that each have their own event loop.
 
 Time stands still while anything can run, and jumps to the next timer when nothing can. Which of the
 processes that can run takes the next step is drawn from the world's randomness; within one process
