@@ -46,7 +46,7 @@ NEEDED_BYTES = 4_000_000_000
 
 @pytest.fixture(scope="session")
 async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A replica set: the one that DARKROOM_TEST_MONGODB_URI names, or one of our own."""
+    """A replica set: the one that DARKROOM_TEST_MONGODB_URI names, or one that the tests start."""
     given = os.environ.get("DARKROOM_TEST_MONGODB_URI")
     if given:
         yield given

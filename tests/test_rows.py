@@ -2,8 +2,7 @@
 
 The rows are those of the reliability page: over HTTP (2.1), in GraphQL (2.2), over WebSocket (2.3),
 in mutations (2.4), and limits (3); what the protocols of streams say; and promises about clients
-(1). Each names its tests, by
-file and function.
+(1). Each names its tests by file and function.
 """
 
 import ast

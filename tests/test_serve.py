@@ -29,7 +29,7 @@ START_SECONDS = 60
 CONVERSATION = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
 STOP_SECONDS = 30
 
-# An application around which `serve` can be watched: one answer takes as long as it is told to.
+# An application with which `serve` is tested: one response takes as long as requested.
 SLOW_APP = """
 import asyncio
 from contextlib import asynccontextmanager

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 START_SECONDS = 60
 STOP_SECONDS = 30
 
-# Services around which `worker` can be watched: they take as long to close as they are told to.
+# Services with which `worker` is tested: they take as long to close as requested.
 SLOW_BOOTSTRAP = """
 import asyncio
 from contextlib import asynccontextmanager

@@ -79,7 +79,7 @@ def need_mongod() -> Path:
 
 
 def left_out(reasons: Iterable[str]) -> Iterator[str]:
-    """What was skipped for want of a program, in sentences; other skips are nobody's lack."""
+    """Tests skipped because a program is missing, in sentences; other skips are not listed."""
     # pytest puts a word of its own before the reason.
     skipped = (reason.removeprefix("Skipped: ") for reason in reasons)
     counts = Counter(reason.removeprefix(_NEEDS) for reason in skipped if reason.startswith(_NEEDS))

@@ -41,7 +41,7 @@ from tests.simulators.simulator import Simulator, serving
 
 PATIENCE_SECONDS: Final = 30.0
 _PLACES: Final = 500
-"""So many that nothing waits for one."""
+"""Enough that no request waits for capacity."""
 _ASKING_AT_ONCE: Final = 6
 """How many viewers ask something of a Darkroom at the same time. Each request has some seconds of
 real time: where more than these share a busy processor, they are refused as too many, which is
@@ -165,7 +165,7 @@ Body = Callable[[House, ImageModel], Coroutine[Any, Any, None]]
 def of_each(models: Sequence[ImageModel], *, ahead: int = 6) -> Callable[[Body], Body]:
     """Make one test for each of these models.
 
-    A test spends most of its time waiting: so many are under way at the same time.
+    A test spends most of its time waiting, so this many run at the same time.
     """
 
     def tests(body: Body) -> Body:
@@ -198,7 +198,7 @@ class Story:
         self.client = client
         self.asking = asking
         self._words = uuid4().hex
-        """In every prompt, by which the bill is told from others'."""
+        """In every prompt: it identifies this viewer's entries of the bill."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -38,7 +38,7 @@ STARTING = 10_000
 
 
 async def account(client: GraphQLClient) -> tuple[int, int, int]:
-    """Balance, reserved, outputs at work."""
+    """Balance, reserved credits, running outputs."""
     viewer = (await client(ACCOUNT))["viewer"]
     credits_, limits = viewer["credits"], viewer["limits"]
     assert credits_["available"] == credits_["balance"] - credits_["reserved"]

@@ -75,7 +75,7 @@ async def gallery(client: GraphQLClient) -> list[Data]:
 async def make_everything(client: GraphQLClient) -> None:
     """Pictures in every way, with previews, favourites, and conversations that use one another's.
 
-    What is at work when this ends is shown by a preview.
+    A preview shows that an output is still running when this returns.
     """
     sample = await a_sample(client)
     first = await conversation_with(
@@ -129,7 +129,7 @@ async def test_deleting_everything_leaves_no_records_and_no_objects(darkroom: Da
     await delete_everything(client)
 
     async def cleared() -> bool:
-        # What was at work finds out when it writes, and clears away what it has put meanwhile.
+        # A running worker notices at its next write, and deletes what it has stored meanwhile.
         return await keys(darkroom) == others
 
     try:

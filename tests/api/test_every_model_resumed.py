@@ -31,7 +31,7 @@ IMAGES = 2
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What became of one model's output."""
+    """How the output of one model has ended."""
 
     output: Data
     jobs: list[str]
@@ -48,7 +48,7 @@ Begun = asyncio.Task[tuple[Story, Data]]
 async def resumed(
     mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Mapping[ModelId, asyncio.Task[Resumed]]]:
-    """Stop a Darkroom while all models are at work, and let another one go on."""
+    """Stop a Darkroom while all models are running, and let another one continue."""
     async with (
         simulated() as (simulators, settings),
         darkrooms(mongodb_uri, tmp_path_factory.mktemp("resumed")) as start_one,

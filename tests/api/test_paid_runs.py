@@ -34,7 +34,7 @@ class Paid:
     client: GraphQLClient
     simulator: FalSimulator
     words: str = field(default_factory=lambda: uuid4().hex)
-    """In every prompt of this viewer, by which the bill is told from others'."""
+    """In every prompt of this viewer: it identifies their entries of the bill."""
 
     def __post_init__(self) -> None:
         self._seen_before = len(self.simulator.seen)

@@ -104,7 +104,7 @@ async def test_a_prompt_is_a_node_for_its_owner_only(
 
     assert mine["node"] == {"id": prompt["id"], "text": "A boat", "uses": 1}
     assert theirs["node"] is None
-    # The same words of somebody else's are another prompt.
+    # The same text of another viewer is another prompt.
     assert [one["id"] == prompt["id"] for one in await prompts(other)] == [False]
 
 
@@ -250,7 +250,7 @@ async def test_a_message_with_thousands_of_words_can_be_sent_and_found(
     assert sent["sendEdit"]["userErrors"] == []
     conversation_id = payload["conversation"]["id"]
     assert await found(client, "w389 v0") == [conversation_id]
-    # Only so many words of a conversation can be found; the first ones stay.
+    # The number of searchable words of a conversation is limited; the first ones are kept.
     assert await found(client, "v389") == []
     rename = "mutation($id: ID!) { renameConversation(input: {conversationId: $id, title: "
     await client(rename + '"Harbour"}) { userErrors { code } } }', id=conversation_id)

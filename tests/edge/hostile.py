@@ -17,7 +17,7 @@ from tests.resilience.processes import Api
 
 PATIENCE_SECONDS: Final = 20.0
 MAX_WAIT_SECONDS: Final = 1.0
-"""For the answer to somebody else's small request. On a machine with nothing else to do it is 0.05;
+"""For the response to another client's small request. On an idle machine it is 0.05;
 what these tests are about has been seconds.
 """
 PAUSE_SECONDS: Final = 0.02

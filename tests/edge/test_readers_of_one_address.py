@@ -18,7 +18,7 @@ SECONDS: Final = 90.0
 async def test_a_hundred_readers_of_one_address_can_open_a_share_together(
     start_darkroom: StartDarkroom,
 ) -> None:
-    """With the usual limits, and as clients are told to do: they try again after the given time."""
+    """With the default limits. Clients follow `Retry-After`, as documented."""
     darkroom = await start_darkroom(limit=Limits())
     client = darkroom.client()
     done = await conversation_with(client, turns=2)

@@ -1,6 +1,6 @@
 """How much is tested, and what other clients experienced meanwhile.
 
-`make test` tries little; `make resilience INPUTS=5000` tries so many inputs, four times as many
+`make test` tries little; `make resilience INPUTS=5000` tries that many inputs, four times as many
 operations of others, and twenty times as many subscriptions, and prints its figures.
 """
 

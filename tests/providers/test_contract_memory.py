@@ -43,7 +43,7 @@ async def measured() -> AsyncIterator[list[int]]:
 async def _end_at_once(
     played: Played, processes: Processes, script: str, **options: Any
 ) -> tuple[list[Any], int]:
-    """How so many runs end, and how much memory they have taken."""
+    """How the runs end, and how much memory they have taken."""
     max_bytes = options.pop("max_bytes", 64 * 2**20)
     async with processes.playing(played.simulator.provider, script) as url:
         provider = played.provider(url=url, max_bytes=max_bytes)

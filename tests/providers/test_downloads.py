@@ -114,7 +114,7 @@ async def url(files: Files) -> AsyncIterator[str]:
 
 
 class Names:
-    """A resolver that says what it was told to, one answer after the other."""
+    """A resolver that returns the given answers one after the other."""
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)

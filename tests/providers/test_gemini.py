@@ -306,7 +306,7 @@ async def outcome(provider: Provider, run: GenerationRequest) -> dict[str, objec
 
 
 def understood(from_sdk: dict[str, Any]) -> dict[str, object]:
-    """What the client has told, in our words."""
+    """What the client has read, in our terms."""
     if "status" in from_sdk:
         words = {
             "RESOURCE_EXHAUSTED": Code.PROVIDER_RATE_LIMITED,

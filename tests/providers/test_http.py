@@ -37,7 +37,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 @asynccontextmanager
 async def listening(talk: Talk) -> AsyncIterator[str]:
-    """A socket that answers every connection as told; the base URL."""
+    """A socket that answers every connection with the given bytes; yields the base URL."""
 
     talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 

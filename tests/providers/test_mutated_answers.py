@@ -37,7 +37,7 @@ HOPELESS_SECONDS_LEFT: Final = 0.15
 PICTURES: Final = 3
 """In one answer, at most."""
 IMAGES: Final = 10
-"""So many are asked for, that none is left out where one comes several times."""
+"""Enough that no picture is omitted if one is delivered several times."""
 FLAGGED: Final = {"fal", "wavespeed"}
 """Providers whose flag on an image withholds it, which their clients leave to their users."""
 

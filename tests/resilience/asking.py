@@ -107,7 +107,7 @@ class Asker:
     async def keyed(
         self, viewer: str, mutation: str, input: Data, *, choice: random.Random, twins: int = 1
     ) -> Asked | None:
-        """Send it under its key: so many at once, then again until it is answered.
+        """Send it under its key: `count` at once, then again until it is answered.
 
         None where nobody has answered after many tries.
         """

@@ -10,7 +10,7 @@ from tests.clients import Data
 from tests.resilience.evidence import Chronicle, State
 
 DELETED: Final = "DELETED"
-"""How an attempt ends whose conversation is deleted while it is at work."""
+"""How an attempt ends whose conversation is deleted while it is running."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Attempt:
 
     @property
     def awaiting(self) -> tuple[float, float] | None:
-        """From when until when the vendor may have been at work without our knowing its job."""
+        """The period in which the vendor may have run a job whose id we do not know."""
         if not self.asking:
             return None
         end = self.answered_at if self.answered_at is not None else self.ended_at

@@ -124,7 +124,7 @@ class Chronicler:
                             self._take(change)
                             self._reached = max(self._reached, change["clusterTime"])
                         else:
-                            # Nothing more for now: whatever was before this look has been told.
+                            # Nothing more for now: everything before this read has been reported.
                             self._reached = max(self._reached, _time_of(self._token))
             except OperationFailure as error:
                 if error.code == _HISTORY_LOST or "NoMatchingDocument" in str(error):

@@ -26,7 +26,7 @@ def need_wrong_clocks() -> None:
 
 
 def off_by(seconds: int) -> Mapping[str, str]:
-    """The environment of a process whose clock is off by so much. Its timers go as ever."""
+    """The environment of a process whose clock is shifted by this. Its timers run normally."""
     return {**_preloaded(), "FAKETIME": f"{seconds:+d}s"}
 
 

@@ -64,7 +64,7 @@ class Cut:
 
 
 def mixed(count: int, randomness: random.Random) -> list[Kind]:
-    """So many cuts in random order, each kind in its share.
+    """The given number of cuts in random order, each kind in its share.
 
     A few cuts have a quick one of the database among them, and none of an API: what that ran would
     wait for its lease to run out.

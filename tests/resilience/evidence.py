@@ -63,7 +63,7 @@ class Asked:
 
     @property
     def result(self) -> Data:
-        """What an acknowledged one was answered with."""
+        """The payload of an acknowledged mutation."""
         assert self.payload is not None
         return self.payload
 
@@ -85,7 +85,7 @@ class Snapshot:
     at: float
     proof: Proof
     most_active: int
-    """The most outputs that one account had at work."""
+    """The most running outputs that one account had."""
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ class Chronicle:
 
 @dataclass(slots=True)
 class Kill:
-    """Somebody was hurt."""
+    """A process or a server was killed, frozen or cut off."""
 
     who: str
     kind: str

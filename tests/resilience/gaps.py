@@ -12,7 +12,7 @@ from tests.resilience.evidence import Kill, SubscriberLog
 
 _SLOW_MODELS: Final = frozenset({"rehearsal-slow", "rehearsal-lands-last"})
 _LIVELY_SECONDS: Final = 1.0
-"""An output that told something this shortly before mongod died was being run."""
+"""An output with an update this shortly before mongod died was running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def latencies(attempts: Sequence[Attempt]) -> list[float]:
 
 def silences(subscribers: Sequence[SubscriberLog], kills: Sequence[Kill]) -> list[float]:
     """How long after each return of mongod a socket that lived through it was silent about an
-    output at work, where nothing else was killed.
+    running output, if nothing else was killed.
     """
     found: list[float] = []
     steps = [pair for subscriber in subscribers for pair in _steps(subscriber)]
@@ -96,7 +96,7 @@ def silences(subscribers: Sequence[SubscriberLog], kills: Sequence[Kill]) -> lis
 
 
 def _steps(subscriber: SubscriberLog) -> Iterator[tuple[float, float]]:
-    """When one connection was told two steps, one after the other, of an output that tells many."""
+    """When one connection received two consecutive steps of an output with many steps."""
     known: dict[tuple[int, str], tuple[float | None, Any]] = {}
     for seen in subscriber.seen:
         for output in seen.turn["outputs"]:

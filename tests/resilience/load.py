@@ -57,7 +57,7 @@ class Viewer:
 
 
 class Load:
-    """Several viewers at work. `randomness` decides what they do, the machine when."""
+    """Several active viewers. `randomness` decides what they do, the machine when."""
 
     def __init__(
         self,

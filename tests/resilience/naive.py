@@ -6,7 +6,7 @@ has no transaction and no deterministic ids: a charge and the picture it is for 
 each of which may come twice or never. All the rest is production's.
 """
 
-# ruff: noqa: ARG002 - what it is told about leases it does not want to hear
+# ruff: noqa: ARG002 - it ignores what it is given about leases
 
 import asyncio
 import sys

@@ -161,7 +161,7 @@ class Member:
 
 
 class ReplicaSet:
-    """Whoever holds it can hurt one member after the other, and wait until all is well again."""
+    """Its holder can kill one member after the other, and wait until all are healthy again."""
 
     def __init__(self, folder: Path, *, binary: Path, election_seconds: float) -> None:
         self.members = tuple(Member(number, folder, binary=binary) for number in range(3))
@@ -202,7 +202,7 @@ class ReplicaSet:
         return await eventually(self._is_healthy, within=within, what="all members are healthy")
 
     async def repair(self) -> None:
-        """Bring back whoever is still killed or frozen, and wait until all is well."""
+        """Restart every killed or frozen member, and wait until all are healthy."""
         for member in self.members:
             if member.is_frozen:
                 await member.thaw()
@@ -253,7 +253,7 @@ class ReplicaSet:
 
     async def _is_followed(self, primary: Member) -> bool:
         """Whether all have what it has just written: one that has come back may say that it serves
-        long before it has found somebody to follow.
+        long before it has found a member to sync from.
         """
         note = {"appendOplogNote": 1, "data": {"are you": "there"}}
         concern = {"w": len(self.members), "wtimeout": 2_000}

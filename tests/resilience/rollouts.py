@@ -26,7 +26,7 @@ class Rollout:
     """Stops, as the checker knows them."""
 
     async def rage(self, count: int) -> None:
-        """So many processes change places: what ran the one release runs the other then."""
+        """How many processes are swapped: each then runs the other release."""
         in_order = [*self.site.workers, *self.site.apis]
         for process in islice(cycle(in_order), count):
             await asyncio.sleep(GAP_SECONDS)

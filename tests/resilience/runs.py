@@ -176,7 +176,7 @@ class _Stage:
         site = self._site
         bill = await site.vendor.bill() if site.vendor else None
         for runner in site.runners:
-            # Whoever is killed tells how much memory it had, and writes nothing any more.
+            # A killed process leaves its peak memory to be read, and writes nothing more.
             await runner.kill()
         return History(
             self._load.subscribers,

@@ -10,17 +10,17 @@ from tests.resilience.cuts import OF_CLIENTS, OF_DATABASE, Cut, Kind
 from tests.resilience.evidence import Seen, SubscriberLog
 
 _LIVELY_SECONDS: Final = 1.5
-"""Whoever was told of work this shortly before a cut was waiting for more."""
+"""A subscriber with an update of a running turn this shortly before a cut was waiting."""
 _UNFINISHED: Final = frozenset({"PENDING", "GENERATING"})
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A subscriber that waited for more when something was cut, until it was told more."""
+    """The time from a cut to the next update of a subscriber that was waiting for one."""
 
     seconds: float
     changed_after: float
-    """What it was told had been changed so long after the cut."""
+    """How long after the cut the received change was made."""
 
 
 def silences(
@@ -62,7 +62,7 @@ def _received_after(subscriber: SubscriberLog, cut: Cut) -> Seen | None:
     closed = any(cut.at <= at < cut.at + _LIVELY_SECONDS for at, _ in subscriber.closes)
     if not closed or (cut.kind in OF_CLIENTS and cut.who != subscriber.name):
         return None
-    # Whoever comes back is told how it stands then, changed or not.
+    # A subscriber that reconnects receives the current state, changed or not.
     return next((seen for seen in after if seen.connection > connection), None)
 
 

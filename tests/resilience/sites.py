@@ -48,7 +48,7 @@ class Arrangement:
 
 
 class BareSite:
-    """The processes of one arrangement, which share a folder, and a database of somebody else's."""
+    """The processes of one arrangement, which share a folder, and an external database."""
 
     def __init__(
         self,

@@ -21,12 +21,12 @@ from tests.resilience.sites import Site
 GAP_SECONDS: Final = (0.2, 1.6)
 DOWN_SECONDS: Final = (0.0, 0.0, 0.5, 1.5)
 KILLS_UNTIL_CALM: Final = 60
-"""So many in a row; then all are back, and one that runs outputs is hurt while all else is well."""
+"""Kills in a row; then all are restarted, and one that runs outputs is killed alone."""
 SETTLE_SECONDS: Final = 5.0
 CALM_SECONDS: Final = LEASE.total_seconds() + 6.0
 """A lease, a sweep, and some."""
 STOPS: Final = 0.2
-"""The share of our own processes that is asked to stop instead of being killed."""
+"""The share of Darkroom's processes that is stopped instead of killed."""
 LOSES_EVERYTHING: Final = 0.2
 """The share of kills of NATS after which its files are gone as well."""
 DISTRIBUTED: Final = {"worker": 10, "api": 4, "mongod": 3, "nats": 2, "fal": 2}
@@ -64,7 +64,7 @@ class Storm:
     _restarts: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def rage(self, count: int) -> None:
-        """So many kills; return once all are back."""
+        """Kill the given number of times; return once all are restarted."""
         try:
             kinds = self._kinds(count - 1 if self.quiet_end else count)
             for number, kind in enumerate(kinds, start=1):
@@ -119,7 +119,7 @@ class Storm:
                 await self._kill(kind, victim.name, victim)
 
     async def _take_aim(self) -> None:
-        """Wait for a moment in which somebody has asked a vendor, and does not know the answer."""
+        """Wait for a moment in which a worker has called a vendor, and awaits the response."""
 
         async def being_asked() -> bool:
             for name in PARENTS.values():
@@ -188,5 +188,5 @@ async def _restart(kill: Kill, victim: _Mortal, down_seconds: float) -> None:
 
 
 def to_terminal(line: str) -> None:
-    """For whoever waits for a long run."""
+    """Progress output for a long run."""
     sys.__stderr__ and sys.__stderr__.write(f"{line}\n")

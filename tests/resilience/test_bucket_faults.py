@@ -58,7 +58,7 @@ UNLUCKY = 0.2
 under another key.
 """
 ORDERING = 6
-"""So many viewers' orders at once."""
+"""How many viewers send requests at once."""
 LIMIT_SECONDS = 0.8
 HEALED_SECONDS = 90.0
 MODELS = ("img-flux-2-max", "local-silver")
@@ -76,7 +76,7 @@ def http_response(status: str, body: bytes, content_type: str = "application/xml
 class Misfortune:
     """What happens to requests, as its seed decides; the machine decides in which order they come.
 
-    There are so many faults, and then no more.
+    The number of faults is limited.
     """
 
     seed: str

@@ -29,7 +29,7 @@ Item = FeedItem | None
 
 
 class Following:
-    """What a feed has told, by the ids of the documents."""
+    """What a feed has reported, by the ids of the documents."""
 
     def __init__(self, items: AsyncIterator[Item]) -> None:
         self._items = items
@@ -151,7 +151,7 @@ async def test_a_restart_of_mongod_before_the_first_event_loses_nothing(
         after = await _once_writable(lambda: a_turn(database))
         changes = await received.until(after)
 
-    # Told, or told that something is not told.
+    # Reported, or reported as missing.
     lost = any(isinstance(one, HistoryLost) for one in changes)
     assert lost or unseen in [one.id for one in changes if isinstance(one, Change)]
 
@@ -230,7 +230,7 @@ async def test_a_closed_feed_leaves_no_cursor_behind(database: Database) -> None
 
 
 async def _cursors(database: Database) -> list[Data]:
-    """Cursors of change streams on this database, at work or waiting."""
+    """Cursors of change streams on this database, running or waiting."""
     stages = [{"$currentOp": {"idleCursors": True, "allUsers": True}}]
     name = database.commands.name
     return [

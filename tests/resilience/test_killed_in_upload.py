@@ -49,7 +49,7 @@ async def test_an_upload_is_completed_after_its_process_is_killed(tmp_path: Path
 
             images = [await complete(client, upload["id"]) for upload in uploads]
 
-            # What was told before the kill is what is told after it.
+            # The responses after the kill equal those before it.
             assert {image["id"] for image in acknowledged} <= {image["id"] for image in images}
             completed += images
 

@@ -249,7 +249,7 @@ def _stop_late(history: History) -> None:
     ("tamper", "objection"),
     [
         (_disagree, "did not agree on balance and the ledger: 1 and 2"),
-        (_have_too_many_running, "somebody had 9 outputs at work"),
+        (_have_too_many_running, "an account had 9 running outputs"),
         (_invent_credits, "its ledger"),
         (_keep_reserved, "still holds 2 credits"),
         (_owe, "owes 1 credits"),

@@ -65,7 +65,7 @@ async def asker(site: ReplicatedSite) -> AsyncIterator[Asker]:
 
 @pytest.fixture(scope="module")
 async def chronicler(site: ReplicatedSite) -> AsyncIterator[Chronicler]:
-    """Knows what has become of it."""
+    """Polls until the turn has ended."""
     chronicler = Chronicler(site.documents)
     async with chronicler.writing():
         yield chronicler
@@ -256,7 +256,7 @@ async def _timed_start(site: ReplicatedSite, load: Load, viewer: Viewer) -> Time
 
 
 async def _read_again_and_again(site: ReplicatedSite, viewer: Viewer, started: Data) -> None:
-    """Until cancelled. Fail if somebody says that there is no such conversation."""
+    """Until cancelled. Fail if any response says that there is no such conversation."""
     conversation_id = started["data"]["startConversation"]["conversation"]["id"]
     for client in itertools.cycle([site.client(api, viewer.name) for api in site.apis]):
         answer = await client.execute(READ, id=conversation_id)
@@ -265,7 +265,7 @@ async def _read_again_and_again(site: ReplicatedSite, viewer: Viewer, started: D
 
 
 async def _accepted_again(site: ReplicatedSite, load: Load, viewer: Viewer) -> float:
-    """When a mutation was first answered as ever."""
+    """When a mutation first succeeded again."""
 
     async def accepted() -> bool:
         answer, _ = await _timed_start(site, load, viewer)
@@ -329,7 +329,7 @@ def _route_of(site: ReplicatedSite) -> Router:
 
 def _assert_sound(history: History, site: ReplicatedSite) -> None:
     found = objections(history)
-    # Of our own faults the logs tell more, and their folder will soon be gone.
+    # Logs say more about internal errors, and their folder is deleted soon.
     faults = [
         f"{api.name}: internal error {text[:LOGGED_CHARACTERS]}"
         for api in site.apis

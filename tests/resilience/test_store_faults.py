@@ -63,7 +63,7 @@ class Shop:
         return turn
 
     async def delivered(self) -> None:
-        """Wait until the vendor has told of what it made: from here on it has to be stored."""
+        """Wait until the vendor has reported its result: from here on it has to be stored."""
         until = len(self.vendor.jobs)
 
         async def is_reported() -> bool:

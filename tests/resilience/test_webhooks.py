@@ -82,7 +82,7 @@ def _moody(chance: random.Random, receiver: Receiver) -> Any:
 
 
 def _mortal(chance: random.Random) -> Callable[[bytes], Fault]:
-    """What becomes of a request on its way: some receivers are killed before it, and some after,
+    """How a request ends: some receivers are killed before it, and some after,
     when the sender cannot know that it has arrived.
     """
     faults = [*[Fault()] * 8, Fault(refuses=True), Fault(cut_answer_after=1)]

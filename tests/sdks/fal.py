@@ -10,7 +10,7 @@ from fal_client import SyncClient, client
 
 
 def main(url: str, key: str, endpoint: str, arguments: str) -> None:
-    # It speaks TLS to whatever host it is told.
+    # It uses TLS for every given host.
     client.QUEUE_URL_FORMAT = f"{url}/"
     fal = SyncClient(key=key)
     result: dict[str, object] = {}

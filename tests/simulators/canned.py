@@ -38,7 +38,7 @@ class Exchange:
 def http(
     body: bytes, *headers: str, status: int = 200, content_type: str = "application/json"
 ) -> Answer:
-    """An answer whose end is told by its length."""
+    """A response with its length in the header."""
     head = [f"HTTP/1.1 {status} X", f"content-type: {content_type}", *headers]
     return "\r\n".join([*head, f"content-length: {len(body)}", "", ""]).encode() + body
 

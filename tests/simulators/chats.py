@@ -19,7 +19,7 @@ CHAT_ENDS: Final = frozenset(
     {"chat-filter", "chat-refusal", "chat-sign", "chat-length", "chat-nothing"}
 )
 """Good answers without a whole caption: `finish_reason`, a refusal in its own field, one in words
-with the sign that models are told to use, a limit, no words.
+with the sign that models are instructed to use, a limit, no words.
 """
 INPUT_TOKENS: Final = 120
 OUTPUT_TOKENS: Final = 40
@@ -61,7 +61,7 @@ def question_in(messages: Sequence[Fields]) -> tuple[str, int]:
 
 
 def answer_chat(job: Job, settle: Callable[[Job, float], None], *, error: Fields) -> Response:
-    """The answer to one chat. `error` is what a failure that is told late looks like."""
+    """The answer to one chat. `error` is the form of a failure that is reported late."""
     if job.entry.payload.get("stream") and not job.script.plain:
         events = _events(job, settle, error=error)
         return StreamingResponse(events, media_type="text/event-stream")

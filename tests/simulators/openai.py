@@ -46,7 +46,7 @@ _CHAT_MODELS: Final[Mapping[str, frozenset[str]]] = {
 }
 """How much each can be asked to think."""
 CHAT_DEPLOYMENTS: Final[Mapping[str, str]] = {"our-words": "gpt-4.1"}
-"""At Azure: names that somebody has chosen, and their models."""
+"""At Azure: names of deployments, and their models."""
 CHAT_MODELS: Final = frozenset(_CHAT_MODELS)
 _CHAT_FIELDS: Final = frozenset(
     {

@@ -49,7 +49,7 @@ class Script:
     silent: bool = False
     """It is taken and never answered."""
     cut: int | None = None
-    """The line is cut after so many bytes of its answer."""
+    """The connection is cut after this many bytes of the response."""
     urls: str = ""
     """The answer's addresses: `none`, `full` as in fal's samples, or those of another host."""
     status: Faults = ()
@@ -128,7 +128,7 @@ def read_script(text: str, *, base: Script | None = None) -> Script:
 
 @dataclass(slots=True)
 class Rule:
-    """What jobs do that are not told it in their prompts."""
+    """What jobs do that have no script in their prompts."""
 
     text: str
     endpoint: str | None = None

@@ -2,7 +2,7 @@
 
 A simulator serves its provider's routes, and beside them:
 
-    GET /bill       every job that was ever taken, with what became of it
+    GET /bill       every job ever accepted, with how it ended
     POST /script    {"script": …, "endpoint"?: …, "words"?: …, "times"?: …}: what jobs do from
                     here on, in the words of `script.py`
     DELETE /script  forget all of these
@@ -332,7 +332,7 @@ async def _serve(simulator: Simulator, port: int) -> None:
 
 
 def run_as_program(kind: type[Simulator]) -> None:
-    """Serve a simulator, as the command line says, until it is told to stop."""
+    """Serve a simulator, as the command line says, until it is stopped."""
     parser = argparse.ArgumentParser(description=f"A {kind.provider} to test against, on loopback.")
     parser.add_argument("--port", type=int, default=0, help="0 takes any that is free")
     parser.add_argument("--bill", type=Path, help="the file that keeps what was taken")

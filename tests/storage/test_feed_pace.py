@@ -7,7 +7,7 @@ from storage.mongo.feed_pace import FAST_CHANGES, FAST_SECONDS, FeedPace
 
 @pytest.mark.parametrize(("per_second", "fast"), [(1, False), (50, False), (100, True)])
 def test_only_changes_in_quick_succession_are_read_together(per_second: int, fast: bool) -> None:
-    """At 50 each second somebody may look at one of them: it is told at once."""
+    """At 50 a second a client may be waiting for one of them: it is reported at once."""
     time = 0.0
     pace = FeedPace(None, lambda: time)
     assert not pace.is_fast

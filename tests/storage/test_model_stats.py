@@ -172,7 +172,7 @@ async def test_statistics_of_many_turns_take_one_query_of_a_few_documents(
 
 
 async def _write_turns(database: Database, models: list[str]) -> int:
-    """Turns of two of many models each, over the last days, and as many of somebody else."""
+    """Turns of two of many models each, over the last days, and as many of another viewer."""
     random, now = Random(1), datetime.now(UTC)
     conversation_id, asked = new_conversation_id(), 0
     for number in range(DAYS):

@@ -224,7 +224,7 @@ async def test_a_producer_sets_up_a_broker_that_has_lost_its_data(
         await nats_server.start()
 
         async def goes_on() -> bool:
-            # Those sent before somebody has noticed are lost, which the database makes up for.
+            # Hints sent before the loss is noticed are lost; the database makes up for them.
             sender.enqueue(some_outputs(1))
             return await has_hints(nats_server.url)
 

@@ -421,7 +421,7 @@ async def test_a_flipped_bit_in_a_png_is_detected_or_changes_no_pixel(
 
 
 async def picture_or_refusal(processor: ImageProcessor, data: bytes) -> Image.Image | None:
-    """What becomes of it, or None where it is refused."""
+    """The processed picture, or None if it is refused."""
     try:
         return opened((await processor.process(data)).original)
     except GenerationFailed:

@@ -245,7 +245,7 @@ async def test_bytes_of_ended_uploads_are_deleted_at_once(database: Database, sh
 async def test_expired_records_are_deleted_with_their_objects_in_any_number(
     database: Database, in_folder: Shelf
 ) -> None:
-    """Orphan collection would keep so many in one shard."""
+    """Orphan collection would keep this many in one shard."""
     lasting, ended = ZIPS[0], ZIPS[1:]
     await in_folder.put(*ZIPS)
     for key in ZIPS:

@@ -129,7 +129,7 @@ async def test_images_are_found_by_prompts_and_models(
 async def test_several_images_can_be_selected_marked_and_deleted(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
-    """What a conversation needs stays, and the person is told."""
+    """Images that a conversation needs are kept, and the page says so."""
     client = darkroom.client(viewer)
     images = (await client("{ viewer { images { nodes { id } } } }"))["viewer"]["images"]["nodes"]
     await conversation_with(client, sourceImageId=images[0]["id"])

@@ -21,7 +21,7 @@ CURSORS = TurnCursors(Signer(b"of this test"))
 
 
 class Feed:
-    """A ChangeFeed that says what it is told to say, and can break."""
+    """A ChangeFeed that reports what the test gives it, and can fail."""
 
     def __init__(self) -> None:
         self.says: asyncio.Queue[Change | HistoryLost | Exception] = asyncio.Queue()

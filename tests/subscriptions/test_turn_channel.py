@@ -148,7 +148,9 @@ def test_an_update_that_a_subscriber_has_read_is_not_sent_again(
     channel: TurnChannel, turn: Turn
 ) -> None:
     early = a_subscriber(channel, stands_at=turn)
-    late = a_subscriber(channel, stands_at=changed(turn, 1))  # has read it before the feed told
+    late = a_subscriber(
+        channel, stands_at=changed(turn, 1)
+    )  # has read it before the feed reported it
 
     give_out(channel, 5, changed(turn, 1))
 

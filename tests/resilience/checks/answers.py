@@ -100,7 +100,7 @@ def _against_post(asked: Asked, history: History, deleted: set[str]) -> Iterator
 
 
 def _against_moves(asked: Asked, chronicle: Chronicle | None) -> Iterator[str]:
-    """What an acknowledged retry or cancellation told has really been so."""
+    """What the response to a retry or cancellation says has really been so."""
     if chronicle is None:
         return
     cancelled = asked.mutation != "retryOutput"
@@ -162,7 +162,7 @@ def _effect(asked: Asked) -> tuple[str, str]:
 def _is_too_late(asked: Asked, first: Asked, history: History) -> bool:
     """Whether the effect was there when it was refused."""
     if "NOT_RETRYABLE" in asked.refusals:
-        # Whoever asks has seen it fail, so it can only be at work for a twin.
+        # The viewer has seen it fail, so it can only be running for a duplicate request.
         return True
     effect_at = _effect_at(first, history)
     if effect_at is None or asked.answered_at is None:

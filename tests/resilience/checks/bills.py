@@ -65,7 +65,7 @@ def doubled_jobs(attempts: Sequence[Attempt], bill: Sequence[Data]) -> int:
 
 
 def hits(attempts: Sequence[Attempt], kills: Sequence[Kill]) -> list[Attempt]:
-    """Attempts that were being asked for when whoever asked, or was asked, was hurt."""
+    """Attempts that were being submitted when the worker or the vendor was killed."""
     return [attempt for attempt in attempts if _was_hit(attempt, kills)]
 
 

@@ -23,9 +23,9 @@ def against_subscriber(subscriber: SubscriberLog, stored: Stored) -> Iterator[st
     passing = {"OVERLOADED"} if is_there else {"OVERLOADED", "NOT_FOUND"}
     for error in subscriber.errors:
         if error.get("extensions", {}).get("code") not in passing:
-            yield f"{name} was told an error: {error}"
+            yield f"{name} received an error: {error}"
     if subscriber.completed and is_there:
-        yield f"{name} was told that the conversation is gone"
+        yield f"{name} received that the conversation does not exist"
     yield from _against_order(subscriber)
 
     known = {seen.turn["id"]: seen.turn for seen in subscriber.seen}

@@ -130,7 +130,7 @@ def _was_late(output: Data) -> bool:
 
 
 def _against_doubles(history: History) -> Iterator[str]:
-    """Each message was asked for once, so it makes one turn, whatever has become of it since."""
+    """Each message was sent once, so it makes one turn, however that turn ended."""
     known = history.chronicle.parents if history.chronicle else {}
     messages = {turn_id: turn["userMessage"] for turn_id, turn in known.items()}
     messages |= {one["_id"]: one["userMessage"] for one in history.stored.parents}
@@ -140,7 +140,7 @@ def _against_doubles(history: History) -> Iterator[str]:
 
 
 def _wanted_off(asked: Sequence[Asked]) -> set[str]:
-    """What somebody has asked to cancel or delete, whether or not there was an answer."""
+    """What a viewer has requested to cancel or delete, with or without a response."""
     found: set[str] = set()
     for one in asked:
         if one.mutation == "cancelOutput":

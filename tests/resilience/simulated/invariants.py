@@ -102,7 +102,7 @@ class Invariants:
         self.parents_deleted = self._sure.parents_deleted
 
     def _check_account(self, viewer_id: ViewerId) -> None:
-        """The account, the ledger's sum and what outputs at work hold are one (P1)."""
+        """The account, the ledger's sum and the credits of running outputs agree (P1)."""
         lines = [line for owner, line in self.tables.ledger.values() if owner == viewer_id]
         account = self.tables.accounts[viewer_id]
         stated = account.balance, account.reserved, account.active_outputs

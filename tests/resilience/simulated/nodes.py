@@ -203,7 +203,7 @@ class Node:
 
 
 class _Hints:
-    """A `HintQueue` that reaches whoever runs outputs."""
+    """A `HintQueue` that reaches the processes that run outputs."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

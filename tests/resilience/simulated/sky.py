@@ -35,14 +35,14 @@ _IN_FOCUS: Final = (
 
 
 class Fault(Enum):
-    """What can become of a call to the database or the object store."""
+    """How a call to the database or the object store can end."""
 
     REFUSED = auto()
-    """Not done, and told so."""
+    """Not done, and reported as failed."""
     LOST = auto()
-    """Done, but told otherwise."""
+    """Done, but reported as failed."""
     LATE = auto()
-    """Done after it was told otherwise."""
+    """Done after it was reported as failed."""
     SLOW = auto()
     DIES_BEFORE = auto()
     """The process dies before it has asked."""
@@ -71,7 +71,7 @@ class Weather:
     jobs: float = 0.0
     """Jobs that a vendor does not deliver, or not in time."""
     focus: tuple[str, Fault] | None = None
-    """A call, and what most often becomes of it: so that rare windows are looked into."""
+    """A call, and how it ends most often: so that rare windows are explored."""
     focus_share: float = 0.0
     hints: float = 0.0
     """Hints that are lost."""
@@ -125,7 +125,7 @@ class Sky:
         self.random = world.random
         self.lease_seconds = lease_seconds
         self.hurt: list[Callable[[Process], object]] = []
-        """Told of every process to which something happened."""
+        """Called with every process to which something happened."""
         self.faults = 0
 
     def clear_up(self) -> None:
@@ -160,7 +160,7 @@ class Sky:
             self.world.after(leases * self.lease_seconds, process.thaw)
 
     def draw(self, name: str) -> Fault | None:
-        """What becomes of a call to the database. Where most is at stake, most goes wrong."""
+        """How a call to the database ends. The most critical calls fail most often."""
         weather, random = self.weather, self.random.random
         if weather.focus and weather.focus[0] == name and random() < weather.focus_share:
             return weather.focus[1]

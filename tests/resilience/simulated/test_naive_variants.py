@@ -3,7 +3,7 @@
 Each variant leaves out one thing that the storage or a service does, and plays histories until an
 objection is made to it. That none is made to the real ones is in `test_histories.py`.
 """
-# ruff: noqa: ARG002 - what is naive does not look at all that it is told
+# ruff: noqa: ARG002 - naive code ignores some of its arguments
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -124,7 +124,7 @@ class ForgetWhoHasLanded(Claims):
 
 
 class ForgetWhatIsAtWork(Conversations):
-    """What was reserved for outputs at work is not released when they are deleted."""
+    """Credits reserved for running outputs are not released when they are deleted."""
 
     def delete(
         self,
@@ -251,7 +251,7 @@ async def _land_and_forget(self: Landing, delivery: Delivery) -> None:
     try:
         await _land(self, delivery)
     except LeaseLost:
-        self._stored.extend(stored)  # whatever became of a landing that was not acknowledged
+        self._stored.extend(stored)  # whether or not an unacknowledged delivery was committed
         raise
 
 

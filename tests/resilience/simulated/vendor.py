@@ -47,7 +47,7 @@ def family(model_id: str) -> str:
 
 
 class Fate(Enum):
-    """What can become of a submit."""
+    """How a submission can end."""
 
     REFUSED = auto()
     UNKNOWN = auto()
@@ -93,7 +93,7 @@ class Vendor:
         self.bills: Counter[tuple[Bill, int]] = Counter()
         """How often what was asked for: each of an attempt's runs by itself."""
         self.fates: deque[Fate] = deque()
-        """What becomes of the next submits, where it is not left to chance."""
+        """How the next submissions end, if that is not random."""
         self.uncertain: set[Bill] = set()
         """Something happened while an answer was awaited: OUTCOME_UNKNOWN has a cause."""
         self.when_taken: list[Callable[[Bill], object]] = []
@@ -102,7 +102,7 @@ class Vendor:
         sky.hurt.append(self._hurt)
 
     def take(self, request: GenerationRequest | CaptionRequest, *, billed: bool) -> Job:
-        """From here on it works, whatever becomes of the answer."""
+        """From here on the job runs, whether or not the response arrives."""
         random, now = self.sky.random, self.sky.world.now
         bill = bill_of(request)
         number = len(self.jobs) + 1

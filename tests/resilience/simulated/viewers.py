@@ -129,7 +129,7 @@ class Crowd:
         if sky.random.random() < sky.weather.answers:
             seconds = sky.random.choice(_HANGS_UP_SECONDS) * sky.random.random()
             sky.world.after(seconds, lose)
-            if sky.random.random() < 0.5:  # whoever hangs up has the request cancelled
+            if sky.random.random() < 0.5:  # a client that disconnects has its request cancelled
                 sky.world.after(seconds, task.cancel)
 
     async def _handle(
@@ -176,7 +176,7 @@ class Crowd:
             self._object(f"{request.name} was done before, but refused with {codes}")
 
     def _is_there(self, parent_id: ParentId) -> bool:
-        """Or was, until somebody deleted it."""
+        """Or existed until it was deleted."""
         deleted = self.site.invariants.parents_deleted
         return parent_id in self.site.tables.parents or parent_id in deleted
 

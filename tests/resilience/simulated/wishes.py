@@ -43,7 +43,7 @@ class Request:
     work: Work
     command: _Command | None = None
     parent_ids: set[ParentId] = field(default_factory=set)
-    """What answers have told that came of it."""
+    """The effect according to the responses."""
 
     @property
     def key(self) -> str | None:
@@ -148,7 +148,7 @@ class Wishes:
         async def work(node: Node) -> Parent:
             cancelled = await node.posts.cancel(viewer, post.id)
             if cancelled.in_progress:
-                self._site.invariants.object(f"{post.id} was cancelled, but is at work")
+                self._site.invariants.object(f"{post.id} was cancelled, but is running")
             return cancelled
 
         return Request(f"cancel {post.id}", work)
@@ -198,7 +198,7 @@ class Wishes:
         async def work(node: Node) -> Parent:
             parent, cancelled = await node.outputs.cancel(viewer, output.id)
             if cancelled.unfinished:
-                self._site.invariants.object(f"{output.id} was cancelled, but is at work")
+                self._site.invariants.object(f"{output.id} was cancelled, but is running")
             return parent
 
         return Request(f"cancel {output.id}", work)
@@ -207,7 +207,7 @@ class Wishes:
         async def work(node: Node) -> Turn:
             cancelled = await node.turns.cancel_turn(viewer, turn.id)
             if cancelled.in_progress:
-                self._site.invariants.object(f"{turn.id} was cancelled, but is at work")
+                self._site.invariants.object(f"{turn.id} was cancelled, but is running")
             return cancelled
 
         return Request(f"cancel {turn.id}", work)
@@ -221,7 +221,7 @@ class Wishes:
         return Request(f"delete {turn.conversation_id}", work)
 
     def _use_a_key_again(self, viewer: Viewer, used: Request) -> Request:
-        """For something else; or by somebody else, to whom it is a key like any other."""
+        """For another request; or by another viewer, for whom it is an unused key."""
         command = StartConversation(self._a_turn(viewer), idempotency_key=used.key)
         name = f"start {_words(command)} by the key of {used.name}"
         request = Request(name, _starting(viewer, command), command)

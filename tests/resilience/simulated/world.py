@@ -27,7 +27,7 @@ Callback = Callable[..., object]
 _MOST_STEPS: Final = 200_000
 """Of one history; a tenth of them is plenty, unless something turns in circles."""
 _CLOSINGS: Final = 20
-"""A dead task's coroutine has its clean-ups cut short one by one; so many are plenty."""
+"""A dead task's coroutine has its clean-ups cut short one by one; this many are plenty."""
 
 
 class Dead(BaseException):
@@ -296,7 +296,7 @@ class Process(asyncio.AbstractEventLoop):
         return task
 
     def begin(self, work: Coroutine[Any, Any, Result], *, name: str) -> asyncio.Task[Result]:
-        """Start a task from outside of the process. It has no context variables of anybody's."""
+        """Start a task from outside of the process. It inherits no context variables."""
         task = self.create_task(work, name=name, context=Context())
         task.add_done_callback(self._ended)
         return task
@@ -327,7 +327,7 @@ def _close(task: asyncio.Task[Any]) -> None:
 
 @contextmanager
 def _no_loop_running() -> Iterator[None]:
-    """The world's processes are not those of whoever plays with it."""
+    """The processes of the world are not those of the test."""
     before = asyncio._get_running_loop()
     _set_running_loop(None)
     try:

@@ -35,7 +35,7 @@ class WrittenTwice(DarkroomError):
 
 
 class Observer(Protocol):
-    """Is told of every commit before anybody else can see it."""
+    """Called at every commit before anything else can see it."""
 
     def committed(
         self, viewer_id: ViewerId, before: Parent | None, after: Parent | None
@@ -69,7 +69,7 @@ class Nobody:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Somebody's claim, and until when it holds."""
+    """A claim, and until when it is valid."""
 
     worker: object
     until: datetime
