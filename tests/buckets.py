@@ -100,7 +100,7 @@ class S3Server(ABC):
             await end_process(process, seconds=STOP_SECONDS)
 
     def freeze(self) -> None:
-        """Stop it in its tracks: connections stay open, and nobody answers."""
+        """Freeze it: connections stay open without responses."""
         self._running[-1].send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:

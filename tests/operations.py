@@ -136,7 +136,7 @@ query Prompts($first: Int, $after: String, $search: String, $favourite: Boolean)
 }
 """
 
-OVER = {"COMPLETED", "FAILED", "CANCELLED"}
+FINISHED = {"COMPLETED", "FAILED", "CANCELLED"}
 
 
 async def start(client: GraphQLClient, **input: Any) -> Data:
@@ -174,7 +174,7 @@ async def followed(client: GraphQLClient, turn: Data, after: str | None = None) 
         seen = await updates.until(
             lambda data: (
                 data["turnUpdated"]["turn"]["id"] == turn["id"]
-                and data["turnUpdated"]["turn"]["status"] in OVER
+                and data["turnUpdated"]["turn"]["status"] in FINISHED
             )
         )
     return [data["turnUpdated"] for data in seen]

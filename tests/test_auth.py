@@ -426,7 +426,7 @@ async def test_an_rsa_key_that_is_too_short_is_skipped() -> None:
 
 
 class KeyServer:
-    """Publishes keys, and counts who asks."""
+    """Publishes keys, and counts requests."""
 
     def __init__(self) -> None:
         self.signers: tuple[Signer, ...] = SIGNERS
@@ -537,7 +537,7 @@ async def test_tokens_of_a_withdrawn_key_are_refused(published: Published) -> No
 
     published.server.signers = (P256,)
     published.watch.now += 601
-    # Its age is noticed by one who asks, and does not have to wait.
+    # A request notices their age, and does not wait for the refresh.
     published.server.has_been_asked.clear()
     await authenticator.authenticate(token)
     await asyncio.wait_for(published.server.has_been_asked.wait(), 10)

@@ -61,7 +61,7 @@ class Providers:
         return environ
 
     async def tried(self, *arguments: str, environ: Mapping[str, str]) -> tuple[int, str, str]:
-        """The exit code, and what was said on stdout and stderr."""
+        """The exit code, stdout and stderr."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "commands.check_providers", *arguments),
             cwd=ROOT,

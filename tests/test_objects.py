@@ -31,7 +31,7 @@ TWO_DAYS = 2 * 24 * 3600
 async def compare(
     settings: Settings, *arguments: str, database: str | None = None
 ) -> tuple[int, str]:
-    """The command as an operator runs it: its exit code and what it says."""
+    """The command as an operator runs it: its exit code and its output."""
     environ = {} if database is None else {"DARKROOM_MONGODB_DATABASE": database}
     ran = await run_command(settings, "objects", "compare", *arguments, environ=environ)
     return ran.code, ran.said
@@ -182,7 +182,7 @@ async def until_tidied(uri: str, name: str) -> None:
             jobs = {one["_id"] async for one in database.periodic_jobs.find()}
             return {"uploads", "shards"} <= jobs
 
-        await eventually(begun, within=20, what="somebody has begun to tidy up")
+        await eventually(begun, within=20, what="orphan collection has begun")
 
 
 class Interrupted(FolderObjectStore):

@@ -69,7 +69,7 @@ def create_app(settings, *, grace_left, metrics_listener):
 
 
 class Serving:
-    """A process, and what it has said so far."""
+    """A process, and its output so far."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, data_dir: Path) -> None:
         self.process, self.port, self.data_dir = process, port, data_dir

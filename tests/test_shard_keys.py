@@ -11,7 +11,7 @@ NOT_SHARDED = {"chores", "stores", "withdrawals", "documents", "permits"}
 
 @repository
 class CarelessRepository:
-    """Asks all shards for what one has."""
+    """Queries all shards for what one of them has."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -45,7 +45,7 @@ async def open_worker(settings, *, grace_left, metrics_listener):
 
 
 class Working:
-    """A process, and what it has said so far, on either stream."""
+    """A process, and its output so far on both streams."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process

@@ -63,7 +63,7 @@ def _on_all_routes() -> Iterator[ImageModel]:
 
 
 def _as_made_by(provider: str, model: ImageModel) -> ImageModel:
-    """A row of its own where the catalogue's is made by another provider, or has been retired."""
+    """Its own row if the catalogue's is run by another provider, or is retired."""
     sibling = model.edit_model_id
     return replace(
         model,
@@ -89,7 +89,7 @@ _BY_ID: Final = {model.id: model for model in MODELS}
 
 
 def editor_of(model: ImageModel) -> ImageModel | None:
-    """What works with references where this model is asked to; None where nothing does."""
+    """The model that runs with references if this one is requested; None if there is none."""
     found = _ALL.for_references(model)
     return _BY_ID[found.id] if found is not None else None
 
@@ -140,7 +140,7 @@ class House:
         return await asyncio.shield(self._gallery)
 
     def story(self, model: ImageModel, *, viewer: str | None = None) -> "Story":
-        """A viewer, who has never been here where none is named, and will ask this model."""
+        """A viewer of this model; a new one if none is named."""
         client = self.darkroom.client(viewer)
         return Story(model, self.simulators[model.provider], client, asking=self.asking)
 
@@ -152,7 +152,7 @@ class House:
         return self._begun[key]
 
     async def end(self) -> None:
-        """End what was begun, and what nobody has waited for."""
+        """End what was started, and what no test has waited for."""
         tasks = [*self._begun.values(), *filter(None, [self._gallery])]
         for task in tasks:
             task.cancel()
@@ -183,7 +183,7 @@ def of_each(models: Sequence[ImageModel], *, ahead: int = 6) -> Callable[[Body],
 
 
 class Story:
-    """What one viewer asks of one model, and what the model's provider has on the bill for it."""
+    """The requests of one viewer to one model, and their entries on the provider's bill."""
 
     def __init__(
         self,
@@ -216,12 +216,12 @@ class Story:
         return [count(entry.payload) for entry in self.bill]
 
     def times_asked(self) -> int:
-        """How often the provider has been asked, also in vain. To be called once."""
+        """How many requests the provider received, failed ones included. To be called once."""
         entry = self.bill[0]
         return self.simulator.count(entry.endpoint, f"{entry.script} {entry.prompt}")
 
     def input(self, script: str = "", *, image_count: int = 1, **input: Any) -> Data:
-        """What is asked of the model, whose provider is to do what the script says."""
+        """The message for the model, whose provider follows the script."""
         return {
             "userMessage": f"{self._words} [{self.simulator.provider} {script}]",
             "selectedModels": [self.model.id],
@@ -269,7 +269,7 @@ class Story:
 
     async def until(self, wanted: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not wanted():  # noqa: ASYNC110 (a bill tells nobody that it has grown)
+            while not wanted():  # noqa: ASYNC110 (a bill sends no notification)
                 await asyncio.sleep(0.02)
 
 

@@ -417,7 +417,7 @@ async def test_only_the_owner_can_rerun_fork_and_delete(
 async def test_a_branch_with_gaps_survives_export_and_import(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
-    """What has never begun is left out."""
+    """Turns that never began are omitted."""
     started = await conversation_with(client, turns=2)
     conversation_id = started["conversation"]["id"]
     bare = (await send(client, conversation_id, previousOutputIds=[]))["turn"]

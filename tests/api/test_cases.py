@@ -74,7 +74,7 @@ ANSWERED: Final[dict[str, Any]] = {
     "persisted-query.json": "PERSISTED_QUERY_NOT_FOUND",
     "title-cut-in-a-family.json": None,
 }
-"""The code of the whole request's error, or those of its user errors; None: not asked for."""
+"""The code of the whole request's error, or those of its user errors; None: not requested."""
 
 
 @pytest.mark.parametrize("name", ANSWERED)

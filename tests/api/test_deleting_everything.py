@@ -13,9 +13,9 @@ from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
     DELETE,
     DELETE_IMAGE,
+    FINISHED,
     FOLLOW,
     GALLERY,
-    OVER,
     SET_FAVOURITE,
     a_sample,
     conversation_with,
@@ -102,7 +102,7 @@ async def make_everything(client: GraphQLClient) -> None:
         await updates.until(
             lambda data: (
                 data["turnUpdated"]["turn"]["outputs"][0]["preview"]
-                or data["turnUpdated"]["turn"]["status"] in OVER
+                or data["turnUpdated"]["turn"]["status"] in FINISHED
             )
         )
 

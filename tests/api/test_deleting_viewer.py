@@ -119,7 +119,7 @@ async def test_deleting_a_viewer_deletes_all_records_and_objects(
     assert await viewer_of(other) == others_documents
 
     async def cleared() -> bool:
-        # What was running finds out when it writes, and deletes what it has stored meanwhile.
+        # A running worker notices at its next write, and deletes what it has stored meanwhile.
         return await keys(darkroom) == others
 
     await eventually(cleared, within=CLEARED_SECONDS, what="nothing is left")
@@ -174,7 +174,7 @@ async def test_concurrent_requests_delete_a_viewer_once(start_darkroom: StartDar
 async def test_deleting_a_viewer_closes_open_sockets_in_every_process(
     start_darkroom: StartDarkroom,
 ) -> None:
-    """After what was subscribed to has completed. Nobody else's do."""
+    """After the subscriptions have completed. Sockets of other viewers stay open."""
     near, far = await start_darkroom(), await start_darkroom()
     client, elsewhere, other = near.client("ana"), far.client("ana"), near.client("bea")
     conversation = (await conversation_with(client))["conversation"]["id"]
@@ -262,7 +262,7 @@ async def test_requests_during_a_deletion_have_their_whole_effect_or_none(
         assert (await MongoAccountRepository(stored).prove()).discrepancies == ()
 
         async def at_rest() -> bool:
-            # What was running finds out when it writes, and deletes what it has stored meanwhile.
+            # A running worker notices at its next write, and deletes what it has stored meanwhile.
             found = [await reconciler.compare(shard) for shard in SHARDS]
             left.clear()
             left.update(key for one in found for key in one.missing)
@@ -289,7 +289,7 @@ async def _opened(darkroom: Darkroom) -> AsyncIterator[tuple[Database, ObjectRec
 async def test_another_process_finishes_an_interrupted_deletion(
     start_darkroom: StartDarkroom,
 ) -> None:
-    """Until then nothing new is made, so that it deletes nothing of who has come back."""
+    """Until then nothing new is created, so that it deletes nothing of a returning viewer."""
     darkroom = await start_darkroom()
     client = darkroom.client("ana")
     started = await conversation_with(client)

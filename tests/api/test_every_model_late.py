@@ -31,7 +31,7 @@ async def test_a_run_that_never_ends_times_out_at_the_deadline_and_costs_nothing
     async with house.story(model) as story:
         output = await story.made("hang=running", **await story.needed())
 
-        # Where there is no job, nobody can tell whether the request was obeyed.
+        # Without a job, it is unknown whether the request was accepted.
         code = "TIMED_OUT" if vendor.has_jobs else "OUTCOME_UNKNOWN"
         assert error_of(output) == (code, True)
         assert output["images"] == []

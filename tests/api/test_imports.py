@@ -113,7 +113,7 @@ async def imported(client: GraphQLClient, data: bytes) -> Data:
 
 
 def without_ids(value: Any) -> Any:
-    """What is the same in an original and in what was imported."""
+    """What is equal in an original and its import."""
     changing = ("id", "url", "urlExpiresAt", "byteSize", "thumbhash", "updatedAt", "creditsCharged")
     if isinstance(value, dict):
         return {name: without_ids(inner) for name, inner in value.items() if name not in changing}
@@ -176,7 +176,7 @@ async def test_an_imported_conversation_equals_the_exported_one(
     await choose(other, first["id"], chosen=False)
     stats = (await other("{ viewer { modelStats(days: 366) { chosen } } }"))["viewer"]
     assert stats["modelStats"] == []
-    # It goes on like any other.
+    # It continues like any other.
     sent_turn = await send(other, job["conversation"]["id"], selectedModels=["local-silver"])
     assert sent_turn["turn"]["turnIndex"] == 2
     found = await other('{ viewer { conversations(search: "ebene") { nodes { id } } } }')
@@ -236,7 +236,7 @@ async def test_posts_and_albums_are_imported_without_conversations(
     [_, again] = copy["posts"]["nodes"]
     assert again["id"] != post["id"]
     assert again["image"]["post"]["id"] == again["id"]
-    # It goes on like any other.
+    # It continues like any other.
     retried = await other(RETRY, id=again["outputs"][1]["id"])
     assert retried["retryOutput"]["userErrors"] == []
     [waiting, _] = copy["posts"]["nodes"]

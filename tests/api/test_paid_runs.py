@@ -45,7 +45,7 @@ class Paid:
 
     @property
     def asked(self) -> int:
-        """How often fal has been asked for a job."""
+        """How many submissions fal has received."""
         seen = list(self.simulator.seen)[self._seen_before :]
         return sum(one.method == "POST" for one in seen)
 
@@ -72,7 +72,7 @@ class Paid:
 
     async def until(self, wanted: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not wanted():  # noqa: ASYNC110 (a bill tells nobody that it has grown)
+            while not wanted():  # noqa: ASYNC110 (a bill sends no notification)
                 await asyncio.sleep(0.02)
 
     async def adds_up(self) -> None:
@@ -429,7 +429,7 @@ async def test_the_next_process_resumes_all_jobs_of_an_output(
         await adds_up(second)
 
 
-# What a provider does not have, and how it names what it is given
+# Models that a provider does not have, and its own form of mentions
 
 GONE = "img-gpt-image-1-5"
 MODEL_FACTS = """query($id: ID!) { model(id: $id) {

@@ -88,7 +88,7 @@ async def test_a_restored_conversation_is_as_it_was(start_darkroom: StartDarkroo
     assert codes(await restore(client, conversation_id)) == [("NOT_RESTORABLE", "conversationId")]
     async with collection(darkroom, "trash") as trash:
         assert await trash.count_documents({}) == 0
-    # It goes on, and can be deleted again.
+    # It continues, and can be deleted again.
     assert (await send(client, conversation_id))["turn"]["turnIndex"] == 2
     await client(DELETE, id=conversation_id)
     assert (await restore(client, conversation_id))["userErrors"] == []
@@ -151,7 +151,7 @@ async def test_outputs_that_were_running_are_restored_as_cancelled(
 async def test_conversations_that_share_images_can_be_restored_in_any_order(
     start_darkroom: StartDarkroom, how: str
 ) -> None:
-    """Whichever was deleted first, and whether or not the other one comes back."""
+    """Whichever was deleted first, and whether or not the other one is restored."""
     client = (await start_darkroom(restore_days=1)).client()
     first = await conversation_with(client)
     image = first["turn"]["outputs"][0]["image"]["id"]

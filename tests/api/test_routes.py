@@ -56,7 +56,7 @@ class Routed:
 class Made:
     output: Data
     billed: Sequence[str]
-    """Who has taken a job, once for each."""
+    """The provider of each accepted job."""
     spent: Sequence[tuple[str, int, int]]
     account: tuple[int, int, int]
 

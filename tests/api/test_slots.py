@@ -20,7 +20,7 @@ async def statuses(client: GraphQLClient) -> list[str]:
 
 async def until_generating(client: GraphQLClient, count: int) -> None:
     async with asyncio.timeout(SOON_SECONDS):
-        # The API tells outputs of many conversations only when it is asked.
+        # The API returns outputs of many conversations only on request.
         while (await statuses(client)).count("GENERATING") < count:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 

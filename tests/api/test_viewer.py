@@ -27,7 +27,7 @@ async def test_a_new_viewer_has_sample_images(
 async def test_a_new_process_returns_samples_in_its_first_answer(
     start_darkroom: StartDarkroom,
 ) -> None:
-    """They are stored, not painted: nobody polls for them."""
+    """They are stored, not generated: no client polls for them."""
     client = (await start_darkroom()).client()
 
     [first, *_] = (await client(GALLERY))["viewer"]["images"]["nodes"]

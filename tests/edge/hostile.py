@@ -29,7 +29,7 @@ _CHUNK: Final = 64 * 1024
 async def an_api(
     mongodb_uri: str, folder: Path, *, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Api]:
-    """A process on a database of its own."""
+    """A process with its own database."""
     async with a_database_name(mongodb_uri) as name:
         environment = {
             "DARKROOM_MONGODB_URI": mongodb_uri,
@@ -46,7 +46,7 @@ async def an_api(
 
 
 class Connection:
-    """A client that says what it likes."""
+    """A client that sends arbitrary bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -137,7 +137,7 @@ def loop_seconds(api: Api) -> float:
 
 @asynccontextmanager
 async def others_are_served(api: Api) -> AsyncIterator[None]:
-    """Ask for something small again and again, and demand that no answer takes long.
+    """Send a small request again and again, and require that no response takes long.
 
     What counts is how long the API was busy meanwhile: on a machine with much else to do, every
     answer takes long.

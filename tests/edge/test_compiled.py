@@ -38,7 +38,7 @@ SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "60"))
 """Documents of each kind: a small count in `make test`, more in `make resilience`."""
 # It is the time of the read, and each execution reads for itself.
 TIMED: Final = frozenset({"Conversation.cursor"})
-# These stand for a viewer's state outside of what is generated.
+# These represent the state of a viewer outside of the generated records.
 WITHOUT: Final = TIMED | {"Viewer.prompts", "Viewer.credits", "Viewer.limits"}
 
 OTHER: Final = Viewer(viewer_id_of("tests", "another"))
@@ -48,7 +48,7 @@ schema = executable_schema()._schema
 
 @dataclass
 class Sides:
-    """One operation, run by graphql-core and by what was compiled of it."""
+    """One operation, run by graphql-core and in its compiled form."""
 
     api: Api
     viewer: Viewer
@@ -179,7 +179,7 @@ async def test_a_compiled_subscription_event_equals_that_of_graphql_core(
 async def test_a_compiled_answer_for_a_share_equals_that_of_graphql_core(
     sides: Sides, stored: list[dict[str, Any]], with_prompts: bool
 ) -> None:
-    """An event, and a page of turns; and to nobody as to a viewer."""
+    """An event, and a page of turns; with and without a viewer."""
     nobody = replace(sides, for_nobody=True)
     shares: dict[str, Share] = {}
     answered = 0
@@ -280,7 +280,7 @@ async def test_a_compiled_query_answer_equals_that_of_graphql_core(
         for _ in range(2):  # the second time from what is remembered
             found = await same(plain, compiled.answer(sides.request(), coerced), text)
         answered += found
-        # Another viewer is answered as if nobody had asked before.
+        # Another viewer receives no cached answer.
         other = replace(sides, viewer=OTHER)
         plain = await other.plain(text, variables)
         await same(plain, compiled.answer(other.request(), coerced), text)

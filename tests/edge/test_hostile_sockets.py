@@ -260,7 +260,7 @@ async def test_messages_that_arrive_together_are_all_answered(darkroom: Darkroom
             )
         answered = [await socket.receive() for _ in range(100)]
 
-    # Operations run side by side: one that has to ask the database for its rate comes later.
+    # Operations run concurrently: one that queries the database for its rate limit comes later.
     seen = Counter((one["id"], one["type"]) for one in answered)
     assert seen == Counter((str(n), kind) for n in range(50) for kind in ("next", "complete"))
 

@@ -15,7 +15,7 @@ async def test_an_open_gate_lets_all_waiters_pass() -> None:
     gate.clear()  # closed already
     waiting = [asyncio.create_task(gate.wait()) for _ in range(3)]
     await asyncio.sleep(0)
-    waiting.pop().cancel()  # who leaves takes nobody along
+    waiting.pop().cancel()  # a cancelled waiter cancels no other
     await asyncio.sleep(0)
     assert not gate.is_set()
     assert not any(one.done() for one in waiting)

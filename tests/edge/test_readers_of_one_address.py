@@ -39,7 +39,7 @@ async def test_a_hundred_readers_of_one_address_can_open_a_share_together(
 
 
 async def read(reader: GraphQLClient, token: str) -> int:
-    """How often it was asked."""
+    """How many times it was called."""
     for tries in range(1, 100):
         answer = await reader.execute(READ, token=token, first=20)
         if "errors" not in answer:

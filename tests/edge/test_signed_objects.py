@@ -66,7 +66,7 @@ class Site:
 
 @asynccontextmanager
 async def served(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
-    # The socket listens already, so nobody has to wait for the server to be ready.
+    # The socket listens already, so that no client waits for the server to be ready.
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     running = asyncio.create_task(server.serve([listening]))
     try:

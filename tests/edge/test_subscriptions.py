@@ -147,7 +147,7 @@ async def test_selections_with_different_variables_are_executed_separately(
 async def test_readers_of_shares_with_the_same_visible_fields_are_executed_once(
     executor: OperationExecutor, followed: Followed, stack: AsyncExitStack
 ) -> None:
-    """Nobody and viewers, by one link and by others."""
+    """With and without viewers, by the same link and by different ones."""
     await followed.api.database.accounts.insert_one({"_id": followed.viewer.id})
     tokens = [await _share(followed, with_prompts) for with_prompts in (False, False, True)]
     readers = [

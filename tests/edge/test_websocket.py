@@ -129,7 +129,7 @@ async def renew(socket: Socket, authorization: object) -> None:
 
 
 async def test_a_ping_renews_the_token(darkroom: Darkroom) -> None:
-    """What is subscribed goes on beyond the end of the token that the socket was opened with."""
+    """Subscriptions continue after the expiry of the token that the socket was opened with."""
     client = darkroom.client("ana who renews")
     started = await conversation_with(client)
     first = darkroom.ending_token("ana who renews", in_seconds=3)

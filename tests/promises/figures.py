@@ -52,7 +52,7 @@ class Figures:
 
 @asynccontextmanager
 async def noticed(api: Api, what: str) -> AsyncIterator[Figures]:
-    """Be a neighbour meanwhile: ask for something small all the time. Print how that went."""
+    """Meanwhile, send small requests as another client all the time. Print how long they took."""
     figures = Figures(memory_of(api))
     neighbour = asyncio.create_task(_ask(api, figures), name="neighbour")
     began = monotonic()

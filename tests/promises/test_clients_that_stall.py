@@ -168,7 +168,7 @@ async def _come_and_go(stalled: Stalled, rounds: int) -> None:
 
 
 async def _leave(stalled: Stalled) -> None:
-    """Ask, and close the connection without waiting for the answer."""
+    """Send a request, and close the connection without waiting for the response."""
     async with httpx2.AsyncClient(
         base_url=stalled.api.url, headers=stalled.client.http.headers, verify=False
     ) as http:

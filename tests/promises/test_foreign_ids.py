@@ -34,7 +34,7 @@ UNKNOWN: Final = "00000000000000000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An operation about an id, which stands in its variables as `$id`."""
+    """An operation on an id, which is its variable `$id`."""
 
     name: str
     document: str
@@ -111,13 +111,13 @@ async def site(darkroom: Darkroom) -> Site:
 
 
 def unknown_of(found: str) -> str:
-    """An id of the same kind that nobody has."""
+    """An unknown id of the same kind."""
     prefix, _, rest = found.partition("_")
     return f"{prefix}_{UNKNOWN}{rest[len(UNKNOWN) :]}"
 
 
 def settled(answer: str, asked: str) -> str:
-    """Without the id that was asked for, and what is random."""
+    """Without the requested id and random values."""
     return SETTLED.sub("", answer.replace(asked, "$id"))
 
 
@@ -148,7 +148,7 @@ async def test_an_expired_token_is_refused(site: Site) -> None:
 
 
 async def _snapshot(site: Site) -> Data:
-    """What the owner has, as far as it does not change by itself."""
+    """What the owner has, without what changes automatically."""
     document = (
         "query($ids: [ID!]!) { viewer { conversations { nodes { id title turnCount updatedAt } } "
         "webhooks { id enabled } prompts { nodes { id uses } } } nodes(ids: $ids) { id } }"
@@ -166,5 +166,5 @@ async def _ask_socket(client: GraphQLClient, body: dict[str, Any]) -> str:
         await socket.send(id="1", type="subscribe", payload=body)
         try:
             return json.dumps(await socket.receive())
-        except ConnectionClosed as closed:  # nobody needs a token
+        except ConnectionClosed as closed:  # no token is needed
             return str(closed)

@@ -138,7 +138,7 @@ async def test_a_run_ends_at_its_deadline(polled: Played) -> None:
     assert {script: end.code for script, end in zip(OUTLASTING, ends, strict=True)} == OUTLASTING
     assert all(end.retryable for end in ends)
     assert 2 < seconds < 15
-    # What may be running is cancelled. A provider may have dropped what it had not started.
+    # A job that may be running is cancelled. The provider may have dropped one that was waiting.
     given_up = [entry.cancelled or entry.outcome == "expired" for entry in polled.bill]
     assert given_up == [polled.vendor.can_cancel] * len(OUTLASTING)
 

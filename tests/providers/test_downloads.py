@@ -294,7 +294,7 @@ async def test_a_name_is_resolved_once_and_pinned(url: str, files: Files) -> Non
 async def test_only_the_resolved_address_is_connected_to(url: str, files: Files) -> None:
     named = url.replace("127.0.0.1", "localhost")
 
-    # Nobody listens there, but on 127.0.0.1, for which the name stands in truth.
+    # Nothing listens there, but on 127.0.0.1, to which the name really resolves.
     refused = await refusal(named, f"{named}/picture.png", names=Names(["127.0.0.2"]))
 
     assert isinstance(refused, DownloadBroke)

@@ -79,7 +79,7 @@ async def test_a_job_not_started_in_time_is_dropped_and_not_billed(fal: Played) 
     fal.simulator.play("hang=queue")
     provider = fal.provider()
     run = asyncio.create_task(provider.generate(a_run(seconds_left=2), Witness()))
-    # What fal drops by itself is not waited for until our own deadline.
+    # A job that fal drops is not awaited until our own deadline.
     failure = await asyncio.wait_for(asyncio.gather(run, return_exceptions=True), 20)
 
     assert isinstance(failure[0], GenerationFailed)
@@ -127,7 +127,7 @@ async def test_every_error_type_is_classified(fal: Played, kind: str, quiet: str
     failure = await fal.failed(a_run(f"fail={kind} {quiet}"))
 
     assert (failure.code, failure.retryable) == MEANINGS[kind]
-    # What a job ended with is not asked for again and again.
+    # The result of an ended job is not requested again and again.
     assert len([call for call in fal.calls if "/status" not in call]) == 2
 
 

@@ -124,7 +124,7 @@ def _inside(number: int) -> list[bytes]:
 async def _find_loss(
     provider: RemoteProvider, vendor: Vendor, mutated: Mutated, expected: set[bytes]
 ) -> str:
-    """What was lost of what the client has found; empty where nothing was."""
+    """What the client has found and we have not; empty if nothing is missing."""
     run = vendor.run_streamed if mutated.is_streamed else vendor.run
     request = run(
         words=f"exchange {mutated.number}",

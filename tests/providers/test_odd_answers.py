@@ -679,7 +679,7 @@ async def test_a_job_id_can_be_a_number(answers: Answers, name: str) -> None:
     submission = canned.json({**job, "data": job})
     exchange = exchange_of(name, answers.url, 0, {}, submission=submission)
 
-    # The canned answers do not know this job, so that it is asked about in vain.
+    # The canned responses do not have this job, so that polling it fails.
     with pytest.raises(GenerationFailed):
         await answers.run(name, exchange)
 

@@ -68,7 +68,7 @@ def piece(content: Any, finish: str | None = None) -> dict[str, Any]:
 
 
 def native(content: str, reason: str) -> dict[str, Any]:
-    """What OpenRouter tells of the end of another provider's answer."""
+    """What OpenRouter reports about the end of another provider's answer."""
     delta = {"delta": {"content": content}, "finish_reason": "stop"}
     return {"choices": [{**delta, "native_finish_reason": reason}]}
 

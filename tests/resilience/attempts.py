@@ -32,7 +32,7 @@ class Attempt:
     """The output as it was queued."""
     claims: list[Claimed] = field(default_factory=list)
     asking: list[float] = field(default_factory=list)
-    """When it was written down that the vendor is about to be asked."""
+    """When it was stored that the vendor is about to be called."""
     job_ids: list[str] = field(default_factory=list)
     """The vendor's jobs that were written down."""
     answered_at: float | None = None

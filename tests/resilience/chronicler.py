@@ -100,7 +100,7 @@ class Chronicler:
         await eventually(reached, within=CATCH_UP_SECONDS, what="the chronicle is up to date")
 
     async def _now(self) -> Timestamp:
-        # A write of its own, so that the feed has something to tell of at or after this moment.
+        # A separate write, so that the feed has something to report at or after this moment.
         await self._documents["chronicle"].update_one({"_id": 1}, {"$inc": {"looks": 1}}, True)
         answer = await self._documents.command("ping")
         now: Timestamp = answer["operationTime"]

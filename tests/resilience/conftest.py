@@ -12,7 +12,7 @@ from tests.resilience.sound import make_sound_history
 
 @pytest.fixture(scope="session")
 async def sound(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> History:
-    """What really happens when everything is done once and nothing is hurt. Not to be changed."""
+    """The history of a run in which everything is done once and nothing fails. Read-only."""
     return await make_sound_history(mongodb_uri, tmp_path_factory.mktemp("sound"))
 
 

@@ -90,7 +90,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class State:
-    """An output after a write: when, by the database's clock, and how it stood."""
+    """An output after a write: when, by the database's clock, and in which state."""
 
     at: float
     output: Data | None
@@ -120,7 +120,7 @@ class Kill:
     at: float
     ran_outputs: bool
     stopped: bool = False
-    """Asked to end, and not just ended."""
+    """Stopped in order, and not killed."""
     quiet: bool = False
     """All else was well, and stayed so."""
     ended_after: float = 0.0
@@ -150,7 +150,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What was agreed on before."""
+    """What was configured before."""
 
     starting_credits: int = 10_000
     max_active_outputs: int = 50
@@ -158,14 +158,14 @@ class Terms:
 
 @dataclass(slots=True)
 class History:
-    """All of it. What was not looked at stays empty, and is not judged."""
+    """All evidence. What was not recorded is empty, and is not checked."""
 
     subscribers: list[SubscriberLog]
     asked: list[Asked]
     stored: Stored
     chronicle: Chronicle | None = None
     bill: list[Data] | None = None
-    """Every job that the vendor has taken, as it tells them."""
+    """Every job that the vendor has accepted, from its bill."""
     snapshots: Sequence[Snapshot] = ()
     grants: Sequence[Grant] = ()
     kills: Sequence[Kill] = ()

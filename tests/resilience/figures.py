@@ -18,7 +18,7 @@ Figures = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What must not be, counted by what it costs."""
+    """Violations, counted by what they cost."""
 
     double_bills: int
     wrong_charges: int
@@ -105,7 +105,7 @@ _ENDS = ("COMPLETED", "FAILED", "CANCELLED", "DELETED")
 
 
 def _could_be_unknown(run: Run) -> int:
-    """Attempts that were hurt, or cut off by the vendor, while they were being asked for."""
+    """Attempts that were killed, or cut off by the vendor, during their submission."""
     hurt = {id(attempt) for attempt in hits(run.attempts, run.history.kills)}
     cut = {id(attempt) for attempt in run.attempts if _was_cut(attempt)}
     return len(hurt | cut)

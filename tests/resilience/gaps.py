@@ -17,15 +17,15 @@ _LIVELY_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """An output was claimed again after the process that ran it had been hurt."""
+    """An output was claimed again after the process that ran it had been killed."""
 
     name: str
     after_kill: float
-    """Seconds since the process was hurt."""
+    """Seconds since the process was killed."""
     after_calm: float
-    """Seconds since anything at all was hurt or came back: what the bound is about."""
+    """Seconds since anything was killed or restarted: the bound applies to these."""
     quiet: bool
-    """Nothing else was hurt between the two."""
+    """Nothing else was killed between the two."""
 
 
 def takeovers(attempts: Sequence[Attempt], kills: Sequence[Kill]) -> list[Takeover]:
@@ -36,7 +36,7 @@ def takeovers(attempts: Sequence[Attempt], kills: Sequence[Kill]) -> list[Takeov
             if claim.lease_before is None:
                 continue
             alive_at = claim.lease_before - LEASE.total_seconds()
-            # The first of those who run outputs to be hurt after the last sign of life.
+            # The first process that was killed after the last renewal of the claim.
             deaths = [kill for kill in kills if kill.ran_outputs and kill.at >= alive_at - 0.5]
             if not deaths or deaths[0].at > claim.at:
                 continue

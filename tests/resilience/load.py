@@ -112,7 +112,7 @@ class Load:
         return [f"viewer {number}" for number in range(viewers)]
 
     def viewer(self, name: str) -> Viewer:
-        """One who does only what is asked of him."""
+        """A viewer who does only what the test requests."""
         return Viewer(name, random.Random(self._randomness.random()))
 
     async def start(self, viewer: Viewer, **input: Any) -> Asked | None:
@@ -125,7 +125,7 @@ class Load:
         if all(own.id != conversation_id for own in viewer.conversations):
             viewer.conversations.append(_Own(conversation_id, turn_id))
         if len(self.followers) < SUBSCRIBERS_EACH * self._most_followed:
-            # One who knows where it began, and one who comes with nothing.
+            # One with a cursor of the beginning, and one without.
             self._follow(viewer, conversation_id, asked.result["cursor"])
             self._follow(viewer, conversation_id, None)
         return asked
@@ -230,7 +230,7 @@ class Load:
     async def _ask(self, viewer: Viewer, mutation: str, input: Data) -> Asked | None:
         choice = viewer.choice
         if not self._keys:
-            # A naive client: it asks again, and nobody can tell that it is the same request.
+            # A naive client: it repeats a request without a key.
             asked = await self.asker.keyed(viewer.name, mutation, input, choice=choice)
         elif choice.random() < 0.75:
             viewer.keys += 1

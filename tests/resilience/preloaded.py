@@ -114,7 +114,7 @@ def _start_at(address: str, environment: Mapping[str, str]) -> None:
             cwd=ROOT,
             env=environment,
             pass_fds=[listener.fileno()],
-            start_new_session=True,  # Ctrl-C is for whoever stops them in order
+            start_new_session=True,  # Ctrl-C is handled by the process that stops them in order
             stdin=subprocess.DEVNULL,
         )
     atexit.register(_end, process)

@@ -67,7 +67,7 @@ async def until_greeted(client: GraphQLClient) -> None:
 
 
 class Process(ABC):
-    """One program of ours. As under any supervisor it is started again where it ends by itself."""
+    """One of Darkroom's programs. As under any supervisor it is restarted if it ends."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Process(ABC):
         await self._end(signal.SIGKILL)
 
     async def terminate(self) -> int:
-        """Ask it to stop; its exit code."""
+        """Stop it in order; return its exit code."""
         return await self._end(signal.SIGTERM)
 
     def text_of_log(self) -> str:
@@ -181,7 +181,7 @@ class Worker(Process):
 
 
 class Vendor(Process):
-    """A simulated provider. What it has taken, and would charge, outlives it."""
+    """A simulated provider. Its bill outlives it."""
 
     def __init__(self, provider: str = "fal", *, data_dir: Path, seconds_per_job: float) -> None:
         self.port = free_port()
@@ -240,7 +240,7 @@ def _unlimited_at(root: Path) -> Mapping[str, str]:
 
 
 def _memory_of(pid: int) -> int:
-    """The most that the process has had in memory so far; 0 where nobody can tell."""
+    """The peak memory of the process so far; 0 if it is unknown."""
     try:
         reported = Path(f"/proc/{pid}/status").read_text()
     except OSError:

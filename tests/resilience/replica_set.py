@@ -27,7 +27,7 @@ START_SECONDS: Final = 60.0
 PRIMARY_SECONDS: Final = 60.0
 HEALTHY_SECONDS: Final = 60.0
 STEP_DOWN_SECONDS: Final = 5
-"""For so long a primary that stepped down stands for no election."""
+"""How long a primary that stepped down cannot be elected."""
 
 _HEARTBEATS: Final = {
     # A primary has to be heard several times within one election time-out.
@@ -109,7 +109,7 @@ class Member:
         self.is_frozen = False
 
     async def freeze(self) -> None:
-        """Stop it in its tracks: its sockets stay open, and nobody answers on them."""
+        """Freeze it: its sockets stay open without responses."""
         self._signal(signal.SIGSTOP)
         self.is_frozen = True
 
@@ -119,7 +119,7 @@ class Member:
         self.is_frozen = False
 
     async def command(self, command: Data) -> Data:
-        """Ask this very member, whatever the others say. Raise PyMongoError if it is away."""
+        """Query this member directly. Raise PyMongoError if it is unavailable."""
         if self.pid is None or self.is_frozen:
             raise ConnectionFailure(f"member {self.number} is killed or frozen")
         if self._client is None:
@@ -198,7 +198,7 @@ class ReplicaSet:
         return found[0]
 
     async def until_healthy(self, *, within: float = HEALTHY_SECONDS) -> float:
-        """Wait until all agree who is the primary, and follow it; the seconds that it took."""
+        """Wait until all members agree on the primary and follow it; return the seconds it took."""
         return await eventually(self._is_healthy, within=within, what="all members are healthy")
 
     async def repair(self) -> None:

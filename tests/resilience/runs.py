@@ -163,7 +163,7 @@ class _Stage:
         """Until each has seen each end; what one never sees is the checker's matter."""
         turns = await self._site.documents["turns"].find({}, {"_id": 1}).to_list()
         waiting = [
-            follower.until_over(turn["_id"])
+            follower.until_ended(turn["_id"])
             for follower in self._load.followers
             for turn in turns
             if follower.log.from_the_beginning

@@ -23,7 +23,7 @@ class Auditor:
         self._accounts = MongoAccountRepository(database)
 
     async def look(self) -> None:
-        """For ever; while the database is away there is nothing to see."""
+        """Until cancelled; while the database is unavailable there are no snapshots."""
         while True:
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):

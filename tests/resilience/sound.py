@@ -64,7 +64,7 @@ async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
             for follower in load.followers:
                 for turn in stored.turns:
                     if turn["_id"].split("_")[1] in follower.log.conversation_id:
-                        await follower.until_over(turn["_id"])
+                        await follower.until_ended(turn["_id"])
             await load.close()
             await asker.aclose()
     bill = simulator.settled()

@@ -31,12 +31,12 @@ LOSES_EVERYTHING: Final = 0.2
 """The share of kills of NATS after which its files are gone as well."""
 DISTRIBUTED: Final = {"worker": 10, "api": 4, "mongod": 3, "nats": 2, "fal": 2}
 EMBEDDED: Final = {"api": 6, "mongod": 3, "fal": 2}
-"""Who is hurt, and how often beside the others."""
+"""What is killed, and how often relative to the others."""
 AIMED: Final = 0.4
-"""The share of kills of those who run outputs that waits until a vendor is being asked."""
+"""The share of kills of workers that waits until a submission is in flight."""
 AIM_SECONDS: Final = 3.0
 BREATHERS: Final = 0.2
-"""How often the next one waits until all are back, so that there is something to be hurt."""
+"""How often the next kill waits until all are restarted and outputs are running."""
 _TELL_EVERY: Final = 25
 _BEING_ASKED: Final = {
     "status": "GENERATING",
@@ -86,7 +86,7 @@ class Storm:
             await asyncio.gather(*self._restarts.values(), return_exceptions=True)
 
     async def hurt_quietly(self) -> None:
-        """One that runs outputs, while all else is well: others have to take up what it leaves."""
+        """Kill one that runs outputs while all else is healthy: others take over its outputs."""
         await asyncio.gather(*self._restarts.values())
         await asyncio.sleep(SETTLE_SECONDS)
         victim = self.randomness.choice(self.site.runners)
@@ -165,7 +165,7 @@ class Storm:
         return kill
 
     async def _ready(self, name: str) -> None:
-        """Nobody is hurt who is not back yet."""
+        """A process that is not yet restarted is not killed."""
         if name in self._restarts:
             await self._restarts[name]
 

@@ -249,7 +249,7 @@ def against_outputs(stored: Stored) -> Iterator[str]:
 
 
 def against_bill(stored: Stored, vendor: FalSimulator) -> Iterator[str]:
-    """Each output was tried once: so it was paid for once, or not at all where it failed."""
+    """Each output was tried once: so it was paid for once, or not at all if it failed."""
     jobs = Counter(entry.prompt for entry in vendor.bill)
     billed = Counter(entry.prompt for entry in vendor.bill if entry.billed)
     for turn in stored.turns:

@@ -47,7 +47,7 @@ class Following:
 
 @pytest.fixture(scope="module")
 async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mongod]:
-    """One that may be hurt."""
+    """A mongod that the test may kill."""
     mongod = Mongod(tmp_path_factory.mktemp("feed"), binary=need_mongod())
     await mongod.start()
     yield mongod
@@ -289,7 +289,7 @@ async def test_a_partitioned_feed_reports_only_what_has_subscribers(
         for one in ids:
             await database.turns.update_one({"_id": one}, {"$inc": {"version": 1}})
 
-        # The stream before may still bring what it has, also of the one that is followed no more.
+        # The previous stream may still report what it has, also of an ended subscription.
         brought = {*await changed(received, until=unfollowed[0])}
         brought |= {*await changed(received, until=followed[-1])} - {followed[0]}
         assert brought - {followed[0]} == {unfollowed[0], *followed[1:]}

@@ -37,7 +37,7 @@ CALLS_AT_ONCE = 60
 CONFIRMED_SECONDS = 0.7
 AWAY_SECONDS = 1.5
 ELECTION_SECONDS = 15.0
-"""So long: the primary stays what it is while the others are away."""
+"""Long enough that the primary stays primary while the others are unavailable."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ async def test_a_call_during_a_stepdown_succeeds_or_is_refused_as_overloaded(
 
 
 class ConfirmedLate(MongoClaimRepository):
-    """The real claims. While the first of all landings is committed, nobody confirms it in time."""
+    """The real claims. The commit of the first delivery is not confirmed in time."""
 
     def __init__(self, database: Database, others: Sequence[Member]) -> None:
         super().__init__(database)

@@ -11,7 +11,7 @@ import pytest
 from runtime.local_mongod import Mongod
 from tests.api.test_outputs import CANCEL, RETRY
 from tests.clients import Data, GraphQLClient, Socket, connect_to
-from tests.operations import DELETE, FOLLOW, OVER, SEND, START, start, until_finished
+from tests.operations import DELETE, FINISHED, FOLLOW, SEND, START, start, until_finished
 from tests.resilience.processes import away, eventually, frozen, until_greeted
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.resilience.sites import Arrangement, Site, open_site
@@ -166,7 +166,7 @@ def _is_running(data: Data) -> bool:
 
 
 def _has_finished(data: Data) -> bool:
-    return data["turnUpdated"]["turn"]["status"] in OVER
+    return data["turnUpdated"]["turn"]["status"] in FINISHED
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ async def _tried(client: GraphQLClient, upload_id: str) -> Data | None:
 
 
 def _children_of(pid: int | None) -> list[Path]:
-    """Where Linux tells of them; elsewhere none are found."""
+    """On Linux; elsewhere none are found."""
     return [
         folder
         for folder in Path("/proc").glob("[0-9]*")

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 5.0
 
 
 class SilentFeed:
-    """A feed that has just been opened, and tells nothing but that history was lost."""
+    """A feed that has just been opened, and reports nothing but lost history."""
 
     def __init__(self) -> None:
         self.lost: asyncio.Queue[HistoryLost] = asyncio.Queue()

@@ -9,7 +9,7 @@ import pytest
 
 from domain.execution.leases import LEASE
 from tests.clients import Data, GraphQLClient
-from tests.operations import FOLLOW, OVER, followed, send, start, until_finished
+from tests.operations import FINISHED, FOLLOW, followed, send, start, until_finished
 from tests.resilience.evidence import History, read_stored
 from tests.resilience.history import objections
 from tests.resilience.processes import eventually, until_greeted
@@ -166,7 +166,7 @@ def _is_running(data: Data) -> bool:
 
 
 def _has_finished(data: Data) -> bool:
-    return data["turnUpdated"]["turn"]["status"] in OVER
+    return data["turnUpdated"]["turn"]["status"] in FINISHED
 
 
 async def _fences(site: Site, turn: Data) -> list[int]:

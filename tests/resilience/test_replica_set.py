@@ -35,7 +35,7 @@ CUTS: Final = int(os.environ.get("DARKROOM_TEST_CUTS", "10"))
 MANY: Final = CUTS >= 100
 VIEWERS: Final = 4
 HANG_SECONDS: Final = 90.0
-"""Far above what is wanted: it only tells a hang from a wait."""
+"""Far above the target: it only distinguishes a hang from a wait."""
 ANSWER_SECONDS: Final = 10.5
 """Ten seconds, and what the test's own machine needs."""
 RESUMED_SECONDS: Final = 15.0
@@ -57,7 +57,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Replic
 
 @pytest.fixture(scope="module")
 async def asker(site: ReplicatedSite) -> AsyncIterator[Asker]:
-    """Knows what all tests have asked for."""
+    """Records the requests of all tests."""
     asker = Asker(route=_route_of(site), token=site.token)
     yield asker
     await asker.aclose()
@@ -73,7 +73,7 @@ async def chronicler(site: ReplicatedSite) -> AsyncIterator[Chronicler]:
 
 @pytest.fixture
 async def load(site: ReplicatedSite, asker: Asker, chronicler: Chronicler) -> AsyncIterator[Load]:
-    """On a set whose members all serve, whatever went before. Nobody works yet."""
+    """On a set whose members are all healthy, whatever happened before. No load yet."""
     await site.repair()
     randomness = random.Random(SEED)
     load = Load(asker, route=_route_of(site), token=site.token, randomness=randomness)
@@ -88,7 +88,7 @@ async def test_a_turn_continues_automatically_whatever_happens_to_the_primary(
     viewer = load.viewer(f"viewer of {kind}")
     waiting = await _running_turns(load, viewer, count=2)
     primary = await site.replica_set.until_primary()
-    # What has just been acknowledged is what could be lost.
+    # A kill could lose what has just been acknowledged.
     acknowledged, _ = await _timed_start(site, load, viewer)
 
     cut, back = await hurt_primary(site.replica_set, primary, kind)
@@ -231,7 +231,7 @@ async def _heard_of_a_change(followers: Sequence[Follower], *, since: float) -> 
 
 
 async def _timed_start(site: ReplicatedSite, load: Load, viewer: Viewer) -> Timed:
-    """An answer, whatever it is, and the seconds until it came."""
+    """A response of any kind, and the seconds until it arrived."""
     api = viewer.choice.choice(site.apis)
     client = GraphQLClient(api.url, site.token(viewer.name))
     asked = Asked(

@@ -208,7 +208,7 @@ async def test_an_output_that_cannot_be_stored_is_not_charged_and_can_be_retried
 
 
 def _mount(volume: Path) -> bool:
-    """Put a small disk of its own there, where that is allowed."""
+    """Mount a small separate disk there, if that is permitted."""
     size = f"size={DISK_BYTES}"
     return _run("mount", "-t", "tmpfs", "-o", size, "tmpfs", os.fspath(volume))
 

@@ -48,7 +48,7 @@ def ask() -> dict[str, Any]:
     }
 
 
-# The SDK tells of its retries where the answer is expected.
+# The SDK prints its retries to the stream of the result.
 with redirect_stdout(sys.stderr):
     result = ask()
 sys.stdout.write(json.dumps(result))

@@ -25,7 +25,7 @@ Answer = bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """What is answered in one run. Of several answers each is given once, the last for ever."""
+    """The responses of one run. Of several, each is sent once, the last one repeatedly."""
 
     submission: Answer
     """For a provider of which one call is the whole run, this is all."""
@@ -68,7 +68,7 @@ def link_to(url: str, number: int, index: int = 0) -> str:
 
 
 class Canned:
-    """All that is answered. Requests are counted by exchange and by what they ask for."""
+    """All responses. Requests are counted by exchange and by kind."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
@@ -115,7 +115,7 @@ class Canned:
 
 
 def _kind_of(method: str, path: str) -> str:
-    """What is asked for: the submission, a status, a result, or the number of a file."""
+    """What is requested: the submission, a status, a result, or the number of a file."""
     file = _FILE.search(path)
     if file is not None:
         return file[1]

@@ -28,7 +28,7 @@ _PIECE_LETTERS: Final = 12
 
 
 def words_of(job: Job) -> str:
-    """What a model writes: a caption, in an untidy answer where the script wants it."""
+    """What a model writes: a caption, in an untidy answer if the script says so."""
     if job.script.fail == "chat-nothing":
         return ""
     if job.script.fail == "chat-sign":

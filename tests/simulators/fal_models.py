@@ -240,7 +240,7 @@ def faults_of(endpoint: str, payload: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def ratio_of(payload: Mapping[str, Any]) -> float:
-    """Width to height of what is asked for."""
+    """The requested ratio of width to height."""
     size = payload.get("image_size")
     if isinstance(size, str) and size in PRESETS:
         width, height = PRESETS[size]

@@ -34,7 +34,7 @@ _ODD: Final[tuple[Any, ...]] = (
     *(0, -1, 1, 1.5, 2**31, 2**63, 10**20, _NAN, float("inf"), True, False),
     *([], {}, [None], {"a": None}, [[]], [{}], "http://127.0.0.1:9/a.png", "data:,x", "=" * 9),
 )
-"""Values that may stand anywhere."""
+"""Values that may occur anywhere."""
 _NAMES: Final = (
     *("note", "usage", "warning", "type", "data", "url", "images", "image", "output", "status"),
     *("logs", "text", "thought", "error", "message", "id", "seed", "b64_json", "parts", "index"),
@@ -50,7 +50,7 @@ Value = Any
 
 @dataclass(frozen=True, slots=True)
 class Mutated:
-    """An exchange, whether a stream was asked for, and what was changed."""
+    """An exchange, whether a stream was requested, and what was changed."""
 
     number: int
     exchange: Exchange
@@ -128,7 +128,7 @@ _ERROR: Final[dict[str, Value]] = {
 
 
 def picture_of(number: int, index: int = 0) -> bytes:
-    """A picture that stands in an answer itself."""
+    """An inline picture."""
     return picture(f"exchange {number}, picture {index}")
 
 
@@ -302,7 +302,7 @@ def _places(value: Value) -> Iterator[tuple[Value, Any]]:
 
 
 def _change(values: list[Value], rng: Random) -> str:
-    """Change something; what was done."""
+    """Change something; return what was changed."""
     change = rng.choice(_CHANGES)
     places = [place for place in _places(values) if change.fits(place[0][place[1]], place[0])]
     if places:
@@ -316,7 +316,7 @@ def _change(values: list[Value], rng: Random) -> str:
 class _Change:
     name: str
     fits: Callable[[Value, Value], bool]
-    """Takes the value, and what it stands in."""
+    """Takes the value and its container."""
     apply: Callable[[Value, Any, Random], None]
 
 
@@ -467,7 +467,7 @@ def _escape(string: re.Match[str]) -> str:
 
 
 def _write_whole(values: list[Value], rng: Random, changes: list[str]) -> Answer:
-    """The first value, as an answer of its own."""
+    """The first value, as a separate response."""
     body = _dumped(values[0] if values else {}, rng, changes)
     text = rng.choice(("", "", "", "BOM", "UTF-16", "blanks"))
     if text == "BOM":

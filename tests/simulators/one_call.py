@@ -27,7 +27,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request asks for."""
+    """What is requested."""
 
     endpoint: str
     prompt: str
@@ -48,7 +48,7 @@ class OneCallSimulator(Simulator):
 
     @abstractmethod
     def asked(self, path: str, payload: Fields) -> Asked | Response:
-        """What a request asks for, or why it is refused."""
+        """What is requested, or why the request is refused."""
 
     @abstractmethod
     def failed(self, kind: str, *, prompt: str = "") -> Response:

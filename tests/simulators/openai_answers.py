@@ -38,7 +38,7 @@ def error_of(kind: str, *, prompt: str) -> dict[str, Any]:
     described: dict[str, Any] = {"message": f"The request failed: {prompt}", "param": None}
     described |= {"code": kind, "type": _FAILURES[kind][1]}
     if kind == "filtered":
-        # The reason stands only inside.
+        # The reason is only inside.
         results = {"violence": {"filtered": True, "severity": "high"}, "hate": {"filtered": False}}
         described |= {"code": "400", "inner_error": {"content_filter_results": results}}
     return {

@@ -97,7 +97,7 @@ class Simulator(ABC):
 
     @abstractmethod
     def wish_of(self, entry: Entry) -> Wish:
-        """What a job is asked for."""
+        """What a job is requested to do."""
 
     @abstractmethod
     def error(self, status: int, script: Script) -> Response:
@@ -116,7 +116,7 @@ class Simulator(ABC):
         self._rules.insert(0, Rule(script, endpoint, words, times))
 
     def settled(self) -> list[Entry]:
-        """The bill as it stands by now."""
+        """The current bill."""
         now = time.time()
         for job in self.jobs.values():
             self.settle(job, now)
@@ -192,7 +192,7 @@ class Simulator(ABC):
         return str(uuid4())
 
     def count(self, whose: str, what: str) -> int:
-        """How often this was asked for before."""
+        """How many times this was requested before."""
         self._calls[whose, what] += 1
         return self._calls[whose, what] - 1
 

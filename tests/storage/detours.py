@@ -19,7 +19,7 @@ class Fault:
     refuses: bool = False
     """It is reset before anything is read."""
     silent: bool = False
-    """What is asked is never answered."""
+    """Requests are never answered."""
     answer: bytes | None = None
     """Sent instead of the server's response; the server is not called."""
     cut_answer_after: int | None = None

@@ -39,7 +39,7 @@ class Server:
         self.bucket = replace(bucket, endpoint=detour.url, public_endpoint=detour.url)
         self.lacks = lacks
         self.answer = NOT_IMPLEMENTED
-        """To what it lacks."""
+        """Mapped to what it does not support."""
         self.instead: Fault | None = None
         """Of all uploads."""
         self.uploads = 0

@@ -16,9 +16,9 @@ from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
     MANY,
-    OVER,
     PLENTY,
     PRICE,
     a_claim,
@@ -154,7 +154,7 @@ async def test_overdue_outputs_end_and_are_released_unless_claimed(
     _, turn = await a_conversation(database, *models)
     held, dead, postponed, queued, young = (output.id for output in turn.outputs)
     await a_claim(database, held)
-    await a_claim(database, dead, lease=OVER)
+    await a_claim(database, dead, lease=EXPIRED)
     claim = await a_claim(database, postponed)
     for slot in (1, 2, 3):
         await database.turns.update_one(

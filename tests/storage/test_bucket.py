@@ -17,7 +17,7 @@ LIMIT_SECONDS = 60
 
 
 async def run(command: str, bucket: Bucket | None, **environment: str) -> tuple[int, str]:
-    """The exit code, and what was said on either stream."""
+    """The exit code, and the output of both streams."""
     named = {}
     if bucket is not None:
         named = {
@@ -96,7 +96,7 @@ async def test_origins_of_the_settings_can_upload(ceph_bucket: Bucket) -> None:
 
 
 async def _is_let_in(bucket: Bucket, origin: str, method: str) -> bool:
-    """As a browser asks before it does it."""
+    """The preflight request of a browser."""
     asked = {
         "Origin": origin,
         "Access-Control-Request-Method": method,

@@ -19,7 +19,7 @@ LEASE = timedelta(seconds=2)
 
 
 async def move_back(database: Database, **by: timedelta) -> None:
-    """As if what was noted had been noted earlier."""
+    """Set the notes back in time."""
     changes = {
         name: {"$subtract": [f"${name}", round(delta.total_seconds() * 1000)]}
         for name, delta in by.items()
@@ -61,7 +61,7 @@ async def test_a_clock_that_was_set_back_counts_as_no_time(database: Database) -
 
 
 class Sweeps:
-    """Stands for a dispatcher, and waits for a sweep that may take expired leases."""
+    """Stands in for a dispatcher, and waits for a sweep that may take expired leases."""
 
     def __init__(self) -> None:
         self.taken = asyncio.Event()
@@ -105,7 +105,7 @@ async def test_expired_leases_are_taken_even_if_processes_live_shorter_than_a_le
 async def test_a_process_that_lost_the_database_waits_for_a_lease(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where others have reached it: this one may have work of its own to renew first."""
+    """Also if others have reached it: this process may have its own claims to renew first."""
     monkeypatch.setattr(sweeper, "_EVERY_SECONDS", 0.1)
     contacts, sweeps, loop = MongoContactRepository(database), Sweeps(), asyncio.get_running_loop()
     await contacts.note(longest_gap=GAP)

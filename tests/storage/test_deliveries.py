@@ -24,7 +24,7 @@ from storage.mongo.webhooks import MongoWebhookRepository
 from tests.clients import PATIENCE_SECONDS
 from tests.receivers import Received, Receiver, a_receiver, fail, hang
 from tests.resilience.processes import eventually
-from tests.storage.builders import ANA, LONG, OVER, a_claim, a_conversation
+from tests.storage.builders import ANA, EXPIRED, LONG, a_claim, a_conversation
 from tests.storage.hooks import QUICK, SECRET, a_hook, a_turn_that_ends, delivering
 from tests.storage.plans import profiled
 
@@ -91,7 +91,7 @@ async def test_a_finished_turn_and_its_events_are_written_atomically(
     webhook = await a_hook(database, "https://hooks.example.com/")
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database, "one", "two")
-    stale = await a_claim(database, turn.outputs[0].id, lease=OVER)
+    stale = await a_claim(database, turn.outputs[0].id, lease=EXPIRED)
     current = await a_claim(database, turn.outputs[0].id)
     failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 
@@ -207,7 +207,7 @@ async def test_a_webhook_is_claimed_by_one_process_until_its_lease_expires(
     assert await outbox.take(failing=False, lease=LONG) is None
     await a_turn_that_ends(database)
 
-    first = await outbox.take(failing=False, lease=OVER)
+    first = await outbox.take(failing=False, lease=EXPIRED)
     assert first is not None
     assert await outbox.take(failing=True, lease=LONG) is None
     second = await outbox.take(failing=False, lease=LONG)

@@ -1,6 +1,6 @@
 """The dispatcher with an in-process queue: from a hint to a run, on a real database."""
 
-# ruff: noqa: ARG002 - the provider here does not look at what it is asked
+# ruff: noqa: ARG002 - the provider here ignores its arguments
 
 import asyncio
 import logging
@@ -230,10 +230,10 @@ async def test_a_run_moves_to_another_provider_only_if_it_has_capacity(
     dispatcher.enqueue(ANA, outputs)
     await provider.until_begun(ROOM // 2)
     async with asyncio.timeout(SOON_SECONDS):
-        while rejects.asked < ROOM:  # noqa: ASYNC110 - a provider tells nobody that it was asked
+        while rejects.asked < ROOM:  # noqa: ASYNC110 - a provider sends no notification of its calls
             await asyncio.sleep(0.02)
 
-    # A viewer has at most a half of each provider's runs: the others wait to be asked again.
+    # A viewer has at most half of each provider's runs: the others are searched for again later.
     assert provider.begun == ROOM // 2
     await dispatcher.stop(0)
     assert provider.begun == ROOM // 2

@@ -20,9 +20,9 @@ from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
     MANY,
-    OVER,
     a_conversation,
     a_gallery,
     a_picture,
@@ -87,7 +87,7 @@ async def test_a_takeover_deletes_what_a_failed_import_has_made(
     """Its images stay where the viewer has used them since."""
     await an_account(database)
     imports, pictures = MongoImportRepository(database), [a_picture() for _ in range(3)]
-    claim = await a_claim(imports, lease=OVER)
+    claim = await a_claim(imports, lease=EXPIRED)
     conversation, turn = await a_conversation(database)
     await MongoConversationRepository(database).delete(ANA, conversation.id)
     running = await a_post(database)
@@ -135,7 +135,7 @@ async def test_an_abandoned_import_fails_once_everything_it_made_is_deleted(
 ) -> None:
     await an_account(database)
     imports = MongoImportRepository(database)
-    claim = await a_claim(imports, lease=OVER)
+    claim = await a_claim(imports, lease=EXPIRED)
     assert await imports.add_images(claim, [a_picture()])
 
     await imports.abandon(max_tries=1, error=FAILURE, kept=LONG)

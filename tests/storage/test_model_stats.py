@@ -20,9 +20,9 @@ from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
     MANY,
-    OVER,
     PRICE,
     a_claim,
     a_conversation,
@@ -138,7 +138,7 @@ async def test_concurrent_counts_of_many_turns_are_all_added(database: Database)
 
 async def test_a_worker_that_lost_its_lease_counts_nothing(database: Database) -> None:
     _, turn = await a_conversation(database, "one")
-    lost = await a_claim(database, turn.outputs[0].id, lease=OVER)
+    lost = await a_claim(database, turn.outputs[0].id, lease=EXPIRED)
     await a_claim(database, turn.outputs[0].id, lease=LONG)
 
     assert not await MongoClaimRepository(database).land(lost, [a_picture()], Report())

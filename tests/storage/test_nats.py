@@ -155,7 +155,7 @@ async def test_a_hint_of_a_killed_worker_is_redelivered_to_another(
 async def test_a_stopping_worker_returns_undecided_hints(
     engine: OnNats,
 ) -> None:
-    """Wherever a hint has got to: long before NATS would deliver it again by itself."""
+    """At every stage of a hint: long before NATS would redeliver it."""
     outputs, claims = some_outputs(30), Claims()
     async with engine.sending() as sender:
         for number, output in enumerate(outputs):
@@ -334,7 +334,7 @@ async def test_a_stopping_worker_requests_no_hints_while_its_runs_end(
             sender.enqueue([first])
             await stopped.until(lambda: stopped.begun == [first])
             await eventually(asked, within=SOON_SECONDS, what="asked for more")
-        # By itself the question would stand for longer than this.
+        # The pull request itself would last longer than this.
         await eventually(asked_no_more, within=PULL_SECONDS / 2, what="asked for nothing more")
 
         sender.enqueue([second])

@@ -180,6 +180,6 @@ async def test_an_output_waiting_in_one_process_starts_when_another_returns_perm
 
         await one.stop(0)
 
-        # Nobody sweeps here: the other one has looked for a permit by itself.
+        # No sweeper runs here: the other process has looked for a permit on its own.
         await provider.until_begun(AT_MOST + 1)
         assert provider.most == AT_MOST

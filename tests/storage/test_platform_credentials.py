@@ -75,7 +75,7 @@ def token_in(url: str) -> str:
 
 @pytest.fixture
 async def strict_bucket(tmp_path: Path) -> AsyncIterator[Bucket]:
-    """On a server that wants the first token."""
+    """On a server that requires the first token."""
     server = Ministack(tmp_path, session_token="token/1+=")
     try:
         await server.start()
@@ -111,7 +111,7 @@ async def test_every_request_and_url_is_signed_with_the_session_token(
 async def test_signed_urls_end_with_their_credentials_and_new_ones_follow(
     platform: Platform, bucket: Bucket
 ) -> None:
-    platform.life = timedelta(minutes=10)  # less than the library wants: it asks each time
+    platform.life = timedelta(minutes=10)  # less than the library's minimum: it refreshes each time
     key = new_key("images", "image/png")
     async with open_bucket(bucket, look_seconds=0.05) as store:
         first = store.link(key)

@@ -23,9 +23,9 @@ from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
     MANY,
-    OVER,
     PLENTY,
     PRICE,
     a_claim,
@@ -254,7 +254,7 @@ async def test_a_worker_that_lost_its_claim_on_a_caption_writes_nothing(
     database: Database, claims: MongoClaimRepository
 ) -> None:
     post = await a_post(database, "one")
-    old = await a_claim(database, post.caption_output.id, lease=OVER)
+    old = await a_claim(database, post.caption_output.id, lease=EXPIRED)
     await asyncio.sleep(0.01)
     new = await a_claim(database, post.caption_output.id)
 

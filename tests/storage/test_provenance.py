@@ -172,7 +172,7 @@ async def test_a_file_with_a_valid_manifest_is_kept_byte_for_byte(
     processor: ImageProcessor, image_format: str, with_xmp: bool
 ) -> None:
     """Any other byte would break its signature."""
-    # Pillow writes no XMP into a PNG of its own accord.
+    # Pillow writes no XMP into a PNG unless requested.
     options = {"xmp": b"<x/>"} if with_xmp and image_format != "PNG" else {}
     data = with_manifest(encoded(a_picture(1100, 700), image_format, **options), SAYING)
     if with_xmp and image_format == "PNG":

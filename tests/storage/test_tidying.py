@@ -77,7 +77,7 @@ class Uploads(MongoUploadRepository):
 
 @dataclass(slots=True)
 class Shelf:
-    """A store of one test's own, in which things can be two days old."""
+    """A separate store for one test, in which objects can be two days old."""
 
     store: Objects
     folder: Path | None

@@ -110,7 +110,7 @@ async def test_appending_a_turn_returns_its_conflict(database: Database) -> None
     written = await another_turn(database, conversation, key=KEY)
 
     assert not isinstance(written, Conflict)
-    # The key comes first: the conversation is stale because of what was made under it.
+    # The key comes first: the conversation is stale because of the turn made under that key.
     assert await another_turn(database, conversation, key=KEY) is Conflict.KEY_USED
     assert await another_turn(database, conversation) is Conflict.STALE
     plan = a_plan(references=(gone,))

@@ -22,8 +22,8 @@ from storage.mongo.turns import MongoTurnRepository
 from tests.serving import free_port
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
-    OVER,
     a_claim,
     a_conversation,
     a_gallery,
@@ -81,7 +81,7 @@ async def test_a_worker_that_lost_its_lease_cannot_write(
     database: Database, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database)
-    dead = await a_claim(database, turn.outputs[0].id, lease=OVER)
+    dead = await a_claim(database, turn.outputs[0].id, lease=EXPIRED)
     await asyncio.sleep(0.01)
     living = await a_claim(database, turn.outputs[0].id)
 
@@ -178,7 +178,7 @@ async def test_unclaimed_outputs_are_found_when_they_are_due(
     _, held, given_back, dead, ended = (output.id for output in turn.outputs)
     await a_claim(database, held)
     await claims.give_back(await a_claim(database, given_back))
-    await a_claim(database, dead, lease=OVER)
+    await a_claim(database, dead, lease=EXPIRED)
     await claims.fail(await a_claim(database, ended), FAILURE)
     await asyncio.sleep(0.01)
 

@@ -41,7 +41,7 @@ async def assert_refused(process: Process, data: bytes) -> str:
 
 
 def on_grey(picture: Image.Image) -> Image.Image:
-    """What is seen of it, whatever colour it has where it is clear."""
+    """What is visible of it, whatever the colour of transparent pixels."""
     return Image.alpha_composite(Image.new("RGBA", picture.size, "grey"), picture.convert("RGBA"))
 
 

@@ -435,7 +435,7 @@ async def test_metadata_is_removed(here: InThisProcess, image_format: str, row: 
 
 @pytest.mark.parametrize("image_format", FORMATS)
 async def test_icc_profiles_are_converted_to_srgb(here: InThisProcess, image_format: str) -> None:
-    """By a profile in which red and blue have changed places, so that nobody can overlook it."""
+    """By a profile in which red and blue are swapped, so that the effect is obvious."""
     data = encoded(a_picture(), image_format, icc_profile=swapped_profile())
     red, green, blue = a_picture().split()
 
@@ -780,7 +780,7 @@ uvloop.run(main())
 
 @LINUX
 async def test_everything_works_with_uvloop(tmp_path: Path) -> None:
-    """It has processes and pipes of its own, and the API runs on it."""
+    """It implements processes and pipes itself, and the API runs on it."""
     (tmp_path / "picture.png").write_bytes(encoded(a_picture()))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", BY_UVLOOP, tmp_path / "picture.png"),

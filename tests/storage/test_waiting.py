@@ -102,7 +102,7 @@ async def test_a_postponed_output_is_found_with_its_run_when_it_is_due(
 
 
 async def test_a_hint_does_not_claim_an_output_whose_lease_has_expired(database: Database) -> None:
-    """It may have lost its database for a while, and the hinted one may have stood still then."""
+    """The process may have been without its database, and the lease holder frozen meanwhile."""
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database)
     (output,) = turn.outputs

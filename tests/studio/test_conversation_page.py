@@ -24,7 +24,7 @@ MOST_SHIFT = 0.02
 
 
 def lose_an_answer(operation: str) -> Callable[[Route], Awaitable[None]]:
-    """The server does what is asked, and the browser never hears of it, the first time."""
+    """The server performs the first request, and the browser never receives the response."""
     lost = False
 
     async def handle(route: Route) -> None:
@@ -47,7 +47,7 @@ async def test_a_turn_can_be_rerun_forked_and_deleted(
     other = await open_studio(darkroom, None, path=path_of(done), beside=page)
     turns = page.locator("[data-turn]")
 
-    # The first answer is lost: it is asked again, and done once.
+    # The first response is lost: the request is repeated, and performed once.
     await page.route("**/graphql", lose_an_answer("Rerun"))
     await page.locator('[data-turn="0"]').hover()
     await page.get_by_role("button", name="Run again: edit 1").click()

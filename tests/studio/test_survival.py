@@ -38,7 +38,7 @@ class Relay:
         self.port = free_port()
 
     def freeze(self) -> None:
-        """Nothing goes through what is connected any more. New connections work."""
+        """Existing connections pass nothing on. New connections work."""
         for flowing in self._flowing:
             flowing.clear()
 

@@ -40,7 +40,7 @@ def against_answers(history: History) -> Iterator[str]:
 
 
 def against_keys(history: History) -> Iterator[str]:
-    """One key, one effect; and the same answer to everybody who asked under it."""
+    """One key, one effect; and the same response to every request with it."""
     groups: dict[tuple[str, str], list[Asked]] = defaultdict(list)
     for asked in history.asked:
         if asked.key is not None:
@@ -199,7 +199,7 @@ def _against_retries(history: History) -> Iterator[str]:
                 accepted[asked.input["outputId"]].add(request)
     for output_id, states in history.chronicle.outputs.items():
         if as_post_id(parent_of_output(OutputId(output_id))[0]):
-            continue  # nobody tries one again here: they go with their caption
+            continue  # no viewer retries one here: they end with their caption
         tries = max(state.output["attempt"] for state in states if state.output) - 1
         if not len(accepted[output_id]) <= tries <= len(sent[output_id]):
             yield (

@@ -27,7 +27,7 @@ def against_stops(attempts: Sequence[Attempt] | None, kills: Sequence[Kill]) -> 
 
 
 def _who_may_have_held(claim: Claimed, kills: Sequence[Kill]) -> list[Kill]:
-    """Those who were hurt between the last sign of life of the claim before and this one."""
+    """Processes killed between the last renewal of the claim before and this one."""
     if claim.lease_before is None:
         return []
     alive_at = claim.lease_before - LEASE.total_seconds() - _SLACK_SECONDS

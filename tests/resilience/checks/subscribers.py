@@ -10,7 +10,7 @@ from tests.clients import Data
 from tests.resilience.evidence import Stored, SubscriberLog
 
 FINAL_CLOSE_CODES: Final = frozenset({4004, 4005, 4400, 4401, 4406, 4409, 4429, 4500})
-"""After these, and after most below 2000, graphql-ws does not come back."""
+"""After these, and after most below 2000, graphql-ws does not reconnect."""
 PASSING_CLOSE_CODES: Final = frozenset({1000, 1001, 1005, 1006, 1012, 1013, 1014})
 
 

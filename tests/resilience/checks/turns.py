@@ -24,7 +24,7 @@ from tests.resilience.orders import is_sold, may_end_with
 _TO_LAND: Final = timedelta(seconds=4)
 """So long before an output's deadline its last runs are given up, and what there is is landed."""
 _ENDS_OF_JOBS: Final = frozenset({None, "CONTENT_REFUSED", "TIMED_OUT"})
-"""What a job that the vendor has taken may come to, with nobody cancelling it."""
+"""How a job that the vendor has accepted may end if it is not cancelled."""
 
 
 def against_turns(history: History) -> Iterator[str]:

@@ -50,7 +50,7 @@ from tests.resilience.simulated.model.repositories import (
     Turns,
 )
 from tests.resilience.simulated.model.tables import Tables
-from tests.storage.builders import LONG, OVER, PRICE, a_caption_model, a_model, a_picture
+from tests.storage.builders import EXPIRED, LONG, PRICE, a_caption_model, a_model, a_picture
 
 SEQUENCES = 4
 REQUESTS = 100
@@ -60,7 +60,7 @@ CAPTION_MODEL = ModelId("caption")
 CREDITS = 40
 MOST_ACTIVE = 9
 A_MOMENT_SECONDS = 0.003
-"""Longer than `OVER`, so that what is to be over is over for both."""
+"""Longer than `EXPIRED`, so that an expired lease has expired for both."""
 
 Answers = tuple[Any, Any]
 
@@ -271,11 +271,16 @@ async def claim(both: Both) -> None:
         await both.ask(both.outputs, "find_parent", owner_id, output.id)
         hinted = await both.ask(both.claims, "find_waiting", owner_id, output.id)
         searched = await both.ask(
-            both.claims, "list_waiting", [output.model_id], min_queued=OVER, expired=True, limit=3
+            both.claims,
+            "list_waiting",
+            [output.model_id],
+            min_queued=EXPIRED,
+            expired=True,
+            limit=3,
         )
         both.found += [pair for pair in (hinted, *zip(*searched, strict=True)) if all(pair)]
     if both.found:
-        lease = both.random.choice((OVER, LONG))
+        lease = both.random.choice((EXPIRED, LONG))
         ours, theirs = await both.claim(both.random.choice(both.found[-8:]), lease=lease)
         if ours and theirs:
             assert ours.seconds_left == pytest.approx(theirs.seconds_left, abs=1.0)
@@ -311,11 +316,11 @@ async def work(both: Both) -> None:
     )
     match both.random.randrange(11):
         case 0:
-            await both.ask_with_claims("renew", lease=both.random.choice((OVER, LONG)))
+            await both.ask_with_claims("renew", lease=both.random.choice((EXPIRED, LONG)))
         case 1:
             await both.ask_with_claims("give_back")
         case 2:
-            await both.ask_with_claims("postpone", [run], delay=both.random.choice((OVER, LONG)))
+            await both.ask_with_claims("postpone", [run], delay=both.random.choice((EXPIRED, LONG)))
         case 3:
             await both.ask_with_claims("save_runs", [run])
         case 4:
@@ -404,7 +409,7 @@ def a_plan(both: Both, images: list[Image]) -> TurnPlan:
 
 def planned(name: ModelId, references: tuple[Reference, ...], count: int) -> PlannedOutput:
     """One model's deadline is over as soon as it begins."""
-    model = a_model(name, deadline=OVER if name == MODELS[0] else LONG)
+    model = a_model(name, deadline=EXPIRED if name == MODELS[0] else LONG)
     return PlannedOutput(model, name, references, (), PRICE * count)
 
 
