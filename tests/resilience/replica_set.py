@@ -227,7 +227,7 @@ class ReplicaSet:
         await asyncio.gather(*(member.close() for member in self.members))
 
     async def _has_elected(self) -> bool:
-        """By itself the set would wait for one election time-out first."""
+        """Otherwise the set would wait for one election timeout first."""
         with suppress(PyMongoError):  # the others may not have heard of the set yet
             await self.members[0].command({"replSetStepUp": 1})
         return await self.primary() is not None

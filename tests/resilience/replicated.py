@@ -33,7 +33,7 @@ class ReplicatedSite(BareSite):
         self.replica_set = replica_set
 
     async def repair(self) -> None:
-        """Bring back whatever an earlier test has left behind."""
+        """Restart what an earlier test has left stopped or frozen."""
         await self.replica_set.repair()
         await self.start()
 

@@ -15,7 +15,7 @@ from tests.resilience.sites import Site
 from tests.resilience.storm import stop_and_restart
 
 GAP_SECONDS: Final = 2.0
-"""Between two steps: for a process that has come back to be used."""
+"""Between two steps, so that a restarted process is used."""
 
 
 @dataclass(slots=True)

@@ -46,11 +46,11 @@ class Plan:
     arrangement: Arrangement
     kills: int
     weights: Mapping[str, int]
-    """Who is hurt, and how often beside the others."""
+    """What is killed, and how often relative to the others."""
     keys: bool = True
     """Whether viewers use idempotency keys."""
     quiet_end: bool = True
-    """Whether one that runs outputs is hurt at the end, while all else is well."""
+    """Whether one that runs outputs is killed at the end, while all else is healthy."""
     other_release: Path | None = None
     """Where the code of a release is whose processes change places with ours, instead of kills."""
 
@@ -70,7 +70,7 @@ class Run:
 
 
 async def run_storm(plan: Plan, folder: Path, *, tell: Callable[[str], None]) -> Run:
-    """Never hangs, whatever does."""
+    """Never hangs, whatever else does."""
     tell(f"{plan.name}: seed {SEED}, {plan.kills} kills")
     limit = BEGIN_SECONDS + SETTLE_SECONDS + plan.kills * KILL_SECONDS
     async with asyncio.timeout(limit), open_site(folder, plan.arrangement) as site:

@@ -26,7 +26,7 @@ class Silence:
 def silences(
     subscribers: Sequence[SubscriberLog], cuts: Sequence[Cut], kind: Kind
 ) -> list[Silence]:
-    """Those after cuts of this kind at which nothing else was hurt."""
+    """Those after cuts of this kind during which nothing else was cut or killed."""
     found = []
     for cut in cuts:
         if cut.kind is not kind:

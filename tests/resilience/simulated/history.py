@@ -26,7 +26,7 @@ _MARGIN_SECONDS: Final = 4.0
 """For calls, and for pauses between them."""
 _LOOK_SECONDS: Final = 1.0
 _SETTLE_SECONDS: Final = 3.5
-"""For what is cleared away when all has ended."""
+"""For clean-up after everything has ended."""
 _VIEWERS_SECONDS: Final = 600.0
 _QUEUE_SECONDS: Final = 120.0
 """How long an output may wait for a place, where there are few."""
@@ -77,7 +77,7 @@ def play(seed: str, *, parts: Parts | None = None, traced: bool = False) -> Hist
 
 
 class _Course:
-    """A site with its viewers and its troubles, and when all is over."""
+    """A site with its viewers and its failures, and the condition for its end."""
 
     def __init__(self, world: World, parts: Parts | None) -> None:
         random = world.random
@@ -106,7 +106,7 @@ class _Course:
         return self._over_at is not None and self.world.now > self._over_at
 
     def close(self, history: History) -> None:
-        """Ask what can be asked in the end only, and let nothing go on."""
+        """Check what can be checked only at the end, and stop everything."""
         invariants, ended = self.site.invariants, self.site.invariants.ended.values()
         invariants.check_the_end()
         self.crowd.check_the_end()
@@ -175,7 +175,7 @@ def _is_unknown(output: Output) -> bool:
 
 
 def _readable(lines: list[str]) -> list[str]:
-    """Ids by the order of their appearance, so that a seed tells the same each time."""
+    """Ids by the order of their appearance, so that a seed gives the same lines each time."""
     names: dict[str, str] = {}
 
     def name(found: re.Match[str]) -> str:

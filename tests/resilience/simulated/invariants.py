@@ -180,7 +180,7 @@ class Invariants:
             self.object(f"{output_id} in attempt {attempt} reserved {reserve}, then {line}")
 
     def _check_shown(self, parent: Parent, output: Output) -> None:
-        """What has landed of an output that goes on is this attempt's own, and each run's once."""
+        """Images of a running output are those of this attempt, and of each run only once."""
         bill = bill_for(parent, output)
         for image in output.images:
             if image.id not in self.tables.images:
@@ -210,7 +210,7 @@ class Invariants:
                 self.object(f"{output.id} shows a picture that was made for something else")
 
     def _check_caption(self, parent: Parent, output: Output, bill: Bill) -> None:
-        """A caption is this attempt's own, is paid for, and nothing waits any more."""
+        """A caption is that of this attempt, is paid for, and no image waits for it."""
         _, line = self.tables.ledger[f"{output.id} {output.attempt}", MovementKind.CAPTURE]
         if line.balance != line.reserved or output.credits_charged < -line.balance:
             self.object(f"{output.id} was charged {line}")
@@ -235,7 +235,7 @@ class Invariants:
     # The vendor and the object store
 
     def check_bill(self, bill: Bill) -> None:
-        """A vendor is not asked twice for one attempt (P2)."""
+        """An attempt is not submitted twice to a vendor (P2)."""
         for (paid, run), count in self.vendor.bills.items():
             if paid == bill and count > 1:
                 self.object(f"the vendor was paid {count} times for run {run} of {bill}")

@@ -19,7 +19,7 @@ from tests.resilience.simulated.sky import READS, Fault, Sky
 from tests.resilience.simulated.world import Dead, Process, Step
 
 _PATIENCE_SECONDS: Final = 1.2
-"""How long a call waits for a database that is away."""
+"""How long a call waits for an unavailable database."""
 _SLOW_SECONDS: Final = 1.5
 _LATE_SECONDS: Final = 1.0
 """All shorter than a lease, as the limits of `storage.mongo.database` are in earnest."""
@@ -27,7 +27,7 @@ _ANSWERED_AT_ONCE: Final = 0.7
 
 
 class Line:
-    """Leads to the database or to the object store, which can be away for all at once."""
+    """A connection to the database or object store, which can be unavailable for all at once."""
 
     def __init__(
         self,

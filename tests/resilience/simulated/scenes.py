@@ -23,7 +23,7 @@ DEADLINE = timedelta(seconds=60)
 
 @contextmanager
 def a_calm_site(*, focus: tuple[str, Fault] | None = None, seed: str = "calm") -> Iterator[Site]:
-    """Where, if anything, one call goes wrong. In the end nothing may be objected to."""
+    """Which call fails, if any. At the end no invariant may be violated."""
     world = World(Random(seed))
     weather = Weather(focus=focus, focus_share=1.0)
     site = a_site(Sky(world, weather, lease_seconds=LEASE.total_seconds()), deadline=DEADLINE)

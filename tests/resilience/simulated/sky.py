@@ -45,9 +45,9 @@ class Fault(Enum):
     """Done after it was reported as failed."""
     SLOW = auto()
     DIES_BEFORE = auto()
-    """The process dies before it has asked."""
+    """The process dies before the call."""
     DIES_MEANWHILE = auto()
-    """The process dies after it has asked; it is done all the same."""
+    """The process dies after the call, which takes effect all the same."""
     DIES_AFTER = auto()
     """It is done, and the process dies before it knows."""
     FREEZES = auto()
@@ -55,7 +55,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weather:
-    """How often things go wrong in a history: shares of calls, or of what else they are about."""
+    """How often things fail in a history: shares of calls, or of what else they are about."""
 
     latency_seconds: float = 0.02
     refused: float = 0.0
@@ -79,21 +79,21 @@ class Weather:
     """Answers to viewers that are lost on the way, or not waited for."""
 
     outages: bool = False
-    """Whether the database goes away as a whole, or falls behind."""
+    """Whether the whole database becomes unavailable, or lags."""
 
 
 CALM: Final = Weather()
 
 
 def a_weather(random: Random) -> Weather:
-    """Most histories have a few kinds of trouble, and plenty of each; some have none at all."""
+    """Most histories have a few kinds of failures, and many of each; some have none."""
 
     def perhaps(likely: float, most: float) -> float:
         return random.random() * most if random.random() < likely else 0.0
 
     focus = None
     if random.random() < 0.3:
-        # Where a worker stands still before it asks a vendor, nothing but the fence holds it.
+        # If a worker freezes before a submission, nothing but the fence stops it.
         focus = random.choice(("claim", "claim", "save_runs")), Fault.FREEZES
     elif random.random() < 0.6:
         focus = random.choice(_IN_FOCUS), random.choice(list(Fault))
@@ -117,7 +117,7 @@ def a_weather(random: Random) -> Weather:
 
 
 class Sky:
-    """The weather as it stands, and what it has done."""
+    """The current failures, and what they have caused."""
 
     def __init__(self, world: World, weather: Weather, *, lease_seconds: float) -> None:
         self.world = world
@@ -129,7 +129,7 @@ class Sky:
         self.faults = 0
 
     def clear_up(self) -> None:
-        """Nothing goes wrong any more."""
+        """From here on nothing fails."""
         self.weather = replace(CALM, latency_seconds=self.weather.latency_seconds)
 
     def pause(self) -> float:

@@ -14,7 +14,7 @@ from tests.resilience.simulated.vendor import Fate
 from tests.storage.builders import LONG, a_claim, a_conversation
 
 A_RUN_SECONDS = 10.0
-"""More than any that the vendor delivers at all."""
+"""More than any delivery of the vendor takes."""
 
 
 def test_an_output_is_retried_while_its_cancelled_run_waits_at_the_vendor() -> None:

@@ -66,7 +66,7 @@ Answers = tuple[Any, Any]
 
 
 class Both:
-    """The model and the storage, asked the same."""
+    """The model and the storage, called with the same values."""
 
     def __init__(self, database: Database, randomness: random.Random) -> None:
         tables = Tables(time.time)
@@ -89,7 +89,7 @@ class Both:
         self.found: list[Answers] = []
 
     async def ask(self, repositories: tuple[Any, Any], name: str, *args: Any, **kwargs: Any) -> Any:
-        """Ask both with the same values."""
+        """Call both with the same values."""
         model, mongo = repositories
         return await self._compare(
             name,
@@ -110,7 +110,7 @@ class Both:
     async def ask_with_claims(
         self, name: str, *args: Any, caption: bool | None = None, **kwargs: Any
     ) -> Any:
-        """Ask both with a claim that each of them has given, of a caption or of images. None: of
+        """Call both with a claim that each of them has given, of a caption or of images. None: of
         either.
         """
         model, mongo = self.claims
@@ -423,7 +423,7 @@ def a_caption(both: Both) -> PlannedCaption:
 
 
 def some_images(both: Both) -> list[Image]:
-    """Of anybody, now and then one that is gone."""
+    """Of any viewer, sometimes a deleted one."""
     images = [record.image for _, record in both.tables.images.values()]
     found = both.random.sample(images, min(len(images), both.random.choice((0, 0, 1, 2))))
     return [*found, a_picture().image] if both.random.random() < 0.05 else found

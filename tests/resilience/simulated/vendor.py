@@ -51,9 +51,9 @@ class Fate(Enum):
 
     REFUSED = auto()
     UNKNOWN = auto()
-    """Taken, and nobody can tell."""
+    """Accepted, with an unknown outcome."""
     CUT = auto()
-    """Not taken, and nobody can tell."""
+    """Not accepted, with an unknown outcome."""
     SILENCE = auto()
     """Taken, and never answered."""
     SLOW = auto()
@@ -91,7 +91,7 @@ class Vendor:
         self.sky = sky
         self.jobs: dict[str, Job] = {}
         self.bills: Counter[tuple[Bill, int]] = Counter()
-        """How often what was asked for: each of an attempt's runs by itself."""
+        """How often each run of an attempt was submitted."""
         self.fates: deque[Fate] = deque()
         """How the next submissions end, if that is not random."""
         self.uncertain: set[Bill] = set()
@@ -143,7 +143,7 @@ class Vendor:
     def await_answer(self, process: Process, bill: Bill) -> None:
         self._awaited[process][bill] += 1
         if self.sky.world.now - process.thawed_at < self.sky.lease_seconds:
-            # It may have stood still longer than its lease, and has had no time to notice.
+            # It may have been frozen for longer than its lease, and has had no time to notice.
             self.uncertain.add(bill)
 
     def know_answer(self, process: Process, bill: Bill) -> None:
@@ -187,7 +187,7 @@ class _Provider:
         return await answer
 
     async def _submit(self, request: GenerationRequest | CaptionRequest) -> Job:
-        """Ask the vendor to do something that costs."""
+        """Submit a request that costs something."""
         if not self._process.is_alive:
             raise Dead
         answer = self._process.create_future()
@@ -265,7 +265,7 @@ class _Provider:
 
 
 class QueueProvider(_Provider):
-    """Takes jobs that anybody who knows their id can go on with."""
+    """Accepts jobs that any process with their id can resume."""
 
     name = "queue"
 
@@ -283,7 +283,7 @@ class QueueProvider(_Provider):
 
 
 class DirectProvider(_Provider):
-    """Answers with the pictures: there is no job to come back to."""
+    """Answers with the pictures: there is no job to resume."""
 
     name = "direct"
 
@@ -309,7 +309,7 @@ class FreeProvider(_Provider):
 
 
 class DirectWriter(_Provider):
-    """Writes a caption as `DirectProvider` makes pictures: there is no job to come back to."""
+    """Writes a caption as `DirectProvider` makes pictures: there is no job to resume."""
 
     name = "direct"
 

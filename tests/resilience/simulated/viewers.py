@@ -28,7 +28,7 @@ class Lost(Exception):
 
 
 class Crowd:
-    """All viewers of a history, in a process that nothing befalls."""
+    """All viewers of a history, in a process that never fails."""
 
     def __init__(self, site: Site, *, viewers: int, requests: int, keyed: float) -> None:
         self.site = site
@@ -48,7 +48,7 @@ class Crowd:
         return all(task.done() for task in self._tasks)
 
     def check_the_end(self) -> None:
-        """What was acknowledged is there in the end (P4)."""
+        """What was acknowledged exists at the end (P4)."""
         for request in self._wishes.requests:
             for parent_id in request.parent_ids:
                 if not self._is_there(parent_id):
@@ -79,7 +79,7 @@ class Crowd:
         return sum(output.unfinished for turn in turns for output in turn.outputs)
 
     async def _insist(self, request: Request, viewer: Viewer) -> None:
-        """Ask, and where no answer comes and the key makes it safe, ask again."""
+        """Send a request, and repeat it if there is no response and the key makes that safe."""
         for _ in range(_TRIES if request.key else 1):
             self.requests += 1
             try:
@@ -113,7 +113,7 @@ class Crowd:
     def _arrive(
         self, node: Node, request: Request, viewer: Viewer, answer: "asyncio.Future[Parent | None]"
     ) -> None:
-        """A request reaches a process, or finds none any more."""
+        """A request reaches a process, or finds none."""
 
         def lose() -> None:
             if not answer.done():
@@ -151,7 +151,7 @@ class Crowd:
         sky.world.after(sky.pause(), _settle, answer, result, error)
 
     def _check_answer(self, request: Request, parent: Parent | None) -> None:
-        """What is acknowledged is there (P4), and is what was asked for (P5)."""
+        """What is acknowledged exists (P4), and is what was requested (P5)."""
         if parent is None:
             return
         if not self._is_there(parent.id):

@@ -23,7 +23,7 @@ from tests.resilience.simulated.site import FAMILIES, WRITERS, Site
 from tests.resilience.simulated.vendor import AGAIN
 
 Work: TypeAlias = Callable[[Node], Awaitable[Parent | None]]
-"""Has a process's services do what is asked for."""
+"""Has the services of a process execute a request."""
 
 _MUTATIONS: Final[dict[type, str]] = {
     StartConversation: "startConversation",
@@ -37,7 +37,7 @@ _Command: TypeAlias = StartConversation | SendEdit | RetryOutput | GeneratePost 
 
 @dataclass(slots=True)
 class Request:
-    """What is asked for, once or by several at once, under one key or none."""
+    """A request, sent once or several times at once, with one key or none."""
 
     name: str
     work: Work
@@ -51,7 +51,7 @@ class Request:
 
     @property
     def words(self) -> str | None:
-        """A turn's or a post's, where it asks for one. No other request has the same."""
+        """The message of a turn or a post, if there is one. No other request has the same."""
         if isinstance(self.command, StartConversation | SendEdit | GeneratePost):
             return _words(self.command)
         return None
@@ -65,7 +65,7 @@ class Request:
 
 
 class Wishes:
-    """Thinks of requests that may make sense as things stand, and of some that do not."""
+    """Generates requests that may make sense in the current state, and some that do not."""
 
     def __init__(self, site: Site, *, keyed: float) -> None:
         self.requests: list[Request] = []

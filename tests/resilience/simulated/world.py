@@ -31,11 +31,11 @@ _CLOSINGS: Final = 20
 
 
 class Dead(BaseException):
-    """Stops whatever a dead process would still do: nothing of it reaches the world."""
+    """Stops everything a dead process would still do: nothing of it takes effect."""
 
 
 class Stalled(Exception):
-    """The world has nothing to do any more, or does not come to an end."""
+    """The world has nothing left to do, or does not end."""
 
 
 class Step(asyncio.Task[Any]):
@@ -101,7 +101,7 @@ class World:
         self.at(self.now + seconds, callback, *args)
 
     def run_until(self, is_met: Callable[[], object]) -> None:
-        """Go on step by step until it is over; `over` is asked whenever time passes."""
+        """Continue step by step until `is_met`, which is called whenever time passes."""
         steps = 0
         with _no_loop_running():
             while True:
@@ -165,7 +165,7 @@ class Process(asyncio.AbstractEventLoop):
     """An event loop that can be frozen, and killed in the middle of anything.
 
     Killed, its tasks stop where they stand: no `except` and no `finally` of theirs has an effect,
-    because whatever it would reach is asked for `is_alive` before.
+    because everything that it would reach checks `is_alive` before.
     """
 
     def __init__(self, world: World, name: str) -> None:
@@ -184,7 +184,7 @@ class Process(asyncio.AbstractEventLoop):
 
     @classmethod
     def of(cls, world: World, name: str) -> "Process":
-        # Abstract is what asks for sockets, signals and children, of which there are none here.
+        # The abstract methods are those for sockets, signals and children, which do not exist here.
         return cls(world, name)
 
     def __repr__(self) -> str:
