@@ -45,11 +45,11 @@ def _close_for_good(history: History) -> None:
     _subscriber(history).closes.append((0.0, 1011))
 
 
-def _tell_an_error(history: History) -> None:
+def _report_an_error(history: History) -> None:
     _subscriber(history).errors.append({"extensions": {"code": "INTERNAL"}})
 
 
-def _tell_of_an_end(history: History) -> None:
+def _report_an_end(history: History) -> None:
     _subscriber(history).completed = True
 
 
@@ -210,8 +210,8 @@ def _retry_without_being_asked(history: History) -> None:
         (_go_back, "go back from (1, 2) to (1, 1)"),
         (_land_twice, "land twice"),
         (_close_for_good, "was closed for good, with 1011"),
-        (_tell_an_error, "received an error"),
-        (_tell_of_an_end, "received that the conversation does not exist"),
+        (_report_an_error, "received an error"),
+        (_report_an_end, "received that the conversation does not exist"),
         (_double_a_record, "has a record, but did not land"),
         (_lose_a_record, "which has no record"),
         (_use_an_image_twice, "an image stands in two outputs"),
