@@ -330,6 +330,7 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._stopped = True
             self.pipeline.clear()
+            self.cycle = running
 
     def _answer(self, refusal: _Refusal) -> None:
         status, code, message = refusal
@@ -355,8 +356,9 @@ class HttpProtocol(HttpToolsProtocol):
 class _WayOut:
     """What uvicorn writes answers to: the connection, but for its end."""
 
-    __slots__ = ("close", "write")
+    __slots__ = ("close", "is_closing", "write")
 
     def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
         self.write = transport.write
+        self.is_closing = transport.is_closing
         self.close = end

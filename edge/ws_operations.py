@@ -153,6 +153,8 @@ class SocketOperations:
             self._waiting_characters -= characters
             self._has_room.set()
         try:
+            if not self._connection.is_open:  # It may have been closed while this waited.
+                raise WebSocketDisconnect
             executing = self._executor.execute(
                 message.operation, scope=scope, request_id=request_id(), waits=True
             )

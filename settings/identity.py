@@ -51,7 +51,7 @@ class IdentitySettings(BaseModel):
         default=86_400,
         ge=60,
         le=2_592_000,
-        description="The longest accepted life of a token in seconds, from `iat` to `exp` (only "
+        description="The maximum lifetime of a token in seconds, from `iat` to `exp` (only "
         "used in production)",
     )
     studio_client_id: str | None = Field(
@@ -59,19 +59,19 @@ class IdentitySettings(BaseModel):
         min_length=1,
         max_length=255,
         description="The studio's client id at the token issuer, a public client whose redirect "
-        "URI is <public URL>/studio/: with it people sign in to the studio there (only used in "
+        "URI is <public URL>/studio/; with it, people sign in to the studio there (only used in "
         "production)",
     )
     studio_scopes: str = Field(
         default="openid",
         pattern=r"^openid( [!#-\[\]-~]+)*$",
-        description="What the studio asks the token issuer for when people sign in; with "
-        "offline_access many issuers let it renew tokens (only used in production)",
+        description="The OAuth scopes of a sign-in to the studio; with offline_access many issuers "
+        "issue a refresh token (only used in production)",
     )
     studio_sign_in_urls: HttpsUrls = Field(
         default=(),
-        description="https URLs that the studio may connect to beside the token issuer's, "
-        "separated by commas: where its token endpoint has another host (only used in production)",
+        description="Further https URLs that the studio may connect to, separated by commas: for a "
+        "token endpoint that has another host than the token issuer (only used in production)",
     )
 
 

@@ -83,13 +83,13 @@ def _provider(name: str, url: str) -> Any:
 class ModelSettings(BaseModel):
     catalogue: Path | None = Field(
         default=None,
-        description="A TOML file of your own beside Darkroom's model catalogue: other prices and "
-        "names, another order, hidden models",
+        description="A TOML file that overrides parts of Darkroom's model catalogue: prices, "
+        "names, order, hidden models",
     )
     default_models: Names = Field(
         default=(),
         description="The models to use where none is selected and none is inherited, by id or "
-        "alias, separated by commas: the first one that is available and supports the scene "
+        "alias, separated by commas: the first that is available and supports the scene "
         "(default: the first such model of the catalogue, local ones last)",
     )
     default_caption_models: Names = Field(

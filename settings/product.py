@@ -11,8 +11,8 @@ class ProductSettings(BaseModel):
     starting_credits: int | None = Field(
         default=None,
         ge=0,
-        description="Credits of a viewer seen for the first time (development default: 10000, "
-        "otherwise 0)",
+        description="Credits that a new viewer starts with (development default: 10000, otherwise "
+        "0)",
     )
     max_active_outputs: int = Field(
         default=50,
@@ -24,25 +24,25 @@ class ProductSettings(BaseModel):
         default=5_000_000,
         ge=1,
         le=50_000_000,
-        description="The largest size of an uploaded image in bytes",
+        description="The maximum size of an uploaded image in bytes",
     )
     restore_days: int = Field(
         default=0,
         ge=0,
         le=365,
-        description="How many days a deleted conversation can be restored for. 0: it is deleted "
-        "at once",
+        description="For how many days a deleted conversation can be restored; with 0 it is "
+        "deleted immediately",
     )
     max_import_bytes: int = Field(
         default=1_000_000_000,
         ge=1,
         le=4_000_000_000,
-        description="The largest size of an export that is imported, in bytes",
+        description="The maximum size of an imported export in bytes",
     )
     c2pa_certificate: Path | None = Field(
         default=None,
         description="A PEM file with the certificate that signs generated images (Content "
-        "Credentials), followed by those above it; needs requirements/c2pa.txt",
+        "Credentials), followed by its chain; needs requirements/c2pa.txt",
     )
     c2pa_key: Path | None = Field(
         default=None,
@@ -51,8 +51,7 @@ class ProductSettings(BaseModel):
     trusted_documents: Path | None = Field(
         default=None,
         description="A JSON file of GraphQL documents by id, which clients may name by "
-        "`documentId` or their digest: as graphql-codegen or Relay write it, or a manifest of "
-        "Apollo's",
+        "`documentId` or by digest, in the format of graphql-codegen, Relay or an Apollo manifest",
     )
     only_trusted_documents: bool = Field(
         default=False, description="Whether all other documents are refused"

@@ -32,30 +32,30 @@ class ServerSettings(BaseModel):
     )
     metrics_host: str = Field(
         default="127.0.0.1",
-        description="The address for operators: it answers /metrics, /healthz and /readyz. Keep it "
-        "away from clients",
+        description="The address to listen on for operators: /metrics, /healthz and /readyz. Keep "
+        "it unreachable for clients",
     )
     metrics_port: int | None = Field(
         default=None,
         ge=1,
         le=65535,
-        description="The port of that address; without it, there is none",
+        description="The port for /metrics, /healthz and /readyz; without it, there are no metrics",
     )
     traces: bool = Field(
         default=False,
-        description="Whether traces are sent to an OpenTelemetry collector, which the standard "
-        "variables OTEL_… describe; needs requirements/otel.txt",
+        description="Whether traces are sent to an OpenTelemetry collector, as the standard "
+        "variables OTEL_… configure; needs requirements/otel.txt",
     )
     trusted_proxies: Names = Field(
         default=(),
         description="Addresses or networks of the proxies in front of Darkroom, such as "
-        "10.0.0.0/8, separated by commas: only their X-Forwarded-For is believed",
+        "10.0.0.0/8, separated by commas: only their X-Forwarded-For is trusted",
     )
     allowed_hosts: Names = Field(
         default=(),
-        description="The names under which clients reach Darkroom, without a port, separated by "
+        description="The host names that clients use for Darkroom, without a port, separated by "
         "commas; requests with another Host are answered with 400 (default: any in development, "
-        "and that of DARKROOM_PUBLIC_URL in production)",
+        "the host of DARKROOM_PUBLIC_URL in production)",
     )
     allowed_origins: Names = Field(
         default=(),
@@ -72,22 +72,22 @@ class ServerSettings(BaseModel):
     )
     other_secret: Secret | None = Field(
         default=None,
-        description="A second secret, whose signatures are accepted too while DARKROOM_SECRET is "
-        "being replaced",
+        description="A second secret, whose signatures are also accepted, for rotating "
+        "DARKROOM_SECRET",
     )
     start_seconds: float = Field(
         default=60.0,
         ge=0,
         le=3_600,
-        description="How many seconds a process that starts waits for its database",
+        description="How many seconds a starting process waits for its database",
     )
     shutdown_grace: float = Field(
         default=20.0,
         ge=0,
         le=600,
         validation_alias=f"{PREFIX}GRACE",
-        description="How many seconds requests, and runs that no other process could continue, get "
-        "to finish when Darkroom is stopped (default of a worker: 200)",
+        description="The grace period of a shutdown in seconds, for requests, and for runs that no "
+        "other process can continue (default of a worker: 200)",
     )
 
     @field_validator("trusted_proxies")

@@ -18,7 +18,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 class StoreSettings(BaseModel):
     data_dir: Path = Field(
         default=Path(".data"),
-        description="The folder for images, and in development for the database and keys",
+        description="The folder for images, and in development also for the database and keys",
     )
     mongodb_uri: SecretStr | None = Field(
         default=None,
@@ -27,8 +27,8 @@ class StoreSettings(BaseModel):
     )
     mongodb_ca_file: AuthoritiesFile | None = Field(
         default=None,
-        description="A PEM file with the authorities of MongoDB's certificate, if they are "
-        "private; with it, connections are encrypted",
+        description="A PEM file with the certificate authorities of MongoDB's certificate, if they "
+        "are private; with it, connections use TLS",
     )
     mongodb_database: str = Field(
         default="darkroom",
@@ -36,9 +36,9 @@ class StoreSettings(BaseModel):
     )
     feed_partitions: FeedPartitions = Field(
         default=1,
-        description="Into how many parts the change feed is divided (1, 32, 1024 or 32768): an API "
-        "process reads only changes in the parts that have its subscribers. For many processes; "
-        "with 1, each reads all changes",
+        description="The number of partitions of the change feed (1, 32, 1024 or 32768): an API "
+        "process reads only the partitions of its subscribers. With 1, each process reads all "
+        "changes; raise it for ten or more API processes",
     )
     s3_bucket: str | None = Field(
         default=None,
@@ -46,46 +46,46 @@ class StoreSettings(BaseModel):
     )
     s3_endpoint: HttpUrl = Field(
         default="",
-        description="The origin of the server that has the bucket; any that speaks the S3 API "
+        description="The origin of the S3 server, with any implementation of the S3 API "
         "(default: https://s3.<region>.amazonaws.com)",
     )
     s3_public_endpoint: HttpUrl = Field(
         default="",
-        description="The origin at which clients reach that server, if it is another one",
+        description="The origin at which clients reach the S3 server, if it is a different one",
     )
     s3_region: str = Field(
         default="us-east-1",
-        description="The region of the bucket; leave it where the server has no regions",
+        description="The region of the bucket; keep the default if the server has no regions",
     )
     s3_key_id: str | None = Field(
         default=None,
-        description="The id of an access key for the bucket; without one, the "
-        "credentials are those that the platform gives, as AWS' own tools find them",
+        description="The id of an access key for the bucket; without one, credentials are found as "
+        "AWS' own tools find them, such as the role of an instance, container or pod",
     )
     s3_secret: Key | None = Field(
         default=None, description="The access key's secret (needed with its id)"
     )
     s3_addressing: Annotated[Literal["path", "virtual"] | None, InLowerCase] = Field(
         default=None,
-        description="Where URLs have the name of the bucket: in the path, or before the host name "
-        "(default: virtual at amazonaws.com, otherwise path)",
+        description="Where URLs contain the name of the bucket: `path`, or `virtual` for the host "
+        "name (default: virtual at amazonaws.com, otherwise path)",
     )
     s3_seconds: float = Field(
         default=20.0,
         gt=0,
         le=300,
-        description="The time limit of one call to the bucket in seconds, retry included",
+        description="The time limit of one call to the bucket in seconds, retries included",
     )
     nats_url: SecretStr | None = Field(
         default=None,
-        description="The NATS server with JetStream that notifies worker processes of outputs to "
-        "run (nats:// or tls://; servers of a cluster separated by commas); without it, the API "
+        description="The NATS server with JetStream that notifies workers of queued outputs "
+        "(nats:// or tls://; servers of a cluster separated by commas); without it, the API "
         "process runs outputs itself",
     )
     nats_ca_file: AuthoritiesFile | None = Field(
         default=None,
-        description="A PEM file with the authorities of the certificate of NATS, if they are "
-        "private",
+        description="A PEM file with the certificate authorities of the certificate of NATS, if "
+        "they are private",
     )
 
     @field_validator("data_dir")

@@ -33,8 +33,8 @@ log = structlog.get_logger(__name__)
 
 _MAX_AWAIT_MS: Final = 3_000
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
-"""The time between two reads. There is one stream for each process, so frequent reads
-cost little.
+"""The pause before the stream is opened again. There is one for each process, so trying often costs
+little, and subscribers get nothing meanwhile.
 """
 
 
@@ -91,6 +91,8 @@ class MongoChangeFeed:
                 position.follow(stream)
                 position.settle()
             self._replacements.begin()
+        if self._replacements is not None:
+            self._replacements.opened()
         return stream
 
     async def _read(self, stream: Stream, position: Position) -> AsyncIterator[FeedItem]:

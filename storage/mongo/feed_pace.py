@@ -12,10 +12,10 @@ from typing import Final
 
 from storage.mongo.stream_position import Stream
 
-TOGETHER_SECONDS: Final = 0.01
+TOGETHER_SECONDS: Final = 0.004
 """How long the feed waits before a read while changes come fast."""
 FAST_CHANGES: Final = 16
-FAST_SECONDS: Final = 0.2
+FAST_SECONDS: Final = 0.05
 """Changes come fast while so many have come in this time."""
 
 

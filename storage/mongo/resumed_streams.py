@@ -8,6 +8,7 @@ was when its newcomers came; what that has brought since is brought again.
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bson.raw_bson import RawBSONDocument
@@ -23,28 +24,53 @@ LONGEST_ANSWER_MS: Final = 1_000
 """How long a quiet stream takes to answer, and so one that was replaced to end."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A place in the stream, and the partition of the change there. Without a token, it is where
+    the stream begins.
+    """
+
+    token: Mapping[str, Any] | None
+    partition: str | None
+
+    def is_before(self, other: "_Place") -> bool:
+        """Whether this is a place before the other one. The server orders the data of tokens so."""
+        if self.token is None or other.token is None:
+            return False
+        return bool(self.token["_data"] < other.token["_data"])
+
+
 class Replacements:
     """When the next stream is due, and the end of those before."""
 
     def __init__(self, partitions: FollowedPartitions) -> None:
         self._partitions = partitions
         self._due = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._brings_all = False
         self._position: Position | None = None
-        self._begin_at: tuple[Mapping[str, Any] | None, str | None] | None = None
-        """The position when the first newcomer came, and its partition."""
-        self._opened_at = float("-inf")
+        self._begin_at: _Place | None = None
+        """Where the stream was when the first newcomer came."""
+        self._resumed = self._left_at = _Place(None, None)
+        """Where the stream that is read has begun, and where the one before had got to. They differ
+        where newcomers made it begin earlier.
+        """
+        self._opened_at: float | None = None
+        """None while a stream is being opened."""
         self._left: set[asyncio.Task[None]] = set()
         partitions.when_added = self._plan
 
     def open_after(self, position: Position) -> None:
-        """A stream is opened that brings all that is followed at the moment."""
-        if self._begin_at and self._begin_at[0] is not None and position.token is not None:
-            position.token, position.partition = self._begin_at
-        self._position, self._begin_at = position, None
+        """A stream is about to be opened that brings all that is followed at the moment."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._left_at = _Place(position.token, position.partition)
+        if self._begin_at is not None and self._begin_at.is_before(self._left_at):
+            position.token, position.partition = self._begin_at.token, self._begin_at.partition
+        self._resumed = _Place(position.token, position.partition)
+        self._position, self._begin_at, self._opened_at = position, None, None
         self._due.clear()
         self._brings_all = self._partitions.followed() is None
-        self._opened_at = asyncio.get_running_loop().time()
 
     def begin(self) -> None:
         """The stream has a position for the first time: its newcomers so far came before that, and
@@ -52,7 +78,13 @@ class Replacements:
         """
         position = self._position
         if position is not None and position.token is not None and self._begin_at is not None:
-            self._begin_at = position.token, None
+            self._begin_at = _Place(position.token, None)
+
+    def opened(self) -> None:
+        """The stream is open: the next one is due once there are newcomers that it leaves out."""
+        self._opened_at = asyncio.get_running_loop().time()
+        if self._begin_at is not None:
+            self._arm()
 
     async def next(self, stream: Stream) -> Mapping[str, Any] | None:
         """The next event of the stream, or None. Raise ReplacementDue."""
@@ -80,10 +112,18 @@ class Replacements:
         if self._begin_at is not None or self._brings_all or self._position is None:
             return
         self._position.settle()
-        token = self._position.token
-        self._begin_at = token, None if token is None else self._position.partition
+        reached = _Place(self._position.token, self._position.partition)
+        # A stream that has brought nothing yet is where it began. What came before its newcomers is
+        # behind what the one before had got to.
+        self._begin_at = self._left_at if reached.token == self._resumed.token else reached
+        if self._opened_at is not None:
+            self._arm()
+
+    def _arm(self) -> None:
+        assert self._opened_at is not None
         loop = asyncio.get_running_loop()
-        loop.call_at(max(loop.time(), self._opened_at + _LEAST_SECONDS), self._due.set)
+        due_at = max(loop.time(), self._opened_at + _LEAST_SECONDS)
+        self._timer = loop.call_at(due_at, self._due.set)
 
 
 class ReplacementDue(Exception):

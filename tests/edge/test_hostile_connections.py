@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from tests.edge.hostile import (
+    MAX_WAIT_SECONDS,
     Connection,
     an_api,
     connection_to,
@@ -178,7 +179,7 @@ async def test_a_request_sent_in_single_bytes_is_dropped(api: Api) -> None:
         await asyncio.gather(*(wait_for_end(*row) for row in DRIPS.values()))
 
 
-async def test_a_request_head_can_be_as_large_as_the_limits(api: Api) -> None:
+async def test_a_request_head_can_be_as_large_as_the_limits_allow(api: Api) -> None:
     headers = b"X: %b\r\n" % (b"x" * 31_000) + b"Y: y\r\n" * 90
     url = b"/healthz?" + b"x" * 8_000
     async with connection_to(api) as connection:
@@ -197,6 +198,24 @@ async def test_a_body_can_be_chunked(api: Api, size: int, count: int) -> None:
             b"Transfer-Encoding: chunked\r\n\r\n%b0\r\n\r\n" % chunks
         )
         assert status_of(await connection.read_until(b'"Query"}}')) == 200
+
+
+async def test_a_client_that_sends_expect_can_send_its_body(api: Api) -> None:
+    async with connection_to(api) as connection:
+        await connection.send(
+            b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(OPERATION)
+        )
+        assert status_of(await connection.read_until(b"\r\n\r\n")) == 100
+        await connection.send(OPERATION)
+        assert status_of(await connection.read_until(b'"Query"}}')) == 200
+
+
+async def test_requests_after_the_last_one_of_http_1_0_are_dropped_at_once(api: Api) -> None:
+    async with connection_to(api) as connection:
+        await connection.send(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" * 2)
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
+            assert status_of(await connection.read_to_the_end()) == 200
 
 
 async def test_a_requested_protocol_upgrade_is_ignored(api: Api) -> None:

@@ -5,9 +5,9 @@ import pytest
 from storage.mongo.feed_pace import FAST_CHANGES, FAST_SECONDS, FeedPace
 
 
-@pytest.mark.parametrize(("per_second", "fast"), [(1, False), (50, False), (100, True)])
+@pytest.mark.parametrize(("per_second", "fast"), [(1, False), (200, False), (1000, True)])
 def test_only_changes_in_quick_succession_are_read_together(per_second: int, fast: bool) -> None:
-    """At 50 a second a client may be waiting for one of them: it is reported at once."""
+    """At 200 a second a client may be waiting for one of them: it is read at once."""
     time = 0.0
     pace = FeedPace(None, lambda: time)
     assert not pace.is_fast
