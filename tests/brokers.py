@@ -1,4 +1,6 @@
-"""A real nats-server with JetStream, to be hurt: in a folder of its own, ended by its pid."""
+"""A real nats-server with JetStream that tests can stop and kill, in its own folder, ended by its
+pid.
+"""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Real servers of the S3 API, each with data of its own, ended by their pids."""
+"""Real servers of the S3 API, each with its own data, ended by their pids."""
 
 import asyncio
 import os
@@ -100,7 +100,7 @@ class S3Server(ABC):
             await end_process(process, seconds=STOP_SECONDS)
 
     def freeze(self) -> None:
-        """Stop it in its tracks: connections stay open, and nobody answers."""
+        """Freeze it: connections stay open without responses."""
         self._running[-1].send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -123,8 +123,8 @@ class S3Server(ABC):
     async def _until_it_answers(self) -> None:
         async with asyncio.timeout(START_SECONDS):
             while not await self._answers():
-                over = [process for process in self._running if process.returncode is not None]
-                assert not over, (self._folder / "output.log").read_text()
+                ended = [process for process in self._running if process.returncode is not None]
+                assert not ended, (self._folder / "output.log").read_text()
                 await asyncio.sleep(0.05)
 
     async def _answers(self) -> bool:

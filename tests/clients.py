@@ -1,4 +1,4 @@
-"""Clients as an app would write them: GraphQL over HTTP, and graphql-transport-ws."""
+"""Clients as an app would implement them: GraphQL over HTTP, and graphql-transport-ws."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 20.0
 
 
 class GraphQLClient:
-    """Talks to one Darkroom as one viewer, or as nobody."""
+    """A client of one Darkroom, for one viewer or without a token."""
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url
@@ -119,7 +119,7 @@ class Subscription:
         return data
 
     async def until(self, wanted: Callable[[Data], bool]) -> list[Data]:
-        """All results up to the first that is wanted."""
+        """All results up to the first that matches."""
         seen = [await self.next()]
         while not wanted(seen[-1]):
             seen.append(await self.next())

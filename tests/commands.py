@@ -1,4 +1,4 @@
-"""Runs a command for operators as a person does, on a Darkroom's own database and folder."""
+"""Runs an operator's command as a person would, on a Darkroom with its own database and folder."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Real parts for every test: a mongod, a database, a served Darkroom, clients of it."""
+"""Real services for every test: a mongod, a database, a served Darkroom and its clients."""
 
 import asyncio
 import gc
@@ -46,7 +46,7 @@ NEEDED_BYTES = 4_000_000_000
 
 @pytest.fixture(scope="session")
 async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A replica set: the one that DARKROOM_TEST_MONGODB_URI names, or one of our own."""
+    """A replica set: the one that DARKROOM_TEST_MONGODB_URI names, or one that the tests start."""
     given = os.environ.get("DARKROOM_TEST_MONGODB_URI")
     if given:
         yield given
@@ -85,7 +85,7 @@ async def _a_bucket_on(server: S3Server) -> AsyncIterator[Bucket]:
 
 @pytest.fixture
 async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    """A NATS of this test's own, to be hurt at will."""
+    """This test's own NATS, which it may stop and kill."""
     server = NatsServer(tmp_path, binary=need("nats-server"))
     await server.start()
     yield server
@@ -119,7 +119,7 @@ documents. To make these takes ten times as long as to empty them.
 
 @asynccontextmanager
 async def a_database_name(uri: str) -> AsyncIterator[str]:
-    """The name of a database without documents, that nobody else uses."""
+    """The name of an empty database that no other test uses."""
     unused = _emptied.setdefault(uri, [])
     name = unused.pop() if unused else f"test_{uuid4().hex}"
     try:
@@ -161,7 +161,7 @@ class Darkroom:
         return self._issuer.token(viewer)
 
     def ending_token(self, viewer: str, *, in_seconds: float) -> str:
-        """A token that has ended already, and is accepted for so much longer."""
+        """A token that has expired, and is accepted for this much longer."""
         return self._issuer.token(viewer, life=timedelta(seconds=in_seconds) - LEEWAY)
 
     def client(self, viewer: str | None = None) -> GraphQLClient:
@@ -186,7 +186,7 @@ StartDarkroom = Callable[..., Awaitable[Darkroom]]
 
 @asynccontextmanager
 async def darkrooms(uri: str, folder: Path) -> AsyncIterator[StartDarkroom]:
-    """Start as many Darkrooms as wanted on one database and one folder."""
+    """Start any number of Darkrooms on one database and one folder."""
     async with AsyncExitStack() as stack:
         name = await stack.enter_async_context(a_database_name(uri))
 
@@ -230,7 +230,7 @@ async def start_darkroom(mongodb_uri: str, tmp_path: Path) -> AsyncIterator[Star
 
 @pytest.fixture
 def client(darkroom: Darkroom) -> GraphQLClient:
-    """A viewer who has never been here."""
+    """A new viewer."""
     return darkroom.client()
 
 

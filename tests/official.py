@@ -1,4 +1,4 @@
-"""Providers' own SDKs, which say whether a simulator speaks as the provider does.
+"""Providers' own SDKs, which show whether a simulator behaves like the provider.
 
 Each runs in a process of its own, in the environment that has nothing but SDKs.
 """

@@ -1,4 +1,4 @@
-"""What a client of Darkroom asks, and the steps that many tests begin with."""
+"""The operations of a client of Darkroom, and steps that many tests share."""
 
 import asyncio
 from typing import Any
@@ -136,7 +136,7 @@ query Prompts($first: Int, $after: String, $search: String, $favourite: Boolean)
 }
 """
 
-OVER = {"COMPLETED", "FAILED", "CANCELLED"}
+FINISHED = {"COMPLETED", "FAILED", "CANCELLED"}
 
 
 async def start(client: GraphQLClient, **input: Any) -> Data:
@@ -174,13 +174,13 @@ async def followed(client: GraphQLClient, turn: Data, after: str | None = None) 
         seen = await updates.until(
             lambda data: (
                 data["turnUpdated"]["turn"]["id"] == turn["id"]
-                and data["turnUpdated"]["turn"]["status"] in OVER
+                and data["turnUpdated"]["turn"]["status"] in FINISHED
             )
         )
     return [data["turnUpdated"] for data in seen]
 
 
-async def over(client: GraphQLClient, turn: Data) -> Data:
+async def until_finished(client: GraphQLClient, turn: Data) -> Data:
     """The turn once it is over."""
     finished: Data = (await followed(client, turn))[-1]["turn"]
     return finished
@@ -189,10 +189,10 @@ async def over(client: GraphQLClient, turn: Data) -> Data:
 async def conversation_with(client: GraphQLClient, *, turns: int = 1, **input: Any) -> Data:
     """The payload of a conversation whose turns are all over."""
     payload = await start(client, **input)
-    payload["turn"] = await over(client, payload["turn"])
+    payload["turn"] = await until_finished(client, payload["turn"])
     for _ in range(turns - 1):
         sent = await send(client, payload["conversation"]["id"])
-        payload["turn"] = await over(client, sent["turn"])
+        payload["turn"] = await until_finished(client, sent["turn"])
     return payload
 
 

@@ -1,5 +1,5 @@
-"""In which order tests run: each process begins with some of the longest, so that at the end none
-waits for one that began last.
+"""The order of tests: each process begins with some of the longest, so that none of them starts
+last.
 
 pytest-xdist's `worksteal` gives each process an equal part of all tests, in their order.
 """
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 LONGEST: Final = (
-    "tests/resilience/test_storm.py::test_nothing_is_lost_or_doubled_where_workers",
-    "tests/resilience/test_storm.py::test_nothing_is_lost_or_doubled_where_the_apis",
+    "tests/resilience/test_storm.py::test_nothing_is_lost_or_doubled_if_workers",
+    "tests/resilience/test_storm.py::test_nothing_is_lost_or_doubled_if_api",
     "tests/resilience/test_killed_in_deletion.py",
     "tests/resilience/test_frozen_database.py",
     "tests/resilience/test_replica_set.py",

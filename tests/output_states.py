@@ -1,4 +1,4 @@
-"""Outputs as they are stored, read for the rules."""
+"""Stored outputs, read for the rules."""
 
 from domain.outputs import OutputStatus
 from domain.rules import OutputState

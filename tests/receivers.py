@@ -77,7 +77,7 @@ def redirect_to(url: str) -> Behaviour:
 
 @dataclass(slots=True)
 class Receiver:
-    """Each path is a receiver of its own: it accepts, unless it is scripted otherwise."""
+    """Each path is a separate receiver: it accepts, unless its script says otherwise."""
 
     url: str = ""
     received: list[Received] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Receiver:
         return found
 
     async def until(self, holds: Callable[[], bool], *, within: float = PATIENCE_SECONDS) -> None:
-        """Wait until what was received is as wanted."""
+        """Wait until the received requests match."""
         async with asyncio.timeout(within), self._news:
             await self._news.wait_for(holds)
 

@@ -1,4 +1,4 @@
-"""Tokens: whose they are, and each way in which one is refused."""
+"""Tokens: which viewer they identify, and each reason for refusing one."""
 
 import asyncio
 import os
@@ -100,7 +100,7 @@ def signed_with_the_public_key() -> str:
 
 
 @pytest.mark.parametrize("signer", SIGNERS, ids=lambda signer: signer.algorithm)
-async def test_a_token_vouches_for_its_viewer_until_it_ends(
+async def test_a_token_identifies_its_viewer_until_it_expires(
     authenticator: Authenticator, signer: Signer
 ) -> None:
     ends = in_seconds(300)
@@ -111,11 +111,11 @@ async def test_a_token_vouches_for_its_viewer_until_it_ends(
     assert viewer.expires_at == datetime.fromtimestamp(ends, UTC)
 
 
-async def test_one_of_several_audiences_is_enough(authenticator: Authenticator) -> None:
+async def test_a_token_needs_one_of_several_audiences(authenticator: Authenticator) -> None:
     await authenticator.authenticate(ED25519.token(aud=["other", AUD]))
 
 
-async def test_a_token_that_ended_within_the_leeway_is_taken(authenticator: Authenticator) -> None:
+async def test_an_expired_token_is_accepted_within_the_leeway(authenticator: Authenticator) -> None:
     await authenticator.authenticate(ED25519.token(exp=in_seconds(-10)))
 
 
@@ -200,7 +200,9 @@ def _signed(payload: bytes) -> str:
 
 
 @pytest.mark.parametrize("make", REFUSALS.values(), ids=list(REFUSALS))
-async def test_refused(authenticator: Authenticator, make: Callable[[], str]) -> None:
+async def test_an_invalid_token_is_refused(
+    authenticator: Authenticator, make: Callable[[], str]
+) -> None:
     token = make()
 
     with pytest.raises(TokenRefused) as refused:
@@ -233,11 +235,11 @@ async def test_a_refusal_has_a_reason_for_the_log(
     assert refused.value.reason == reason
 
 
-async def test_a_token_without_a_time_of_issue_is_taken(authenticator: Authenticator) -> None:
+async def test_a_token_without_iat_is_accepted(authenticator: Authenticator) -> None:
     await authenticator.authenticate(ED25519.token(without="iat"))
 
 
-async def test_a_token_is_valid_for_the_leeway_beyond_its_end(
+async def test_a_token_is_valid_for_the_leeway_beyond_its_expiry(
     authenticator: Authenticator,
 ) -> None:
     viewer = await authenticator.authenticate(ED25519.token(exp=in_seconds(60)))
@@ -246,7 +248,7 @@ async def test_a_token_is_valid_for_the_leeway_beyond_its_end(
     assert viewer.valid_until == viewer.expires_at + LEEWAY
 
 
-async def test_of_several_audiences_that_are_accepted_one_is_enough() -> None:
+async def test_one_of_several_accepted_audiences_is_enough() -> None:
     authenticator = Authenticator(KEYS, issuer=ISS, audience=("api://darkroom", AUD))
 
     await authenticator.authenticate(ED25519.token(aud=AUD))
@@ -255,7 +257,7 @@ async def test_of_several_audiences_that_are_accepted_one_is_enough() -> None:
         await authenticator.authenticate(ED25519.token(aud=["x", "y"]))
 
 
-async def test_without_an_audience_only_tokens_without_one_are_taken() -> None:
+async def test_without_a_configured_audience_only_tokens_without_one_are_accepted() -> None:
     authenticator = Authenticator(KEYS, issuer=ISS, audience=())
 
     await authenticator.authenticate(ED25519.token(without="aud"))
@@ -280,7 +282,7 @@ async def test_without_an_audience_only_tokens_without_one_are_taken() -> None:
         ([], {}, True),
     ],
 )
-async def test_the_party_that_a_token_was_issued_to(
+async def test_the_authorized_party_of_a_token_is_verified(
     parties: list[str], claims: dict[str, Any], accepted: bool
 ) -> None:
     authenticator = Authenticator(KEYS, issuer=ISS, audience=(), authorized_parties=parties)
@@ -307,14 +309,14 @@ ALL_SIGNERS = {
 }
 
 
-def test_every_algorithm_of_the_settings_has_a_kind_of_key() -> None:
+def test_every_allowed_algorithm_has_a_key_type() -> None:
     verified = {algorithm for kind in ALGORITHMS_OF_KIND.values() for algorithm in kind}
 
     assert verified == set(get_args(TokenAlgorithm)) == {*ALL_SIGNERS, "Ed25519"}
 
 
 @pytest.mark.parametrize("algorithm", ALL_SIGNERS)
-async def test_an_algorithm_counts_where_the_settings_name_it(algorithm: str) -> None:
+async def test_an_algorithm_is_accepted_if_the_settings_name_it(algorithm: str) -> None:
     signer = ALL_SIGNERS[algorithm]
     keys = StaticKeys({"keys": [signer.jwk]})
     others = set(ALL_SIGNERS) - {algorithm}
@@ -365,7 +367,7 @@ def named_ed25519(algorithm: str, *, signed_by: Signer = ED25519) -> str:
     ("header", "token"),
     [(None, None), ("Bearer abc.def-_~+/=", "abc.def-_~+/="), ("bEARER  abc ", "abc")],
 )
-def test_a_header_that_is_read(header: str | None, token: str | None) -> None:
+def test_a_valid_token_header_is_accepted(header: str | None, token: str | None) -> None:
     assert parse_authorization(header) == token
 
 
@@ -382,7 +384,7 @@ def test_a_header_that_is_read(header: str | None, token: str | None) -> None:
         "Bearer " + "a" * 8193,
     ],
 )
-def test_a_header_that_is_refused(header: str) -> None:
+def test_an_invalid_token_header_is_refused(header: str) -> None:
     with pytest.raises(Unauthenticated):
         parse_authorization(header)
 
@@ -407,14 +409,14 @@ def test_a_header_that_is_refused(header: str) -> None:
     ],
     ids=str,
 )
-async def test_a_key_that_cannot_be_used_is_passed_over(change: dict[str, Any]) -> None:
+async def test_an_unusable_key_is_skipped(change: dict[str, Any]) -> None:
     keys = StaticKeys({"keys": [{**ED25519.jwk, **change}, None, P256.jwk]})
 
     assert await keys.key_of("ed") is None
     assert await keys.key_of("p256") is not None
 
 
-async def test_an_rsa_key_that_is_too_short_is_passed_over() -> None:
+async def test_an_rsa_key_that_is_too_short_is_skipped() -> None:
     short = Signer(rsa.generate_private_key(65537, 1024), "RS256", "short")
 
     assert await StaticKeys({"keys": [short.jwk]}).key_of("short") is None
@@ -424,7 +426,7 @@ async def test_an_rsa_key_that_is_too_short_is_passed_over() -> None:
 
 
 class KeyServer:
-    """Publishes keys, and counts who asks."""
+    """Publishes keys, and counts requests."""
 
     def __init__(self) -> None:
         self.signers: tuple[Signer, ...] = SIGNERS
@@ -476,7 +478,7 @@ async def _published() -> AsyncIterator[Published]:
         await keys.aclose()
 
 
-async def test_keys_are_fetched_once_for_many_who_ask_at_once(published: Published) -> None:
+async def test_keys_are_fetched_once_for_concurrent_requests(published: Published) -> None:
     published.server.open.clear()
     asking = [asyncio.create_task(published.keys.key_of("ed")) for _ in range(50)]
     await asyncio.wait_for(published.server.has_been_asked.wait(), 10)
@@ -488,7 +490,7 @@ async def test_keys_are_fetched_once_for_many_who_ask_at_once(published: Publish
     assert published.server.asked == 1
 
 
-async def test_one_who_stops_waiting_does_not_end_the_fetch_for_others(
+async def test_a_cancelled_request_does_not_cancel_the_fetch_for_others(
     published: Published,
 ) -> None:
     published.server.open.clear()
@@ -502,7 +504,7 @@ async def test_one_who_stops_waiting_does_not_end_the_fetch_for_others(
     assert await second is not None
 
 
-async def test_an_unknown_kid_asks_at_most_once_a_minute(published: Published) -> None:
+async def test_an_unknown_kid_fetches_keys_at_most_once_a_minute(published: Published) -> None:
     await published.keys.key_of("ed")
     published.watch.now += 61
 
@@ -515,7 +517,7 @@ async def test_an_unknown_kid_asks_at_most_once_a_minute(published: Published) -
     assert published.server.asked == 3
 
 
-async def test_a_new_key_is_found_and_an_old_token_still_good(published: Published) -> None:
+async def test_after_a_key_rotation_new_and_old_tokens_are_accepted(published: Published) -> None:
     published.server.signers = (ED25519,)
     authenticator = Authenticator(published.keys, issuer=ISS, audience=AUD)
     old = ED25519.token()
@@ -528,14 +530,14 @@ async def test_a_new_key_is_found_and_an_old_token_still_good(published: Publish
     await authenticator.authenticate(old)
 
 
-async def test_a_withdrawn_key_lets_nobody_in_any_more(published: Published) -> None:
+async def test_tokens_of_a_withdrawn_key_are_refused(published: Published) -> None:
     authenticator = Authenticator(published.keys, issuer=ISS, audience=AUD)
     token = ED25519.token()
     await authenticator.authenticate(token)
 
     published.server.signers = (P256,)
     published.watch.now += 601
-    # Its age is noticed by one who asks, and does not have to wait.
+    # A request notices their age, and does not wait for the refresh.
     published.server.has_been_asked.clear()
     await authenticator.authenticate(token)
     await asyncio.wait_for(published.server.has_been_asked.wait(), 10)
@@ -551,7 +553,7 @@ async def _until_refused(authenticator: Authenticator, token: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_known_keys_serve_for_an_hour_while_their_source_is_away(
+async def test_known_keys_are_used_for_an_hour_while_their_source_is_unavailable(
     published: Published,
 ) -> None:
     await published.keys.key_of("ed")
@@ -583,7 +585,7 @@ async def test_known_keys_serve_for_an_hour_while_their_source_is_away(
     ],
     ids=["500", "204", "redirect", "HTML", "list", "no keys", "keys are no list", "too large"],
 )
-async def test_an_answer_without_keys_is_nobodys_fault_but_ours(
+async def test_a_response_without_keys_is_a_server_error(
     published: Published, status: int, body: bytes | None, headers: dict[str, str]
 ) -> None:
     server = published.server
@@ -593,7 +595,7 @@ async def test_an_answer_without_keys_is_nobodys_fault_but_ours(
         await published.keys.key_of("ed")
 
 
-async def test_nobody_listening_is_nobodys_fault_but_ours() -> None:
+async def test_an_unreachable_key_source_is_a_server_error() -> None:
     async with httpx2.AsyncClient(timeout=30) as http:
         keys = FetchedKeys(f"http://127.0.0.1:{free_port()}/keys", http)
 
@@ -601,7 +603,7 @@ async def test_nobody_listening_is_nobodys_fault_but_ours() -> None:
             await keys.key_of("ed")
 
 
-async def test_keys_come_through_tls_from_anywhere_else() -> None:
+async def test_keys_from_other_hosts_are_fetched_over_tls_only() -> None:
     async with httpx2.AsyncClient(timeout=30) as http:
         FetchedKeys("https://id.example.com/keys", http)
         with pytest.raises(ValueError, match="https"):
@@ -624,7 +626,7 @@ def print_token(
     )
 
 
-async def test_the_issuer_prints_nothing_but_a_token_that_is_good(tmp_path: Path) -> None:
+async def test_the_token_command_prints_nothing_but_a_valid_token(tmp_path: Path) -> None:
     printed = print_token(tmp_path / "data", "ana")
 
     assert printed.returncode == 0
@@ -636,7 +638,9 @@ async def test_the_issuer_prints_nothing_but_a_token_that_is_good(tmp_path: Path
 
 
 @pytest.mark.parametrize("arguments", [(), ("",), ("x" * 256,), ("a\nb",), ("ana", "bob")])
-def test_the_issuer_refuses_what_is_no_name(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_the_token_command_refuses_an_invalid_name(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     printed = print_token(tmp_path, *arguments)
 
     assert printed.returncode == 2
@@ -644,7 +648,7 @@ def test_the_issuer_refuses_what_is_no_name(tmp_path: Path, arguments: tuple[str
     assert len(printed.stderr.splitlines()) == 1
 
 
-def test_the_issuer_issues_nothing_in_production(tmp_path: Path) -> None:
+def test_the_token_command_issues_nothing_in_production(tmp_path: Path) -> None:
     production = {
         "DARKROOM_ENVIRONMENT": "production",
         "DARKROOM_MONGODB_URI": "mongodb://db.example.com",
@@ -662,7 +666,7 @@ def test_the_issuer_issues_nothing_in_production(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
+def test_the_development_key_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
     first = DevelopmentIssuer(tmp_path).public_keys()
     second = DevelopmentIssuer(tmp_path).public_keys()
 
@@ -672,14 +676,14 @@ def test_the_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> 
     assert "d" not in first["keys"][0]
 
 
-def test_a_key_file_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
+def test_an_invalid_key_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "issuer-key.pem").write_text("nonsense")
 
     with pytest.raises(SettingsError, match="is not a private key"):
         DevelopmentIssuer(tmp_path)
 
 
-async def test_a_token_of_the_development_issuer_may_live_for_a_working_day(
+async def test_a_development_token_can_be_valid_for_a_working_day(
     tmp_path: Path,
 ) -> None:
     issuer = DevelopmentIssuer(tmp_path)
@@ -690,7 +694,7 @@ async def test_a_token_of_the_development_issuer_may_live_for_a_working_day(
         await authenticator.authenticate(issuer.token("ana", life=timedelta(hours=13)))
 
 
-async def test_another_issuer_takes_no_token_of_a_development_issuer(tmp_path: Path) -> None:
+async def test_another_issuer_accepts_no_development_token(tmp_path: Path) -> None:
     issuer = DevelopmentIssuer(tmp_path)
 
     for authenticator in (

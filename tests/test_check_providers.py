@@ -61,7 +61,7 @@ class Providers:
         return environ
 
     async def tried(self, *arguments: str, environ: Mapping[str, str]) -> tuple[int, str, str]:
-        """The exit code, and what was said on stdout and stderr."""
+        """The exit code, stdout and stderr."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "commands.check_providers", *arguments),
             cwd=ROOT,
@@ -89,7 +89,7 @@ async def providers(tmp_path: Path) -> AsyncIterator[Providers]:
         yield Providers(tmp_path / "data", stack)
 
 
-async def test_each_provider_with_a_key_makes_one_small_picture(providers: Providers) -> None:
+async def test_each_provider_with_a_key_makes_one_small_image(providers: Providers) -> None:
     usable = [kind.provider for kind, _ in SIMULATORS if has_a_model(kind.provider)]
     assert {"fal", "openai", "gemini", "openrouter", "replicate"} <= set(usable)
 
@@ -115,7 +115,7 @@ async def test_each_provider_with_a_key_makes_one_small_picture(providers: Provi
     assert not (providers.data_dir / "mongod").exists()
 
 
-async def test_a_refused_key_fails_in_its_line_and_leaves_the_others_alone(
+async def test_a_rejected_key_fails_its_provider_only(
     providers: Providers,
 ) -> None:
     environ = await providers.serve("fal", "gemini")
@@ -144,7 +144,7 @@ async def test_a_refused_key_fails_in_its_line_and_leaves_the_others_alone(
         ("link=http://elsewhere.example/canary.png", "PROVIDER_BAD_RESPONSE: "),
     ],
 )
-async def test_what_comes_is_looked_at_as_a_worker_does(
+async def test_images_are_validated_as_by_a_worker(
     script: str, expected: str, providers: Providers
 ) -> None:
     environ = await providers.serve("fal")
@@ -158,12 +158,12 @@ async def test_what_comes_is_looked_at_as_a_worker_does(
     assert "canary" not in said
 
 
-async def test_neither_a_key_nor_a_link_is_printed_whatever_a_provider_says(
+async def test_neither_keys_nor_urls_are_printed(
     providers: Providers,
 ) -> None:
     async def refuse(request: Request) -> JSONResponse:
-        told = f"{request.headers['authorization']} at https://canary.example/keys?a=b is none."
-        return JSONResponse({"error": {"message": told, "code": "invalid_api_key"}}, 401)
+        message = f"{request.headers['authorization']} at https://canary.example/keys?a=b is none."
+        return JSONResponse({"error": {"message": message, "code": "invalid_api_key"}}, 401)
 
     app = Starlette(routes=[Route("/{path:path}", refuse, methods=["POST"])])
     async with serving(app, free_port()) as url:
@@ -180,7 +180,7 @@ async def test_neither_a_key_nor_a_link_is_printed_whatever_a_provider_says(
     assert "canary-canary" not in "".join(verbose[1:])
 
 
-async def test_one_provider_can_be_tried_alone_and_tell_how_far_it_is(
+async def test_one_provider_can_be_checked_alone_with_progress(
     providers: Providers,
 ) -> None:
     environ = await providers.serve("fal", "gemini")
@@ -196,7 +196,7 @@ async def test_one_provider_can_be_tried_alone_and_tell_how_far_it_is(
     assert providers.simulators["gemini"].settled() == []
 
 
-async def test_a_provider_whose_models_have_all_retired_has_failed(providers: Providers) -> None:
+async def test_a_provider_whose_models_are_all_retired_fails(providers: Providers) -> None:
     assert not has_a_model("wavespeed"), "Try another one: this provider has a model again."
 
     code, said, _ = await providers.tried(environ=await providers.serve("wavespeed"))
@@ -209,14 +209,14 @@ async def test_a_provider_whose_models_have_all_retired_has_failed(providers: Pr
     assert providers.simulators["wavespeed"].settled() == []
 
 
-async def test_without_any_key_there_is_a_sentence(providers: Providers) -> None:
+async def test_without_any_key_a_message_is_printed(providers: Providers) -> None:
     code, said, complained = await providers.tried(environ={})
 
     assert (code, said) == (2, "")
     assert complained.startswith("No provider has a key here: set one of DARKROOM_FAL_KEY, ")
 
 
-async def test_a_provider_without_a_key_is_named_in_a_sentence(providers: Providers) -> None:
+async def test_a_provider_without_a_key_is_named_in_a_message(providers: Providers) -> None:
     code, said, complained = await providers.tried(
         "azure", environ=await providers.serve("fal", "gemini")
     )

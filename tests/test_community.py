@@ -1,4 +1,4 @@
-"""What a stranger looks for is there, and names only what exists."""
+"""The files that newcomers to the project look for exist, and name only what exists."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ def targets() -> set[str]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
-def test_the_commands_that_a_file_names_exist(file: Path) -> None:
+def test_commands_named_in_files_exist(file: Path) -> None:
     text = file.read_text()
     named = re.findall(r"(?:`|run: |: \")make ((?:[a-z]+ ?)+)", text)
 
@@ -32,7 +32,7 @@ def test_the_commands_that_a_file_names_exist(file: Path) -> None:
     assert not REGISTRIES.search(text)
 
 
-def test_a_forge_runs_what_ci_runs() -> None:
+def test_the_workflows_run_what_ci_runs() -> None:
     ours = (ROOT / ".ci/run").read_text()
     workflow = (ROOT / ".github/workflows/ci.yml").read_text()
 
@@ -40,7 +40,7 @@ def test_a_forge_runs_what_ci_runs() -> None:
     assert re.findall(r"run: make (\w+)", workflow) == commands.split() == ["check", "test"]
 
 
-def test_workflows_are_ones_that_a_forge_runs(tmp_path: Path) -> None:
+def test_workflows_are_valid(tmp_path: Path) -> None:
     node, folder = need("node"), tmp_path / "workflows"
     shutil.copytree(ROOT / "tests/workflows", folder)
     subprocess.run([need("npm"), "ci", "--silent"], cwd=folder, check=True, timeout=120)
@@ -54,7 +54,7 @@ def test_workflows_are_ones_that_a_forge_runs(tmp_path: Path) -> None:
     assert printed == ""
 
 
-def test_every_path_with_an_owner_exists() -> None:
+def test_every_path_with_a_code_owner_exists() -> None:
     lines = (ROOT / ".github/CODEOWNERS").read_text().splitlines()
     paths = [line.split()[0] for line in lines if line and not line.startswith("#")]
 
@@ -62,7 +62,7 @@ def test_every_path_with_an_owner_exists() -> None:
     assert [path for path in paths[1:] if not (ROOT / path.strip("/")).exists()] == []
 
 
-def test_every_folder_with_updates_has_something_to_update() -> None:
+def test_every_folder_with_dependency_updates_has_a_manifest() -> None:
     text = (ROOT / ".github/dependabot.yml").read_text()
     (npm,) = re.findall(r"directories: \[(.+)\]", text)
 
@@ -71,14 +71,14 @@ def test_every_folder_with_updates_has_something_to_update() -> None:
     assert list((ROOT / "requirements").glob("*.in"))
 
 
-def test_security_and_conduct_are_named_where_people_begin() -> None:
+def test_security_and_conduct_are_linked_from_the_start_pages() -> None:
     readme = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
 
     assert "SECURITY.md" in readme
     assert "CODE_OF_CONDUCT.md" in readme
 
 
-def test_every_decision_is_listed_under_its_title() -> None:
+def test_every_decision_is_listed_with_its_title() -> None:
     folder = ROOT / "docs/decisions"
     pages = sorted(folder.glob("0*.md"))
     titles = [(page.name, page.read_text().partition("\n")[0].removeprefix("# ")) for page in pages]

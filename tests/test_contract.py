@@ -1,4 +1,6 @@
-"""The exported schema is the committed one, keeps the contract, and explains every line."""
+"""The exported schema equals the committed one, keeps the public contract, and describes every
+part.
+"""
 
 from pathlib import Path
 
@@ -52,13 +54,13 @@ def lines_of(schema: GraphQLSchema) -> dict[str, str]:
     return lines
 
 
-def test_the_exported_schema_is_the_committed_one() -> None:
+def test_the_exported_schema_equals_the_committed_one() -> None:
     committed = (ROOT / "schema.graphql").read_text()
 
     assert export_schema() + "\n" == committed, "Run `make schema`."
 
 
-def test_what_is_built_keeps_the_contract() -> None:
+def test_the_schema_keeps_the_public_contract() -> None:
     contract = lines_of(build_schema((ROOT / "tests" / "contract.graphql").read_text()))
     ours = lines_of(build_schema(export_schema()))
 
@@ -77,7 +79,7 @@ def test_what_is_built_keeps_the_contract() -> None:
     assert set(ours) & PENDING == set(), "What is built is not pending."
 
 
-def test_every_line_is_described() -> None:
+def test_every_part_of_the_schema_has_a_description() -> None:
     schema = build_schema(export_schema())
     silent = []
     for name, one in own_types(schema).items():

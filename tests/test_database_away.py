@@ -1,4 +1,4 @@
-"""A database that is frozen or away: while a process starts, and for what is asked meanwhile."""
+"""A frozen or unavailable database: while a process starts, and for requests meanwhile."""
 
 import asyncio
 import signal
@@ -34,7 +34,7 @@ async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mong
 
 
 @pytest.mark.parametrize("unavailable", [frozen, away], ids=["frozen", "away"])
-async def test_a_process_that_starts_waits_for_the_database(
+async def test_a_starting_process_waits_for_the_database(
     mongod: Mongod, tmp_path_factory: pytest.TempPathFactory, unavailable: object
 ) -> None:
     folder, uri = tmp_path_factory.mktemp("data"), mongod.uri
@@ -57,7 +57,7 @@ async def test_a_process_that_starts_waits_for_the_database(
             await context.__aexit__(None, None, None)
 
 
-async def test_a_process_does_not_wait_for_ever(
+async def test_a_starting_process_waits_up_to_a_limit(
     mongod: Mongod, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder, uri = tmp_path_factory.mktemp("data"), mongod.uri
@@ -72,7 +72,7 @@ async def test_a_process_does_not_wait_for_ever(
     assert len(served.errors.splitlines()) == 1
 
 
-async def test_a_database_that_goes_away_during_the_start_is_said_in_a_sentence() -> None:
+async def test_a_database_lost_during_startup_is_reported_in_a_message() -> None:
     sent: list[Message] = []
 
     async def app(scope: object, receive: object, send: object) -> None:
@@ -93,7 +93,7 @@ async def test_a_database_that_goes_away_during_the_start_is_said_in_a_sentence(
     assert sent == [{"type": "lifespan.startup.failed", "message": DATABASE_AWAY}]
 
 
-async def test_while_the_database_is_frozen_everything_is_answered_with_503_in_time(
+async def test_while_the_database_is_frozen_every_request_is_answered_with_503_in_time(
     mongod: Mongod, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     limit = Limits(operation_seconds=SLOW_SECONDS)

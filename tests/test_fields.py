@@ -48,7 +48,7 @@ def may_be_null(source: type, attribute: str) -> bool:
     return NoneType in get_args(hint)
 
 
-def test_a_field_without_a_resolver_is_an_attribute_of_its_source() -> None:
+def test_a_field_without_a_resolver_reads_an_attribute_of_its_source() -> None:
     fields = list(attribute_fields())
 
     assert {coordinate for coordinate, *_ in fields} >= {"Turn.outputs", "Output.image", "Image.id"}
@@ -57,7 +57,7 @@ def test_a_field_without_a_resolver_is_an_attribute_of_its_source() -> None:
     } == {coordinate: nullable for coordinate, _, _, nullable in fields}
 
 
-def test_a_node_is_told_by_its_value_with_or_without_a_companion() -> None:
+def test_the_type_of_a_node_is_resolved_with_and_without_a_companion() -> None:
     nodes = [
         kind.extensions["strawberry-definition"].origin
         for kind in executable_schema()._schema.type_map.values()
@@ -79,7 +79,7 @@ def test_a_node_is_told_by_its_value_with_or_without_a_companion() -> None:
     assert kinds_of("something else") == []
 
 
-def test_a_value_reads_the_same_with_a_companion() -> None:
+def test_a_value_is_resolved_identically_with_a_companion() -> None:
     viewer = Viewer(ViewerId("user_1"))
 
     accompanied = with_companion(viewer, 7)

@@ -124,7 +124,7 @@ CLERK_CLAIMS = {
 """Of a default session token: no `aud`. `azp` is the origin of the page, where there is one."""
 
 
-async def test_clerks_session_tokens(start_darkroom: StartDarkroom) -> None:
+async def test_session_tokens_of_clerk_are_accepted(start_darkroom: StartDarkroom) -> None:
     async with issuing() as clerk:
         darkroom = await in_production(
             start_darkroom,
@@ -148,7 +148,7 @@ async def test_clerks_session_tokens(start_darkroom: StartDarkroom) -> None:
 
 
 @pytest.mark.parametrize("parties", [(), ("https://app.example.com", "none")])
-async def test_clerks_session_tokens_of_a_phone_name_no_party(
+async def test_session_tokens_of_clerk_from_a_phone_have_no_authorized_party(
     start_darkroom: StartDarkroom, parties: tuple[str, ...]
 ) -> None:
     async with issuing() as clerk:
@@ -159,7 +159,7 @@ async def test_clerks_session_tokens_of_a_phone_name_no_party(
         await viewer_of(darkroom, clerk.token(CLERK_CLAIMS, life=60))
 
 
-async def test_auth0s_api_tokens(start_darkroom: StartDarkroom) -> None:
+async def test_api_tokens_of_auth0_are_accepted(start_darkroom: StartDarkroom) -> None:
     async with issuing("/") as auth0:
         darkroom = await in_production(
             start_darkroom, auth0.issuer, token_audience=("https://darkroom.example.com",)
@@ -197,7 +197,7 @@ async def test_auth0s_api_tokens(start_darkroom: StartDarkroom) -> None:
     ],
     ids=["v1", "v2"],
 )
-async def test_entras_access_tokens(
+async def test_access_tokens_of_entra_are_accepted(
     start_darkroom: StartDarkroom, path: str, claims: dict[str, Any], life: int
 ) -> None:
     # Entra's keys have no `alg`, but a certificate and the issuer that they belong to.
@@ -225,7 +225,7 @@ async def test_entras_access_tokens(
         )
 
 
-async def test_an_issuers_lifetime_and_algorithms_are_settings(
+async def test_the_lifetime_and_algorithms_of_an_issuer_are_settings(
     start_darkroom: StartDarkroom,
 ) -> None:
     key = ec.generate_private_key(ec.SECP384R1())
@@ -240,7 +240,9 @@ async def test_an_issuers_lifetime_and_algorithms_are_settings(
         await assert_refused(strict, issuer.token({"sub": "ana"}, life=300))
 
 
-async def test_a_key_named_as_rfc_9864_does(start_darkroom: StartDarkroom) -> None:
+async def test_a_key_with_the_algorithm_name_of_rfc_9864_is_accepted(
+    start_darkroom: StartDarkroom,
+) -> None:
     key = Ed25519PrivateKey.generate()
     async with issuing(key=key, algorithm="EdDSA", jwk_fields={"alg": "Ed25519"}) as issuer:
         darkroom = await in_production(start_darkroom, issuer.issuer)
@@ -248,7 +250,7 @@ async def test_a_key_named_as_rfc_9864_does(start_darkroom: StartDarkroom) -> No
         await viewer_of(darkroom, issuer.token({"sub": "ana"}, life=60))
 
 
-async def test_keys_may_be_elsewhere_than_the_metadata_says(
+async def test_keys_can_be_at_another_url_than_the_metadata_says(
     start_darkroom: StartDarkroom,
 ) -> None:
     async with issuing(metadata={"jwks_uri": "https://nowhere.invalid/"}) as issuer:
@@ -274,7 +276,7 @@ async def test_keys_may_be_elsewhere_than_the_metadata_says(
     ],
     ids=str,
 )
-async def test_metadata_that_cannot_be_trusted_brings_no_keys(metadata: dict[str, Any]) -> None:
+async def test_untrusted_metadata_provides_no_keys(metadata: dict[str, Any]) -> None:
     async with issuing(metadata=metadata) as issuer, httpx2.AsyncClient(timeout=30) as http:
         keys = FetchedKeys(None, http, issuer=issuer.issuer)
 
@@ -283,7 +285,7 @@ async def test_metadata_that_cannot_be_trusted_brings_no_keys(metadata: dict[str
         assert "/the-keys" not in issuer.asked
 
 
-async def test_a_socket_outlives_a_minute_of_clerk_by_renewal(
+async def test_a_socket_outlives_short_tokens_of_clerk_by_renewal(
     start_darkroom: StartDarkroom,
 ) -> None:
     async with issuing() as clerk:
@@ -348,7 +350,7 @@ async def test_a_socket_keeps_its_token_while_a_new_one_cannot_be_verified(
 
 
 @pytest.mark.parametrize("subject", ["a\ud800b", "a\0b", "a\nb", "\x1b[2J", "\x7f", "\udfff" * 255])
-async def test_a_subject_that_is_no_text_is_refused_and_nothing_breaks(
+async def test_a_subject_that_is_not_a_string_is_refused_without_an_internal_error(
     start_darkroom: StartDarkroom, subject: str
 ) -> None:
     async with issuing() as issuer:
@@ -376,7 +378,7 @@ async def test_a_refusal_is_logged_with_its_reason_and_without_the_token(
     assert not any(part in text for part in (*token.split("."), "canary"))
 
 
-async def test_a_darkroom_that_ties_tokens_to_no_application_says_so(
+async def test_a_deployment_without_an_audience_or_party_logs_a_warning(
     start_darkroom: StartDarkroom, tmp_path: Path
 ) -> None:
     with structlog.testing.capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""The built-in mongod: what it can do, who runs it, and what happens when a process is killed."""
+"""The built-in mongod: its abilities, its owner, and what happens if a process is killed."""
 
 import asyncio
 import fcntl
@@ -119,7 +119,7 @@ async def test_it_is_a_writable_primary_with_transactions_and_change_streams(
         assert [thing["value"] for thing in seen] == ["a", "b"]
 
 
-async def test_it_has_the_settings_that_matter(binary: Path, tmp_path: Path) -> None:
+async def test_it_has_the_required_settings(binary: Path, tmp_path: Path) -> None:
     async with owned(tmp_path, binary=binary) as mongod, Client(mongod.uri) as client:
         config = (await client.admin.command("replSetGetConfig"))["config"]
         lifetime = await client.admin.command("getParameter", transactionLifetimeLimitSeconds=1)
@@ -146,14 +146,14 @@ async def test_a_second_start_finds_the_data_on_another_port(binary: Path, tmp_p
     port = int(first.uri.partition("127.0.0.1:")[2].partition("/")[0])
 
     # Another program listens there then.
-    somebody = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
-    async with somebody, owned(tmp_path, binary=binary) as second:
+    other_server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+    async with other_server, owned(tmp_path, binary=binary) as second:
         assert second.uri != first.uri
         await insert(second.uri, "more")
         assert await values(second.uri) == ["kept", "more"]
 
 
-async def test_a_killed_one_starts_again_on_its_port_with_what_it_acknowledged(
+async def test_a_killed_mongod_restarts_on_its_port_with_all_acknowledged_writes(
     binary: Path, tmp_path: Path
 ) -> None:
     mongod = Mongod(tmp_path, binary=binary)
@@ -173,7 +173,7 @@ async def test_a_killed_one_starts_again_on_its_port_with_what_it_acknowledged(
         await mongod.stop()
 
 
-async def test_one_that_ends_unexpectedly_is_started_again(binary: Path, tmp_path: Path) -> None:
+async def test_a_mongod_that_ends_unexpectedly_is_restarted(binary: Path, tmp_path: Path) -> None:
     async with owned(tmp_path, binary=binary) as mongod, Client(mongod.uri) as client:
         await client.test.things.insert_one({"value": "before"})
         killed = pid_in(tmp_path)
@@ -185,7 +185,7 @@ async def test_one_that_ends_unexpectedly_is_started_again(binary: Path, tmp_pat
         assert pid_in(tmp_path) != killed
 
 
-async def test_one_that_keeps_ending_is_given_up(binary: Path, tmp_path: Path) -> None:
+async def test_a_mongod_that_keeps_ending_is_given_up(binary: Path, tmp_path: Path) -> None:
     replaced = tmp_path / "mongod-binary"
     replaced.symlink_to(binary)
     async with owned(tmp_path / "data", binary=replaced) as mongod:
@@ -198,13 +198,13 @@ async def test_one_that_keeps_ending_is_given_up(binary: Path, tmp_path: Path) -
             await asyncio.wait_for(mongod.ended(), 20)
 
 
-async def test_one_that_does_not_start_says_where_its_log_is(tmp_path: Path) -> None:
+async def test_a_mongod_that_does_not_start_names_its_log(tmp_path: Path) -> None:
     with pytest.raises(MongodFailed, match=r"ended with code 1; see .*mongod\.log"):
         async with owned(tmp_path, binary=Path("/bin/false")):
             pytest.fail("it cannot have started")
 
 
-async def test_stopping_leaves_no_process(binary: Path, tmp_path: Path) -> None:
+async def test_stopping_leaves_no_process_behind(binary: Path, tmp_path: Path) -> None:
     async with owned(tmp_path, binary=binary):
         pid = pid_in(tmp_path)
 
@@ -220,7 +220,7 @@ async def test_it_does_not_outlive_a_killed_owner(tmp_path: Path) -> None:
         await eventually(lambda: not is_alive(pid))
 
 
-async def test_a_start_ends_the_mongod_of_a_killed_owner(binary: Path, tmp_path: Path) -> None:
+async def test_starting_ends_the_mongod_of_a_killed_owner(binary: Path, tmp_path: Path) -> None:
     async with an_owner(tmp_path) as (owner, orphan, uri):
         await insert(uri, "kept")
         # Frozen, it is not ended with its owner: as on a system that does not tie them.
@@ -236,7 +236,7 @@ async def test_a_start_ends_the_mongod_of_a_killed_owner(binary: Path, tmp_path:
 
 
 @pytest.mark.parametrize("may_own", [False, True])
-async def test_a_second_process_is_given_the_uri_that_the_owner_shares(
+async def test_a_second_process_uses_the_uri_that_the_owner_shares(
     tmp_path: Path, may_own: bool
 ) -> None:
     async with an_owner(tmp_path) as (_, pid, uri):
@@ -248,7 +248,9 @@ async def test_a_second_process_is_given_the_uri_that_the_owner_shares(
         assert await values(uri) == ["second's"]
 
 
-async def test_what_an_owner_does_not_share_is_waited_for(binary: Path, tmp_path: Path) -> None:
+async def test_a_process_waits_for_an_owner_that_has_not_shared_its_uri(
+    binary: Path, tmp_path: Path
+) -> None:
     with folder_owner(tmp_path) as second:
         async with owned(tmp_path, binary=binary):
             waiting = asyncio.create_task(second.acquire(may_own=True))
@@ -258,7 +260,7 @@ async def test_what_an_owner_does_not_share_is_waited_for(binary: Path, tmp_path
         assert await asyncio.wait_for(waiting, 10) is None
 
 
-async def test_the_waiting_for_an_owner_has_a_limit(
+async def test_waiting_for_an_owner_has_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mongod_owner, "WAIT_SECONDS", 0.3)
@@ -273,7 +275,7 @@ async def test_the_waiting_for_an_owner_has_a_limit(
             await second.acquire(may_own=True)
 
 
-async def test_the_folder_of_another_mongod_is_left_alone(binary: Path, tmp_path: Path) -> None:
+async def test_the_folder_of_another_mongod_is_left_unchanged(binary: Path, tmp_path: Path) -> None:
     lock_path = tmp_path / "mongod" / "mongod.lock"
     lock_path.parent.mkdir()
     lock_path.write_text(f"{os.getpid()}\n")
@@ -285,7 +287,7 @@ async def test_the_folder_of_another_mongod_is_left_alone(binary: Path, tmp_path
                 pytest.fail("it cannot have started")
 
 
-async def test_a_stale_lock_with_the_id_of_another_process_does_not_matter(
+async def test_a_stale_lock_with_the_id_of_another_process_is_ignored(
     binary: Path, tmp_path: Path
 ) -> None:
     lock_path = tmp_path / "mongod" / "mongod.lock"
@@ -296,7 +298,7 @@ async def test_a_stale_lock_with_the_id_of_another_process_does_not_matter(
         assert await values(mongod.uri) == []
 
 
-def test_a_mongod_on_path_goes_first_if_it_runs(
+def test_a_mongod_on_path_is_preferred_if_it_runs(
     binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_path = tmp_path / "mongod"

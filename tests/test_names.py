@@ -1,4 +1,4 @@
-"""Our top-level names are ours: nothing that is installed goes by one of them."""
+"""Our top-level names are unique: no installed distribution has one of them."""
 
 import sys
 from importlib.metadata import packages_distributions
@@ -13,7 +13,7 @@ def our_names() -> set[str]:
     return modules | folders
 
 
-def test_no_distribution_installs_one_of_our_names() -> None:
+def test_no_distribution_installs_one_of_our_top_level_names() -> None:
     installed = packages_distributions()
 
     taken = {name: installed[name] for name in our_names() if name in installed}
@@ -21,9 +21,9 @@ def test_no_distribution_installs_one_of_our_names() -> None:
     assert taken == {}
 
 
-def test_no_name_of_ours_hides_a_module_of_the_standard_library() -> None:
+def test_no_top_level_name_hides_a_module_of_the_standard_library() -> None:
     assert our_names() & sys.stdlib_module_names == set()
 
 
-def test_the_names_are_found_at_all() -> None:
+def test_the_top_level_names_are_found() -> None:
     assert {"domain", "schema", "storage", "settings", "serve"} <= our_names()

@@ -1,4 +1,4 @@
-"""The operators' comparison of object store and database."""
+"""The reconciliation of the object store with the database, as an operator runs it."""
 
 import os
 import time
@@ -31,7 +31,7 @@ TWO_DAYS = 2 * 24 * 3600
 async def compare(
     settings: Settings, *arguments: str, database: str | None = None
 ) -> tuple[int, str]:
-    """The command as an operator runs it: its exit code and what it says."""
+    """The command as an operator runs it: its exit code and its output."""
     environ = {} if database is None else {"DARKROOM_MONGODB_DATABASE": database}
     ran = await run_command(settings, "objects", "compare", *arguments, environ=environ)
     return ran.code, ran.said
@@ -57,7 +57,7 @@ def make_older(darkroom: Darkroom, key: str) -> None:
     os.utime(darkroom.settings.data_dir / "objects" / key, (then, then))
 
 
-async def test_whatever_the_product_makes_is_referred_to(
+async def test_every_object_the_product_stores_is_referred_to(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     sample = await a_sample(client)
@@ -67,20 +67,20 @@ async def test_whatever_the_product_makes_is_referred_to(
         selectedModels=["local-silver", "rehearsal-fails"],
         options={"width": 512, "height": 512, "previews": 2},
     )
-    at_work = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
-    async with client.subscribe(FOLLOW, id=at_work["conversation"]["id"]) as updates:
+    running = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
+    async with client.subscribe(FOLLOW, id=running["conversation"]["id"]) as updates:
         await updates.until(lambda data: data["turnUpdated"]["turn"]["outputs"][0]["preview"])
         await updates.until(lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED")
 
-    code, told = await compare(darkroom.settings)
+    code, report = await compare(darkroom.settings)
 
-    assert code == 0, told
-    assert " 0 orphaned, 0 of them older than a day; 0 missing." in told
-    assert "orphan " not in told
-    assert int(told.split(" objects, ")[0]) > 10
+    assert code == 0, report
+    assert " 0 orphaned, 0 of them older than a day; 0 missing." in report
+    assert "orphan " not in report
+    assert int(report.split(" objects, ")[0]) > 10
 
 
-async def test_orphans_are_told_and_deleted_once_they_are_old(
+async def test_orphans_are_reported_and_deleted_once_they_are_old(
     darkroom: Darkroom, client: GraphQLClient, store: Objects
 ) -> None:
     await a_sample(client)
@@ -93,34 +93,34 @@ async def test_orphans_are_told_and_deleted_once_they_are_old(
         make_older(darkroom, key)
     there = await keys(store)
 
-    code, told = await compare(darkroom.settings)
+    code, report = await compare(darkroom.settings)
     assert code == 0
     for key in (old, rendition, young):
-        assert f"orphan   {key}  7  " in told
-    assert " 3 orphaned, 2 of them older than a day;" in told
+        assert f"orphan   {key}  7  " in report
+    assert " 3 orphaned, 2 of them older than a day;" in report
     assert await keys(store) == there
 
-    code, told = await compare(darkroom.settings, "--delete")
+    code, report = await compare(darkroom.settings, "--delete")
     assert code == 0
-    assert told.endswith("Deleted 2 objects, 14 bytes.\n")
+    assert report.endswith("Deleted 2 objects, 14 bytes.\n")
     assert await keys(store) == there - {old, rendition}
 
 
-async def test_what_is_missing_is_told(
+async def test_missing_objects_are_reported(
     darkroom: Darkroom, client: GraphQLClient, store: Objects
 ) -> None:
     await a_sample(client)
     gone = min(await keys(store))
     await store.delete([gone])
 
-    code, told = await compare(darkroom.settings, "--delete")
+    code, report = await compare(darkroom.settings, "--delete")
 
     assert code == 1
-    assert f"missing  {gone}\n" in told
-    assert "1 missing." in told
+    assert f"missing  {gone}\n" in report
+    assert "1 missing." in report
 
 
-async def test_nothing_is_deleted_for_the_wrong_database(
+async def test_nothing_is_deleted_with_the_wrong_database(
     darkroom: Darkroom, client: GraphQLClient, store: Objects, database_name: str
 ) -> None:
     await a_sample(client)
@@ -128,14 +128,14 @@ async def test_nothing_is_deleted_for_the_wrong_database(
     for key in there:
         make_older(darkroom, key)
 
-    code, told = await compare(darkroom.settings, "--delete", database=database_name)
+    code, report = await compare(darkroom.settings, "--delete", database=database_name)
 
     assert code == 1
-    assert "Is it the right one? Nothing was deleted." in told
+    assert "Is it the right one? Nothing was deleted." in report
     assert await keys(store) == there
 
 
-async def test_nothing_is_deleted_where_another_database_has_left_its_mark(
+async def test_nothing_is_deleted_if_another_database_has_left_its_mark(
     darkroom: Darkroom, client: GraphQLClient, store: Objects
 ) -> None:
     await a_sample(client)
@@ -144,18 +144,18 @@ async def test_nothing_is_deleted_where_another_database_has_left_its_mark(
         await store.put(key, b"1234567")
     make_older(darkroom, orphan)
 
-    code, told = await compare(darkroom.settings, "--delete")
+    code, report = await compare(darkroom.settings, "--delete")
     assert code == 1
-    assert f"Another database uses this store; its mark is {mark}." in told
+    assert f"Another database uses this store; its mark is {mark}." in report
     assert orphan in await keys(store)
 
     await store.delete([mark])
-    code, told = await compare(darkroom.settings, "--delete")
+    code, report = await compare(darkroom.settings, "--delete")
     assert code == 0
     assert orphan not in await keys(store)
 
 
-async def test_who_answers_and_who_works_tidy_up(
+async def test_api_processes_and_workers_collect_orphans(
     start_darkroom: StartDarkroom,
     mongodb_uri: str,
     database_name: str,
@@ -182,7 +182,7 @@ async def until_tidied(uri: str, name: str) -> None:
             jobs = {one["_id"] async for one in database.periodic_jobs.find()}
             return {"uploads", "shards"} <= jobs
 
-        await eventually(begun, within=20, what="somebody has begun to tidy up")
+        await eventually(begun, within=20, what="orphan collection has begun")
 
 
 class Interrupted(FolderObjectStore):
@@ -200,7 +200,7 @@ class Interrupted(FolderObjectStore):
             yield found
 
 
-async def test_what_is_deleted_in_the_meantime_is_not_missed(
+async def test_an_object_deleted_during_the_check_is_not_reported_as_missing(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     sample = await a_sample(client)

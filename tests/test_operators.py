@@ -1,4 +1,4 @@
-"""What operators ask of the database: what waits, what is stuck, and credits by day."""
+"""What operators query in the database: what is waiting, what is stuck, and credits by day."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -19,7 +19,7 @@ STUCK: Final = {
 """Makes a turn's outputs late, and held by a worker: no sweeper ends them."""
 
 
-async def test_the_status_shows_what_waits_and_what_is_stuck(
+async def test_the_status_shows_what_is_waiting_and_what_is_stuck(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom(**NO_WORKER)
@@ -67,7 +67,7 @@ async def test_credits_are_shown_by_day(start_darkroom: StartDarkroom) -> None:
     assert nobody.said.endswith("has no account.\n")
 
 
-async def test_images_of_earlier_releases_can_be_found_by_words(
+async def test_images_of_earlier_releases_are_found_by_words(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom()

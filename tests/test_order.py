@@ -11,7 +11,7 @@ IDS = [*(f"tests/a.py::test_{number}" for number in range(50)), *(f"{one}_" for 
 
 
 @pytest.mark.parametrize("processes", [1, 2, 6, 40])
-def test_each_process_begins_with_some_of_the_longest(processes: int) -> None:
+def test_each_process_begins_with_some_of_the_longest_tests(processes: int) -> None:
     ordered = dealt(IDS, IDS, processes=processes)
 
     assert sorted(ordered) == sorted(IDS)
@@ -25,6 +25,6 @@ def test_each_process_begins_with_some_of_the_longest(processes: int) -> None:
 
 
 @pytest.mark.parametrize("prefix", LONGEST)
-def test_what_is_named_is_there(prefix: str) -> None:
+def test_the_named_tests_exist(prefix: str) -> None:
     path, _, name = prefix.partition("::")
     assert f"def {name}" in (ROOT / path).read_text()

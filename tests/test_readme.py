@@ -1,4 +1,4 @@
-"""The README's walk-through, word for word, and its documents against the schema."""
+"""The walk-through of the README, unchanged, and its documents against the schema."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ async def run(script: str, environment: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("tools", [(), ("node", "npm")], ids=["python", "graphql-ws"])
-async def test_the_walk_through_works_word_for_word(
+async def test_the_walk_through_works_as_written(
     start_darkroom: StartDarkroom, tools: tuple[str, ...]
 ) -> None:
     for tool in tools:
@@ -70,13 +70,13 @@ async def test_the_walk_through_works_word_for_word(
 
 
 @pytest.mark.parametrize("path", sorted(DOCUMENTS.glob("*.graphql")), ids=lambda path: path.stem)
-def test_an_example_document_is_valid(path: Path) -> None:
+def test_example_documents_are_valid(path: Path) -> None:
     schema = build_schema((ROOT / "schema.graphql").read_text())
 
     assert validate(schema, parse(path.read_text())) == []
 
 
-def test_links_in_documents_lead_somewhere() -> None:
+def test_links_in_documents_exist() -> None:
     broken = [
         (document.name, target)
         for document in [
@@ -105,7 +105,7 @@ def anchors_of(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["architecture", "data-model"])
-def test_files_that_a_document_names_are_there(name: str) -> None:
+def test_files_named_in_documents_exist(name: str) -> None:
     text = (ROOT / "docs" / f"{name}.md").read_text()
     named = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|toml|graphql))`", text))
     modules = {path.name for path in (ROOT / "domain").rglob("*.py")}

@@ -16,7 +16,7 @@ def pins(lock: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_everything_is_hashed_and_no_registry_is_named(lock: str) -> None:
+def test_all_requirements_are_hashed_and_name_no_registry(lock: str) -> None:
     text = (FOLDER / f"{lock}.txt").read_text()
 
     assert pins(lock)
@@ -25,7 +25,7 @@ def test_everything_is_hashed_and_no_registry_is_named(lock: str) -> None:
         assert "--hash=sha256:" in entry, entry
 
 
-def test_production_gets_no_mongod_and_tests_get_the_same_versions() -> None:
+def test_production_has_no_mongod_and_the_same_versions_as_the_tests() -> None:
     assert not [name for name in pins("app") if name.startswith("fiftyone")]
     assert [name for name in pins("mongod") if name.startswith("fiftyone")]
 
@@ -34,7 +34,7 @@ def test_production_gets_no_mongod_and_tests_get_the_same_versions() -> None:
     assert together.items() <= pins("dev").items()
 
 
-def test_a_minor_version_of_strawberry_is_not_taken_by_an_upgrade() -> None:
+def test_an_upgrade_does_not_change_the_minor_version_of_strawberry() -> None:
     assert re.search(
         r"(?m)^strawberry-graphql>=0\.\d+\.\d+,<0\.\d+$", (FOLDER / "app.in").read_text()
     )

@@ -29,7 +29,7 @@ START_SECONDS = 60
 CONVERSATION = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
 STOP_SECONDS = 30
 
-# An application around which `serve` can be watched: one answer takes as long as it is told to.
+# An application with which `serve` is tested: one response takes as long as requested.
 SLOW_APP = """
 import asyncio
 from contextlib import asynccontextmanager
@@ -69,7 +69,7 @@ def create_app(settings, *, grace_left, metrics_listener):
 
 
 class Serving:
-    """A process, and what it has said so far."""
+    """A process, and its output so far."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, data_dir: Path) -> None:
         self.process, self.port, self.data_dir = process, port, data_dir
@@ -152,7 +152,7 @@ def slow_app(tmp_path: Path) -> Path:
     return folder
 
 
-async def test_it_answers_and_says_how_to_ask(tmp_path: Path) -> None:
+async def test_it_answers_and_prints_how_to_send_a_request(tmp_path: Path) -> None:
     async with (
         serve(tmp_path) as served,
         httpx2.AsyncClient(base_url=served.url, timeout=30) as http,
@@ -211,7 +211,7 @@ async def test_a_second_process_uses_the_mongod_of_the_first(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_a_signal_lets_a_request_end_before_it_stops_the_rest(
+async def test_a_signal_lets_a_request_finish_before_stopping_the_rest(
     slow_app: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
@@ -226,7 +226,7 @@ async def test_a_signal_lets_a_request_end_before_it_stops_the_rest(
         assert not served.mongod_runs()
 
 
-async def test_a_signal_cuts_streams_that_would_not_end(tmp_path: Path) -> None:
+async def test_a_signal_closes_streams_that_would_not_end(tmp_path: Path) -> None:
     """Without an end of their own, after which a client would not come back."""
     async with serve(tmp_path) as served:
         token = await served.until(r"\n(eyJ\S+)\n")
@@ -247,7 +247,7 @@ async def test_a_signal_cuts_streams_that_would_not_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_under_nohup_in_the_background_a_hangup_is_ignored_and_the_rest_is_not(
+async def test_with_nohup_in_the_background_only_a_hangup_is_ignored(
     slow_app: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     ignoring = ("sh", "-c", 'trap "" INT HUP; exec "$@"', "sh")
@@ -263,7 +263,9 @@ async def test_under_nohup_in_the_background_a_hangup_is_ignored_and_the_rest_is
         assert not served.mongod_runs()
 
 
-async def test_a_request_gets_no_more_than_the_grace(slow_app: Path, tmp_path: Path) -> None:
+async def test_a_request_can_take_no_longer_than_the_grace_period(
+    slow_app: Path, tmp_path: Path
+) -> None:
     async with (
         serve(tmp_path, folder=slow_app, DARKROOM_GRACE="1") as served,
         httpx2.AsyncClient(timeout=30) as http,
@@ -280,7 +282,7 @@ async def test_a_request_gets_no_more_than_the_grace(slow_app: Path, tmp_path: P
         await asyncio.wait([asking])
 
 
-async def test_a_second_ctrl_c_does_not_wait(slow_app: Path, tmp_path: Path) -> None:
+async def test_a_second_ctrl_c_stops_it_at_once(slow_app: Path, tmp_path: Path) -> None:
     async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
         await served.until("Try the API")
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=60", timeout=20))
@@ -308,7 +310,7 @@ async def _until_it_takes_no_more(served: Serving) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_it_can_be_stopped_while_it_starts(slow_app: Path, tmp_path: Path) -> None:
+async def test_it_can_be_stopped_during_startup(slow_app: Path, tmp_path: Path) -> None:
     async with serve(tmp_path, folder=slow_app) as served:
         async with asyncio.timeout(START_SECONDS):
             while True:
@@ -322,7 +324,7 @@ async def test_it_can_be_stopped_while_it_starts(slow_app: Path, tmp_path: Path)
         assert "Traceback" not in served.errors
 
 
-async def test_mongod_may_die_and_comes_back(tmp_path: Path) -> None:
+async def test_a_killed_mongod_is_restarted(tmp_path: Path) -> None:
     async with (
         serve(tmp_path) as served,
         httpx2.AsyncClient(base_url=served.url, timeout=30) as http,
@@ -342,7 +344,7 @@ async def test_mongod_may_die_and_comes_back(tmp_path: Path) -> None:
         assert await served.end(signal.SIGTERM) == 0
 
 
-async def test_a_port_in_use_is_said_in_a_sentence(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_reported_in_a_message(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with serve(tmp_path, port=port) as served:
@@ -353,7 +355,7 @@ async def test_a_port_in_use_is_said_in_a_sentence(tmp_path: Path) -> None:
     )
 
 
-async def test_wrong_settings_are_said_in_sentences(tmp_path: Path) -> None:
+async def test_invalid_settings_are_reported_in_messages(tmp_path: Path) -> None:
     async with serve(tmp_path, DARKROOM_GRACE="long", DARKROOM_PROT="1") as served:
         assert await served.end() == 2
 
@@ -363,7 +365,9 @@ async def test_wrong_settings_are_said_in_sentences(tmp_path: Path) -> None:
     ]
 
 
-async def test_no_mongod_is_said_in_a_sentence_that_helps(slow_app: Path, tmp_path: Path) -> None:
+async def test_a_missing_mongod_is_reported_in_a_helpful_message(
+    slow_app: Path, tmp_path: Path
+) -> None:
     # Found before the installed package of that name, and it brings no mongod.
     (slow_app / "fiftyone.py").touch()
 
@@ -374,7 +378,7 @@ async def test_no_mongod_is_said_in_a_sentence_that_helps(slow_app: Path, tmp_pa
     assert len(served.errors.splitlines()) == 1
 
 
-async def test_a_mongodb_that_does_not_answer_is_said_in_a_sentence(
+async def test_a_mongodb_that_does_not_answer_is_reported_in_a_message(
     slow_app: Path, tmp_path: Path
 ) -> None:
     uri = f"mongodb://user:canary@127.0.0.1:{free_port()}/"
@@ -389,7 +393,9 @@ async def test_a_mongodb_that_does_not_answer_is_said_in_a_sentence(
     assert len(served.errors.splitlines()) == 1
 
 
-async def test_a_data_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
+async def test_a_data_folder_that_cannot_be_created_is_reported_in_a_message(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "file").touch()
 
     async with serve(tmp_path / "file" / "data") as served:
@@ -399,7 +405,7 @@ async def test_a_data_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path:
     assert len(served.errors.splitlines()) == 1
 
 
-async def test_services_that_do_not_open_leave_no_mongod(tmp_path: Path) -> None:
+async def test_services_that_cannot_be_opened_leave_no_mongod_running(tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     folder.mkdir()
     (folder / "app.py").write_text(BROKEN_APP)
@@ -411,7 +417,7 @@ async def test_services_that_do_not_open_leave_no_mongod(tmp_path: Path) -> None
     assert not served.mongod_runs()
 
 
-async def test_nobody_has_to_read_what_it_prints(slow_app: Path, tmp_path: Path) -> None:
+async def test_it_runs_if_nobody_reads_its_output(slow_app: Path, tmp_path: Path) -> None:
     async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
         transport = served.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
         transport.close()

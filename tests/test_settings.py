@@ -63,7 +63,7 @@ def test_development_needs_no_setting(tmp_path: Path) -> None:
     assert settings.mongodb_uri is None
 
 
-def test_production_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_production_reads_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch, {**PRODUCTION, "DARKROOM_HOST": "0.0.0.0", "DARKROOM_GRACE": "7"})
 
     assert settings.shutdown_grace == 7
@@ -71,7 +71,7 @@ def test_production_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert secret_of(settings) == PRODUCTION["DARKROOM_SECRET"].encode()
 
 
-def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     nats = {"DARKROOM_NATS_URL": "tls://user:canary@nats.example.com"}
     settings = read(monkeypatch, {**PRODUCTION, **nats})
 
@@ -92,12 +92,12 @@ def test_default_models_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> 
     assert read(monkeypatch, names).default_models == ("img-reve", "local-ink")
 
 
-def test_a_worker_waits_longer_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_has_a_longer_grace_period_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings_of_worker(read(monkeypatch, {})).shutdown_grace == 200
     assert settings_of_worker(read(monkeypatch, {"DARKROOM_GRACE": "20"})).shutdown_grace == 20
 
 
-def test_a_provider_keeps_the_defaults_of_what_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unset_settings_of_a_provider_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {"DARKROOM_FAL_KEY": "canary", "DARKROOM_OPENAI_PLACES": "3"}
     settings = read(monkeypatch, environ)
 
@@ -108,7 +108,7 @@ def test_a_provider_keeps_the_defaults_of_what_is_not_set(monkeypatch: pytest.Mo
     assert list(secrets_in(settings)) == ["canary"]
 
 
-def test_azure_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_azure_has_its_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     azure = {
         "DARKROOM_AZURE_KEY": "key",
         "DARKROOM_AZURE_URL": "https://name.openai.azure.com/",
@@ -136,7 +136,7 @@ def test_azure_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         "tls://one.example.com,tls://two.example.com:4333",
     ],
 )
-def test_nats_servers_are_named_by_their_urls(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_nats_servers_are_given_as_urls(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     settings = read(monkeypatch, {"DARKROOM_NATS_URL": url})
 
     assert settings.nats_url is not None
@@ -156,7 +156,7 @@ def test_nats_servers_are_named_by_their_urls(monkeypatch: pytest.MonkeyPatch, u
         "nats://one.example.com/canary",
     ],
 )
-def test_what_names_no_nats_server_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_a_url_that_is_no_nats_server_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     assert problems(monkeypatch, {"DARKROOM_NATS_URL": url}) == [
         "DARKROOM_NATS_URL should begin with nats:// or tls:// and name a server."
     ]
@@ -165,7 +165,7 @@ def test_what_names_no_nats_server_is_refused(monkeypatch: pytest.MonkeyPatch, u
 @pytest.mark.parametrize(
     "missing", ["DARKROOM_MONGODB_URI", "DARKROOM_SECRET", "DARKROOM_TOKEN_ISSUER"]
 )
-def test_production_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_production_names_missing_settings(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     environ = {name: value for name, value in PRODUCTION.items() if name != missing}
 
     assert problems(monkeypatch, environ) == [f"{missing} is needed in production."]
@@ -239,19 +239,21 @@ def test_production_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, missi
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(
+def test_an_invalid_setting_is_reported_in_a_message(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
 ) -> None:
     assert problems(monkeypatch, {name: value}) == [sentence]
 
 
-def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = problems(monkeypatch, {"DARKROOM_PORT": "x", "DARKROOM_SECRET": "y", "DARKROOM_X": "z"})
+def test_all_invalid_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported = problems(
+        monkeypatch, {"DARKROOM_PORT": "x", "DARKROOM_SECRET": "y", "DARKROOM_X": "z"}
+    )
 
-    assert len(told) == 3
+    assert len(reported) == 3
 
 
-def test_an_issuer_is_all_that_production_needs_for_tokens(
+def test_an_issuer_is_the_only_setting_for_tokens_that_production_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     environ = {
@@ -267,7 +269,7 @@ def test_an_issuer_is_all_that_production_needs_for_tokens(
     assert settings.token_max_seconds == 86_400
 
 
-def test_what_tokens_must_say_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_for_tokens_are_lists_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(
         monkeypatch,
         {
@@ -299,7 +301,7 @@ def test_an_algorithm_outside_the_list_is_refused(
 @pytest.mark.parametrize(
     "issuer", ["darkroom", "urn:example:id", "http://id.example.com", "https://id.example.com/?a=b"]
 )
-def test_an_issuer_that_cannot_be_asked_needs_the_url_of_its_keys(
+def test_an_issuer_without_metadata_needs_the_url_of_its_keys(
     monkeypatch: pytest.MonkeyPatch, issuer: str
 ) -> None:
     environ = {**PRODUCTION, "DARKROOM_TOKEN_ISSUER": issuer}
@@ -312,23 +314,23 @@ def test_an_issuer_that_cannot_be_asked_needs_the_url_of_its_keys(
     ]
 
 
-def test_keys_do_not_come_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_not_fetched_over_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {**PRODUCTION, "DARKROOM_JWKS_URL": "http://id.example.com/keys"}
 
     assert problems(monkeypatch, environ) == ["DARKROOM_JWKS_URL should begin with https://."]
 
 
-def test_variables_of_the_tests_are_not_ours_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_the_tests_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     read(monkeypatch, {"DARKROOM_TEST_MONGODB_URI": "whatever"})
 
 
-def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch, {"DARKROOM_PORT": "", "DARKROOM_MONGODB_URI": ""})
 
     assert settings.port == 8000
 
 
-def test_an_env_file_is_read_and_the_environment_goes_before_it(
+def test_an_env_file_is_read_and_the_environment_takes_precedence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text("DARKROOM_PORT=1111\nDARKROOM_LOG_LEVEL=debug\nOTHER=1\n")
@@ -360,7 +362,7 @@ def test_an_unknown_variable_of_an_env_file_is_refused(
         ("null", False),
     ],
 )
-def test_an_origin_is_allowed_as_a_whole(
+def test_an_origin_is_allowed_only_as_a_whole(
     monkeypatch: pytest.MonkeyPatch, origin: str, allowed: bool
 ) -> None:
     listed = "http://localhost, http://localhost:*, http://127.0.0.1:*,https://app.example.com"
@@ -371,11 +373,11 @@ def test_an_origin_is_allowed_as_a_whole(
     assert bool(pattern.fullmatch(origin)) == allowed
 
 
-def test_no_origin_is_allowed_where_none_is_listed() -> None:
+def test_no_origin_is_allowed_if_none_is_listed() -> None:
     assert not re.fullmatch(origin_pattern(()), "")
 
 
-def test_development_keeps_a_secret_of_its_own(tmp_path: Path) -> None:
+def test_development_creates_a_stable_secret(tmp_path: Path) -> None:
     first = secret_of(Settings(data_dir=tmp_path / "data"))
     second = secret_of(Settings(data_dir=tmp_path / "data"))
 
@@ -384,7 +386,7 @@ def test_development_keeps_a_secret_of_its_own(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "data" / "secret").stat().st_mode) == 0o600
 
 
-def test_processes_that_make_a_secret_at_once_agree(tmp_path: Path) -> None:
+def test_concurrent_processes_create_the_same_secret(tmp_path: Path) -> None:
     path = tmp_path / "secret"
 
     with ThreadPoolExecutor(16) as pool:
@@ -394,7 +396,7 @@ def test_processes_that_make_a_secret_at_once_agree(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_committed_example_is_current() -> None:
+def test_the_committed_example_is_up_to_date() -> None:
     assert (ROOT / ".env.example").read_text() == env_example(Settings)
 
 
@@ -402,13 +404,13 @@ def test_the_table_has_a_row_for_each_setting() -> None:
     assert len(markdown_table(Settings).splitlines()) == 2 + len(list(variables(Settings)))
 
 
-def test_the_documented_table_is_the_printed_one() -> None:
+def test_the_documented_table_equals_the_printed_one() -> None:
     _, documented, _ = (ROOT / "docs" / "operations.md").read_text().split("<!-- settings -->")
 
     assert documented.strip() == markdown_table(Settings).strip()
 
 
-def test_the_example_can_be_used_as_it_is(tmp_path: Path) -> None:
+def test_the_example_can_be_used_unchanged(tmp_path: Path) -> None:
     without = read_settings()
 
     (tmp_path / ".env").write_text(env_example(Settings).replace("# DARKROOM_", "DARKROOM_"))
@@ -416,7 +418,7 @@ def test_the_example_can_be_used_as_it_is(tmp_path: Path) -> None:
     assert read_settings() == without
 
 
-def test_settings_print_their_example() -> None:
+def test_settings_can_be_printed_as_an_example() -> None:
     printed = subprocess.run(
         [sys.executable, "-m", "settings"],
         cwd=ROOT,
@@ -436,11 +438,11 @@ BUCKET = {
 }
 
 
-def test_without_a_bucket_images_are_kept_in_the_folder() -> None:
+def test_without_a_bucket_images_are_stored_in_the_folder() -> None:
     assert bucket_of(read_settings()) is None
 
 
-def test_a_bucket_is_at_aws_where_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_is_at_aws_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = bucket_of(read(monkeypatch, {**BUCKET, "DARKROOM_S3_REGION": "eu-west-3"}))
 
     assert bucket is not None
@@ -448,7 +450,7 @@ def test_a_bucket_is_at_aws_where_nothing_else_is_said(monkeypatch: pytest.Monke
     assert bucket.public_url == "https://pictures.s3.eu-west-3.amazonaws.com"
 
 
-def test_a_bucket_elsewhere_stands_in_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_at_another_endpoint_is_addressed_by_path(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = {**BUCKET, "DARKROOM_S3_ENDPOINT": "http://Minio:80/"}
     bucket = bucket_of(read(monkeypatch, elsewhere))
     assert bucket is not None
@@ -474,7 +476,7 @@ def test_a_key_needs_its_secret_and_a_bucket(monkeypatch: pytest.MonkeyPatch, mi
     assert problems(monkeypatch, some) == [expected]
 
 
-def test_a_bucket_without_a_key_takes_the_credentials_of_the_platform(
+def test_a_bucket_without_a_key_uses_the_credentials_of_the_platform(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bucket = bucket_of(read(monkeypatch, {"DARKROOM_S3_BUCKET": "pictures"}))
@@ -497,7 +499,7 @@ def test_a_bucket_without_a_key_takes_the_credentials_of_the_platform(
         ("DARKROOM_S3_ADDRESSING", "dns"),
     ],
 )
-def test_what_cannot_be_a_bucket_is_refused(
+def test_an_invalid_bucket_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     [problem] = problems(monkeypatch, {**BUCKET, name: value})
@@ -522,7 +524,9 @@ SECRETS = {
 }
 
 
-def test_every_secret_can_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_secret_can_be_read_from_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert {one.name for one in variables(Settings) if one.is_secret} == SECRETS.keys()
     for name, value in SECRETS.items():
         (tmp_path / name).write_text(f"{value}\n")
@@ -536,7 +540,7 @@ def test_every_secret_can_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "canary" not in f"{settings!r}"
 
 
-def test_a_file_of_a_secret_may_be_named_in_env(tmp_path: Path) -> None:
+def test_the_file_of_a_secret_can_be_named_in_the_env_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("canary")
     (tmp_path / ".env").write_text("DARKROOM_FAL_KEY_FILE=key\n")
 
@@ -547,7 +551,7 @@ def test_a_file_of_a_secret_may_be_named_in_env(tmp_path: Path) -> None:
     assert fal.url == "https://queue.fal.run"
 
 
-def test_what_is_wrong_with_a_file_of_a_secret_is_said(
+def test_an_unusable_file_of_a_secret_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").write_text("\n")
@@ -576,7 +580,7 @@ def test_what_is_wrong_with_a_file_of_a_secret_is_said(
     assert any(one.startswith("DARKROOM_PORT_FILE is not a setting") for one in found)
 
 
-def test_two_secrets_are_accepted_while_one_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_secrets_are_accepted_during_a_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
     other = {"DARKROOM_OTHER_SECRET": "other-" * 6}
     settings = read(monkeypatch, {**PRODUCTION, **other})
 
@@ -584,7 +588,7 @@ def test_two_secrets_are_accepted_while_one_is_replaced(monkeypatch: pytest.Monk
     assert other_secrets_of(read(monkeypatch, {"DARKROOM_OTHER_SECRET": ""})) == ()
 
 
-def test_the_feed_is_divided_by_one_of_the_numbers_that_it_knows(
+def test_the_number_of_partitions_must_be_a_supported_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DARKROOM_FEED_PARTITIONS", "1024")

@@ -1,4 +1,4 @@
-"""The objection to commands that go to all shards; see `shard_keys.py`."""
+"""The report of commands that go to all shards; see `shard_keys.py`."""
 
 import pytest
 
@@ -11,7 +11,7 @@ NOT_SHARDED = {"chores", "stores", "withdrawals", "documents", "permits"}
 
 @repository
 class CarelessRepository:
-    """Asks all shards for what one has."""
+    """Queries all shards for what one of them has."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -28,7 +28,7 @@ class CarelessRepository:
         await self._database.turns.find_one({"_id": "turn_x", "ownerId": "a"})
 
 
-async def test_a_command_without_the_owner_is_objected_to(
+async def test_a_command_without_the_owner_is_reported(
     database: Database, shard_keys: ShardKeys
 ) -> None:
     careless = CarelessRepository(database)
@@ -47,5 +47,5 @@ async def test_a_command_without_the_owner_is_objected_to(
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
-def test_it_is_known_of_every_collection_whether_it_is_sharded(name: str) -> None:
+def test_every_collection_is_declared_as_sharded_or_not(name: str) -> None:
     assert (name in SHARD_KEYS) != (name in NOT_SHARDED)

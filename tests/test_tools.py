@@ -1,11 +1,11 @@
-"""What is told about tests that were left out."""
+"""The summary of skipped tests."""
 
 import pytest
 
 from tests.tools import GROUPS, find_tool, left_out, need
 
 
-def test_what_was_left_out_is_said_in_sentences() -> None:
+def test_skipped_tests_are_summarised_in_sentences() -> None:
     reasons = ["Skipped: needs nats-server", "needs nats-server", "takes long", "needs node"]
 
     assert list(left_out(reasons)) == [
@@ -16,7 +16,7 @@ def test_what_was_left_out_is_said_in_sentences() -> None:
     ]
 
 
-def test_nothing_is_said_where_nothing_was_left_out() -> None:
+def test_no_summary_is_printed_if_nothing_was_skipped() -> None:
     assert not list(left_out(["takes long; DARKROOM_TEST_KILLS=20 runs it"]))
 
 

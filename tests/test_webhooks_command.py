@@ -70,7 +70,7 @@ def a_held_webhook(url: str, secret: str = SECRET) -> HeldWebhook:
     )
 
 
-async def test_what_is_signed_is_shown_and_what_is_not_is_refused() -> None:
+async def test_signed_webhooks_are_printed_and_others_refused() -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/any/path"
     sender = HttpWebhookSender(allows_loopback=True, seconds=PATIENCE_SECONDS)
@@ -91,7 +91,7 @@ async def test_what_is_signed_is_shown_and_what_is_not_is_refused() -> None:
     assert process.returncode == 0
 
 
-async def test_a_mistake_is_said_in_a_sentence() -> None:
+async def test_an_error_is_reported_in_a_message() -> None:
     async with listening("--secret", "é") as process:
         assert process.stdout
         said = (await process.stdout.read()).decode()

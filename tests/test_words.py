@@ -1,4 +1,4 @@
-"""What a person reads is in plain words: documents, and messages in the source."""
+"""Documents, and messages and names in the source, are written in plain words."""
 
 import ast
 import re
@@ -76,7 +76,7 @@ def test_messages_are_written_in_plain_words(folder: str) -> None:
     assert [(name, message) for name, message in read if ODD_WORDS.search(message)] == []
 
 
-def test_comments_and_names_are_in_plain_words_too() -> None:
+def test_comments_and_names_are_written_in_plain_words() -> None:
     paths = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 START_SECONDS = 60
 STOP_SECONDS = 30
 
-# Services around which `worker` can be watched: they take as long to close as they are told to.
+# Services with which `worker` is tested: they take as long to close as requested.
 SLOW_BOOTSTRAP = """
 import asyncio
 from contextlib import asynccontextmanager
@@ -45,7 +45,7 @@ async def open_worker(settings, *, grace_left, metrics_listener):
 
 
 class Working:
-    """A process, and what it has said so far, on either stream."""
+    """A process, and its output so far on both streams."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -104,7 +104,7 @@ def services(tmp_path: Path) -> Path:
     return folder
 
 
-async def test_without_nats_it_says_so_in_a_sentence(tmp_path: Path) -> None:
+async def test_without_nats_it_fails_with_a_message(tmp_path: Path) -> None:
     async with work(tmp_path) as worker:
         assert await worker.end() == 2
 
@@ -115,7 +115,7 @@ async def test_without_nats_it_says_so_in_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_a_signal_ends_it_in_order(
+async def test_a_signal_stops_it_in_order(
     tmp_path: Path,
     nats_server: NatsServer,
     mongodb_uri: str,
@@ -135,7 +135,7 @@ async def test_a_signal_ends_it_in_order(
     assert "Traceback" not in worker.said
 
 
-async def test_it_works_while_nats_is_away(
+async def test_it_runs_outputs_while_nats_is_unavailable(
     tmp_path: Path, mongodb_uri: str, database_name: str
 ) -> None:
     async with work(
@@ -166,7 +166,7 @@ async def test_it_uses_the_mongod_that_another_process_shares(
             await worker.until("working")
 
 
-async def test_it_starts_no_mongod(tmp_path: Path) -> None:
+async def test_it_does_not_start_a_mongod(tmp_path: Path) -> None:
     async with work(tmp_path, DARKROOM_NATS_URL=nowhere()) as worker:
         await worker.until("waiting for the mongod of another process")
 
@@ -175,7 +175,7 @@ async def test_it_starts_no_mongod(tmp_path: Path) -> None:
     assert not (tmp_path / "mongod").exists()
 
 
-async def test_a_worker_waits_200_seconds_unless_told_otherwise(
+async def test_a_worker_has_a_grace_period_of_200_seconds_by_default(
     services: Path, tmp_path: Path, mongodb_uri: str
 ) -> None:
     (services / "bootstrap.py").write_text(SLOW_BOOTSTRAP)
@@ -186,7 +186,7 @@ async def test_a_worker_waits_200_seconds_unless_told_otherwise(
         await worker.until("grace 7.0\n")
 
 
-async def test_a_second_ctrl_c_does_not_wait(
+async def test_a_second_ctrl_c_stops_it_at_once(
     services: Path, tmp_path: Path, mongodb_uri: str
 ) -> None:
     (services / "bootstrap.py").write_text(SLOW_BOOTSTRAP)
@@ -202,7 +202,7 @@ async def test_a_second_ctrl_c_does_not_wait(
     assert "Traceback" not in worker.said
 
 
-async def test_services_that_do_not_open_are_told_with_what_went_wrong(
+async def test_services_that_cannot_be_opened_are_reported_with_the_cause(
     services: Path, tmp_path: Path, mongodb_uri: str
 ) -> None:
     (services / "bootstrap.py").write_text(BROKEN_BOOTSTRAP)

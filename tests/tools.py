@@ -79,10 +79,10 @@ def need_mongod() -> Path:
 
 
 def left_out(reasons: Iterable[str]) -> Iterator[str]:
-    """What was skipped for want of a program, in sentences; other skips are nobody's lack."""
+    """Tests skipped because a program is missing, in sentences; other skips are not listed."""
     # pytest puts a word of its own before the reason.
-    told = (reason.removeprefix("Skipped: ") for reason in reasons)
-    counts = Counter(reason.removeprefix(_NEEDS) for reason in told if reason.startswith(_NEEDS))
+    skipped = (reason.removeprefix("Skipped: ") for reason in reasons)
+    counts = Counter(reason.removeprefix(_NEEDS) for reason in skipped if reason.startswith(_NEEDS))
     for name, count in sorted(counts.items()):
         tests, they = ("1 test", "It needs") if count == 1 else (f"{count} tests", "They need")
         package = PACKAGES.get(name, name)

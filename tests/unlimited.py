@@ -1,4 +1,4 @@
-"""Limits for tests of something else: all of them are one address, and some are one viewer."""
+"""Limits for tests of something else: all tests share one address, and some share one viewer."""
 
 from settings import Limits, Settings, variable_of
 

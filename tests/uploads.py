@@ -1,4 +1,4 @@
-"""How a client brings pictures: it declares them, sends them to the store, and completes."""
+"""How a client uploads pictures: it declares them, sends them to the store, and completes them."""
 
 from hashlib import sha256
 from io import BytesIO

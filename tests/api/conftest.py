@@ -1,4 +1,4 @@
-"""What several modules of API tests share."""
+"""Fixtures shared by API tests."""
 
 from collections.abc import AsyncIterator
 

@@ -1,5 +1,5 @@
-"""What tests of every model share: all providers simulated side by side, models on all of their
-routes, and a viewer who asks one of them.
+"""Shared by tests of every model: all providers simulated side by side, models on all of their
+routes, and a viewer who runs one of them.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from storage.imaging.samples import load_samples
 from tests.api.test_credits import account
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
-from tests.operations import over, samples, send, start
+from tests.operations import samples, send, start, until_finished
 from tests.providers.vendors import VENDORS, rows_of
 from tests.simulators.bill import Entry
 from tests.simulators.pictures import LONG_SIDE
@@ -41,7 +41,7 @@ from tests.simulators.simulator import Simulator, serving
 
 PATIENCE_SECONDS: Final = 30.0
 _PLACES: Final = 500
-"""So many that nothing waits for one."""
+"""Enough that no request waits for capacity."""
 _ASKING_AT_ONCE: Final = 6
 """How many viewers ask something of a Darkroom at the same time. Each request has some seconds of
 real time: where more than these share a busy processor, they are refused as too many, which is
@@ -63,7 +63,7 @@ def _on_all_routes() -> Iterator[ImageModel]:
 
 
 def _as_made_by(provider: str, model: ImageModel) -> ImageModel:
-    """A row of its own where the catalogue's is made by another provider, or has been retired."""
+    """Its own row if the catalogue's is run by another provider, or is retired."""
     sibling = model.edit_model_id
     return replace(
         model,
@@ -89,7 +89,7 @@ _BY_ID: Final = {model.id: model for model in MODELS}
 
 
 def editor_of(model: ImageModel) -> ImageModel | None:
-    """What works with references where this model is asked to; None where nothing does."""
+    """The model that runs with references if this one is requested; None if there is none."""
     found = _ALL.for_references(model)
     return _BY_ID[found.id] if found is not None else None
 
@@ -114,10 +114,10 @@ async def _fill_gallery(darkroom: Darkroom) -> Gallery:
     wanted = {"selectedModels": makers[:MAX_MODELS], "options": {"previews": 0}}
     payload = await start(client, **wanted)
     conversation_id = payload["conversation"]["id"]
-    turns = [await over(client, payload["turn"])]
+    turns = [await until_finished(client, payload["turn"])]
     while len(turns) * MAX_MODELS <= max(model.max_references for model in MODELS):
         payload = await send(client, conversation_id, **wanted, previousOutputIds=[])
-        turns.append(await over(client, payload["turn"]))
+        turns.append(await until_finished(client, payload["turn"]))
     assert {turn["status"] for turn in turns} == {"COMPLETED"}
     outputs = [output["id"] for turn in turns for output in turn["outputs"]]
     return Gallery(viewer, conversation_id, outputs)
@@ -140,7 +140,7 @@ class House:
         return await asyncio.shield(self._gallery)
 
     def story(self, model: ImageModel, *, viewer: str | None = None) -> "Story":
-        """A viewer, who has never been here where none is named, and will ask this model."""
+        """A viewer of this model; a new one if none is named."""
         client = self.darkroom.client(viewer)
         return Story(model, self.simulators[model.provider], client, asking=self.asking)
 
@@ -152,7 +152,7 @@ class House:
         return self._begun[key]
 
     async def end(self) -> None:
-        """End what was begun, and what nobody has waited for."""
+        """End what was started, and what no test has waited for."""
         tasks = [*self._begun.values(), *filter(None, [self._gallery])]
         for task in tasks:
             task.cancel()
@@ -165,7 +165,7 @@ Body = Callable[[House, ImageModel], Coroutine[Any, Any, None]]
 def of_each(models: Sequence[ImageModel], *, ahead: int = 6) -> Callable[[Body], Body]:
     """Make one test for each of these models.
 
-    A test spends most of its time waiting: so many are under way at the same time.
+    A test spends most of its time waiting, so this many run at the same time.
     """
 
     def tests(body: Body) -> Body:
@@ -183,7 +183,7 @@ def of_each(models: Sequence[ImageModel], *, ahead: int = 6) -> Callable[[Body],
 
 
 class Story:
-    """What one viewer asks of one model, and what the model's provider has on the bill for it."""
+    """The requests of one viewer to one model, and their entries on the provider's bill."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class Story:
         self.client = client
         self.asking = asking
         self._words = uuid4().hex
-        """In every prompt, by which the bill is told from others'."""
+        """In every prompt: it identifies this viewer's entries of the bill."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -216,12 +216,12 @@ class Story:
         return [count(entry.payload) for entry in self.bill]
 
     def times_asked(self) -> int:
-        """How often the provider has been asked, also in vain. To be called once."""
+        """How many requests the provider received, failed ones included. To be called once."""
         entry = self.bill[0]
         return self.simulator.count(entry.endpoint, f"{entry.script} {entry.prompt}")
 
     def input(self, script: str = "", *, image_count: int = 1, **input: Any) -> Data:
-        """What is asked of the model, whose provider is to do what the script says."""
+        """The message for the model, whose provider follows the script."""
         return {
             "userMessage": f"{self._words} [{self.simulator.provider} {script}]",
             "selectedModels": [self.model.id],
@@ -260,7 +260,7 @@ class Story:
         return turn
 
     async def end_of(self, turn: Data) -> Data:
-        (output,) = (await over(self.client, turn))["outputs"]
+        (output,) = (await until_finished(self.client, turn))["outputs"]
         ended: Data = output
         return ended
 
@@ -269,7 +269,7 @@ class Story:
 
     async def until(self, wanted: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not wanted():  # noqa: ASYNC110 (a bill tells nobody that it has grown)
+            while not wanted():  # noqa: ASYNC110 (a bill sends no notification)
                 await asyncio.sleep(0.02)
 
 

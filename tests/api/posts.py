@@ -1,4 +1,4 @@
-"""What tests of posts ask, and the steps that many of them begin with."""
+"""Operations on posts, and steps shared by their tests."""
 
 from typing import Any, Final
 

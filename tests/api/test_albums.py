@@ -1,4 +1,4 @@
-"""Albums through the API: images put together, in an order, as many times as wanted."""
+"""Albums through the API: images added in an order, any number of times."""
 
 import asyncio
 
@@ -66,7 +66,7 @@ async def pictures(client: GraphQLClient) -> list[str]:
     return [image["id"] for image in await samples(client)]
 
 
-async def test_an_album_has_its_images_in_the_order_in_which_they_came(
+async def test_images_of_an_album_are_in_the_order_in_which_they_were_added(
     client: GraphQLClient,
 ) -> None:
     one, two, three, *_ = await pictures(client)
@@ -88,7 +88,7 @@ async def test_an_album_has_its_images_in_the_order_in_which_they_came(
     assert ids_of(other["album"]) == [three]
 
 
-async def test_albums_and_their_images_come_in_pages(client: GraphQLClient) -> None:
+async def test_albums_and_their_images_are_paged(client: GraphQLClient) -> None:
     images = (await pictures(client))[:3]
     made = [(await create(client, f"{n}", imageIds=images))["album"]["id"] for n in range(3)]
     page = """query($id: ID!, $after: String) { node(id: $id) { ... on Album {
@@ -109,7 +109,7 @@ async def test_albums_and_their_images_come_in_pages(client: GraphQLClient) -> N
     assert not one["pageInfo"]["hasNextPage"]
 
 
-async def test_a_deleted_image_leaves_its_albums_and_a_deleted_album_no_image(
+async def test_deleted_images_leave_albums_and_deleted_albums_keep_images(
     client: GraphQLClient,
 ) -> None:
     one, two, three, *_ = await pictures(client)
@@ -141,7 +141,7 @@ async def test_an_image_in_an_album_outlives_its_conversation(client: GraphQLCli
     assert (await client.http.get(gone["url"])).status_code == 404
 
 
-async def test_what_is_wrong_with_an_album_is_said_together(client: GraphQLClient) -> None:
+async def test_all_user_errors_of_an_album_are_returned_at_once(client: GraphQLClient) -> None:
     (one, *_) = await pictures(client)
     album_id = (await create(client))["album"]["id"]
 
@@ -167,7 +167,7 @@ async def test_what_is_wrong_with_an_album_is_said_together(client: GraphQLClien
     assert len((await client(LIST))["viewer"]["albums"]["nodes"]) == 1
 
 
-async def test_changes_of_an_album_at_once_are_all_made(client: GraphQLClient) -> None:
+async def test_concurrent_changes_of_an_album_are_all_applied(client: GraphQLClient) -> None:
     images = await pictures(client)
     album_id = (await create(client))["album"]["id"]
 
@@ -177,7 +177,9 @@ async def test_changes_of_an_album_at_once_are_all_made(client: GraphQLClient) -
     assert sorted(ids_of(album)) == sorted(images)
 
 
-async def test_albums_are_their_owners(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_albums_are_visible_to_their_owner_only(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     (mine, *_), other = await pictures(client), darkroom.client()
     (theirs, *_) = await pictures(other)
     album_id = (await create(client, imageIds=[mine]))["album"]["id"]
@@ -204,7 +206,7 @@ async def test_albums_are_their_owners(darkroom: Darkroom, client: GraphQLClient
         assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
-async def test_a_deleted_viewers_albums_and_statistics_are_gone(
+async def test_deleting_a_viewer_deletes_albums_and_statistics(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom()
@@ -228,7 +230,7 @@ query Search($search: String, $favourite: Boolean, $after: String) {
 """
 
 
-async def test_images_are_found_by_the_words_of_their_prompts(client: GraphQLClient) -> None:
+async def test_images_are_found_by_words_of_their_prompts(client: GraphQLClient) -> None:
     for words in ("A red Bôat", "A red house", "Boats at sea"):
         await conversation_with(client, userMessage=words)
 
@@ -257,7 +259,9 @@ mutation Set($ids: [ID!]!, $favourite: Boolean!) {
 """
 
 
-async def test_many_are_marked_at_once_or_none(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_all_images_of_a_request_are_marked_or_none(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     await conversation_with(client)
     images = await pictures(client)
     prompts = (await client("{ viewer { prompts { nodes { id } } } }"))["viewer"]["prompts"]

@@ -1,4 +1,4 @@
-"""One conversation is chosen from, shared, exported, forked, deleted and restored at once."""
+"""Concurrent choices, shares, exports, forks, deletions and restorations of one conversation."""
 
 import asyncio
 import random
@@ -28,7 +28,9 @@ LEFT: Final = """
 """
 
 
-async def test_whatever_comes_first_nothing_is_lost_or_left(start_darkroom: StartDarkroom) -> None:
+async def test_concurrent_operations_in_any_order_lose_nothing_and_leave_nothing_behind(
+    start_darkroom: StartDarkroom,
+) -> None:
     chance = random.Random(SEED)
     darkroom = await start_darkroom(restore_days=1)
     client = darkroom.client()

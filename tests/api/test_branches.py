@@ -1,4 +1,4 @@
-"""Turns as a tree through the API: run again, branch off, delete."""
+"""Turns as a tree through the API: rerun, fork, delete."""
 
 import asyncio
 
@@ -18,9 +18,9 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
-    over,
     send,
     start,
+    until_finished,
 )
 
 BOTH = ["local-silver", "local-ink"]
@@ -85,7 +85,7 @@ def images_of(turn: Data) -> list[str]:
     return [image["id"] for output in turn["outputs"] for image in output["images"]]
 
 
-async def test_a_turn_is_run_again_with_its_words_and_references_and_new_seeds(
+async def test_a_rerun_has_the_same_message_and_references_and_new_seeds(
     client: GraphQLClient,
 ) -> None:
     started = await conversation_with(client, selectedModels=BOTH)
@@ -93,11 +93,11 @@ async def test_a_turn_is_run_again_with_its_words_and_references_and_new_seeds(
     wanted = {"userMessage": "Use @Image3", "manualReferenceIds": [sample["id"]]}
     options = {**SMALL, "seed": "7", "imagesPerModel": 2}
     sent = await send(client, conversation_id, **wanted, options=options)
-    first = await over(client, sent["turn"])
-    await over(client, (await send(client, conversation_id))["turn"])
+    first = await until_finished(client, sent["turn"])
+    await until_finished(client, (await send(client, conversation_id))["turn"])
 
     again = await rerun(client, first["id"])
-    ended = await over(client, again["turn"])
+    ended = await until_finished(client, again["turn"])
 
     assert again["userErrors"] == []
     assert ended["turnIndex"] == 3
@@ -109,7 +109,7 @@ async def test_a_turn_is_run_again_with_its_words_and_references_and_new_seeds(
     assert not set(seeds[0]) & set(seeds[1])
 
 
-async def test_a_turn_is_run_again_by_other_models_once_for_each_key(
+async def test_a_rerun_with_other_models_happens_once_for_each_idempotency_key(
     client: GraphQLClient,
 ) -> None:
     started = await conversation_with(client)
@@ -126,7 +126,7 @@ async def test_a_turn_is_run_again_by_other_models_once_for_each_key(
     assert codes(reused) == [("IDEMPOTENCY_KEY_REUSED", "idempotencyKey")]
 
 
-async def test_what_is_wrong_with_running_a_turn_again_is_said_together(
+async def test_all_user_errors_of_a_rerun_are_returned_at_once(
     client: GraphQLClient,
 ) -> None:
     turn = (await conversation_with(client, options={**SMALL, "imagesPerModel": 2}))["turn"]
@@ -140,7 +140,7 @@ async def test_what_is_wrong_with_running_a_turn_again_is_said_together(
     assert codes(unable)
 
 
-async def test_a_fork_begins_with_the_same_turns_and_images_and_costs_nothing(
+async def test_a_fork_starts_with_the_same_turns_and_images_and_costs_nothing(
     client: GraphQLClient,
 ) -> None:
     sample = await a_sample(client)
@@ -149,8 +149,8 @@ async def test_a_fork_begins_with_the_same_turns_and_images_and_costs_nothing(
     )
     conversation_id, first = started["conversation"]["id"], started["turn"]
     await choose(client, first["outputs"][1]["id"])
-    second = await over(client, (await send(client, conversation_id))["turn"])
-    await over(client, (await send(client, conversation_id))["turn"])
+    second = await until_finished(client, (await send(client, conversation_id))["turn"])
+    await until_finished(client, (await send(client, conversation_id))["turn"])
     before = await balance(client)
 
     payload = await fork(client, second["id"], title="  Another\nway ")
@@ -178,7 +178,7 @@ async def test_a_fork_begins_with_the_same_turns_and_images_and_costs_nothing(
     assert {name: original[name] for name in proofs} == proofs
 
 
-async def test_a_fork_goes_its_own_way(client: GraphQLClient) -> None:
+async def test_changes_of_a_fork_do_not_change_the_original(client: GraphQLClient) -> None:
     started = await conversation_with(client, selectedModels=["rehearsal-fails", "local-ink"])
     forked = (await fork(client, started["turn"]["id"]))["conversation"]["id"]
     (copy,) = (await read(client, forked))["turns"]["nodes"]
@@ -190,7 +190,7 @@ async def test_a_fork_goes_its_own_way(client: GraphQLClient) -> None:
     )
     async with client.subscribe(FOLLOW, id=forked) as updates:
         await updates.until(lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED")
-    sent = await over(client, (await send(client, forked))["turn"])
+    sent = await until_finished(client, (await send(client, forked))["turn"])
 
     assert retried["retryOutput"]["userErrors"] == []
     copy = (await read(client, forked))["turns"]["nodes"][0]
@@ -203,7 +203,7 @@ async def test_a_fork_goes_its_own_way(client: GraphQLClient) -> None:
 
 
 @pytest.mark.parametrize("first_deleted", ["original", "fork"])
-async def test_bytes_live_as_long_as_a_conversation_has_them(
+async def test_objects_are_kept_while_any_conversation_refers_to_them(
     client: GraphQLClient, first_deleted: str
 ) -> None:
     started = await conversation_with(client)
@@ -229,7 +229,7 @@ async def test_bytes_live_as_long_as_a_conversation_has_them(
     }
 
 
-async def test_an_image_that_is_deleted_leaves_every_copy(client: GraphQLClient) -> None:
+async def test_deleting_an_image_removes_it_from_every_copy(client: GraphQLClient) -> None:
     started = await conversation_with(client, selectedModels=BOTH)
     image = started["turn"]["outputs"][0]["images"][0]
     forked = (await fork(client, started["turn"]["id"]))["conversation"]["id"]
@@ -243,7 +243,9 @@ async def test_an_image_that_is_deleted_leaves_every_copy(client: GraphQLClient)
         assert image["id"] not in images_of(turn)
 
 
-async def test_a_fork_of_a_running_turn_has_what_has_landed(client: GraphQLClient) -> None:
+async def test_a_fork_of_a_running_turn_has_the_images_delivered_so_far(
+    client: GraphQLClient,
+) -> None:
     started = await start(client, selectedModels=["rehearsal-hangs"])
     nothing = await fork(client, started["turn"]["id"])
     mixed = await start(client, selectedModels=["local-ink", "rehearsal-hangs"])
@@ -262,7 +264,7 @@ async def test_a_fork_of_a_running_turn_has_what_has_landed(client: GraphQLClien
     assert ids == {started["turn"]["id"], mixed["turn"]["id"]}
 
 
-async def test_a_turn_that_others_build_on_is_kept_and_they_are_named(
+async def test_a_turn_that_others_build_on_cannot_be_deleted_and_the_error_names_them(
     client: GraphQLClient,
 ) -> None:
     started = await conversation_with(client, selectedModels=BOTH)
@@ -280,19 +282,19 @@ async def test_a_turn_that_others_build_on_is_kept_and_they_are_named(
     assert other["conversation"]["id"] in messages[0]
     assert other["turn"]["id"] in messages[1]
     await client(DELETE, id=other["conversation"]["id"])
-    await over(client, second)
+    await until_finished(client, second)
     assert codes(await delete_turn(client, second["id"])) == []
     assert codes(await delete_turn(client, turn["id"])) == []
 
 
-async def test_a_deleted_turn_takes_its_images_along_and_the_others_stay_where_they_are(
+async def test_deleting_a_turn_deletes_its_images_and_keeps_the_positions_of_others(
     client: GraphQLClient,
 ) -> None:
     started = await conversation_with(client, turns=2)
     conversation_id, second = started["conversation"]["id"], started["turn"]
     third = (await send(client, conversation_id, previousOutputIds=[], userMessage="Glass"))["turn"]
-    await over(client, third)
-    favourite = await over(
+    await until_finished(client, third)
+    favourite = await until_finished(
         client, (await send(client, conversation_id, previousOutputIds=[]))["turn"]
     )
     await client(SET_FAVOURITE, id=images_of(favourite)[0], favourite=True)
@@ -331,7 +333,7 @@ async def test_a_deleted_turn_takes_its_images_along_and_the_others_stay_where_t
     assert pages["conversation"]["turns"]["nodes"] == [{"turnIndex": 2}, {"turnIndex": 4}]
 
 
-async def test_a_conversation_whose_turns_are_all_deleted_can_be_continued(
+async def test_a_conversation_can_continue_after_all_its_turns_are_deleted(
     client: GraphQLClient,
 ) -> None:
     sample = await a_sample(client)
@@ -341,7 +343,7 @@ async def test_a_conversation_whose_turns_are_all_deleted_can_be_continued(
     deleted = await delete_turn(client, started["turn"]["id"])
     empty = await read(client, conversation_id)
     sent = await send(client, conversation_id, selectedModels=["local-ink"])
-    await over(client, sent["turn"])
+    await until_finished(client, sent["turn"])
 
     assert deleted["userErrors"] == []
     assert (empty["turnCount"], empty["latestTurn"], empty["turns"]["nodes"]) == (0, None, [])
@@ -367,11 +369,13 @@ async def test_deleting_a_running_turn_cancels_it_and_releases_its_credits(
     assert viewer["viewer"] == {"turnsInProgress": [], "limits": {"activeOutputs": 0}}
 
 
-async def test_what_a_fork_has_too_may_be_deleted_and_stays_there(client: GraphQLClient) -> None:
+async def test_an_image_that_a_fork_has_too_can_be_deleted_and_stays_in_the_fork(
+    client: GraphQLClient,
+) -> None:
     started = await conversation_with(client)
     turn = started["turn"]
     forked = (await fork(client, turn["id"]))["conversation"]["id"]
-    following = await over(client, (await send(client, forked))["turn"])
+    following = await until_finished(client, (await send(client, forked))["turn"])
     (copy, _) = (await read(client, forked))["turns"]["nodes"]
 
     deleted = await delete_turn(client, turn["id"])
@@ -385,7 +389,9 @@ async def test_what_a_fork_has_too_may_be_deleted_and_stays_there(client: GraphQ
     assert images_of((await read(client, forked))["turns"]["nodes"][0]) == images_of(turn)
 
 
-async def test_nobody_else_branches(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_only_the_owner_can_rerun_fork_and_delete(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     started = await conversation_with(client)
     turn_id, other = started["turn"]["id"], darkroom.client()
 
@@ -408,14 +414,14 @@ async def test_nobody_else_branches(darkroom: Darkroom, client: GraphQLClient) -
     assert (await read(client, started["conversation"]["id"]))["turnCount"] == 1
 
 
-async def test_a_branch_comes_back_from_an_export_with_its_gaps(
+async def test_a_branch_with_gaps_survives_export_and_import(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
-    """What has never begun is left out."""
+    """Turns that never began are omitted."""
     started = await conversation_with(client, turns=2)
     conversation_id = started["conversation"]["id"]
     bare = (await send(client, conversation_id, previousOutputIds=[]))["turn"]
-    await over(client, bare)
+    await until_finished(client, bare)
     forked = (await fork(client, bare["id"]))["conversation"]["id"]
     await delete_turn(client, (await read(client, forked))["turns"]["nodes"][1]["id"])
     hanging = await send(client, forked, selectedModels=["rehearsal-hangs"], previousOutputIds=[])

@@ -1,4 +1,4 @@
-"""A page of another origin, in a real browser: the calls of docs/client-guide.md, word for word."""
+"""A page of another origin in a real browser: the requests of docs/client-guide.md, unchanged."""
 
 import re
 from base64 import b64encode
@@ -115,7 +115,7 @@ def documented(heading: str) -> str:
 
 
 @pytest.mark.parametrize("how", ["as documented", "as a form"])
-async def test_a_page_uploads_pictures_and_shows_them(
+async def test_a_browser_page_uploads_and_shows_pictures(
     darkroom: Darkroom, page: Page, how: str
 ) -> None:
     client = darkroom.client()

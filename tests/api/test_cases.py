@@ -1,4 +1,4 @@
-"""The small inputs of `tests/cases/`, each with its right value. What providers answer is in
+"""The small inputs of `tests/cases/`, each with its expected value. Answers of providers are in
 `tests/providers/test_odd_answers.py`.
 """
 
@@ -45,7 +45,7 @@ def test_every_case_has_its_test() -> None:
     assert requests == set(ANSWERED)
 
 
-async def test_each_picture_shows_what_it_means(darkroom: Darkroom) -> None:
+async def test_each_picture_has_the_expected_content(darkroom: Darkroom) -> None:
     client = darkroom.client()
     async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
         for name, (kind, size, pixels) in SHOWN.items():
@@ -74,11 +74,11 @@ ANSWERED: Final[dict[str, Any]] = {
     "persisted-query.json": "PERSISTED_QUERY_NOT_FOUND",
     "title-cut-in-a-family.json": None,
 }
-"""The code of the whole request's error, or those of its user errors; None: not asked for."""
+"""The code of the whole request's error, or those of its user errors; None: not requested."""
 
 
 @pytest.mark.parametrize("name", ANSWERED)
-async def test_each_request_has_its_answer(client: GraphQLClient, name: str) -> None:
+async def test_each_request_has_its_response(client: GraphQLClient, name: str) -> None:
     body = (CASES / "requests" / name).read_bytes()
 
     headers = {"content-type": "application/json"}

@@ -1,4 +1,4 @@
-"""Choices through the API: the output of a turn that the next one goes on from."""
+"""Chosen outputs through the API: the output of a turn that the next turn continues from."""
 
 from datetime import datetime
 
@@ -12,9 +12,9 @@ from tests.operations import (
     FOLLOW,
     codes,
     conversation_with,
-    over,
     send,
     start,
+    until_finished,
 )
 
 BOTH = ["local-silver", "local-ink"]
@@ -49,7 +49,9 @@ async def read(client: GraphQLClient, started: Data) -> Data:
     )
 
 
-async def test_one_output_of_a_turn_is_chosen_moved_and_taken_back(client: GraphQLClient) -> None:
+async def test_the_chosen_output_of_a_turn_can_be_set_changed_and_removed(
+    client: GraphQLClient,
+) -> None:
     started = await conversation_with(client, selectedModels=BOTH)
     first, second = (output["id"] for output in started["turn"]["outputs"])
 
@@ -76,7 +78,7 @@ async def test_one_output_of_a_turn_is_chosen_moved_and_taken_back(client: Graph
     assert (await read(client, started))["turn"]["chosenOutput"] is None
 
 
-async def test_the_next_turn_goes_on_from_the_chosen_output_alone(client: GraphQLClient) -> None:
+async def test_the_next_turn_continues_from_the_chosen_output_only(client: GraphQLClient) -> None:
     started = await conversation_with(client, selectedModels=BOTH)
     conversation_id = started["conversation"]["id"]
     first, second = started["turn"]["outputs"]
@@ -93,14 +95,14 @@ async def test_the_next_turn_goes_on_from_the_chosen_output_alone(client: GraphQ
     assert [one["image"]["id"] for one in named["references"]] == [first["image"]["id"]]
 
 
-async def test_after_a_turn_that_failed_the_choice_of_an_earlier_one_counts(
+async def test_after_a_failed_turn_the_chosen_output_of_an_earlier_turn_is_the_base(
     client: GraphQLClient,
 ) -> None:
     started = await conversation_with(client, selectedModels=BOTH)
     conversation_id = started["conversation"]["id"]
     chosen = started["turn"]["outputs"][1]
     await choose(client, chosen["id"])
-    await over(
+    await until_finished(
         client, (await send(client, conversation_id, selectedModels=["rehearsal-fails"]))["turn"]
     )
 
@@ -109,7 +111,7 @@ async def test_after_a_turn_that_failed_the_choice_of_an_earlier_one_counts(
     assert [one["image"]["id"] for one in turn["references"]] == [chosen["image"]["id"]]
 
 
-async def test_a_choice_whose_image_is_deleted_is_a_base_no_more(client: GraphQLClient) -> None:
+async def test_a_chosen_output_whose_image_is_deleted_is_no_base(client: GraphQLClient) -> None:
     started = await conversation_with(client, selectedModels=BOTH)
     kept, deleted = started["turn"]["outputs"]
     await choose(client, deleted["id"])
@@ -130,7 +132,7 @@ async def test_an_output_without_an_image_cannot_be_chosen(
 ) -> None:
     started = await start(client, selectedModels=[model])
     if model == "rehearsal-fails":
-        await over(client, started["turn"])
+        await until_finished(client, started["turn"])
     output_id = started["turn"]["outputs"][0]["id"]
 
     refused = await choose(client, output_id)
@@ -142,7 +144,7 @@ async def test_an_output_without_an_image_cannot_be_chosen(
     assert not idle["output"]["chosen"]
 
 
-async def test_a_choice_is_sent_to_subscribers_with_the_outputs_that_changed(
+async def test_subscribers_receive_a_choice_with_the_outputs_that_changed(
     client: GraphQLClient,
 ) -> None:
     started = await conversation_with(client, selectedModels=[*BOTH, "rehearsal-fails"])
@@ -165,7 +167,9 @@ async def test_a_choice_is_sent_to_subscribers_with_the_outputs_that_changed(
     assert moved["turn"]["status"] == "COMPLETED"
 
 
-async def test_nobody_else_chooses(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_only_the_owner_can_choose_an_output(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     started = await conversation_with(client)
     output_id = started["turn"]["outputs"][0]["id"]
     await choose(client, output_id)
@@ -190,7 +194,7 @@ query Stats($days: Int) { viewer { modelStats(days: $days) {
 """
 
 
-async def test_choices_say_which_models_win(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_model_statistics_count_choices(darkroom: Darkroom, client: GraphQLClient) -> None:
     models = ["rehearsal-lands-last", "rehearsal-fails", "local-ink"]
     started = await conversation_with(client, selectedModels=models)
     last, _, ink = started["turn"]["outputs"]
@@ -226,7 +230,7 @@ async def test_choices_say_which_models_win(darkroom: Darkroom, client: GraphQLC
 
 
 @pytest.mark.parametrize("days", [0, -1, 367])
-async def test_statistics_are_of_at_most_a_year(client: GraphQLClient, days: int) -> None:
+async def test_model_statistics_cover_at_most_a_year(client: GraphQLClient, days: int) -> None:
     answer = await client.execute(STATS, days=days)
 
     assert answer["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"

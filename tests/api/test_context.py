@@ -9,7 +9,7 @@ import pytest
 from tests.api.every_model import Simulated
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
-from tests.operations import over, send, start
+from tests.operations import send, start, until_finished
 from tests.simulators.simulator import Simulator
 
 READS = "img-nano-banana-2-1"
@@ -30,18 +30,18 @@ async def a_conversation_of(client: GraphQLClient, *messages: str, model: str = 
     first, *others = messages
     payload = await start(client, userMessage=first, selectedModels=[model], options={})
     conversation_id: str = payload["conversation"]["id"]
-    await over(client, payload["turn"])
+    await until_finished(client, payload["turn"])
     for message in others:
         sent = await send(
             client, conversation_id, userMessage=message, selectedModels=[model], options={}
         )
-        await over(client, sent["turn"])
+        await until_finished(client, sent["turn"])
     return conversation_id
 
 
 async def edit(client: GraphQLClient, conversation_id: str, message: str, **input: Any) -> Data:
     sent = await send(client, conversation_id, userMessage=message, **input)
-    turn: Data = await over(client, sent["turn"])
+    turn: Data = await until_finished(client, sent["turn"])
     assert turn["status"] == "COMPLETED"
     return turn
 
@@ -54,7 +54,7 @@ def messages_read(simulator: Simulator, words: str) -> list[str]:
     return [part["text"] for one in contents for part in one["parts"] if "text" in part]
 
 
-async def test_a_model_that_can_reads_the_earlier_messages_of_its_conversation(
+async def test_a_model_with_context_receives_earlier_messages_of_its_conversation(
     darkroom_with_keys: Darkroom,
     providers: Simulated,
 ) -> None:
@@ -72,7 +72,7 @@ async def test_a_model_that_can_reads_the_earlier_messages_of_its_conversation(
     ]
 
 
-async def test_without_the_option_it_reads_the_message_alone(
+async def test_without_the_option_a_model_receives_the_message_only(
     darkroom_with_keys: Darkroom,
     providers: Simulated,
 ) -> None:
@@ -85,7 +85,7 @@ async def test_without_the_option_it_reads_the_message_alone(
     assert messages_read(providers[0]["gemini"], words) == [f"Blue {words}"]
 
 
-async def test_at_most_twenty_messages_go_before_and_none_of_another_conversation(
+async def test_at_most_twenty_earlier_messages_of_the_same_conversation_are_sent(
     darkroom_with_keys: Darkroom,
     providers: Simulated,
 ) -> None:
@@ -103,7 +103,7 @@ async def test_at_most_twenty_messages_go_before_and_none_of_another_conversatio
     ]
 
 
-async def test_a_model_that_cannot_reads_the_message_alone(
+async def test_a_model_without_context_receives_the_message_only(
     darkroom_with_keys: Darkroom,
     providers: Simulated,
 ) -> None:

@@ -14,10 +14,10 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
-    over,
     send,
     start,
     start_or_refuse,
+    until_finished,
 )
 
 LIST = """
@@ -39,7 +39,7 @@ query Read($id: ID!) {
 """
 
 
-async def test_a_conversation_starts_from_a_picture_and_inherits_from_it(
+async def test_a_conversation_starts_from_a_source_image(
     client: GraphQLClient,
 ) -> None:
     sample = await a_sample(client)
@@ -60,24 +60,24 @@ async def test_a_conversation_starts_from_a_picture_and_inherits_from_it(
     assert turn["selectedModels"] == [{"id": sample["model"]["id"]}]
     width, _, height = conversation["aspectRatio"].partition(":")
     assert int(width) / int(height) == pytest.approx(sample["width"] / sample["height"], rel=0.02)
-    finished = await over(client, turn)
+    finished = await until_finished(client, turn)
     assert finished["status"] == "COMPLETED"
     assert finished["outputs"][0]["references"] == turn["references"]
 
 
-async def test_a_conversation_starts_from_words_alone(client: GraphQLClient) -> None:
+async def test_a_conversation_starts_from_a_message_without_an_image(client: GraphQLClient) -> None:
     payload = await start(client, userMessage="A red boat", selectedModels=None)
 
     conversation, turn = payload["conversation"], payload["turn"]
     assert conversation["sourceImage"] is None
     assert (conversation["aspectRatio"], conversation["resolution"]) == ("1:1", "ONE_K")
     assert turn["references"] == []
-    finished = await over(client, turn)
+    finished = await until_finished(client, turn)
     image = finished["outputs"][0]["images"][0]
     assert (image["width"], image["height"]) == (256, 256)
 
 
-async def test_it_answers_before_any_model_has_started(client: GraphQLClient) -> None:
+async def test_the_mutation_answers_before_any_model_has_started(client: GraphQLClient) -> None:
     payload = await start(client, selectedModels=["rehearsal-slow", "local-ink"])
 
     turn = payload["turn"]
@@ -86,7 +86,7 @@ async def test_it_answers_before_any_model_has_started(client: GraphQLClient) ->
     assert turn["pendingModels"] == [{"id": "rehearsal-slow"}, {"id": "local-ink"}]
 
 
-async def test_one_answer_never_shows_two_states_of_a_turn(client: GraphQLClient) -> None:
+async def test_one_answer_shows_one_state_of_a_turn(client: GraphQLClient) -> None:
     started = await client(
         "mutation($input: StartConversationInput!) { startConversation(input: $input) { "
         "turn { id status } conversation { latestTurn { id status } } } }",
@@ -97,7 +97,7 @@ async def test_one_answer_never_shows_two_states_of_a_turn(client: GraphQLClient
     assert turn["status"] == "PENDING"
 
 
-async def test_a_long_first_message_makes_a_short_title(client: GraphQLClient) -> None:
+async def test_a_long_first_message_is_shortened_for_the_title(client: GraphQLClient) -> None:
     message = "Paint the old harbour\nwith boats and gulls and a very long breakwater, at dusk"
 
     payload = await start(client, userMessage=message)
@@ -107,7 +107,7 @@ async def test_a_long_first_message_makes_a_short_title(client: GraphQLClient) -
     assert title == "Paint the old harbour with boats and gulls and a very long…"
 
 
-async def test_a_title_ends_before_a_letter_that_does_not_fit(client: GraphQLClient) -> None:
+async def test_a_title_is_not_cut_inside_a_grapheme(client: GraphQLClient) -> None:
     payload = await start(client, userMessage="x" * 57 + "👨\u200d👩\u200d👧\u200d👦 in the garden")
 
     assert payload["conversation"]["title"] == "x" * 57 + "…"
@@ -116,13 +116,15 @@ async def test_a_title_ends_before_a_letter_that_does_not_fit(client: GraphQLCli
 @pytest.mark.parametrize(
     "message", ["\u2800", "\u3164", "\ufe0f", " \u0301\n", "\0", "\u2067\u2069"]
 )
-async def test_a_message_that_cannot_be_seen_is_empty(client: GraphQLClient, message: str) -> None:
+async def test_a_message_of_invisible_characters_is_empty(
+    client: GraphQLClient, message: str
+) -> None:
     payload = await start_or_refuse(client, userMessage=message)
 
     assert codes(payload) == [("PROMPT_EMPTY", "userMessage")]
 
 
-async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(
+async def test_all_user_errors_are_returned_at_once_and_nothing_is_written(
     client: GraphQLClient,
 ) -> None:
     payload = await start_or_refuse(
@@ -183,7 +185,7 @@ async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(
     ],
     ids=str,
 )
-async def test_what_a_model_does_not_support_is_refused(
+async def test_options_that_a_model_does_not_support_are_refused(
     client: GraphQLClient, wrong: dict[str, object], expected: list[tuple[str, str]]
 ) -> None:
     assert codes(await start_or_refuse(client, **wrong)) == expected
@@ -204,7 +206,7 @@ async def test_numbers_out_of_range_are_bad_input(
     assert answer["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
 
 
-async def test_text_that_looks_like_an_operator_is_only_text(client: GraphQLClient) -> None:
+async def test_text_with_mongodb_operators_is_stored_as_text(client: GraphQLClient) -> None:
     message = '{"$gt": ""} $where a.b $$NOW'
 
     payload = await conversation_with(client, userMessage=message)
@@ -215,7 +217,7 @@ async def test_text_that_looks_like_an_operator_is_only_text(client: GraphQLClie
     assert renamed["renameConversation"]["conversation"]["title"] == "$outputs.status"
 
 
-async def test_conversations_are_listed_by_newest_activity_with_cursors_that_stay(
+async def test_conversations_are_listed_by_last_activity_with_stable_cursors(
     client: GraphQLClient,
 ) -> None:
     ids = [(await conversation_with(client))["conversation"]["id"] for _ in range(5)]
@@ -242,7 +244,7 @@ async def test_conversations_are_listed_by_newest_activity_with_cursors_that_sta
     assert second["edges"][1]["cursor"] == second["pageInfo"]["endCursor"]
 
 
-async def test_conversations_are_found_by_their_source(client: GraphQLClient) -> None:
+async def test_conversations_are_found_by_source_image(client: GraphQLClient) -> None:
     sample = await a_sample(client)
     mine = (await start(client, sourceImageId=sample["id"]))["conversation"]["id"]
     await start(client)
@@ -255,7 +257,7 @@ async def test_conversations_are_found_by_their_source(client: GraphQLClient) ->
     assert none["conversations"]["nodes"] == nonsense["conversations"]["nodes"] == []
 
 
-async def test_the_strip_shows_the_source_and_then_every_output(client: GraphQLClient) -> None:
+async def test_the_image_strip_has_the_source_and_then_every_output(client: GraphQLClient) -> None:
     sample = await a_sample(client)
     payload = await conversation_with(
         client,
@@ -272,7 +274,7 @@ async def test_the_strip_shows_the_source_and_then_every_output(client: GraphQLC
     assert slots == ["0000_1", "0000_3", "0001_1", "0001_3"]
 
 
-async def test_the_strip_is_paged(client: GraphQLClient) -> None:
+async def test_the_image_strip_is_paged(client: GraphQLClient) -> None:
     sample = await a_sample(client)
     payload = await conversation_with(client, turns=3, sourceImageId=sample["id"])
     query = """
@@ -291,7 +293,7 @@ async def test_the_strip_is_paged(client: GraphQLClient) -> None:
     assert len({node["id"] for page in pages for node in page["nodes"]}) == 4
 
 
-async def test_an_image_that_is_deleted_moves_no_other_behind_a_cursor(
+async def test_deleting_an_image_does_not_shift_cursors(
     client: GraphQLClient,
 ) -> None:
     payload = await conversation_with(client, options={**SMALL, "imagesPerModel": 3})
@@ -310,7 +312,7 @@ async def test_an_image_that_is_deleted_moves_no_other_behind_a_cursor(
     assert second["nodes"] == [{"id": output["images"][1]["id"]}]
 
 
-async def test_a_conversation_is_renamed(client: GraphQLClient) -> None:
+async def test_a_conversation_can_be_renamed(client: GraphQLClient) -> None:
     payload = await start(client)
 
     data = await client(RENAME, id=payload["conversation"]["id"], title="  The\nharbour ")
@@ -324,7 +326,7 @@ async def test_a_conversation_is_renamed(client: GraphQLClient) -> None:
 @pytest.mark.parametrize(
     "title", ["", " \n\t", "\u200b\u2060", "x" * 121, "\u3164\u0301", "\u202e", "\u2067" * 80_000]
 )
-async def test_a_title_that_is_none_is_refused(client: GraphQLClient, title: str) -> None:
+async def test_an_invalid_title_is_refused(client: GraphQLClient, title: str) -> None:
     payload = await start(client)
 
     data = await client(RENAME, id=payload["conversation"]["id"], title=title)
@@ -332,7 +334,7 @@ async def test_a_title_that_is_none_is_refused(client: GraphQLClient, title: str
     assert codes(data["renameConversation"]) == [("TITLE_INVALID", "title")]
 
 
-async def test_deleting_takes_turns_and_images_and_their_bytes_but_not_the_source(
+async def test_deleting_a_conversation_deletes_its_turns_and_images_but_not_the_source(
     client: GraphQLClient,
 ) -> None:
     sample = await a_sample(client)
@@ -376,7 +378,7 @@ async def test_deleting_keeps_images_that_another_conversation_uses(
     await client(DELETE, id=other["conversation"]["id"])
 
 
-async def test_deleting_in_mid_turn_ends_its_outputs(client: GraphQLClient) -> None:
+async def test_deleting_a_conversation_ends_running_outputs(client: GraphQLClient) -> None:
     payload = await start(client, selectedModels=["rehearsal-hangs", "local-silver"])
     conversation_id = payload["conversation"]["id"]
     async with client.subscribe(FOLLOW, id=conversation_id) as updates:
@@ -390,7 +392,7 @@ async def test_deleting_in_mid_turn_ends_its_outputs(client: GraphQLClient) -> N
     assert viewer == {"turnsInProgress": [], "images": {"nodes": []}}
 
 
-async def test_nobody_else_sees_or_touches_a_conversation(
+async def test_a_foreign_conversation_can_be_neither_read_nor_changed(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     payload = await conversation_with(client)
@@ -433,7 +435,7 @@ async def test_nobody_else_sees_or_touches_a_conversation(
     assert [node["id"] for node in listed] == [mine["conversation"]["id"]]
 
 
-async def test_a_cursor_is_good_for_its_own_list_and_viewer_only(
+async def test_a_cursor_is_valid_for_its_own_list_and_viewer_only(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     await start(client)
@@ -454,7 +456,7 @@ async def test_a_cursor_is_good_for_its_own_list_and_viewer_only(
 
 
 @pytest.mark.parametrize("first", [0, -1, 101])
-async def test_pages_have_a_size(client: GraphQLClient, first: int) -> None:
+async def test_a_page_has_a_maximum_size(client: GraphQLClient, first: int) -> None:
     answer = await client.execute(LIST, first=first)
 
     extensions = answer["errors"][0]["extensions"]
@@ -466,7 +468,9 @@ async def test_pages_have_a_size(client: GraphQLClient, first: int) -> None:
     }
 
 
-async def test_a_variation_is_the_image_its_prompt_and_a_new_seed(client: GraphQLClient) -> None:
+async def test_a_variation_is_made_from_an_image_its_prompt_and_a_new_seed(
+    client: GraphQLClient,
+) -> None:
     first = await conversation_with(client, userMessage="A lighthouse")
     image = first["turn"]["outputs"][0]["images"][0]
 

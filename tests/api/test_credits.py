@@ -1,4 +1,6 @@
-"""Credits and slots through the API: reserved with the turn, charged for what lands, else free."""
+"""Credits and limits through the API: reserved with the turn, charged for delivered images,
+otherwise released.
+"""
 
 import asyncio
 from typing import Any
@@ -14,11 +16,11 @@ from tests.operations import (
     SMALL,
     codes,
     conversation_with,
-    over,
     send,
     send_or_refuse,
     start,
     start_or_refuse,
+    until_finished,
 )
 
 ACCOUNT = """
@@ -36,7 +38,7 @@ STARTING = 10_000
 
 
 async def account(client: GraphQLClient) -> tuple[int, int, int]:
-    """Balance, reserved, outputs at work."""
+    """Balance, reserved credits, running outputs."""
     viewer = (await client(ACCOUNT))["viewer"]
     credits_, limits = viewer["credits"], viewer["limits"]
     assert credits_["available"] == credits_["balance"] - credits_["reserved"]
@@ -56,7 +58,7 @@ async def adds_up(darkroom: Darkroom) -> None:
         assert (await MongoAccountRepository(database).prove()).discrepancies == ()
 
 
-async def test_what_lands_is_charged_and_what_fails_is_not(
+async def test_delivered_outputs_are_charged_and_failed_ones_are_not(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     models = ["local-silver", "rehearsal-fails"]
@@ -69,18 +71,18 @@ async def test_what_lands_is_charged_and_what_fails_is_not(
         (STARTING - 4, 0, 0),
     ]
 
-    turn = await over(client, payload["turn"])
+    turn = await until_finished(client, payload["turn"])
 
     assert await spent(client, turn) == [("COMPLETED", 0, 4), ("FAILED", 0, 0)]
     assert await account(client) == (STARTING - 4, 0, 0)
     edited = await send(client, payload["conversation"]["id"], selectedModels=["local-ink"])
-    await over(client, edited["turn"])
+    await until_finished(client, edited["turn"])
     assert await spent(client, edited["turn"]) == [("COMPLETED", 0, 4)]
     assert await account(client) == (STARTING - 8, 0, 0)
     await adds_up(darkroom)
 
 
-async def test_what_is_cancelled_is_released_and_a_retry_reserves_again(
+async def test_cancelling_releases_credits_and_a_retry_reserves_again(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     models = ["rehearsal-hangs", "rehearsal-slow"]
@@ -98,7 +100,7 @@ async def test_what_is_cancelled_is_released_and_a_retry_reserves_again(
     await adds_up(darkroom)
 
 
-async def test_deleting_a_conversation_releases_what_is_at_work(
+async def test_deleting_a_conversation_releases_credits_of_running_outputs(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     payload = await start(client, selectedModels=["rehearsal-hangs", "rehearsal-slow"])
@@ -109,7 +111,7 @@ async def test_deleting_a_conversation_releases_what_is_at_work(
     await adds_up(darkroom)
 
 
-async def test_nothing_is_done_for_which_there_are_too_few_credits(
+async def test_a_request_that_costs_more_than_the_balance_is_refused(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom(starting_credits=5)
@@ -129,7 +131,7 @@ async def test_nothing_is_done_for_which_there_are_too_few_credits(
     await adds_up(darkroom)
 
 
-async def test_a_crowd_of_starts_never_spends_more_than_there_is(
+async def test_concurrent_starts_never_spend_more_than_the_balance(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom(starting_credits=9)
@@ -146,7 +148,7 @@ async def test_a_crowd_of_starts_never_spends_more_than_there_is(
     await adds_up(darkroom)
 
 
-async def test_no_more_is_spent_than_was_allowed(client: GraphQLClient) -> None:
+async def test_no_more_is_spent_than_the_request_allows(client: GraphQLClient) -> None:
     done = await conversation_with(client)
 
     started = await start_or_refuse(client, maxCredits=1)
@@ -156,7 +158,7 @@ async def test_no_more_is_spent_than_was_allowed(client: GraphQLClient) -> None:
     await send(client, done["conversation"]["id"], maxCredits=4)
 
 
-async def test_more_than_so_many_outputs_are_not_at_work_at_once(
+async def test_the_number_of_running_outputs_is_limited(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom(max_active_outputs=3)
@@ -174,7 +176,7 @@ async def test_more_than_so_many_outputs_are_not_at_work_at_once(
     assert codes(await start_or_refuse(client, **hanging)) == []
 
 
-async def test_a_refused_start_uses_no_key_up(start_darkroom: StartDarkroom) -> None:
+async def test_a_refused_start_does_not_use_up_its_key(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom(starting_credits=0)
     client = darkroom.client()
     refused = await start_or_refuse(client, idempotencyKey="key")
@@ -184,11 +186,11 @@ async def test_a_refused_start_uses_no_key_up(start_darkroom: StartDarkroom) -> 
 
     payload = await start(client, idempotencyKey="key")
     assert (await start(client, idempotencyKey="key"))["turn"]["id"] == payload["turn"]["id"]
-    await over(client, payload["turn"])
+    await until_finished(client, payload["turn"])
     assert await account(client) == (0, 0, 0)
 
 
-async def test_a_watcher_sees_credits_move_and_grants_arrive(
+async def test_a_subscriber_of_credits_receives_movements_and_grants(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     async with client.subscribe(WATCH) as updates:
@@ -208,7 +210,7 @@ async def test_a_watcher_sees_credits_move_and_grants_arrive(
         assert granted["id"] == first["id"]
 
 
-async def test_watchers_hear_of_their_own_account_only(darkroom: Darkroom) -> None:
+async def test_subscribers_receive_updates_of_their_own_account_only(darkroom: Darkroom) -> None:
     ana, bob = darkroom.client(), darkroom.client()
     async with ana.subscribe(WATCH) as updates:
         await updates.next()

@@ -1,4 +1,4 @@
-"""What operators let a viewer spend on a day: planned, reserved, given back, and counted anew."""
+"""The daily limit that an operator sets for a viewer: planned, reserved, released and reset."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from tests.operations import codes, conversation_with, start, start_or_refuse
 LIMIT = "{ viewer { credits { dailyLimit spentToday } } }"
 
 
-async def test_no_more_is_spent_on_a_day_than_the_operator_allows(
+async def test_no_more_is_spent_in_a_day_than_the_operator_allows(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom()
@@ -47,7 +47,7 @@ async def test_no_more_is_spent_on_a_day_than_the_operator_allows(
     await adds_up(darkroom)
 
 
-async def test_a_crowd_of_starts_stays_within_the_limit_of_a_day(
+async def test_concurrent_starts_stay_within_the_daily_limit(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom()

@@ -1,4 +1,4 @@
-"""Whoever deletes everything leaves nothing behind in the object store."""
+"""A viewer who deletes everything leaves nothing behind in the object store."""
 
 from typing import cast
 
@@ -13,16 +13,16 @@ from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
     DELETE,
     DELETE_IMAGE,
+    FINISHED,
     FOLLOW,
     GALLERY,
-    OVER,
     SET_FAVOURITE,
     a_sample,
     conversation_with,
-    over,
     samples,
     send,
     start,
+    until_finished,
 )
 from tests.resilience.processes import eventually
 from tests.storage.places import keys_in, new_bucket
@@ -75,7 +75,7 @@ async def gallery(client: GraphQLClient) -> list[Data]:
 async def make_everything(client: GraphQLClient) -> None:
     """Pictures in every way, with previews, favourites, and conversations that use one another's.
 
-    What is at work when this ends is shown by a preview.
+    A preview shows that an output is still running when this returns.
     """
     sample = await a_sample(client)
     first = await conversation_with(
@@ -86,23 +86,23 @@ async def make_everything(client: GraphQLClient) -> None:
     )
     *made, failed = first["turn"]["outputs"]
     assert [output["status"] for output in made] == ["COMPLETED"] * 2
-    retried = await over(client, (await retry(client, failed))["turn"])
+    retried = await until_finished(client, (await retry(client, failed))["turn"])
     images = [image["id"] for output in retried["outputs"] for image in output["images"]]
     second = await conversation_with(client, sourceImageId=images[0], manualReferenceIds=images[1:])
     [theirs] = second["turn"]["outputs"][0]["images"]
     sent = await send(client, first["conversation"]["id"], manualReferenceIds=[theirs["id"]])
-    await over(client, sent["turn"])
+    await until_finished(client, sent["turn"])
     for image_id in (images[1], theirs["id"]):
         await client(SET_FAVOURITE, id=image_id, favourite=True)
     brought = await uploaded(client)
     await conversation_with(client, sourceImageId=brought["id"])
     await client(SET_FAVOURITE, id=(await uploaded(client))["id"], favourite=True)
-    at_work = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
-    async with client.subscribe(FOLLOW, id=at_work["conversation"]["id"]) as updates:
+    running = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
+    async with client.subscribe(FOLLOW, id=running["conversation"]["id"]) as updates:
         await updates.until(
             lambda data: (
                 data["turnUpdated"]["turn"]["outputs"][0]["preview"]
-                or data["turnUpdated"]["turn"]["status"] in OVER
+                or data["turnUpdated"]["turn"]["status"] in FINISHED
             )
         )
 
@@ -117,7 +117,7 @@ async def delete_everything(client: GraphQLClient) -> None:
         assert payload["userErrors"] == []
 
 
-async def test_nothing_is_left_of_somebody_who_deletes_everything(darkroom: Darkroom) -> None:
+async def test_deleting_everything_leaves_no_records_and_no_objects(darkroom: Darkroom) -> None:
     other = darkroom.client("bea")
     await samples(other)
     await conversation_with(other)
@@ -129,7 +129,7 @@ async def test_nothing_is_left_of_somebody_who_deletes_everything(darkroom: Dark
     await delete_everything(client)
 
     async def cleared() -> bool:
-        # What was at work finds out when it writes, and clears away what it has put meanwhile.
+        # A running worker notices at its next write, and deletes what it has stored meanwhile.
         return await keys(darkroom) == others
 
     try:

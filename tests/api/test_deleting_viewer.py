@@ -1,4 +1,4 @@
-"""A viewer who is deleted: nothing is left of them, and who comes back is new."""
+"""Deleting a viewer: nothing of theirs remains, and the same person returns as a new viewer."""
 
 import asyncio
 import json
@@ -89,7 +89,7 @@ def database_of(darkroom: Darkroom) -> Any:
     return open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
 
 
-async def test_nothing_is_left_of_a_viewer_who_is_deleted(
+async def test_deleting_a_viewer_deletes_all_records_and_objects(
     darkroom: Darkroom, stored: Database
 ) -> None:
     other = darkroom.client("bea")
@@ -119,7 +119,7 @@ async def test_nothing_is_left_of_a_viewer_who_is_deleted(
     assert await viewer_of(other) == others_documents
 
     async def cleared() -> bool:
-        # What was running finds out when it writes, and deletes what it has stored meanwhile.
+        # A running worker notices at its next write, and deletes what it has stored meanwhile.
         return await keys(darkroom) == others
 
     await eventually(cleared, within=CLEARED_SECONDS, what="nothing is left")
@@ -133,7 +133,7 @@ async def test_nothing_is_left_of_a_viewer_who_is_deleted(
     assert started["userErrors"] == []
 
 
-async def test_the_viewers_own_id_is_the_confirmation(
+async def test_deleting_a_viewer_needs_the_viewers_id_as_confirmation(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom()
@@ -155,7 +155,7 @@ async def test_the_viewers_own_id_is_the_confirmation(
     assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
-async def test_twins_delete_a_viewer_who_is_gone_afterwards(start_darkroom: StartDarkroom) -> None:
+async def test_concurrent_requests_delete_a_viewer_once(start_darkroom: StartDarkroom) -> None:
     first, second = await start_darkroom(), await start_darkroom()
     clients = [first.client("ana"), second.client("ana")]
     await conversation_with(clients[0])
@@ -171,10 +171,10 @@ async def test_twins_delete_a_viewer_who_is_gone_afterwards(start_darkroom: Star
         assert (await MongoAccountRepository(stored).prove()).discrepancies == ()
 
 
-async def test_open_sockets_of_the_viewer_end_in_every_process(
+async def test_deleting_a_viewer_closes_open_sockets_in_every_process(
     start_darkroom: StartDarkroom,
 ) -> None:
-    """After what was subscribed to has completed. Nobody else's do."""
+    """After the subscriptions have completed. Sockets of other viewers stay open."""
     near, far = await start_darkroom(), await start_darkroom()
     client, elsewhere, other = near.client("ana"), far.client("ana"), near.client("bea")
     conversation = (await conversation_with(client))["conversation"]["id"]
@@ -205,7 +205,7 @@ async def test_open_sockets_of_the_viewer_end_in_every_process(
         assert await documents_with(stored, own) == []
 
 
-async def test_whoever_goes_on_meanwhile_has_all_of_it_or_nothing(
+async def test_requests_during_a_deletion_have_their_whole_effect_or_none(
     start_darkroom: StartDarkroom,
 ) -> None:
     """What comes too early is deleted, what comes later is the new viewer's: no bytes without a
@@ -262,7 +262,7 @@ async def test_whoever_goes_on_meanwhile_has_all_of_it_or_nothing(
         assert (await MongoAccountRepository(stored).prove()).discrepancies == ()
 
         async def at_rest() -> bool:
-            # What was running finds out when it writes, and deletes what it has stored meanwhile.
+            # A running worker notices at its next write, and deletes what it has stored meanwhile.
             found = [await reconciler.compare(shard) for shard in SHARDS]
             left.clear()
             left.update(key for one in found for key in one.missing)
@@ -286,10 +286,10 @@ async def _opened(darkroom: Darkroom) -> AsyncIterator[tuple[Database, ObjectRec
         yield stored, ObjectReconciler(objects, MongoReferencedObjectRepository(stored))
 
 
-async def test_a_deletion_that_was_interrupted_is_finished_by_another_process(
+async def test_another_process_finishes_an_interrupted_deletion(
     start_darkroom: StartDarkroom,
 ) -> None:
-    """Until then nothing new is made, so that it deletes nothing of who has come back."""
+    """Until then nothing new is created, so that it deletes nothing of a returning viewer."""
     darkroom = await start_darkroom()
     client = darkroom.client("ana")
     started = await conversation_with(client)

@@ -1,4 +1,4 @@
-"""Every model of the catalogue, by every provider that makes it: pictures, edits and troubles.
+"""Every model of the catalogue at every provider that runs it: images, edits and failures.
 
 A row that is added to the catalogue is tested here without more ado.
 """
@@ -40,7 +40,7 @@ async def house(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> A
 
 
 @of_each(MODELS)
-async def test_it_delivers_as_many_images_as_it_promises_in_the_shape_that_was_asked_for(
+async def test_it_delivers_the_requested_number_of_images_in_the_requested_shape(
     house: House, model: ImageModel
 ) -> None:
     async with house.story(model) as story:
@@ -79,7 +79,7 @@ async def test_it_edits_one_reference(house: House, model: ImageModel) -> None:
 
 
 @of_each(EDITING)
-async def test_the_source_image_stays_beside_manual_references(
+async def test_the_source_image_is_kept_beside_manual_references(
     house: House, model: ImageModel
 ) -> None:
     async with house.story(model) as story:
@@ -97,7 +97,7 @@ async def test_the_source_image_stays_beside_manual_references(
 
 
 @of_each(EDITING)
-async def test_of_more_references_than_it_takes_the_rest_is_dropped_as_planned(
+async def test_references_beyond_its_limit_are_dropped_as_planned(
     house: House, model: ImageModel
 ) -> None:
     editor = editor_of(model)
@@ -130,7 +130,7 @@ async def test_of_more_references_than_it_takes_the_rest_is_dropped_as_planned(
 
 
 @of_each(FROM_WORDS_ONLY)
-async def test_one_that_cannot_edit_says_so_before_anything_is_asked(
+async def test_a_model_that_cannot_edit_refuses_before_any_request(
     house: House, model: ImageModel
 ) -> None:
     async with house.story(model) as story:
@@ -159,7 +159,7 @@ async def test_a_refusal_of_its_provider_is_final_and_costs_nothing(
 
 
 @of_each(MODELS, ahead=16)
-async def test_a_provider_that_is_away_for_a_moment_is_asked_again_within_the_attempt(
+async def test_a_provider_that_is_unavailable_for_a_moment_is_retried_within_the_attempt(
     house: House, model: ImageModel
 ) -> None:
     async with house.story(model) as story:
@@ -175,7 +175,7 @@ async def test_a_provider_that_is_away_for_a_moment_is_asked_again_within_the_at
 
 
 @of_each(MODELS, ahead=16)
-async def test_a_cancelled_output_is_over_at_once_and_its_jobs_are_withdrawn_where_they_can_be(
+async def test_a_cancelled_output_ends_at_once_and_its_jobs_are_cancelled_if_possible(
     house: House, model: ImageModel
 ) -> None:
     can_cancel = VENDORS[model.provider].can_cancel
@@ -202,7 +202,7 @@ async def test_a_cancelled_output_is_over_at_once_and_its_jobs_are_withdrawn_whe
 
 
 @of_each(RETIRED)
-async def test_one_whose_day_has_come_is_refused_with_its_replacement_named(
+async def test_a_retired_model_is_refused_and_names_its_replacement(
     house: House, model: ImageModel
 ) -> None:
     client = house.darkroom.client()

@@ -1,4 +1,4 @@
-"""Every model whose provider never comes to an end: its deadline does, and costs nothing."""
+"""Every model whose provider never finishes: it times out at its deadline and costs nothing."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -24,14 +24,14 @@ async def house(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> A
 
 
 @of_each(MODELS, ahead=18)
-async def test_what_never_ends_is_given_up_at_the_deadline_and_costs_nothing(
+async def test_a_run_that_never_ends_times_out_at_the_deadline_and_costs_nothing(
     house: House, model: ImageModel
 ) -> None:
     vendor = VENDORS[model.provider]
     async with house.story(model) as story:
         output = await story.made("hang=running", **await story.needed())
 
-        # Where there is no job, nobody can tell whether the request was obeyed.
+        # Without a job, it is unknown whether the request was accepted.
         code = "TIMED_OUT" if vendor.has_jobs else "OUTCOME_UNKNOWN"
         assert error_of(output) == (code, True)
         assert output["images"] == []

@@ -1,4 +1,4 @@
-"""Every model whose provider has jobs: another process goes on with those of one that was stopped.
+"""Every model whose provider has jobs: another process resumes those of one that was stopped.
 
 How it is when a process is killed is tested with real ones in tests/resilience.
 """
@@ -31,7 +31,7 @@ IMAGES = 2
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What became of one model's output."""
+    """How the output of one model has ended."""
 
     output: Data
     jobs: list[str]
@@ -48,7 +48,7 @@ Begun = asyncio.Task[tuple[Story, Data]]
 async def resumed(
     mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Mapping[ModelId, asyncio.Task[Resumed]]]:
-    """Stop a Darkroom while all models are at work, and let another one go on."""
+    """Stop a Darkroom while all models are running, and let another one continue."""
     async with (
         simulated() as (simulators, settings),
         darkrooms(mongodb_uri, tmp_path_factory.mktemp("resumed")) as start_one,
@@ -102,7 +102,7 @@ async def _end(darkroom: Darkroom, begun: Begun, running: Collection[str]) -> Re
 
 
 @pytest.mark.parametrize("model", WITH_JOBS, ids=lambda one: str(one.id))
-async def test_its_jobs_go_on_in_the_next_process_and_none_is_paid_twice(
+async def test_its_jobs_are_resumed_by_the_next_process_and_none_is_paid_twice(
     resumed: Mapping[ModelId, asyncio.Task[Resumed]], model: ImageModel
 ) -> None:
     found = await resumed[model.id]

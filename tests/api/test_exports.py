@@ -1,4 +1,4 @@
-"""Exports: a ZIP of what a viewer has, made by a job that survives its process."""
+"""Exports: a ZIP of a viewer's data, made by a job that survives its process."""
 
 import asyncio
 import io
@@ -78,7 +78,7 @@ def images_of(archive: zipfile.ZipFile) -> dict[str, Data]:
     return {image["id"]: image for part in parts for image in part["images"]}
 
 
-async def test_an_export_of_a_conversation_has_all_that_it_consists_of(
+async def test_an_export_of_a_conversation_is_complete(
     client: GraphQLClient,
 ) -> None:
     source, other = (one["id"] for one in (await samples(client))[:2])
@@ -119,7 +119,7 @@ async def test_an_export_of_a_conversation_has_all_that_it_consists_of(
     assert elsewhere["conversation"]["id"] not in str(manifest)
 
 
-async def test_an_export_of_a_viewer_has_everything(client: GraphQLClient) -> None:
+async def test_an_export_of_a_viewer_is_complete(client: GraphQLClient) -> None:
     await samples(client)
     done = [await conversation_with(client, userMessage=text) for text in ("one", "two", "three")]
     own = (await client(GALLERY, first=100))["viewer"]["images"]["nodes"]
@@ -134,7 +134,7 @@ async def test_an_export_of_a_viewer_has_everything(client: GraphQLClient) -> No
     assert len(found.namelist()) == len(set(found.namelist()))
 
 
-async def test_what_is_anothers_is_neither_exported_nor_read(
+async def test_foreign_conversations_and_exports_are_not_found(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     done = await conversation_with(client)
@@ -149,7 +149,7 @@ async def test_what_is_anothers_is_neither_exported_nor_read(
     assert done["conversation"]["id"] not in own.read("manifest.json").decode()
 
 
-async def test_few_run_at_once(start_darkroom: StartDarkroom) -> None:
+async def test_only_a_few_exports_run_at_once(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom()
     client = darkroom.client()
     done = await conversation_with(client)
@@ -174,7 +174,9 @@ async def collection(darkroom: Darkroom, name: str = "exports") -> AsyncIterator
         yield mongodb[darkroom.settings.mongodb_database][name]
 
 
-async def test_what_a_process_has_left_is_made_by_another(start_darkroom: StartDarkroom) -> None:
+async def test_another_process_finishes_an_interrupted_export(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom()
     client = darkroom.client()
     done = await conversation_with(client)
@@ -196,7 +198,7 @@ async def test_what_a_process_has_left_is_made_by_another(start_darkroom: StartD
         assert given_up["url"] is None
 
 
-async def test_what_a_killed_process_has_written_is_deleted(start_darkroom: StartDarkroom) -> None:
+async def test_files_written_by_a_killed_process_are_deleted(start_darkroom: StartDarkroom) -> None:
     """By who exports instead, or with the conversation."""
     darkroom = await start_darkroom()
     client = darkroom.client()
@@ -225,7 +227,7 @@ async def test_what_a_killed_process_has_written_is_deleted(start_darkroom: Star
     assert list(folder.rglob("*.zip")) == [written]
 
 
-async def test_images_whose_bytes_are_gone_are_named(start_darkroom: StartDarkroom) -> None:
+async def test_images_without_bytes_are_listed_in_the_export(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom()
     client = darkroom.client()
     sample = await a_sample(client)
@@ -242,7 +244,7 @@ async def test_images_whose_bytes_are_gone_are_named(start_darkroom: StartDarkro
     assert images[sample["id"]]["file"]
 
 
-async def test_an_export_is_never_whole_in_memory(start_darkroom: StartDarkroom) -> None:
+async def test_an_export_is_streamed_in_bounded_memory(start_darkroom: StartDarkroom) -> None:
     """A megabyte for each image, several times what the process may need for all of them."""
     darkroom = await start_darkroom()
     client = darkroom.client()
@@ -273,7 +275,7 @@ async def test_an_export_is_never_whole_in_memory(start_darkroom: StartDarkroom)
 
 
 @pytest.mark.parametrize("end", ["conversation", "viewer"])
-async def test_exports_are_deleted_with_what_they_are_of(
+async def test_an_export_is_deleted_with_its_subject(
     start_darkroom: StartDarkroom, end: str
 ) -> None:
     darkroom = await start_darkroom()

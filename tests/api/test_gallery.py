@@ -1,4 +1,4 @@
-"""The gallery through the API: favourites, and what can be deleted when."""
+"""The gallery through the API: favourites, and which images can be deleted when."""
 
 import asyncio
 import re
@@ -21,11 +21,11 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
-    over,
     samples,
     send,
     start,
     start_or_refuse,
+    until_finished,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def files_below(folder: Path) -> list[Path]:
 # Favourites
 
 
-async def test_an_image_is_marked_and_the_mark_taken_away(client: GraphQLClient) -> None:
+async def test_an_image_can_be_marked_as_favourite_and_unmarked(client: GraphQLClient) -> None:
     image_id = (await a_sample(client))["id"]
     query = "query($id: ID!) { image(id: $id) { favourite } }"
     before = (await client(query, id=image_id))["image"]["favourite"]
@@ -108,7 +108,7 @@ async def test_an_image_is_a_favourite_wherever_it_is_shown(client: GraphQLClien
     }
 
 
-async def test_the_gallery_shows_favourites_or_others_with_other_filters(
+async def test_the_favourite_filter_can_be_combined_with_other_filters(
     client: GraphQLClient,
 ) -> None:
     whole = await gallery(client)
@@ -143,7 +143,7 @@ async def test_the_favourites_are_paged_without_gaps(client: GraphQLClient) -> N
     assert others["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
 
 
-async def test_a_prompt_is_marked_by_its_id(client: GraphQLClient) -> None:
+async def test_a_prompt_can_be_marked_by_id(client: GraphQLClient) -> None:
     await start(client)
     prompt = (await client(PROMPTS))["viewer"]["prompts"]["nodes"][0]
 
@@ -158,7 +158,7 @@ async def test_a_prompt_is_marked_by_its_id(client: GraphQLClient) -> None:
     assert [one["text"] for one in found] == ["A boat"]
 
 
-async def test_what_is_not_the_viewers_cannot_be_marked_or_deleted(
+async def test_a_foreign_image_or_prompt_can_be_neither_marked_nor_deleted(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     sample = await a_sample(client)
@@ -180,7 +180,7 @@ async def test_what_is_not_the_viewers_cannot_be_marked_or_deleted(
     assert (await client.http.get(sample["url"])).status_code == 200
 
 
-async def test_deleting_a_conversation_keeps_its_favourites(client: GraphQLClient) -> None:
+async def test_deleting_a_conversation_keeps_its_favourite_images(client: GraphQLClient) -> None:
     payload = await conversation_with(client, selectedModels=["local-silver", "local-ink"])
     marked, other = (output["images"][0] for output in payload["turn"]["outputs"])
     await mark(client, marked["id"])
@@ -197,7 +197,7 @@ async def test_deleting_a_conversation_keeps_its_favourites(client: GraphQLClien
 # Deletion
 
 
-async def test_a_deleted_image_is_gone_with_its_bytes_and_thumbnails(
+async def test_deleting_an_image_deletes_its_original_and_thumbnails(
     client: GraphQLClient,
 ) -> None:
     query = "query($id: ID!) { image(id: $id) { url small: url(width: 200) } }"
@@ -220,7 +220,7 @@ async def test_a_deleted_image_is_gone_with_its_bytes_and_thumbnails(
     ]
 
 
-async def test_the_output_that_made_it_stays_without_it_and_listeners_are_told(
+async def test_a_deleted_image_leaves_its_output_and_subscribers_are_notified(
     client: GraphQLClient,
 ) -> None:
     payload = await conversation_with(
@@ -233,11 +233,11 @@ async def test_the_output_that_made_it_stays_without_it_and_listeners_are_told(
     async with client.subscribe(FOLLOW, id=payload["conversation"]["id"]) as updates:
         await updates.next()
         await delete(client, first)
-        told = (await updates.next())["turnUpdated"]
+        update = (await updates.next())["turnUpdated"]
     after = (await client(OUTPUTS, id=turn_id))["turn"]
 
-    assert [image["id"] for image in told["turn"]["outputs"][0]["images"]] == [second]
-    assert [one["id"] for one in told["changedOutputs"]] == [payload["turn"]["outputs"][0]["id"]]
+    assert [image["id"] for image in update["turn"]["outputs"][0]["images"]] == [second]
+    assert [one["id"] for one in update["changedOutputs"]] == [payload["turn"]["outputs"][0]["id"]]
     assert after["outputs"] == [
         {"status": "COMPLETED", "image": {"id": second}, "images": [{"id": second}]}
     ]
@@ -250,7 +250,7 @@ async def test_the_output_that_made_it_stays_without_it_and_listeners_are_told(
     assert await gallery(client, origin="OUTPUT") == []
 
 
-async def test_an_edit_goes_on_without_what_was_deleted(client: GraphQLClient) -> None:
+async def test_an_edit_continues_without_a_deleted_image(client: GraphQLClient) -> None:
     payload = await conversation_with(client, turns=2)
     conversation_id = payload["conversation"]["id"]
     strip = "query($id: ID!) { conversation(id: $id) { images { nodes { id } } } }"
@@ -267,11 +267,11 @@ async def test_an_edit_goes_on_without_what_was_deleted(client: GraphQLClient) -
     assert [node["id"] for node in shown] == [first]
 
 
-async def test_an_image_in_use_is_not_deleted(client: GraphQLClient) -> None:
+async def test_an_image_in_use_cannot_be_deleted(client: GraphQLClient) -> None:
     source, manual, free = (await gallery(client))[:3]
     payload = await start(client, sourceImageId=source, manualReferenceIds=[manual])
-    first = (await over(client, payload["turn"]))["outputs"][0]["image"]["id"]
-    await over(client, (await send(client, payload["conversation"]["id"]))["turn"])
+    first = (await until_finished(client, payload["turn"]))["outputs"][0]["image"]["id"]
+    await until_finished(client, (await send(client, payload["conversation"]["id"]))["turn"])
 
     refused = [await delete(client, image_id) for image_id in (source, manual, first)]
 
@@ -289,7 +289,7 @@ async def delete_all(client: GraphQLClient, ids: list[str]) -> Data:
     return payload
 
 
-async def test_images_are_deleted_together_with_their_bytes(client: GraphQLClient) -> None:
+async def test_several_images_are_deleted_with_their_objects(client: GraphQLClient) -> None:
     options = {"imagesPerModel": 2, **SMALL}
     models = ["local-silver", "local-ink"]
     payload = await conversation_with(client, selectedModels=models, options=options)
@@ -310,7 +310,7 @@ async def test_images_are_deleted_together_with_their_bytes(client: GraphQLClien
     assert (await client.http.get(made[3]["url"])).status_code == 200
 
 
-async def test_of_images_that_cannot_all_be_deleted_none_is(
+async def test_if_one_image_cannot_be_deleted_none_is(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     used, free, other, *_ = await samples(client)
@@ -332,7 +332,7 @@ async def test_of_images_that_cannot_all_be_deleted_none_is(
         assert (await client.http.get(image["url"])).status_code == 200
 
 
-async def test_a_hundred_images_are_deleted_at_once_and_no_more(client: GraphQLClient) -> None:
+async def test_at_most_a_hundred_images_can_be_deleted_at_once(client: GraphQLClient) -> None:
     names = ["img_00000000000000000000000000"] * 101
 
     answer = await client.execute(DELETE_IMAGES, ids=names)
@@ -347,7 +347,7 @@ async def test_a_hundred_images_are_deleted_at_once_and_no_more(client: GraphQLC
     assert await delete_all(client, []) == {"deletedImageIds": [], "userErrors": []}
 
 
-async def test_twins_delete_images_once(client: GraphQLClient) -> None:
+async def test_concurrent_deletions_of_images_delete_them_once(client: GraphQLClient) -> None:
     ids = [image["id"] for image in await samples(client)]
 
     payloads = await asyncio.gather(*(delete_all(client, ids) for _ in range(4)))
@@ -355,7 +355,7 @@ async def test_twins_delete_images_once(client: GraphQLClient) -> None:
     assert sorted(len(payload["deletedImageIds"]) for payload in payloads) == [0, 0, 0, len(ids)]
 
 
-async def test_twins_delete_an_image_once(client: GraphQLClient) -> None:
+async def test_concurrent_deletions_of_an_image_delete_it_once(client: GraphQLClient) -> None:
     image_id = (await a_sample(client))["id"]
 
     answers = await asyncio.gather(*(delete(client, image_id) for _ in range(8)))
@@ -363,7 +363,9 @@ async def test_twins_delete_an_image_once(client: GraphQLClient) -> None:
     assert sorted(codes(one) for one in answers) == [[], *[[("NOT_FOUND", "imageId")]] * 7]
 
 
-async def test_an_image_is_deleted_or_begun_with_but_never_both(client: GraphQLClient) -> None:
+async def test_an_image_is_deleted_or_starts_a_conversation_but_not_both(
+    client: GraphQLClient,
+) -> None:
     outcomes = set()
     for _ in range(12):
         image_id = image_of(await conversation_with(client))["id"]
@@ -378,11 +380,11 @@ async def test_an_image_is_deleted_or_begun_with_but_never_both(client: GraphQLC
         assert refused in [(set(), {"IMAGE_IN_USE"}), ({"NOT_FOUND"}, set())]
         outcomes.add(bool(refused[0]))
         if started["turn"]:
-            assert (await over(client, started["turn"]))["status"] == "COMPLETED"
+            assert (await until_finished(client, started["turn"]))["status"] == "COMPLETED"
     assert outcomes
 
 
-async def test_an_image_is_deleted_or_edited_but_never_both(client: GraphQLClient) -> None:
+async def test_an_image_is_deleted_or_edited_but_not_both(client: GraphQLClient) -> None:
     for _ in range(8):
         payload = await conversation_with(client)
         image_id = image_of(payload)["id"]
@@ -396,10 +398,12 @@ async def test_an_image_is_deleted_or_edited_but_never_both(client: GraphQLClien
             ([image_id], [("IMAGE_IN_USE", "imageId")]),
             ([], []),
         ]
-        assert (await over(client, sent["turn"]))["status"] == "COMPLETED"
+        assert (await until_finished(client, sent["turn"]))["status"] == "COMPLETED"
 
 
-async def test_a_mark_and_the_deletion_of_its_conversation_agree(client: GraphQLClient) -> None:
+async def test_marking_an_image_and_deleting_its_conversation_do_not_conflict(
+    client: GraphQLClient,
+) -> None:
     for _ in range(8):
         payload = await conversation_with(client)
         image = image_of(payload)
@@ -414,7 +418,7 @@ async def test_a_mark_and_the_deletion_of_its_conversation_agree(client: GraphQL
         assert (await client.http.get(image["url"])).status_code == expected
 
 
-async def test_a_variation_is_made_as_the_client_guide_says(
+async def test_a_variation_is_made_as_the_client_guide_describes(
     client: GraphQLClient,
 ) -> None:
     document = (ROOT / "docs" / "client-guide.md").read_text()
@@ -428,7 +432,7 @@ async def test_a_variation_is_made_as_the_client_guide_says(
         for seed in ("one", "two")
     ]
 
-    turns = [await over(client, payload["turn"]) for payload in payloads]
+    turns = [await until_finished(client, payload["turn"]) for payload in payloads]
     assert [turn["status"] for turn in turns] == ["COMPLETED", "COMPLETED"]
     made = [turn["outputs"][0]["images"][0] for turn in turns]
     assert [image["seed"] for image in made] == ["one", "two"]
@@ -437,7 +441,7 @@ async def test_a_variation_is_made_as_the_client_guide_says(
 
 
 @pytest.mark.parametrize("field", ["deleteImage", "deletePrompt", "setFavourite"])
-async def test_nobody_deletes_or_marks_without_a_token(darkroom: Darkroom, field: str) -> None:
+async def test_deleting_and_marking_need_a_token(darkroom: Darkroom, field: str) -> None:
     query, arguments = {
         "deleteImage": (DELETE_IMAGE, {}),
         "deletePrompt": (DELETE_PROMPT, {}),
@@ -449,7 +453,7 @@ async def test_nobody_deletes_or_marks_without_a_token(darkroom: Darkroom, field
     assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
-async def test_when_everything_is_deleted_nothing_is_left_in_the_object_folder(
+async def test_after_everything_is_deleted_the_object_store_is_empty(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom()
@@ -465,15 +469,15 @@ async def test_when_everything_is_deleted_nothing_is_left_in_the_object_folder(
     )
     again = first["turn"]["outputs"][2]["id"]
     assert codes((await client(RETRY, id=again))["retryOutput"]) == []
-    await over(client, first["turn"])
+    await until_finished(client, first["turn"])
     second = await conversation_with(client, sourceImageId=image_of(first)["id"])
     await mark(client, image_of(second)["id"])
-    at_work = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
-    async with client.subscribe(FOLLOW, id=at_work["conversation"]["id"]) as updates:
+    running = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
+    async with client.subscribe(FOLLOW, id=running["conversation"]["id"]) as updates:
         await updates.until(lambda data: data["turnUpdated"]["turn"]["outputs"][0]["preview"])
         assert files_below(folder)
 
-        for payload in (at_work, first, second):
+        for payload in (running, first, second):
             await client(DELETE, id=payload["conversation"]["id"])
         for image_id in await gallery(client):
             assert codes(await delete(client, image_id)) == []

@@ -12,11 +12,11 @@ from tests.operations import (
     START,
     codes,
     conversation_with,
-    over,
     send,
     send_or_refuse,
     start,
     start_or_refuse,
+    until_finished,
 )
 
 COUNT = "{ viewer { conversations(first: 100) { nodes { id turnCount } } } }"
@@ -27,13 +27,13 @@ async def conversations(client: GraphQLClient) -> list[Data]:
     return found
 
 
-async def test_twins_at_the_same_moment_have_one_effect(client: GraphQLClient) -> None:
+async def test_concurrent_requests_with_one_key_have_one_effect(client: GraphQLClient) -> None:
     payloads = await asyncio.gather(*(start(client, idempotencyKey="one") for _ in range(12)))
 
     assert len({payload["conversation"]["id"] for payload in payloads}) == 1
     assert len(await conversations(client)) == 1
     conversation_id = payloads[0]["conversation"]["id"]
-    await over(client, payloads[0]["turn"])
+    await until_finished(client, payloads[0]["turn"])
     sent = await asyncio.gather(
         *(send(client, conversation_id, idempotencyKey="two") for _ in range(12))
     )
@@ -41,11 +41,11 @@ async def test_twins_at_the_same_moment_have_one_effect(client: GraphQLClient) -
     assert (await conversations(client))[0]["turnCount"] == 2
 
 
-async def test_the_same_request_again_is_answered_with_the_same_objects_as_they_stand(
+async def test_a_repeated_request_returns_the_same_objects_in_their_current_state(
     client: GraphQLClient,
 ) -> None:
     first = await start(client, idempotencyKey="key")
-    finished = await over(client, first["turn"])
+    finished = await until_finished(client, first["turn"])
 
     again = await start(client, idempotencyKey="key")
 
@@ -53,7 +53,7 @@ async def test_the_same_request_again_is_answered_with_the_same_objects_as_they_
     assert again["conversation"]["id"] == first["conversation"]["id"]
 
 
-async def test_another_input_under_the_key_is_refused(client: GraphQLClient) -> None:
+async def test_a_key_with_another_input_is_refused(client: GraphQLClient) -> None:
     done = await conversation_with(client, idempotencyKey="key")
 
     others: list[dict[str, Any]] = [
@@ -71,14 +71,14 @@ async def test_another_input_under_the_key_is_refused(client: GraphQLClient) -> 
     assert refused == [[("IDEMPOTENCY_KEY_REUSED", "idempotencyKey")]] * 4
 
 
-async def test_a_refused_call_does_not_use_the_key_up(client: GraphQLClient) -> None:
+async def test_a_refused_request_does_not_use_up_its_key(client: GraphQLClient) -> None:
     refused = await start_or_refuse(client, userMessage=" ", idempotencyKey="key")
     assert codes(refused) == [("PROMPT_EMPTY", "userMessage")]
 
     assert (await start(client, idempotencyKey="key"))["turn"]
 
 
-async def test_after_a_deletion_nothing_is_done_a_second_time(client: GraphQLClient) -> None:
+async def test_a_repeated_request_after_a_deletion_has_no_effect(client: GraphQLClient) -> None:
     payload = await start(client, idempotencyKey="key")
     await client(DELETE, id=payload["conversation"]["id"])
 
@@ -88,26 +88,28 @@ async def test_after_a_deletion_nothing_is_done_a_second_time(client: GraphQLCli
     assert await conversations(client) == []
 
 
-async def test_a_retry_under_a_key_is_one_attempt(client: GraphQLClient) -> None:
+async def test_a_retry_with_a_key_is_one_attempt(client: GraphQLClient) -> None:
     done = await conversation_with(client, selectedModels=["rehearsal-fails"])
     output = done["turn"]["outputs"][0]
 
     payloads = await asyncio.gather(*(retry(client, output, idempotencyKey="k") for _ in range(6)))
-    await over(client, payloads[0]["turn"])
+    await until_finished(client, payloads[0]["turn"])
     later = await retry(client, output, idempotencyKey="k")
 
     assert {payload["output"]["attempt"] for payload in [*payloads, later]} == {2}
     assert later["output"]["status"] == "FAILED"
 
 
-async def test_keys_of_two_viewers_never_meet(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_keys_of_different_viewers_are_independent(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     mine = await start(client, idempotencyKey="key")
     theirs = await start(darkroom.client(), idempotencyKey="key")
 
     assert mine["conversation"]["id"] != theirs["conversation"]["id"]
 
 
-async def test_a_key_has_a_length(client: GraphQLClient) -> None:
+async def test_a_key_has_a_maximum_length(client: GraphQLClient) -> None:
     for key in ("", "x" * 256):
         answers = [
             await client.execute(START, input={"userMessage": "A", "idempotencyKey": key}),

@@ -1,4 +1,4 @@
-"""Imports: an export comes back as it was, with new ids; what no export has made is refused."""
+"""Imports: an export is imported unchanged with new ids; any other file is refused."""
 
 import asyncio
 import io
@@ -113,7 +113,7 @@ async def imported(client: GraphQLClient, data: bytes) -> Data:
 
 
 def without_ids(value: Any) -> Any:
-    """What is the same in an original and in what was imported."""
+    """What is equal in an original and its import."""
     changing = ("id", "url", "urlExpiresAt", "byteSize", "thumbhash", "updatedAt", "creditsCharged")
     if isinstance(value, dict):
         return {name: without_ids(inner) for name, inner in value.items() if name not in changing}
@@ -129,7 +129,7 @@ def a_mask() -> bytes:
     return written.getvalue()
 
 
-async def test_a_conversation_comes_back_as_it_was(
+async def test_an_imported_conversation_equals_the_exported_one(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     """Also to another viewer."""
@@ -176,7 +176,7 @@ async def test_a_conversation_comes_back_as_it_was(
     await choose(other, first["id"], chosen=False)
     stats = (await other("{ viewer { modelStats(days: 366) { chosen } } }"))["viewer"]
     assert stats["modelStats"] == []
-    # It goes on like any other.
+    # It continues like any other.
     sent_turn = await send(other, job["conversation"]["id"], selectedModels=["local-silver"])
     assert sent_turn["turn"]["turnIndex"] == 2
     found = await other('{ viewer { conversations(search: "ebene") { nodes { id } } } }')
@@ -185,7 +185,7 @@ async def test_a_conversation_comes_back_as_it_was(
     ]
 
 
-async def test_all_conversations_of_a_viewer_come_back(
+async def test_all_conversations_of_a_viewer_are_imported(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     unneeded = [one["id"] for one in await samples(client)]
@@ -205,7 +205,7 @@ async def test_all_conversations_of_a_viewer_come_back(
     assert sorted(origins) == ["OUTPUT", "OUTPUT", "UPLOAD"]
 
 
-async def test_posts_and_albums_of_a_viewer_without_conversations_come_back(
+async def test_posts_and_albums_are_imported_without_conversations(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     unneeded = [one["id"] for one in await samples(client)]
@@ -236,7 +236,7 @@ async def test_posts_and_albums_of_a_viewer_without_conversations_come_back(
     [_, again] = copy["posts"]["nodes"]
     assert again["id"] != post["id"]
     assert again["image"]["post"]["id"] == again["id"]
-    # It goes on like any other.
+    # It continues like any other.
     retried = await other(RETRY, id=again["outputs"][1]["id"])
     assert retried["retryOutput"]["userErrors"] == []
     [waiting, _] = copy["posts"]["nodes"]
@@ -255,7 +255,9 @@ async def test_an_upload_is_imported_once(client: GraphQLClient) -> None:
     assert second == done_once
 
 
-async def test_what_a_process_has_left_is_made_by_another(start_darkroom: StartDarkroom) -> None:
+async def test_another_process_finishes_an_interrupted_import(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom()
     client = darkroom.client()
     done = await conversation_with(client)
@@ -429,7 +431,7 @@ async def export(darkroom: Darkroom) -> bytes:
     return await exported(client, id=done["conversation"]["id"])
 
 
-async def test_an_export_that_was_changed_is_refused(client: GraphQLClient, export: bytes) -> None:
+async def test_a_modified_export_is_refused(client: GraphQLClient, export: bytes) -> None:
     assert (await import_or_refuse(client, zipped(entries_of(export))))["userErrors"] == []
     for name, change in HOSTILE.items():
         entries = entries_of(export)
@@ -514,14 +516,18 @@ MAKE: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 
 
-async def test_what_is_no_export_is_refused(client: GraphQLClient, export: bytes) -> None:
+async def test_a_file_that_is_not_an_export_is_refused(
+    client: GraphQLClient, export: bytes
+) -> None:
     for name, make in MAKE.items():
         payload = await import_or_refuse(client, make(export))
 
         assert codes(payload) == [("EXPORT_INVALID", "uploadId")], name
 
 
-async def test_an_image_that_is_none_fails_the_import(client: GraphQLClient, export: bytes) -> None:
+async def test_an_invalid_image_in_an_export_fails_the_import(
+    client: GraphQLClient, export: bytes
+) -> None:
     """It is decoded as uploads are, apart from all else."""
     entries = entries_of(export)
     change_image(lambda _: b"<svg onload='alert(1)'/>" * 20, honest=True)(entries)
@@ -536,7 +542,7 @@ async def test_an_image_that_is_none_fails_the_import(client: GraphQLClient, exp
     assert [one["origin"] for one in left["images"]["nodes"] if one["origin"] != "SAMPLE"] == []
 
 
-async def test_imports_have_limits_and_types_of_their_own(start_darkroom: StartDarkroom) -> None:
+async def test_imports_have_their_own_size_limits_and_types(start_darkroom: StartDarkroom) -> None:
     client = (await start_darkroom(max_import_bytes=1000, max_upload_bytes=500)).client()
     archive, picture = b"x" * 900, a_picture()
 
@@ -571,7 +577,9 @@ async def test_imports_have_limits_and_types_of_their_own(start_darkroom: StartD
     ]
 
 
-async def test_what_is_anothers_is_not_imported(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_an_upload_of_another_viewer_cannot_be_imported(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     upload = await sent(client, b"x" * 10, ARCHIVE, purpose="IMPORT")
 
     payload = (await darkroom.client()(IMPORT, id=upload["id"]))["importConversation"]

@@ -1,4 +1,4 @@
-"""Masks of edits: what may change, what a client is refused, and how much has been changed."""
+"""Masks of edits: where the base may change, which masks are refused, and drift."""
 
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -19,9 +19,9 @@ from tests.operations import (
     SMALL,
     codes,
     conversation_with,
-    over,
     send_or_refuse,
     start_or_refuse,
+    until_finished,
 )
 from tests.storage.pictures import a_picture as gradient
 from tests.storage.pictures import encoded
@@ -92,7 +92,7 @@ async def test_a_rerun_keeps_the_mask_and_the_aspect_ratio(
 
 @pytest.mark.parametrize("feather", [0, 12])
 @pytest.mark.parametrize("image_format", [None, "JPEG", "WEBP"])
-async def test_outside_of_a_mask_every_pixel_is_the_originals(
+async def test_pixels_outside_the_mask_stay_unchanged(
     client: GraphQLClient, image_format: str | None, feather: int
 ) -> None:
     turn = await masked(
@@ -121,7 +121,7 @@ async def test_outside_of_a_mask_every_pixel_is_the_originals(
     assert turn["aspectRatio"] == "3:2"
 
 
-async def test_a_model_that_takes_no_mask_keeps_the_outside_in_any_case(
+async def test_pixels_outside_the_mask_are_restored_for_a_model_without_mask_support(
     client: GraphQLClient,
 ) -> None:
     turn = await masked(client, mask={"keepOutside": False})
@@ -143,7 +143,7 @@ async def remote(
 
 
 @pytest.mark.parametrize("keep_outside", [True, False])
-async def test_a_model_that_takes_masks_is_given_it_and_may_be_trusted(
+async def test_a_model_with_mask_support_receives_the_mask_and_can_be_trusted(
     remote: tuple[Darkroom, Simulated], keep_outside: bool
 ) -> None:
     darkroom, (simulators, _) = remote
@@ -164,7 +164,7 @@ async def test_a_model_that_takes_masks_is_given_it_and_may_be_trusted(
     assert 0 <= output["drift"]["outsideMask"] <= output["drift"]["changed"] <= 1
 
 
-async def test_several_images_and_models_are_masked_each(client: GraphQLClient) -> None:
+async def test_each_image_of_each_model_is_masked(client: GraphQLClient) -> None:
     turn = await masked(
         client,
         selectedModels=["local-silver", "local-ink"],
@@ -179,10 +179,12 @@ async def test_several_images_and_models_are_masked_each(client: GraphQLClient) 
         assert (before[outside] == (await pixels(client, image))[outside]).all()
 
 
-async def test_drift_is_there_without_a_mask_and_not_without_a_base(client: GraphQLClient) -> None:
+async def test_drift_is_measured_without_a_mask_and_absent_without_a_base(
+    client: GraphQLClient,
+) -> None:
     made = await conversation_with(client)
     sent = await send_or_refuse(client, made["conversation"]["id"], userMessage="Invert")
-    edited = await over(client, sent["turn"])
+    edited = await until_finished(client, sent["turn"])
 
     first = (await client(TURN, id=made["turn"]["id"]))["node"]
     second = (await client(TURN, id=edited["id"]))["node"]
@@ -193,7 +195,7 @@ async def test_drift_is_there_without_a_mask_and_not_without_a_base(client: Grap
     assert second["options"] == {"mask": None, "feather": None, "keepOutside": None}
 
 
-async def test_an_edit_continues_a_masked_one(client: GraphQLClient) -> None:
+async def test_an_edit_can_continue_from_a_masked_edit(client: GraphQLClient) -> None:
     turn = await masked(client)
     mask = await uploaded(client, a_mask((120, 80)))
 
@@ -201,7 +203,7 @@ async def test_an_edit_continues_a_masked_one(client: GraphQLClient) -> None:
         client, "conv_" + turn["id"].split("_")[1], mask={"imageId": mask["id"]}
     )
 
-    edited = await over(client, sent["turn"])
+    edited = await until_finished(client, sent["turn"])
     assert edited["status"] == "COMPLETED"
     assert edited["options"]["format"] is None
 
@@ -219,7 +221,7 @@ async def test_an_edit_continues_a_masked_one(client: GraphQLClient) -> None:
         ((16, 16), False),
     ],
 )
-async def test_a_mask_has_the_shape_of_what_is_edited(
+async def test_a_mask_must_have_the_shape_of_its_base(
     client: GraphQLClient, size: tuple[int, int], fits: bool
 ) -> None:
     source, mask = await source_of(client), await uploaded(client, a_mask(size))
@@ -238,7 +240,7 @@ async def test_a_mask_has_the_shape_of_what_is_edited(
 
 
 @pytest.mark.parametrize("feather", [-1, 501, 2**31 - 1, 10**12])
-async def test_a_feather_has_a_limit(client: GraphQLClient, feather: int) -> None:
+async def test_a_feather_has_a_maximum(client: GraphQLClient, feather: int) -> None:
     source, mask = await source_of(client), await uploaded(client, a_mask())
 
     payload = await start_or_refuse(
@@ -256,7 +258,9 @@ async def test_a_mask_needs_an_image_to_edit(client: GraphQLClient) -> None:
     assert codes(payload) == [("UNSUPPORTED_MASK", "mask.imageId")]
 
 
-async def test_a_mask_is_an_image_of_the_viewer(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_a_mask_must_be_an_image_of_the_viewer(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     source = await source_of(client)
     others = await uploaded(darkroom.client(), a_mask())
     data = a_mask()
@@ -273,7 +277,7 @@ async def test_a_mask_is_an_image_of_the_viewer(darkroom: Darkroom, client: Grap
         assert codes(payload) == [(code, "mask.imageId")]
 
 
-async def test_a_mask_cannot_be_deleted_under_its_turn(client: GraphQLClient) -> None:
+async def test_a_mask_in_use_cannot_be_deleted(client: GraphQLClient) -> None:
     turn = await masked(client)
 
     refused = (await client(DELETE_IMAGE, id=turn["mask_id"]))["deleteImage"]
@@ -284,7 +288,7 @@ async def test_a_mask_cannot_be_deleted_under_its_turn(client: GraphQLClient) ->
     assert deleted["deletedImageId"] == turn["mask_id"]
 
 
-async def test_the_same_key_with_another_mask_is_refused(client: GraphQLClient) -> None:
+async def test_an_idempotency_key_with_another_mask_is_refused(client: GraphQLClient) -> None:
     source = await source_of(client)
     one, other = await uploaded(client, a_mask()), await uploaded(client, a_mask())
     given = {"sourceImageId": source["id"], "idempotencyKey": "the same"}
@@ -297,7 +301,7 @@ async def test_the_same_key_with_another_mask_is_refused(client: GraphQLClient) 
     assert [code for code, _ in codes(changed)] == ["IDEMPOTENCY_KEY_REUSED"]
 
 
-async def test_a_retry_by_another_model_keeps_the_mask(client: GraphQLClient) -> None:
+async def test_a_retry_with_another_model_keeps_the_mask(client: GraphQLClient) -> None:
     source, mask = await source_of(client), await uploaded(client, a_mask())
     failed = await conversation_with(
         client,
@@ -308,7 +312,7 @@ async def test_a_retry_by_another_model_keeps_the_mask(client: GraphQLClient) ->
     [output] = failed["turn"]["outputs"]
 
     retried = (await client(RETRY, id=output["id"], model="local-ink"))["retryOutput"]
-    await over(client, failed["turn"] | retried["turn"])
+    await until_finished(client, failed["turn"] | retried["turn"])
 
     turn = (await client(TURN, id=failed["turn"]["id"]))["node"]
     before = await pixels(client, source)
@@ -350,7 +354,7 @@ async def test_turns_of_earlier_releases_have_no_mask_and_no_drift(
         ("local-silver", False),
     ],
 )
-async def test_models_say_whether_they_are_given_masks(
+async def test_models_say_whether_they_support_masks(
     client: GraphQLClient, model: str, supports: bool
 ) -> None:
     assert (await client(SUPPORTS, id=model))["model"] == {"supportsMasks": supports}

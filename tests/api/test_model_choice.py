@@ -1,4 +1,4 @@
-"""The models of a turn that selects none: defaults, inherited ones, and what takes their place."""
+"""The models of a turn that selects none: defaults, inherited models and replacements."""
 
 import pytest
 from pydantic import SecretStr
@@ -11,7 +11,7 @@ from tests.api.test_outputs import retry
 from tests.api.test_plans import plan
 from tests.clients import Data, GraphQLClient
 from tests.conftest import StartDarkroom
-from tests.operations import SMALL, codes, conversation_with, over, send_or_refuse, start
+from tests.operations import SMALL, codes, conversation_with, send_or_refuse, start, until_finished
 
 FAL = {"fal": {"key": SecretStr("never-used")}}
 
@@ -22,7 +22,7 @@ async def planned_models(client: GraphQLClient, **input: object) -> list[tuple[s
     return [(one["model"]["id"], one["credits"]) for one in planned["models"]]
 
 
-async def test_a_remote_model_is_the_default_where_there_is_a_key(
+async def test_the_default_model_is_a_remote_one_if_its_provider_has_a_key(
     start_darkroom: StartDarkroom,
 ) -> None:
     client = (await start_darkroom(**FAL)).client()
@@ -34,7 +34,7 @@ async def test_a_remote_model_is_the_default_where_there_is_a_key(
     assert await planned_models(client) == [("img-nano-banana", 2)]
 
 
-async def test_a_key_that_opens_no_model_is_logged_at_the_start(
+async def test_a_key_that_enables_no_model_is_logged_at_startup(
     start_darkroom: StartDarkroom,
 ) -> None:
     with capture_logs() as logs:
@@ -50,7 +50,7 @@ async def test_a_key_that_opens_no_model_is_logged_at_the_start(
     ]
 
 
-async def test_the_operator_names_the_defaults(start_darkroom: StartDarkroom) -> None:
+async def test_the_operator_can_set_the_defaults(start_darkroom: StartDarkroom) -> None:
     named = await start_darkroom(**FAL, default_models=("img-kling-o1", "local-ink"))
 
     data = await named.client()(
@@ -65,7 +65,7 @@ async def test_the_operator_names_the_defaults(start_darkroom: StartDarkroom) ->
         create_app(named.settings.model_copy(update={"default_models": ("img-none",)}))
 
 
-async def test_a_conversation_continues_where_its_model_was_switched_off_if_that_costs_no_more(
+async def test_a_switched_off_model_is_replaced_by_one_that_costs_no_more(
     start_darkroom: StartDarkroom,
 ) -> None:
     before = await start_darkroom()
@@ -89,12 +89,12 @@ async def test_a_conversation_continues_where_its_model_was_switched_off_if_that
     assert [code for code, _ in codes(refused)] == ["MODEL_UNAVAILABLE"]
 
 
-async def test_the_model_of_a_retry_is_what_the_next_turn_inherits(client: GraphQLClient) -> None:
+async def test_the_next_turn_inherits_the_model_of_a_retry(client: GraphQLClient) -> None:
     models = ["rehearsal-fails", "local-silver"]
     payload = await start(client, selectedModels=models, options=SMALL)
-    turn = await over(client, payload["turn"])
+    turn = await until_finished(client, payload["turn"])
     failed = next(one for one in turn["outputs"] if one["status"] == "FAILED")
-    await over(client, (await retry(client, failed, modelId="local-ink"))["turn"])
+    await until_finished(client, (await retry(client, failed, modelId="local-ink"))["turn"])
 
     conversation_id = payload["conversation"]["id"]
     inherited = await planned_models(client, conversationId=conversation_id)

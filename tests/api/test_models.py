@@ -1,4 +1,4 @@
-"""The model registry through the API."""
+"""The model catalogue through the API."""
 
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
@@ -15,7 +15,7 @@ query($scene: Scene, $provider: String, $search: String, $includeUnlisted: Boole
 """
 
 
-async def test_the_registry_needs_no_token(darkroom: Darkroom) -> None:
+async def test_the_model_catalogue_needs_no_token(darkroom: Darkroom) -> None:
     models = (await darkroom.anonymous()(MODELS))["models"]
 
     assert len([model for model in models if model["provider"] == "local"]) >= 2
@@ -26,13 +26,13 @@ async def test_the_registry_needs_no_token(darkroom: Darkroom) -> None:
     assert {model["provider"] for model in models if not model["available"]} == paid
 
 
-async def test_there_is_one_default_for_each_scene(client: GraphQLClient) -> None:
+async def test_each_kind_of_request_has_one_default_model(client: GraphQLClient) -> None:
     for scene in ("TEXT_TO_IMAGE", "IMAGE_TO_IMAGE"):
         models = (await client(MODELS, scene=scene))["models"]
         assert len([model for model in models if model["isDefault"]]) == 1
 
 
-async def test_models_are_found_by_any_provider_that_can_run_them(client: GraphQLClient) -> None:
+async def test_models_are_found_by_each_provider_that_can_run_them(client: GraphQLClient) -> None:
     query = "query($provider: String) { models(provider: $provider) { id provider providers } }"
     by_azure = {one["id"]: one for one in (await client(query, provider="azure"))["models"]}
 
@@ -45,7 +45,7 @@ async def test_models_are_found_by_any_provider_that_can_run_them(client: GraphQ
     assert [one["providers"] for one in local] == [["local"], ["local"]]
 
 
-async def test_every_state_can_be_rehearsed(client: GraphQLClient) -> None:
+async def test_there_is_a_rehearsal_model_for_every_state(client: GraphQLClient) -> None:
     models = (await client(MODELS, provider="rehearsal"))["models"]
 
     assert {model["id"] for model in models} == {
@@ -60,7 +60,7 @@ async def test_every_state_can_be_rehearsed(client: GraphQLClient) -> None:
     assert {tuple(model["scenes"]) for model in models} == {("TEXT_TO_IMAGE", "IMAGE_TO_IMAGE")}
 
 
-async def test_models_are_searched_by_words(client: GraphQLClient) -> None:
+async def test_models_are_found_by_words(client: GraphQLClient) -> None:
     found = (await client(MODELS, search="INK local"))["models"]
 
     assert [model["id"] for model in found] == ["local-ink"]

@@ -1,4 +1,4 @@
-"""Outputs through the API: try again, in place or by another model, and cancel."""
+"""Outputs through the API: retry, also with another model, and cancel."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from tests.operations import (
     TURN,
     codes,
     conversation_with,
-    over,
     send,
     start,
+    until_finished,
 )
 
 RETRY = (
@@ -57,7 +57,7 @@ async def cancel(client: GraphQLClient, output_id: str) -> Data:
     return payload
 
 
-async def test_a_failed_output_is_tried_again_in_its_place(client: GraphQLClient) -> None:
+async def test_a_failed_output_is_retried_in_its_slot(client: GraphQLClient) -> None:
     done = await conversation_with(client, selectedModels=["local-ink", "rehearsal-fails-once"])
     sibling, failed = done["turn"]["outputs"]
 
@@ -68,13 +68,13 @@ async def test_a_failed_output_is_tried_again_in_its_place(client: GraphQLClient
     assert (turn["status"], turn["completedAt"]) == ("GENERATING", None)
     assert turn["pendingModels"] == [{"id": "rehearsal-fails-once"}]
     assert turn["outputs"][1]["error"] is turn["outputs"][1]["startedAt"] is None
-    finished = await over(client, turn)
+    finished = await until_finished(client, turn)
     assert [output["status"] for output in finished["outputs"]] == ["COMPLETED", "COMPLETED"]
     assert finished["outputs"][0] == sibling
     assert finished["outputs"][1]["attempt"] == 2
 
 
-async def test_a_subscriber_that_has_seen_the_end_sees_the_retry(client: GraphQLClient) -> None:
+async def test_a_subscriber_that_saw_the_end_receives_the_retry(client: GraphQLClient) -> None:
     done = await conversation_with(client, selectedModels=["rehearsal-fails-once"])
     async with client.subscribe(FOLLOW, id=done["conversation"]["id"]) as updates:
         assert (await updates.next())["turnUpdated"]["turn"]["status"] == "FAILED"
@@ -88,18 +88,18 @@ async def test_a_subscriber_that_has_seen_the_end_sees_the_retry(client: GraphQL
     assert {output["attempt"] for output in ranks} == {2}
 
 
-async def test_another_model_may_take_a_failed_ones_place(client: GraphQLClient) -> None:
+async def test_another_model_can_retry_a_failed_output(client: GraphQLClient) -> None:
     done = await conversation_with(client, selectedModels=["rehearsal-fails"])
 
     payload = await retry(client, done["turn"]["outputs"][0], modelId="local-ink")
 
-    finished = await over(client, payload["turn"])
+    finished = await until_finished(client, payload["turn"])
     output = finished["outputs"][0]
     assert (output["model"]["id"], output["requestedModelId"]) == ("local-ink", "local-ink")
     assert output["status"] == finished["status"] == "COMPLETED"
 
 
-async def test_what_cannot_be_tried_again_is_refused(client: GraphQLClient) -> None:
+async def test_an_output_that_cannot_be_retried_is_refused(client: GraphQLClient) -> None:
     done = await conversation_with(client, selectedModels=["local-ink", "rehearsal-fails"])
     landed, failed = done["turn"]["outputs"]
     working = (await send(client, done["conversation"]["id"], selectedModels=["rehearsal-hangs"]))[
@@ -125,21 +125,21 @@ async def test_what_cannot_be_tried_again_is_refused(client: GraphQLClient) -> N
     ]
 
 
-async def test_cancelling_an_output_leaves_its_siblings_alone(client: GraphQLClient) -> None:
+async def test_cancelling_an_output_does_not_affect_its_siblings(client: GraphQLClient) -> None:
     payload = await start(client, selectedModels=["rehearsal-slow", "local-silver"])
     slow = payload["turn"]["outputs"][0]
 
     cancelled = await cancel(client, slow["id"])
 
     assert cancelled["output"] == {"id": slow["id"], "status": "CANCELLED"}
-    finished = await over(client, payload["turn"])
+    finished = await until_finished(client, payload["turn"])
     assert [output["status"] for output in finished["outputs"]] == ["CANCELLED", "COMPLETED"]
     assert finished["status"] == "COMPLETED"
     images = (await client(GALLERY, origin="OUTPUT"))["viewer"]["images"]["nodes"]
     assert [image["id"] for image in images] == [finished["outputs"][1]["image"]["id"]]
 
 
-async def test_a_cancelled_output_can_be_tried_again(client: GraphQLClient) -> None:
+async def test_a_cancelled_output_can_be_retried(client: GraphQLClient) -> None:
     payload = await start(client, selectedModels=["rehearsal-slow"])
     output = payload["turn"]["outputs"][0]
     cancelled = await cancel(client, output["id"])
@@ -147,10 +147,10 @@ async def test_a_cancelled_output_can_be_tried_again(client: GraphQLClient) -> N
 
     again = await retry(client, output, modelId="local-silver")
 
-    assert (await over(client, again["turn"]))["status"] == "COMPLETED"
+    assert (await until_finished(client, again["turn"]))["status"] == "COMPLETED"
 
 
-async def test_cancelling_a_turn_keeps_what_has_landed(client: GraphQLClient) -> None:
+async def test_cancelling_a_turn_keeps_delivered_images(client: GraphQLClient) -> None:
     payload = await start(
         client, selectedModels=["local-silver", "rehearsal-slow", "rehearsal-hangs"]
     )
@@ -171,7 +171,7 @@ async def test_cancelling_a_turn_keeps_what_has_landed(client: GraphQLClient) ->
     ]
 
 
-async def test_a_turn_that_was_cancelled_whole_says_so(client: GraphQLClient) -> None:
+async def test_a_turn_whose_outputs_were_all_cancelled_is_cancelled(client: GraphQLClient) -> None:
     payload = await start(client, selectedModels=["rehearsal-slow", "rehearsal-hangs"])
 
     turn = (await client(CANCEL_TURN, id=payload["turn"]["id"]))["cancelTurn"]["turn"]
@@ -180,7 +180,9 @@ async def test_a_turn_that_was_cancelled_whole_says_so(client: GraphQLClient) ->
     assert turn["completedAt"] is not None
 
 
-async def test_nobody_else_retries_or_cancels(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_only_the_owner_can_retry_and_cancel(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     payload = await start(client, selectedModels=["rehearsal-hangs"])
     turn = payload["turn"]
     other = darkroom.client()

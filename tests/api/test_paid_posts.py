@@ -1,4 +1,4 @@
-"""Captions by providers that send a bill: asked once, charged for or not."""
+"""Captions by providers that bill: requested once, charged or not."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -71,7 +71,7 @@ def statuses(post: Data) -> list[str]:
     return [output["status"] for output in post["outputs"]]
 
 
-async def test_a_caption_is_asked_for_once_and_charged_once(paid: Paid) -> None:
+async def test_a_caption_is_requested_once_and_charged_once(paid: Paid) -> None:
     post = await ended(paid.client, await paid.generate("openai seconds=1"))
 
     assert (post["status"], post["creditsCharged"]) == ("GENERATED", 2 + 2)
@@ -81,7 +81,7 @@ async def test_a_caption_is_asked_for_once_and_charged_once(paid: Paid) -> None:
     await adds_up(paid.darkroom)
 
 
-async def test_a_remote_caption_grows_at_most_four_times_a_second(paid: Paid) -> None:
+async def test_a_remote_caption_is_updated_at_most_four_times_a_second(paid: Paid) -> None:
     post = await paid.generate("openai seconds=2")
     async with paid.client.subscribe(FOLLOW_POST, id=post["id"]) as updates:
         seen = await updates.until(
@@ -94,7 +94,7 @@ async def test_a_remote_caption_grows_at_most_four_times_a_second(paid: Paid) ->
 
 
 @pytest.mark.parametrize("script", ["openai cut=0", "openai early", "openai submit=504"])
-async def test_a_caption_whose_answer_is_lost_is_not_asked_for_again(
+async def test_a_caption_with_an_unknown_outcome_is_not_requested_again(
     paid: Paid, script: str
 ) -> None:
     post = await ended(paid.client, await paid.generate(script))
@@ -107,7 +107,9 @@ async def test_a_caption_whose_answer_is_lost_is_not_asked_for_again(
     await adds_up(paid.darkroom)
 
 
-async def test_who_was_too_busy_is_asked_again_or_another_is(paid: Paid) -> None:
+async def test_a_caption_model_at_capacity_is_retried_or_another_provider_is_asked(
+    paid: Paid,
+) -> None:
     post = await ended(paid.client, await paid.generate("openai submit=429"))
 
     assert post["status"] == "GENERATED"
@@ -115,14 +117,14 @@ async def test_who_was_too_busy_is_asked_again_or_another_is(paid: Paid) -> None
     assert [entry.outcome for entry in paid.bill("openrouter")] == ["delivered"]
 
 
-async def test_a_refusal_is_none_of_another_providers_business(paid: Paid) -> None:
+async def test_a_refusal_is_not_tried_at_another_provider(paid: Paid) -> None:
     post = await ended(paid.client, await paid.generate("openai fail=chat-filter"))
 
     assert post["captionError"]["code"] == post["error"]["code"] == "CONTENT_REFUSED"
     assert paid.bill("openrouter") == []
 
 
-async def test_a_caption_that_was_lost_is_written_again_where_the_viewer_says_so(
+async def test_a_caption_with_an_unknown_outcome_can_be_retried_by_the_viewer(
     paid: Paid,
 ) -> None:
     post = await ended(paid.client, await paid.generate("openai cut=0"))
@@ -134,7 +136,7 @@ async def test_a_caption_that_was_lost_is_written_again_where_the_viewer_says_so
     await adds_up(paid.darkroom)
 
 
-async def test_a_model_that_is_gone_is_withdrawn(paid: Paid) -> None:
+async def test_a_caption_model_that_its_provider_no_longer_has_is_withdrawn(paid: Paid) -> None:
     model = "openai/gpt-6-luna"
     scripts = ("openai fail=model_not_found", "openrouter fail=unknown-model")
     post = await ended(paid.client, await paid.generate(*scripts, captionModel=model))

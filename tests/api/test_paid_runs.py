@@ -1,4 +1,4 @@
-"""Outputs by a provider that sends a bill: asked once, followed, withdrawn, charged for or not."""
+"""Outputs by a provider that bills: requested once, polled, cancelled, charged or not."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +15,7 @@ from tests.api.test_credits import STARTING, account, adds_up, spent
 from tests.api.test_outputs import CANCEL_TURN, cancel, retry
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom, darkrooms
-from tests.operations import DELETE, FOLLOW, START, TURN, over, start
+from tests.operations import DELETE, FOLLOW, START, TURN, start, until_finished
 from tests.simulators.bill import Entry
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 
@@ -34,7 +34,7 @@ class Paid:
     client: GraphQLClient
     simulator: FalSimulator
     words: str = field(default_factory=lambda: uuid4().hex)
-    """In every prompt of this viewer, by which the bill is told from others'."""
+    """In every prompt of this viewer: it identifies their entries of the bill."""
 
     def __post_init__(self) -> None:
         self._seen_before = len(self.simulator.seen)
@@ -45,7 +45,7 @@ class Paid:
 
     @property
     def asked(self) -> int:
-        """How often fal has been asked for a job."""
+        """How many submissions fal has received."""
         seen = list(self.simulator.seen)[self._seen_before :]
         return sum(one.method == "POST" for one in seen)
 
@@ -66,13 +66,13 @@ class Paid:
         turn: Data = (await start(self.client, **wanted))["turn"]
         return turn
 
-    async def stands(self, turn: Data) -> Data:
+    async def current(self, turn: Data) -> Data:
         found: Data = (await self.client(STANDS, id=turn["id"]))["turn"]
         return found
 
     async def until(self, wanted: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not wanted():  # noqa: ASYNC110 (a bill tells nobody that it has grown)
+            while not wanted():  # noqa: ASYNC110 (a bill sends no notification)
                 await asyncio.sleep(0.02)
 
     async def adds_up(self) -> None:
@@ -107,8 +107,10 @@ def error_of(turn: Data) -> tuple[str, bool]:
     return error["code"], error["retryable"]
 
 
-async def test_what_is_delivered_is_asked_for_once_and_charged_once(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("deliver", options={"imagesPerModel": 2}))
+async def test_a_delivered_output_is_requested_once_and_charged_once(paid: Paid) -> None:
+    turn = await until_finished(
+        paid.client, await paid.start("deliver", options={"imagesPerModel": 2})
+    )
 
     assert turn["status"] == "COMPLETED"
     assert len(turn["outputs"][0]["images"]) == 2
@@ -117,20 +119,20 @@ async def test_what_is_delivered_is_asked_for_once_and_charged_once(paid: Paid) 
     await paid.adds_up()
 
 
-async def test_of_fewer_images_than_were_asked_for_only_those_are_charged(paid: Paid) -> None:
+async def test_only_delivered_images_are_charged_if_fewer_arrive_than_requested(paid: Paid) -> None:
     turn = await paid.start("images=1", options={"imagesPerModel": 3})
 
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert await spent(paid.client, turn) == [("COMPLETED", 0, 2)]
     assert await account(paid.client) == (STARTING - 2, 0, 0)
 
 
-@pytest.mark.parametrize(("told", "shown"), [(3, 3), (2**31 + 1, None)])
-async def test_its_place_in_the_queue_is_told_while_it_has_one(
-    paid: Paid, told: int, shown: int | None
+@pytest.mark.parametrize(("reported", "shown"), [(3, 3), (2**31 + 1, None)])
+async def test_the_queue_position_is_reported_while_there_is_one(
+    paid: Paid, reported: int, shown: int | None
 ) -> None:
-    turn = await paid.start(f"queue=1.5 position={told} seconds=1")
+    turn = await paid.start(f"queue=1.5 position={reported} seconds=1")
 
     conversation_id = "conv_" + turn["id"].split("_")[1]
     async with paid.client.subscribe(FOLLOW, id=conversation_id) as updates:
@@ -144,8 +146,8 @@ async def test_its_place_in_the_queue_is_told_while_it_has_one(
 
 
 @pytest.mark.parametrize("script", ["submit=503x1", "submit=429x2 retry_after=1"])
-async def test_a_provider_that_takes_no_job_is_asked_again(paid: Paid, script: str) -> None:
-    turn = await over(paid.client, await paid.start(script))
+async def test_a_rejected_submission_is_retried(paid: Paid, script: str) -> None:
+    turn = await until_finished(paid.client, await paid.start(script))
 
     assert turn["status"] == "COMPLETED"
     assert turn["outputs"][0]["attempt"] == 1
@@ -153,23 +155,23 @@ async def test_a_provider_that_takes_no_job_is_asked_again(paid: Paid, script: s
     assert await account(paid.client) == (STARTING - 2, 0, 0)
 
 
-async def test_a_provider_that_never_takes_a_job_is_asked_four_times(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("submit=503"))
+async def test_a_submission_is_tried_at_most_four_times(paid: Paid) -> None:
+    turn = await until_finished(paid.client, await paid.start("submit=503"))
 
     assert error_of(turn) == ("PROVIDER_UNAVAILABLE", True)
     assert (paid.asked, paid.bill) == (4, [])
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_a_wish_to_wait_beyond_the_deadline_ends_it_at_once(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("submit=429 retry_after=3600"))
+async def test_a_retry_after_beyond_the_deadline_fails_the_output_at_once(paid: Paid) -> None:
+    turn = await until_finished(paid.client, await paid.start("submit=429 retry_after=3600"))
 
     assert error_of(turn) == ("PROVIDER_RATE_LIMITED", True)
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_a_lost_answer_is_told_as_such_and_nothing_is_asked_again(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("cut=0"))
+async def test_a_lost_answer_is_an_unknown_outcome_and_is_not_retried(paid: Paid) -> None:
+    turn = await until_finished(paid.client, await paid.start("cut=0"))
 
     assert error_of(turn) == ("OUTCOME_UNKNOWN", True)
     assert len(paid.bill) == 1
@@ -177,19 +179,19 @@ async def test_a_lost_answer_is_told_as_such_and_nothing_is_asked_again(paid: Pa
     await paid.adds_up()
 
     again = await retry(paid.client, turn["outputs"][0])
-    await over(paid.client, again["turn"])
+    await until_finished(paid.client, again["turn"])
     assert len(paid.bill) == 2
 
 
-async def test_a_refusal_is_not_charged_and_not_tried_again(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("refuse"))
+async def test_a_refusal_is_neither_charged_nor_retried(paid: Paid) -> None:
+    turn = await until_finished(paid.client, await paid.start("refuse"))
 
     assert error_of(turn) == ("CONTENT_REFUSED", False)
     assert len(paid.bill) == 1
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_a_cancelled_job_is_withdrawn_from_the_provider(paid: Paid) -> None:
+async def test_cancelling_an_output_cancels_its_provider_job(paid: Paid) -> None:
     turn = await paid.start("hang=queue")
     await paid.until(lambda: len(paid.bill) == 1)
 
@@ -200,7 +202,7 @@ async def test_a_cancelled_job_is_withdrawn_from_the_provider(paid: Paid) -> Non
     await paid.adds_up()
 
 
-async def test_what_is_cancelled_while_its_answer_is_awaited_is_withdrawn_once_it_is_there(
+async def test_an_output_cancelled_during_submission_has_its_job_cancelled_afterwards(
     paid: Paid,
 ) -> None:
     turn = await paid.start("delay=1 hang=queue")
@@ -209,11 +211,11 @@ async def test_what_is_cancelled_while_its_answer_is_awaited_is_withdrawn_once_i
     await paid.client(CANCEL_TURN, id=turn["id"])
 
     await paid.until(lambda: [entry.cancelled for entry in paid.bill] == [True])
-    assert (await paid.stands(turn))["status"] == "CANCELLED"
+    assert (await paid.current(turn))["status"] == "CANCELLED"
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_the_job_of_a_deleted_conversation_is_withdrawn(paid: Paid) -> None:
+async def test_deleting_a_conversation_cancels_its_provider_jobs(paid: Paid) -> None:
     turn = await paid.start("hang=running")
     await paid.until(lambda: len(paid.bill) == 1)
 
@@ -234,11 +236,11 @@ async def test_a_late_result_of_a_cancelled_output_is_dropped_and_not_charged(
     await paid.until(lambda: paid.bill[0].outcome is not None)
 
     assert await spent(paid.client, turn) == [("CANCELLED", 0, 0)]
-    assert (await paid.stands(turn))["outputs"][0]["images"] == []
+    assert (await paid.current(turn))["outputs"][0]["images"] == []
     await paid.adds_up()
 
 
-async def test_a_job_goes_on_in_the_next_process_when_its_own_is_stopped(
+async def test_a_provider_job_is_resumed_by_the_next_process_after_a_stop(
     start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
 ) -> None:
     simulator, settings = fal
@@ -251,14 +253,14 @@ async def test_a_job_goes_on_in_the_next_process_when_its_own_is_stopped(
 
         await stack.aclose()
         second = await start_darkroom(**settings)
-        turn = await over(second.client("ana"), turn)
+        turn = await until_finished(second.client("ana"), turn)
 
         assert turn["status"] == "COMPLETED"
         assert len(paid.bill) == 1
         await adds_up(second)
 
 
-async def test_an_answer_that_does_not_come_within_the_grace_is_unknown(
+async def test_a_submission_unanswered_within_the_grace_period_has_an_unknown_outcome(
     start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
 ) -> None:
     simulator, settings = fal
@@ -272,8 +274,8 @@ async def test_an_answer_that_does_not_come_within_the_grace_is_unknown(
         second = await start_darkroom(**settings)
 
         after = Paid(second, second.client("ana"), simulator)
-        stands = await after.stands(turn)
-        assert error_of(stands) == ("OUTCOME_UNKNOWN", True)
+        current = await after.current(turn)
+        assert error_of(current) == ("OUTCOME_UNKNOWN", True)
         assert await account(after.client) == (STARTING, 0, 0)
         await adds_up(second)
 
@@ -281,14 +283,14 @@ async def test_an_answer_that_does_not_come_within_the_grace_is_unknown(
 # Several runs of one output
 
 
-async def test_several_images_of_a_model_that_makes_one_are_several_jobs(paid: Paid) -> None:
+async def test_several_images_of_a_single_image_model_are_several_jobs(paid: Paid) -> None:
     turn = await paid.start(
         "deliver",
         selectedModels=[ONE_AT_A_TIME],
         options={"imagesPerModel": 3, "seed": "7"},
     )
 
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert turn["status"] == "COMPLETED"
     assert len({image["id"] for image in turn["outputs"][0]["images"]}) == 3
@@ -308,11 +310,11 @@ async def first_image_of(paid: Paid, turn: Data) -> Data:
     return output
 
 
-async def test_images_of_several_runs_land_one_by_one(paid: Paid) -> None:
+async def test_images_of_several_runs_are_delivered_one_by_one(paid: Paid) -> None:
     turn = await paid.start_two("seconds=2")
 
     shown = await first_image_of(paid, turn)
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert (shown["status"], len(shown["images"])) == ("GENERATING", 1)
     (output,) = turn["outputs"]
@@ -322,15 +324,19 @@ async def test_images_of_several_runs_land_one_by_one(paid: Paid) -> None:
     await paid.adds_up()
 
 
-async def test_what_has_landed_stays_and_is_charged_if_the_rest_is_cancelled(paid: Paid) -> None:
+async def test_delivered_images_stay_and_are_charged_if_the_rest_is_cancelled(paid: Paid) -> None:
     turn = await paid.start_two("hang=running")
     shown = await first_image_of(paid, turn)
 
     await cancel(paid.client, turn["outputs"][0]["id"])
 
-    stands = await paid.stands(turn)
-    (output,) = stands["outputs"]
-    assert (stands["status"], output["status"], output["error"]) == ("COMPLETED", "COMPLETED", None)
+    current = await paid.current(turn)
+    (output,) = current["outputs"]
+    assert (current["status"], output["status"], output["error"]) == (
+        "COMPLETED",
+        "COMPLETED",
+        None,
+    )
     assert output["images"] == shown["images"]
     assert await spent(paid.client, turn) == [("COMPLETED", 0, 2)]
     assert await account(paid.client) == (STARTING - 2, 0, 0)
@@ -338,7 +344,7 @@ async def test_what_has_landed_stays_and_is_charged_if_the_rest_is_cancelled(pai
     await paid.adds_up()
 
 
-async def test_what_has_landed_is_not_made_again_by_the_next_process(
+async def test_the_next_process_does_not_generate_delivered_images_again(
     start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
 ) -> None:
     simulator, settings = fal
@@ -350,7 +356,7 @@ async def test_what_has_landed_is_not_made_again_by_the_next_process(
 
         await stack.aclose()
         second = await start_darkroom(**settings)
-        turn = await over(second.client("ana"), turn)
+        turn = await until_finished(second.client("ana"), turn)
 
         images = turn["outputs"][0]["images"]
         assert [image["id"] for image in images[:1]] == [one["id"] for one in shown["images"]]
@@ -358,12 +364,12 @@ async def test_what_has_landed_is_not_made_again_by_the_next_process(
         await adds_up(second)
 
 
-async def test_what_some_runs_make_is_delivered_whatever_becomes_of_the_others(paid: Paid) -> None:
+async def test_images_of_successful_runs_are_delivered_if_other_runs_fail(paid: Paid) -> None:
     turn = await paid.start(
         "submit=422x1", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 3}
     )
 
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert turn["status"] == "COMPLETED"
     assert len(turn["outputs"][0]["images"]) == len(paid.bill) == 2
@@ -371,27 +377,27 @@ async def test_what_some_runs_make_is_delivered_whatever_becomes_of_the_others(p
     assert await account(paid.client) == (STARTING - 4, 0, 0)
 
 
-async def test_a_run_that_is_refused_is_asked_again_beside_the_others(paid: Paid) -> None:
+async def test_a_rejected_run_is_retried_beside_the_others(paid: Paid) -> None:
     turn = await paid.start(
         "submit=503x1", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2}
     )
 
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert len(turn["outputs"][0]["images"]) == len(paid.bill) == 2
     assert paid.asked == 3
 
 
-async def test_where_every_run_fails_the_output_does(paid: Paid) -> None:
+async def test_an_output_fails_if_all_its_runs_fail(paid: Paid) -> None:
     turn = await paid.start("refuse", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2})
 
-    turn = await over(paid.client, turn)
+    turn = await until_finished(paid.client, turn)
 
     assert error_of(turn) == ("CONTENT_REFUSED", False)
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_all_jobs_of_a_cancelled_output_are_withdrawn(paid: Paid) -> None:
+async def test_cancelling_an_output_cancels_all_its_provider_jobs(paid: Paid) -> None:
     turn = await paid.start(
         "hang=queue", selectedModels=[ONE_AT_A_TIME], options={"imagesPerModel": 2}
     )
@@ -403,7 +409,7 @@ async def test_all_jobs_of_a_cancelled_output_are_withdrawn(paid: Paid) -> None:
     assert await account(paid.client) == (STARTING, 0, 0)
 
 
-async def test_all_jobs_of_an_output_go_on_in_the_next_process(
+async def test_the_next_process_resumes_all_jobs_of_an_output(
     start_darkroom: StartDarkroom, fal: tuple[FalSimulator, dict[str, Any]]
 ) -> None:
     simulator, settings = fal
@@ -417,13 +423,13 @@ async def test_all_jobs_of_an_output_go_on_in_the_next_process(
 
         await stack.aclose()
         second = await start_darkroom(**settings)
-        turn = await over(second.client("ana"), turn)
+        turn = await until_finished(second.client("ana"), turn)
 
         assert len(turn["outputs"][0]["images"]) == len(paid.bill) == 2
         await adds_up(second)
 
 
-# What a provider does not have, and how it names what it is given
+# Models that a provider does not have, and its own form of mentions
 
 GONE = "img-gpt-image-1-5"
 MODEL_FACTS = """query($id: ID!) { model(id: $id) {
@@ -431,8 +437,8 @@ MODEL_FACTS = """query($id: ID!) { model(id: $id) {
 } }"""
 
 
-async def test_a_model_that_its_provider_does_not_have_is_offered_no_more(paid: Paid) -> None:
-    turn = await over(paid.client, await paid.start("submit=404", selectedModels=[GONE]))
+async def test_a_model_that_its_provider_no_longer_has_is_withdrawn(paid: Paid) -> None:
+    turn = await until_finished(paid.client, await paid.start("submit=404", selectedModels=[GONE]))
     assert error_of(turn) == ("MODEL_RETIRED", False)
     assert await account(paid.client) == (STARTING, 0, 0)
 
@@ -447,7 +453,7 @@ async def test_a_model_that_its_provider_does_not_have_is_offered_no_more(paid: 
     assert [error["code"] for error in refused] == ["MODEL_UNAVAILABLE"]
 
 
-async def test_a_model_whose_day_has_come_is_refused_with_its_replacement_named(
+async def test_a_model_past_its_retirement_date_is_refused_and_names_its_replacement(
     paid: Paid,
 ) -> None:
     wanted = {"userMessage": "A boat", "selectedModels": ["img-imagen4-preview"]}
@@ -460,14 +466,16 @@ async def test_a_model_whose_day_has_come_is_refused_with_its_replacement_named(
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "reported"),
     [
         ("img-kling-o1", "Put @Image2 into @Image1"),
         ("img-reve-edit", "Put <img>1</img> into <img>0</img>"),
         ("img-nano-banana-edit", "Put image 2 into image 1"),
     ],
 )
-async def test_a_model_reads_mentions_in_its_own_words(paid: Paid, model: str, told: str) -> None:
+async def test_mentions_are_translated_into_each_models_own_form(
+    paid: Paid, model: str, reported: str
+) -> None:
     viewer = (await paid.client("{ viewer { images(first: 2) { nodes { id } } } }"))["viewer"]
     first, second = [image["id"] for image in viewer["images"]["nodes"]]
 
@@ -479,13 +487,13 @@ async def test_a_model_reads_mentions_in_its_own_words(paid: Paid, model: str, t
         userMessage=f"{paid.words} Put @Image2 into @image1",
         options={},
     )
-    await over(paid.client, payload["turn"])
+    await until_finished(paid.client, payload["turn"])
 
     (entry,) = paid.bill
-    assert entry.prompt == f"{paid.words} {told}"
+    assert entry.prompt == f"{paid.words} {reported}"
 
 
-async def test_a_mention_of_nothing_is_refused_and_costs_nothing(paid: Paid) -> None:
+async def test_a_mention_of_a_missing_reference_is_refused_and_costs_nothing(paid: Paid) -> None:
     wanted = {"userMessage": "Like @Image1", "selectedModels": [MODEL]}
 
     refused = (await paid.client(START, input=wanted))["startConversation"]["userErrors"]

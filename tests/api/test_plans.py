@@ -1,4 +1,4 @@
-"""`planTurn`: what a turn would cost and be given, worked out without doing it."""
+"""`planTurn`: the cost and the references of a turn, calculated without starting it."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ async def plan(client: GraphQLClient, **input: Any) -> Data:
     return planned
 
 
-async def test_a_plan_tells_what_a_start_would_cost_and_does_nothing(
+async def test_a_plan_returns_the_cost_and_changes_nothing(
     client: GraphQLClient,
 ) -> None:
     planned = await plan(
@@ -45,7 +45,7 @@ async def test_a_plan_tells_what_a_start_would_cost_and_does_nothing(
     assert data["viewer"] == {"credits": {"reserved": 0}, "conversations": {"nodes": []}}
 
 
-async def test_a_plan_is_what_the_edit_then_does(client: GraphQLClient) -> None:
+async def test_an_edit_does_what_its_plan_returned(client: GraphQLClient) -> None:
     models = ["local-silver", "local-ink"]
     done = await conversation_with(client, selectedModels=models)
     conversation_id = done["conversation"]["id"]
@@ -64,7 +64,7 @@ async def test_a_plan_is_what_the_edit_then_does(client: GraphQLClient) -> None:
     ]
 
 
-async def test_a_plan_tells_all_that_the_mutation_would_refuse(client: GraphQLClient) -> None:
+async def test_a_plan_returns_all_user_errors_of_the_mutation(client: GraphQLClient) -> None:
     wrong = {"userMessage": " ", "selectedModels": ["nobody", "local-silver"]}
 
     planned = await plan(client, **wrong)
@@ -75,14 +75,14 @@ async def test_a_plan_tells_all_that_the_mutation_would_refuse(client: GraphQLCl
     assert [one["model"]["id"] for one in planned["models"]] == ["local-silver"]
 
 
-async def test_a_plan_for_what_is_not_the_viewers_says_so(client: GraphQLClient) -> None:
+async def test_a_plan_for_a_foreign_conversation_is_not_found(client: GraphQLClient) -> None:
     planned = await plan(client, conversationId="conv_00000000000000000000000000")
 
     (error,) = planned["userErrors"]
     assert (error["code"], error["path"]) == ("NOT_FOUND", ["input", "conversationId"])
 
 
-async def test_a_model_tells_its_price_for_what_it_does(client: GraphQLClient) -> None:
+async def test_a_model_returns_its_price_for_given_options(client: GraphQLClient) -> None:
     data = await client(
         """{ model(id: "local-silver") {
           words: creditsPerImage(scene: TEXT_TO_IMAGE) edits: creditsPerImage(scene: IMAGE_TO_IMAGE)

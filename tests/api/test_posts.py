@@ -1,4 +1,6 @@
-"""Posts through the API: what S2 promises of the backend, one test for each promise or a few."""
+"""Posts through the API: what S2 requires of the backend, with one or more tests for each
+requirement.
+"""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -29,8 +31,8 @@ from tests.operations import (
     SMALL,
     codes,
     conversation_with,
-    over,
     start,
+    until_finished,
 )
 
 HANGS = "rehearsal-caption-hangs"
@@ -60,7 +62,7 @@ async def writing_post(client: GraphQLClient, **input: Any) -> Data:
 # --- a caption, then images
 
 
-async def test_the_id_is_there_at_once(client: GraphQLClient) -> None:
+async def test_the_mutation_returns_the_id_at_once(client: GraphQLClient) -> None:
     """S2.2"""
     post = await generate(client, captionModel=HANGS)
 
@@ -72,7 +74,7 @@ async def test_the_id_is_there_at_once(client: GraphQLClient) -> None:
     )
 
 
-async def test_a_post_is_a_caption_and_then_images_that_land_one_by_one(
+async def test_a_post_is_a_caption_followed_by_images_one_by_one(
     client: GraphQLClient,
 ) -> None:
     """S2.1, S2.3, S2.4, S2.5, S2.6, S2.8, S2.22"""
@@ -106,7 +108,7 @@ async def test_a_post_is_a_caption_and_then_images_that_land_one_by_one(
     assert last["completedAt"] is not None
 
 
-async def test_a_caption_is_seen_while_it_is_written(client: GraphQLClient) -> None:
+async def test_a_caption_is_sent_while_it_is_written(client: GraphQLClient) -> None:
     """S2.1, S2.13"""
     message = "Our new lavender soap, made by two sisters in a small town by the sea in Portugal"
     states = await followed_post(client, await generate(client, userMessage=message))
@@ -138,7 +140,7 @@ async def test_the_message_is_kept_as_a_prompt(client: GraphQLClient) -> None:
     assert [(node["text"], node["uses"]) for node in nodes] == [("Our new lavender soap", 1)]
 
 
-async def test_what_is_left_out_has_defaults(client: GraphQLClient) -> None:
+async def test_omitted_options_have_defaults(client: GraphQLClient) -> None:
     """S2.10, S2.11"""
     wanted = {"userMessage": "Soap", "options": SMALL}
     for left_out in ({}, {"selectedModels": None, "captionModel": None, "captionOptions": None}):
@@ -158,7 +160,9 @@ async def test_what_is_left_out_has_defaults(client: GraphQLClient) -> None:
     assert codes(refused) == [("NO_MODELS", "selectedModels")]
 
 
-async def test_language_length_tone_and_hashtags_are_options(client: GraphQLClient) -> None:
+async def test_a_caption_has_the_requested_language_length_tone_and_hashtags(
+    client: GraphQLClient,
+) -> None:
     """Issue 13, point 4"""
     options = {"language": "pt_br", "maxLength": 60, "hashtags": 2, "tone": " animado "}
     message = "Crie um post sobre o nosso café gelado"
@@ -189,7 +193,7 @@ async def test_options_of_a_caption_have_limits(
     ]
 
 
-async def test_all_that_is_wrong_is_said_at_once(client: GraphQLClient) -> None:
+async def test_all_user_errors_of_a_post_are_returned_at_once(client: GraphQLClient) -> None:
     refused = await generate_or_refuse(
         client,
         userMessage=" ",
@@ -219,7 +223,9 @@ LABELS = {
 }
 
 
-async def test_a_place_that_waits_has_a_name_a_shape_and_codes(client: GraphQLClient) -> None:
+async def test_a_post_whose_caption_is_being_written_names_its_pending_models(
+    client: GraphQLClient,
+) -> None:
     """S2.13, S2.14, S2.15"""
     post = await writing_post(client, selectedModels=["local-silver", "rehearsal-fails"])
 
@@ -238,7 +244,7 @@ async def test_a_place_that_waits_has_a_name_a_shape_and_codes(client: GraphQLCl
         assert shown["model"] == {"label": label}
 
 
-async def test_a_caption_and_the_first_image_are_there_in_time(client: GraphQLClient) -> None:
+async def test_the_caption_and_the_first_image_arrive_in_time(client: GraphQLClient) -> None:
     """S2.16"""
     states = await followed_post(client, await generate(client))
 
@@ -255,7 +261,7 @@ async def test_a_caption_and_the_first_image_are_there_in_time(client: GraphQLCl
 # --- away and back
 
 
-async def test_nobody_has_to_watch(client: GraphQLClient) -> None:
+async def test_a_post_finishes_without_subscribers(client: GraphQLClient) -> None:
     """S2.17"""
     post = await generate(client)
     async with connect_to(client.url) as connection:
@@ -266,7 +272,7 @@ async def test_nobody_has_to_watch(client: GraphQLClient) -> None:
     assert states[-1]["status"] == "GENERATED"
 
 
-async def test_who_comes_back_in_the_middle_sees_the_present_state_first(
+async def test_a_late_subscriber_receives_the_current_state_first(
     client: GraphQLClient,
 ) -> None:
     """S2.19, S2.20, S2.22"""
@@ -288,9 +294,7 @@ async def test_who_comes_back_in_the_middle_sees_the_present_state_first(
     assert seen[-1]["postUpdated"]["completedAt"] is not None
 
 
-async def test_whoever_is_not_the_owner_finds_nothing(
-    darkroom: Darkroom, client: GraphQLClient
-) -> None:
+async def test_a_foreign_post_is_not_found(darkroom: Darkroom, client: GraphQLClient) -> None:
     """S2.7, S2.9"""
     post = await generate(client, captionModel=HANGS)
     other = darkroom.client()
@@ -314,7 +318,7 @@ async def test_whoever_is_not_the_owner_finds_nothing(
 # --- what goes wrong
 
 
-async def test_if_all_images_fail_the_caption_stays(client: GraphQLClient) -> None:
+async def test_the_caption_stays_if_all_images_fail(client: GraphQLClient) -> None:
     """S2.18"""
     before = await credits_of(client)
     models = ["rehearsal-fails", "rehearsal-refuses"]
@@ -335,7 +339,7 @@ async def test_if_all_images_fail_the_caption_stays(client: GraphQLClient) -> No
         ("rehearsal-caption-refuses", "CONTENT_REFUSED"),
     ],
 )
-async def test_without_a_caption_there_are_no_images(
+async def test_without_a_caption_no_images_are_made(
     client: GraphQLClient, writer: str, code: str
 ) -> None:
     """S2.21"""
@@ -352,7 +356,7 @@ async def test_without_a_caption_there_are_no_images(
     assert await credits_of(client) == before
 
 
-async def test_a_failed_caption_is_written_again_and_the_images_follow(
+async def test_a_failed_caption_can_be_retried_and_the_images_follow(
     client: GraphQLClient,
 ) -> None:
     post = await ended(client, await generate(client, captionModel="rehearsal-caption-fails-once"))
@@ -376,7 +380,9 @@ async def test_a_failed_caption_is_written_again_and_the_images_follow(
     assert finished["creditsCharged"] == 3
 
 
-async def test_a_post_that_costs_too_much_is_refused(start_darkroom: StartDarkroom) -> None:
+async def test_a_post_that_costs_more_than_the_balance_is_refused(
+    start_darkroom: StartDarkroom,
+) -> None:
     client = (await start_darkroom(starting_credits=2)).client()
 
     refused = await generate_or_refuse(client)
@@ -390,7 +396,7 @@ async def test_a_post_that_costs_too_much_is_refused(start_darkroom: StartDarkro
     }
 
 
-async def test_without_a_model_that_writes_there_are_no_posts(
+async def test_without_a_caption_model_posts_are_refused(
     start_darkroom: StartDarkroom,
 ) -> None:
     client = (await start_darkroom(local_models=False)).client()
@@ -426,7 +432,7 @@ async def test_a_post_can_be_planned(client: GraphQLClient) -> None:
     ]
 
 
-async def test_a_key_makes_one_post(client: GraphQLClient) -> None:
+async def test_an_idempotency_key_makes_one_post(client: GraphQLClient) -> None:
     first = await generate(client, captionModel=HANGS, idempotencyKey="one")
     second = await generate(client, captionModel=HANGS, idempotencyKey="one")
     other = await generate_or_refuse(client, idempotencyKey="one")
@@ -448,7 +454,7 @@ async def test_a_key_makes_one_post(client: GraphQLClient) -> None:
     assert codes(gone) == [("NOT_FOUND", "idempotencyKey")]
 
 
-async def test_a_caption_that_is_not_liked_is_written_again_and_images_stay(
+async def test_a_caption_can_be_rewritten_while_the_images_stay(
     client: GraphQLClient,
 ) -> None:
     """Issue 13, point 6"""
@@ -466,7 +472,7 @@ async def test_a_caption_that_is_not_liked_is_written_again_and_images_stay(
     assert finished["creditsCharged"] == post["creditsCharged"] + 1
 
 
-async def test_a_caption_that_cannot_be_written_again_leaves_the_one_before(
+async def test_a_failed_rewrite_keeps_the_previous_caption(
     client: GraphQLClient,
 ) -> None:
     post = await ended(client, await generate(client))
@@ -479,7 +485,7 @@ async def test_a_caption_that_cannot_be_written_again_leaves_the_one_before(
     assert finished["image"] == post["image"]
 
 
-async def test_a_caption_that_is_being_written_is_not_written_twice(client: GraphQLClient) -> None:
+async def test_a_caption_that_is_being_written_cannot_be_rewritten(client: GraphQLClient) -> None:
     post = await writing_post(client)
 
     refused = await regenerate_or_refuse(client, post)
@@ -487,7 +493,7 @@ async def test_a_caption_that_is_being_written_is_not_written_twice(client: Grap
     assert codes(refused) == [("NOT_RETRYABLE", "postId")]
 
 
-async def test_a_post_is_cancelled_in_its_caption_and_goes_on_with_another(
+async def test_a_post_cancelled_during_its_caption_continues_with_a_retry(
     client: GraphQLClient,
 ) -> None:
     before = await credits_of(client)
@@ -503,7 +509,7 @@ async def test_a_post_is_cancelled_in_its_caption_and_goes_on_with_another(
     assert (await ended(client, post))["status"] == "GENERATED"
 
 
-async def test_a_post_is_cancelled_in_its_images_and_keeps_what_has_landed(
+async def test_a_post_cancelled_during_its_images_keeps_delivered_ones(
     client: GraphQLClient,
 ) -> None:
     post = await generate(client, selectedModels=["local-silver", "rehearsal-hangs"])
@@ -536,7 +542,7 @@ mutation Cancel($id: ID!) {
 """
 
 
-async def test_an_output_of_a_post_is_tried_again(client: GraphQLClient) -> None:
+async def test_an_output_of_a_post_can_be_retried(client: GraphQLClient) -> None:
     post = await ended(client, await generate(client, selectedModels=["rehearsal-fails-once"]))
     assert post["status"] == "FAILED"
     wanted = {"outputId": post["outputs"][0]["id"], "idempotencyKey": "retry"}
@@ -552,7 +558,7 @@ async def test_an_output_of_a_post_is_tried_again(client: GraphQLClient) -> None
     assert (await ended(client, post))["status"] == "GENERATED"
 
 
-async def test_an_output_of_a_post_is_cancelled(client: GraphQLClient) -> None:
+async def test_an_output_of_a_post_can_be_cancelled(client: GraphQLClient) -> None:
     post = await generate(client, selectedModels=["rehearsal-hangs"])
     async with client.subscribe(FOLLOW_POST, id=post["id"]) as updates:
         await updates.until(lambda data: statuses(data["postUpdated"]) == ["GENERATING"])
@@ -564,7 +570,7 @@ async def test_an_output_of_a_post_is_cancelled(client: GraphQLClient) -> None:
     assert payload["post"] == {"id": post["id"], "status": "CANCELLED"}
 
 
-async def test_the_caption_is_no_output_that_a_client_can_name(client: GraphQLClient) -> None:
+async def test_the_caption_cannot_be_addressed_as_an_output(client: GraphQLClient) -> None:
     post = await ended(client, await generate(client, captionModel="rehearsal-caption-fails"))
     name = post["outputs"][0]["id"].rpartition("_")[0] + "_0"
 
@@ -587,7 +593,7 @@ query Edges($image: ID!, $output: ID!, $post: ID!) {
 """
 
 
-async def test_a_post_its_outputs_and_its_images_lead_to_one_another(
+async def test_a_post_its_outputs_and_its_images_refer_to_one_another(
     client: GraphQLClient,
 ) -> None:
     post = await ended(client, await generate(client))
@@ -608,13 +614,13 @@ async def test_a_post_its_outputs_and_its_images_lead_to_one_another(
     assert (output["turn"], output["post"]) == (None, {"id": post["id"]})
 
 
-async def test_any_image_of_a_post_starts_a_conversation(client: GraphQLClient) -> None:
+async def test_any_image_of_a_post_can_start_a_conversation(client: GraphQLClient) -> None:
     """S1.39, S2: from a post on"""
     post = await ended(client, await generate(client, selectedModels=["local-ink", "local-silver"]))
     images = [output["image"]["id"] for output in post["outputs"]]
 
     started = [await start(client, sourceImageId=one, userMessage="Sepia") for one in images]
-    turns = [await over(client, one["turn"]) for one in started]
+    turns = [await until_finished(client, one["turn"]) for one in started]
 
     for image, turn in zip(images, turns, strict=True):
         assert turn["status"] == "COMPLETED"
@@ -627,7 +633,7 @@ async def test_any_image_of_a_post_starts_a_conversation(client: GraphQLClient) 
     assert left["nodes"] == [{"id": one, "post": None} for one in images]
 
 
-async def test_a_post_is_made_from_images_of_a_conversation(client: GraphQLClient) -> None:
+async def test_a_post_can_be_made_from_images_of_a_conversation(client: GraphQLClient) -> None:
     """S2.12; issue 13, point 6"""
     source = await conversation_with(client, userMessage="A lighthouse by the sea")
     image = source["turn"]["outputs"][0]["image"]["id"]
@@ -648,7 +654,7 @@ async def test_a_post_is_made_from_images_of_a_conversation(client: GraphQLClien
     assert codes(used) == [("IMAGE_IN_USE", "imageId")]
 
 
-async def test_a_post_that_is_deleted_takes_its_images_along_and_ends_its_subscription(
+async def test_deleting_a_post_deletes_its_images_and_ends_its_subscription(
     client: GraphQLClient,
 ) -> None:
     post = await ended(client, await generate(client))
@@ -688,7 +694,7 @@ async def test_posts_are_listed_newest_first(client: GraphQLClient) -> None:
     assert (first["pageInfo"]["hasNextPage"], second["pageInfo"]["hasNextPage"]) == (True, False)
 
 
-async def test_who_writes_captions_can_be_asked_without_a_token(darkroom: Darkroom) -> None:
+async def test_caption_models_can_be_queried_without_a_token(darkroom: Darkroom) -> None:
     data = await darkroom.anonymous()(
         "query { captionModels { id label company provider isDefault available unavailableReason "
         "retiresAt credits languages maxReferences aliases replacement { id } } }"
@@ -704,7 +710,9 @@ async def test_who_writes_captions_can_be_asked_without_a_token(darkroom: Darkro
     assert all(model["credits"] > 0 for model in models.values())
 
 
-async def test_posts_of_one_viewer_do_not_wait_for_one_another(client: GraphQLClient) -> None:
+async def test_concurrent_posts_of_one_viewer_do_not_wait_for_one_another(
+    client: GraphQLClient,
+) -> None:
     hanging = await writing_post(client)
     others = await asyncio.gather(*(generate(client) for _ in range(3)))
 

@@ -1,4 +1,4 @@
-"""Prices that depend on what is requested: shown, planned, reserved and charged alike."""
+"""Prices that depend on the request: the same when shown, planned, reserved and charged."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,7 +10,7 @@ from domain.models import Price, Quality, Resolution, Scene
 from tests.api.every_model import MODELS, House, open_house
 from tests.api.test_credits import STARTING, adds_up, spent
 from tests.api.test_plans import plan
-from tests.operations import over, start
+from tests.operations import start, until_finished
 
 PRICES: Final = {
     "img-nano-banana-pro": (
@@ -56,7 +56,7 @@ async def house(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> A
         ("img-gpt-image-2", {"width": 2048, "height": 2048}, 5),
     ],
 )
-async def test_one_number_is_shown_planned_reserved_and_charged(
+async def test_the_price_shown_planned_reserved_and_charged_is_the_same(
     house: House, name: str, asked: dict[str, Any], price: int
 ) -> None:
     model = next(one for one in PRICED if one.id == name)
@@ -81,7 +81,7 @@ async def test_one_number_is_shown_planned_reserved_and_charged(
         turn = (await start(story.client, **wanted))["turn"]
         total = price * (count or 1)
         assert await story.account() in [(STARTING, total, 1), (STARTING - total, 0, 0)]
-        ended = await over(story.client, turn)
+        ended = await until_finished(story.client, turn)
 
         assert shown["model"]["creditsPerImage"] == price
         assert planned["credits"] == total
@@ -90,7 +90,9 @@ async def test_one_number_is_shown_planned_reserved_and_charged(
         assert await story.account() == (STARTING - total, 0, 0)
 
 
-async def test_a_resolution_or_quality_that_the_model_lacks_has_no_price(house: House) -> None:
+async def test_a_resolution_or_quality_that_the_model_does_not_have_has_no_price(
+    house: House,
+) -> None:
     client = house.darkroom.client()
 
     four_k = await client(SHOWN, id="img-gpt-image-2", scene="TEXT_TO_IMAGE", resolution="FOUR_K")

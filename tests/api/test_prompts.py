@@ -1,4 +1,4 @@
-"""Prompts through the API: each text once, counted, found by its words, marked."""
+"""Prompts through the API: each text stored once, counted, searched and marked."""
 
 import asyncio
 
@@ -16,10 +16,10 @@ from tests.operations import (
     SMALL,
     START,
     conversation_with,
-    over,
     send,
     start,
     start_or_refuse,
+    until_finished,
 )
 
 CONVERSATIONS = """
@@ -45,7 +45,7 @@ async def found(client: GraphQLClient, search: str) -> list[str]:
     return [node["id"] for node in data["viewer"]["conversations"]["nodes"]]
 
 
-async def test_each_text_is_kept_once_last_used_first(client: GraphQLClient) -> None:
+async def test_each_text_is_stored_once_and_listed_by_last_use(client: GraphQLClient) -> None:
     first = await conversation_with(client, userMessage="A boat")
     await conversation_with(client, userMessage="A lighthouse")
     await send(client, first["conversation"]["id"], userMessage="A boat")
@@ -63,7 +63,7 @@ async def test_each_text_is_kept_once_last_used_first(client: GraphQLClient) -> 
     assert not any(one["favourite"] for one in listed)
 
 
-async def test_neither_a_rerun_nor_a_repeated_request_nor_a_refused_one_is_a_use(
+async def test_reruns_repeated_requests_and_refused_requests_are_not_uses(
     client: GraphQLClient,
 ) -> None:
     wanted = {
@@ -74,16 +74,16 @@ async def test_neither_a_rerun_nor_a_repeated_request_nor_a_refused_one_is_a_use
     }
     payload = (await client(START, input=wanted))["startConversation"]
     again = (await client(START, input=wanted))["startConversation"]
-    turn = await over(client, payload["turn"])
+    turn = await until_finished(client, payload["turn"])
     await retry(client, turn["outputs"][0])
-    await over(client, turn)
+    await until_finished(client, turn)
     await start_or_refuse(client, userMessage="A refused boat", maxCredits=0)
 
     assert again["turn"]["id"] == payload["turn"]["id"]
     assert await uses(client) == [("A boat", 1)]
 
 
-async def test_twins_of_one_prompt_count_every_turn(client: GraphQLClient) -> None:
+async def test_concurrent_uses_of_one_prompt_count_every_turn(client: GraphQLClient) -> None:
     await client("{ viewer { credits { balance } } }")
 
     await asyncio.gather(*(start(client, userMessage="A boat") for _ in range(8)))
@@ -91,7 +91,7 @@ async def test_twins_of_one_prompt_count_every_turn(client: GraphQLClient) -> No
     assert await uses(client) == [("A boat", 8)]
 
 
-async def test_a_prompt_is_a_node_and_nobody_elses(
+async def test_a_prompt_is_a_node_for_its_owner_only(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     await start(client)
@@ -104,11 +104,11 @@ async def test_a_prompt_is_a_node_and_nobody_elses(
 
     assert mine["node"] == {"id": prompt["id"], "text": "A boat", "uses": 1}
     assert theirs["node"] is None
-    # The same words of somebody else's are another prompt.
+    # The same text of another viewer is another prompt.
     assert [one["id"] == prompt["id"] for one in await prompts(other)] == [False]
 
 
-async def test_a_prompt_outlives_its_conversation_and_its_mark_its_next_use(
+async def test_a_prompt_outlives_its_conversation_and_stays_marked_after_its_next_use(
     client: GraphQLClient,
 ) -> None:
     payload = await start(client)
@@ -123,7 +123,7 @@ async def test_a_prompt_outlives_its_conversation_and_its_mark_its_next_use(
     assert await prompts(client, favourite=False) == []
 
 
-async def test_prompts_are_paged_without_gaps_with_cursors_that_stay(
+async def test_prompts_are_paged_without_gaps_by_stable_cursors(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     texts = [f"Boat number {number}" for number in range(5)]
@@ -155,7 +155,7 @@ async def test_prompts_are_paged_without_gaps_with_cursors_that_stay(
     assert answer["errors"][0]["extensions"]["code"] == "QUERY_TOO_COMPLEX"
 
 
-async def test_prompts_are_found_by_how_their_words_begin(client: GraphQLClient) -> None:
+async def test_prompts_are_found_by_prefixes_of_their_words(client: GraphQLClient) -> None:
     for text in ("A red boat, at Sea", "The Café by the sea", "Größe XL", "東京 🐈", "a.*b $where"):
         await start(client, userMessage=text)
 
@@ -176,7 +176,7 @@ async def test_prompts_are_found_by_how_their_words_begin(client: GraphQLClient)
 
 
 @pytest.mark.parametrize("field", ["prompts", "conversations"])
-async def test_a_search_has_a_length(client: GraphQLClient, field: str) -> None:
+async def test_a_search_text_has_a_maximum_length(client: GraphQLClient, field: str) -> None:
     query = f"query($s: String) {{ viewer {{ {field}(search: $s) {{ nodes {{ id }} }} }} }}"
     assert (await client(query, s="x " * 100))["viewer"][field]["nodes"] == []
 
@@ -208,7 +208,7 @@ async def test_conversations_are_found_by_their_titles_and_messages(
     assert await found(client, "harbour") == []
 
 
-async def test_a_search_is_paged_and_goes_with_a_source(client: GraphQLClient) -> None:
+async def test_a_search_is_paged_and_can_be_combined_with_a_source(client: GraphQLClient) -> None:
     sample = (await client("{ viewer { images(first: 1) { nodes { id } } } }"))["viewer"]
     source = sample["images"]["nodes"][0]["id"]
     ids = [
@@ -233,7 +233,7 @@ async def test_a_search_is_paged_and_goes_with_a_source(client: GraphQLClient) -
     assert not second["pageInfo"]["hasNextPage"]
 
 
-async def test_a_message_with_very_many_words_can_be_sent_and_found(
+async def test_a_message_with_thousands_of_words_can_be_sent_and_found(
     client: GraphQLClient,
 ) -> None:
     words = " ".join(f"w{number}" for number in range(390))
@@ -250,7 +250,7 @@ async def test_a_message_with_very_many_words_can_be_sent_and_found(
     assert sent["sendEdit"]["userErrors"] == []
     conversation_id = payload["conversation"]["id"]
     assert await found(client, "w389 v0") == [conversation_id]
-    # Only so many words of a conversation can be found; the first ones stay.
+    # The number of searchable words of a conversation is limited; the first ones are kept.
     assert await found(client, "v389") == []
     rename = "mutation($id: ID!) { renameConversation(input: {conversationId: $id, title: "
     await client(rename + '"Harbour"}) { userErrors { code } } }', id=conversation_id)
@@ -262,7 +262,7 @@ async def delete(client: GraphQLClient, prompt_id: str) -> Data:
     return payload
 
 
-async def test_a_deleted_prompt_is_gone_until_it_is_used_again(client: GraphQLClient) -> None:
+async def test_a_deleted_prompt_is_hidden_until_its_next_use(client: GraphQLClient) -> None:
     started = await conversation_with(client, userMessage="A boat", turns=1)
     await send(client, started["conversation"]["id"], userMessage="A boat")
     await start(client, userMessage="A lighthouse")
@@ -285,7 +285,9 @@ async def test_a_deleted_prompt_is_gone_until_it_is_used_again(client: GraphQLCl
     ]
 
 
-async def test_only_the_owner_deletes_a_prompt(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_only_the_owner_can_delete_a_prompt(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     await start(client)
     [prompt] = await prompts(client)
     unknown = "prompt_00000000000000000000000000"

@@ -1,4 +1,4 @@
-"""What clients are told, and what their downloads say, of how an image was made."""
+"""What the API and downloaded files say about how an image was made."""
 
 import pytest
 
@@ -40,7 +40,7 @@ async def said(client: GraphQLClient, url: str) -> str:
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
-async def test_what_a_model_makes_says_so_in_every_file(
+async def test_every_file_of_a_generated_image_says_that_it_was_generated(
     client: GraphQLClient, image_format: str
 ) -> None:
     options = {"width": 512, "height": 512, "format": image_format, "previews": 0}
@@ -59,7 +59,7 @@ async def test_what_a_model_makes_says_so_in_every_file(
         assert len((await client.http.get(found["url"])).content) == found["byteSize"]
 
 
-async def test_previews_say_so_too(client: GraphQLClient) -> None:
+async def test_previews_say_that_they_were_generated(client: GraphQLClient) -> None:
     started = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
     async with client.subscribe(FOLLOW, id=started["conversation"]["id"]) as updates:
         seen = await updates.until(
@@ -70,7 +70,9 @@ async def test_previews_say_so_too(client: GraphQLClient) -> None:
     assert await said(client, preview["url"]) == TRAINED
 
 
-async def test_samples_say_so_and_uploads_say_nothing(client: GraphQLClient) -> None:
+async def test_samples_say_that_they_were_generated_and_uploads_do_not(
+    client: GraphQLClient,
+) -> None:
     sample = await shown(client, (await a_sample(client))["id"])
     data = a_picture((600, 400), format="JPEG", exif=exif(1), xmp=CANARY, comment=CANARY)
     upload = await shown(client, (await uploaded(client, data, "image/jpeg"))["id"])
@@ -86,7 +88,9 @@ async def test_samples_say_so_and_uploads_say_nothing(client: GraphQLClient) -> 
         assert b"Exif" not in content
 
 
-async def test_images_of_before_say_nothing(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_images_stored_before_provenance_have_none(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     """Their records have no such field."""
     sample = await a_sample(client)
     async with database_of(darkroom) as stored:

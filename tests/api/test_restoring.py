@@ -1,4 +1,4 @@
-"""Deleted conversations come back, where the operator keeps them for some days."""
+"""Restoring deleted conversations, if the operator keeps them for some days."""
 
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ def without_links(value: Any) -> Any:
     return [without_links(one) for one in value] if isinstance(value, list) else value
 
 
-async def test_a_conversation_comes_back_as_it_was(start_darkroom: StartDarkroom) -> None:
+async def test_a_restored_conversation_is_as_it_was(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom(restore_days=7)
     client = darkroom.client()
     source = (await uploaded(client))["id"]
@@ -88,7 +88,7 @@ async def test_a_conversation_comes_back_as_it_was(start_darkroom: StartDarkroom
     assert codes(await restore(client, conversation_id)) == [("NOT_RESTORABLE", "conversationId")]
     async with collection(darkroom, "trash") as trash:
         assert await trash.count_documents({}) == 0
-    # It goes on, and can be deleted again.
+    # It continues, and can be deleted again.
     assert (await send(client, conversation_id))["turn"]["turnIndex"] == 2
     await client(DELETE, id=conversation_id)
     assert (await restore(client, conversation_id))["userErrors"] == []
@@ -108,7 +108,7 @@ async def orphans(darkroom: Darkroom) -> set[str]:
     return stored
 
 
-async def test_a_conversation_whose_turns_were_deleted_comes_back_empty(
+async def test_a_conversation_whose_turns_were_deleted_is_restored_empty(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom(restore_days=7)
@@ -124,7 +124,9 @@ async def test_a_conversation_whose_turns_were_deleted_comes_back_empty(
     assert (await client(READ, id=conversation_id))["conversation"]["turns"]["nodes"] == []
 
 
-async def test_what_was_running_comes_back_as_cancelled(start_darkroom: StartDarkroom) -> None:
+async def test_outputs_that_were_running_are_restored_as_cancelled(
+    start_darkroom: StartDarkroom,
+) -> None:
     client = (await start_darkroom(restore_days=1)).client()
     started = await start(client, selectedModels=["rehearsal-slow"], options={"previews": 3})
     async with client.subscribe(FOLLOW, id=started["conversation"]["id"]) as updates:
@@ -146,10 +148,10 @@ async def test_what_was_running_comes_back_as_cancelled(start_darkroom: StartDar
 
 
 @pytest.mark.parametrize("how", ["forked", "started from its image", "masked by its image"])
-async def test_conversations_that_share_images_come_back_in_any_order(
+async def test_conversations_that_share_images_can_be_restored_in_any_order(
     start_darkroom: StartDarkroom, how: str
 ) -> None:
-    """Whichever was deleted first, and whether or not the other one comes back."""
+    """Whichever was deleted first, and whether or not the other one is restored."""
     client = (await start_darkroom(restore_days=1)).client()
     first = await conversation_with(client)
     image = first["turn"]["outputs"][0]["image"]["id"]
@@ -174,7 +176,9 @@ async def test_conversations_that_share_images_come_back_in_any_order(
         assert await gallery(client) == images
 
 
-async def test_what_it_refers_to_has_to_be_there(start_darkroom: StartDarkroom) -> None:
+async def test_a_conversation_is_restored_only_if_the_images_it_refers_to_exist(
+    start_darkroom: StartDarkroom,
+) -> None:
     client = (await start_darkroom(restore_days=1)).client()
     source = (await uploaded(client))["id"]
     done = await conversation_with(client, sourceImageId=source)
@@ -189,7 +193,7 @@ async def test_what_it_refers_to_has_to_be_there(start_darkroom: StartDarkroom) 
         ]
 
 
-async def test_what_is_over_or_anothers_does_not_come_back(
+async def test_an_expired_or_foreign_conversation_cannot_be_restored(
     start_darkroom: StartDarkroom, darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     own = await start_darkroom(restore_days=1)
@@ -214,7 +218,9 @@ async def test_what_is_over_or_anothers_does_not_come_back(
         assert await trash.count_documents({}) == 0
 
 
-async def test_nothing_is_kept_of_a_viewer_who_is_deleted(start_darkroom: StartDarkroom) -> None:
+async def test_a_deleted_viewers_restorable_conversations_are_deleted(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom(restore_days=7)
     client = darkroom.client()
     done = await conversation_with(client)
@@ -227,7 +233,7 @@ async def test_nothing_is_kept_of_a_viewer_who_is_deleted(start_darkroom: StartD
     assert await keys(darkroom) == set()
 
 
-async def test_what_can_be_restored_is_listed(start_darkroom: StartDarkroom) -> None:
+async def test_restorable_conversations_are_listed(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom(restore_days=7)
     client = darkroom.client()
     first = await conversation_with(client, userMessage="First")

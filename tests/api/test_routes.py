@@ -1,4 +1,6 @@
-"""A model with several providers: the next one is asked where one has certainly taken nothing."""
+"""A model with several providers: the next one is asked only if the first has certainly accepted
+nothing.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,7 +14,7 @@ from tests.api.every_model import Simulated, error_of
 from tests.api.test_credits import STARTING, account, adds_up, spent
 from tests.clients import Data
 from tests.conftest import Darkroom, StartDarkroom, darkrooms
-from tests.operations import over, start
+from tests.operations import start, until_finished
 from tests.serving import free_port
 from tests.simulators.simulator import Simulator
 
@@ -37,7 +39,7 @@ class Routed:
             selectedModels=[MODEL],
             options={"previews": 0, **options},
         )
-        turn = await over(client, payload["turn"])
+        turn = await until_finished(client, payload["turn"])
         bills = {
             name: [entry for entry in simulator.settled() if words in entry.prompt]
             for name, simulator in self.simulators.items()
@@ -54,7 +56,7 @@ class Routed:
 class Made:
     output: Data
     billed: Sequence[str]
-    """Who has taken a job, once for each."""
+    """The provider of each accepted job."""
     spent: Sequence[tuple[str, int, int]]
     account: tuple[int, int, int]
 
@@ -84,7 +86,7 @@ async def routed(
         ({"fal": "submit=429", "gemini": "submit=403", "replicate": "submit=402"}, "openrouter"),
     ],
 )
-async def test_the_next_provider_is_asked_where_one_has_taken_nothing(
+async def test_the_next_provider_is_asked_if_the_first_rejects_the_submission(
     routed: Routed, scripts: Mapping[str, str], maker: str
 ) -> None:
     made = await routed.made(scripts)
@@ -96,7 +98,7 @@ async def test_the_next_provider_is_asked_where_one_has_taken_nothing(
     assert made.account == (STARTING - 2, 0, 0)
 
 
-async def test_the_next_provider_is_asked_where_one_cannot_be_connected(
+async def test_the_next_provider_is_asked_if_the_first_cannot_be_reached(
     start_darkroom: StartDarkroom,
     providers: Simulated,
 ) -> None:
@@ -118,7 +120,7 @@ async def test_the_next_provider_is_asked_where_one_cannot_be_connected(
         ("fail=content_policy_violation", "CONTENT_REFUSED"),
     ],
 )
-async def test_nobody_else_is_asked_where_a_provider_may_have_taken_it_or_has_decided(
+async def test_no_other_provider_is_asked_after_an_unknown_outcome_or_a_refusal(
     routed: Routed, script: str, code: str
 ) -> None:
     made = await routed.made({"fal": script})
@@ -131,7 +133,7 @@ async def test_nobody_else_is_asked_where_a_provider_may_have_taken_it_or_has_de
     assert made.account == (STARTING, 0, 0)
 
 
-async def test_a_provider_that_lacks_what_was_requested_is_passed_over(routed: Routed) -> None:
+async def test_a_provider_without_a_requested_option_is_skipped(routed: Routed) -> None:
     png = await routed.made({"fal": "submit=401"}, format="PNG")
     seed = await routed.made({"fal": "submit=401", "gemini": "submit=401"}, seed="7")
 
@@ -140,14 +142,14 @@ async def test_a_provider_that_lacks_what_was_requested_is_passed_over(routed: R
     assert seed.billed == []
 
 
-async def test_one_that_makes_fewer_images_at_a_time_is_passed_over(routed: Routed) -> None:
+async def test_a_provider_that_makes_fewer_images_at_a_time_is_skipped(routed: Routed) -> None:
     made = await routed.made({"fal": "submit=503x1"}, imagesPerModel=2)
 
     assert (made.output["provider"], made.billed) == ("fal", ["fal"])
     assert len(made.output["images"]) == 2
 
 
-async def test_all_are_asked_again_where_one_of_them_may_be_free_later(routed: Routed) -> None:
+async def test_all_providers_are_asked_again_if_one_may_have_capacity_later(routed: Routed) -> None:
     busy = dict.fromkeys(ROUTES, "submit=401") | {"replicate": "submit=503x1"}
 
     made = await routed.made(busy)
@@ -155,14 +157,14 @@ async def test_all_are_asked_again_where_one_of_them_may_be_free_later(routed: R
     assert (made.output["provider"], made.billed) == ("replicate", ["replicate"])
 
 
-async def test_where_no_key_is_taken_the_first_providers_answer_counts(routed: Routed) -> None:
+async def test_if_all_providers_reject_their_keys_the_first_error_counts(routed: Routed) -> None:
     made = await routed.made(dict.fromkeys(ROUTES, "submit=401"))
 
     assert error_of(made.output) == ("PROVIDER_AUTHENTICATION", False)
     assert made.account == (STARTING, 0, 0)
 
 
-async def test_a_model_that_only_another_provider_has_dropped_is_made_later(
+async def test_a_model_that_only_another_provider_has_dropped_is_run_later(
     routed: Routed,
 ) -> None:
     dropped = dict.fromkeys(ROUTES, "submit=404") | {"fal": "submit=429x1"}
@@ -174,7 +176,7 @@ async def test_a_model_that_only_another_provider_has_dropped_is_made_later(
     assert (again.output["provider"], again.billed) == ("fal", ["fal"])
 
 
-async def test_an_output_waits_where_a_key_is_refused_and_the_next_provider_is_full(
+async def test_an_output_waits_if_one_provider_rejects_its_key_and_the_next_is_at_capacity(
     start_darkroom: StartDarkroom,
     providers: Simulated,
 ) -> None:

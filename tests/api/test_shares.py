@@ -1,4 +1,4 @@
-"""Shares: who has the link reads one conversation and follows it, and nothing else."""
+"""Shares: anyone with the link can read one conversation and subscribe to it, and nothing else."""
 
 import asyncio
 import json
@@ -29,8 +29,8 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
-    over,
     send,
+    until_finished,
 )
 from tests.resilience.processes import eventually
 
@@ -80,7 +80,7 @@ async def share(client: GraphQLClient, conversation_id: str, **input: Any) -> Da
     return {**made, "token": made["url"].rpartition("/")[2]}
 
 
-async def test_anyone_who_has_the_link_reads_the_conversation(
+async def test_anyone_with_the_link_can_read_the_conversation(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     """With prompts they read what the owner reads, but for credits and usage."""
@@ -105,7 +105,7 @@ async def test_anyone_who_has_the_link_reads_the_conversation(
     assert (await client(SHARES))["viewer"]["shares"][0]["views"] == 3
 
 
-async def test_turns_come_in_pages(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_turns_of_a_share_are_paged(darkroom: Darkroom, client: GraphQLClient) -> None:
     done = await conversation_with(client, turns=3)
     made = await share(client, done["conversation"]["id"])
     reader = darkroom.anonymous()
@@ -334,7 +334,7 @@ def reachable() -> dict[str, set[str]]:
     return found
 
 
-def test_every_field_that_can_be_reached_is_decided() -> None:
+def test_every_reachable_field_is_declared_as_shown_or_hidden() -> None:
     fields = {
         f"{kind}.{name}"
         for kind, names in reachable().items()
@@ -422,7 +422,7 @@ async def rich(darkroom: Darkroom) -> tuple[GraphQLClient, str]:
 
 
 @pytest.mark.parametrize("with_prompts", [False, True], ids=["without prompts", "with prompts"])
-async def test_each_field_shows_what_is_decided(
+async def test_each_field_of_a_share_is_shown_or_hidden_as_declared(
     darkroom: Darkroom, rich: tuple[GraphQLClient, str], with_prompts: bool
 ) -> None:
     owner, conversation_id = rich
@@ -459,7 +459,7 @@ def is_plain(value: object) -> bool:
     return not isinstance(value, dict | list)
 
 
-async def test_a_forks_readers_see_in_its_copies_what_readers_of_the_original_see(
+async def test_readers_see_the_same_of_copied_turns_as_of_the_original_ones(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     """Images of copies lead to the copies, with their prompts; and neither share shows the other
@@ -468,10 +468,10 @@ async def test_a_forks_readers_see_in_its_copies_what_readers_of_the_original_se
     done = await conversation_with(client, sourceImageId=(await a_sample(client))["id"])
     conversation_id = done["conversation"]["id"]
     sent = (await send(client, conversation_id, userMessage="Once more"))["turn"]
-    await over(client, sent)
+    await until_finished(client, sent)
     forked = (await fork(client, sent["id"], title="A fork"))["conversation"]["id"]
     own = (await send(client, forked, userMessage=f"Elsewhere: {SECRET}"))["turn"]
-    elsewhere = (await over(client, own))["outputs"][0]["image"]["id"]
+    elsewhere = (await until_finished(client, own))["outputs"][0]["image"]["id"]
     # It is a reference in the original, in a turn of the same index.
     await send(client, conversation_id, manualReferenceIds=[elsewhere], previousOutputIds=[])
     text = """
@@ -504,7 +504,7 @@ async def test_a_forks_readers_see_in_its_copies_what_readers_of_the_original_se
         assert "Elsewhere" not in str(originals)
 
 
-async def test_no_way_round_leads_out_of_the_share(
+async def test_a_share_exposes_nothing_outside_its_conversation(
     darkroom: Darkroom, rich: tuple[GraphQLClient, str]
 ) -> None:
     owner, conversation_id = rich
@@ -537,9 +537,7 @@ async def test_no_way_round_leads_out_of_the_share(
         assert turn["outputs"][0]["image"]["turn"] == {"conversation": {"title": ""}}
 
 
-async def test_a_title_that_the_owner_gave_is_shown(
-    darkroom: Darkroom, client: GraphQLClient
-) -> None:
+async def test_a_title_set_by_the_owner_is_shown(darkroom: Darkroom, client: GraphQLClient) -> None:
     done = await conversation_with(client)
     conversation_id = done["conversation"]["id"]
     made = await share(client, conversation_id)
@@ -563,7 +561,9 @@ async def test_a_title_that_the_owner_gave_is_shown(
         "{ conversation { id } } }",
     ],
 )
-async def test_all_else_is_closed(darkroom: Darkroom, client: GraphQLClient, query: str) -> None:
+async def test_all_other_fields_are_refused_without_a_token(
+    darkroom: Darkroom, client: GraphQLClient, query: str
+) -> None:
     done = await conversation_with(client)
     conversation_id = done["conversation"]["id"]
     made = await share(client, conversation_id)
@@ -579,7 +579,7 @@ async def test_all_else_is_closed(darkroom: Darkroom, client: GraphQLClient, que
 # ---------------------------------------------------------------- live
 
 
-async def test_anyone_follows_it_live_over_a_socket(
+async def test_anyone_can_subscribe_to_a_share_over_websocket(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     done = await conversation_with(client)
@@ -616,7 +616,9 @@ async def test_anyone_follows_it_live_over_a_socket(
         assert (await again.next())["sharedTurnUpdated"]["turn"]["id"] == sent["id"]
 
 
-async def test_anyone_follows_it_live_over_http(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_anyone_can_subscribe_to_a_share_over_http(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     done = await conversation_with(client)
     made = await share(client, done["conversation"]["id"])
     reader = darkroom.anonymous()
@@ -635,7 +637,7 @@ async def test_anyone_follows_it_live_over_http(darkroom: Darkroom, client: Grap
         assert robots == ["noindex", "noindex"]
 
 
-async def test_who_follows_the_turns_goes_on_after_the_last_one_was_deleted(
+async def test_subscribers_of_turns_receive_new_turns_after_the_last_one_was_deleted(
     client: GraphQLClient,
 ) -> None:
     """Only `conversationUpdated` says that there is none left."""
@@ -680,7 +682,7 @@ async def delete_viewer(client: GraphQLClient, made: Data) -> None:
 
 
 @pytest.mark.parametrize("end", [revoke, delete_conversation, delete_viewer])
-async def test_what_ends_a_share_ends_it_for_all_that_follow(
+async def test_ending_a_share_ends_the_subscriptions_of_all_its_readers(
     start_darkroom: StartDarkroom, end: Any
 ) -> None:
     """In whichever process they are."""
@@ -717,7 +719,7 @@ async def test_what_ends_a_share_ends_it_for_all_that_follow(
             assert message["payload"][0]["extensions"]["code"] == "NOT_FOUND"
 
 
-async def test_a_share_ends_at_its_time(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_a_share_expires_at_its_time(darkroom: Darkroom, client: GraphQLClient) -> None:
     done = await conversation_with(client)
     ends_at = datetime.now(UTC) + timedelta(seconds=2)
     made = await share(client, done["conversation"]["id"], expiresAt=ends_at.isoformat())
@@ -737,7 +739,7 @@ async def test_a_share_ends_at_its_time(darkroom: Darkroom, client: GraphQLClien
 # ---------------------------------------------------------------- the owner's side
 
 
-async def test_the_owner_sees_the_links_at_any_time(client: GraphQLClient) -> None:
+async def test_the_owner_can_list_the_links_at_any_time(client: GraphQLClient) -> None:
     done = await conversation_with(client)
     first = await share(client, done["conversation"]["id"])
     second = await share(client, done["conversation"]["id"], includePrompts=True)
@@ -752,7 +754,7 @@ async def test_the_owner_sees_the_links_at_any_time(client: GraphQLClient) -> No
     assert codes(again) == [("NOT_FOUND", "shareId")]
 
 
-async def test_what_is_anothers_can_be_neither_shared_nor_revoked(
+async def test_a_foreign_conversation_can_be_neither_shared_nor_revoked(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     done = await conversation_with(client)
@@ -767,7 +769,7 @@ async def test_what_is_anothers_can_be_neither_shared_nor_revoked(
     assert (await stranger(SHARES))["viewer"]["shares"] == []
 
 
-async def test_all_that_is_wrong_is_said_together(client: GraphQLClient) -> None:
+async def test_all_user_errors_of_a_share_are_returned_at_once(client: GraphQLClient) -> None:
     wanted = {"conversationId": "conv_nothing", "expiresAt": "2020-01-01T00:00:00Z"}
 
     payload = (await client(CREATE, input=wanted))["createShare"]
@@ -792,7 +794,7 @@ async def test_a_time_without_a_zone_is_in_utc(
 
 
 @pytest.mark.parametrize("given", ["0001-01-01T00:00:00+14:00", "soon", 7, ""])
-async def test_what_is_no_time_is_refused(client: GraphQLClient, given: object) -> None:
+async def test_an_invalid_expiry_time_is_refused(client: GraphQLClient, given: object) -> None:
     answer = await client.execute(CREATE, input={"conversationId": "conv_x", "expiresAt": given})
 
     assert answer["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
@@ -812,7 +814,7 @@ async def test_the_number_of_shares_is_limited(client: GraphQLClient) -> None:
     assert codes(refused[0]) == [("TOO_MANY_SHARES", "conversationId")]
 
 
-async def test_a_link_that_many_open_at_once_counts_them_all(
+async def test_concurrent_views_of_a_share_are_all_counted(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     done = await conversation_with(client)
@@ -826,7 +828,7 @@ async def test_a_link_that_many_open_at_once_counts_them_all(
 
 
 @pytest.mark.parametrize("change", [lambda t: t[:-1], lambda t: t + "A", lambda t: t.swapcase()])
-async def test_a_token_that_was_not_made_here_leads_nowhere(
+async def test_a_forged_share_token_finds_nothing(
     darkroom: Darkroom, client: GraphQLClient, change: Any
 ) -> None:
     done = await conversation_with(client)
@@ -837,7 +839,9 @@ async def test_a_token_that_was_not_made_here_leads_nowhere(
         assert await reader(READ, token=token) == {"shared": None}
 
 
-async def test_robots_are_asked_to_stay_away(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_search_engines_are_asked_not_to_index_shares(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     done = await conversation_with(client)
     made = await share(client, done["conversation"]["id"])
     reader = darkroom.anonymous()
@@ -855,7 +859,7 @@ async def test_robots_are_asked_to_stay_away(darkroom: Darkroom, client: GraphQL
 # ---------------------------------------------------------------- sockets without a token
 
 
-async def test_a_socket_without_a_token_runs_what_needs_none(darkroom: Darkroom) -> None:
+async def test_a_socket_without_a_token_runs_operations_that_need_none(darkroom: Darkroom) -> None:
     async with darkroom.anonymous().socket() as socket:
         models = await (await socket.subscribe("{ models { id } }")).next()
         assert models["models"]
@@ -866,7 +870,7 @@ async def test_a_socket_without_a_token_runs_what_needs_none(darkroom: Darkroom)
         assert await socket.closed_with() == 4403
 
 
-async def test_a_socket_without_a_token_is_closed_when_it_initialises_again(
+async def test_a_socket_without_a_token_is_closed_at_a_second_connection_init(
     darkroom: Darkroom,
 ) -> None:
     async with connect_to(darkroom.url) as connection:
@@ -879,7 +883,7 @@ async def test_a_socket_without_a_token_is_closed_when_it_initialises_again(
         assert await socket.closed_with() == 4403
 
 
-async def test_a_blocked_viewer_shares_nothing(
+async def test_shares_of_a_blocked_viewer_cannot_be_read(
     start_darkroom: StartDarkroom, mongodb_uri: str
 ) -> None:
     darkroom = await start_darkroom()

@@ -1,10 +1,10 @@
-"""Who runs when: a viewer who asks for much does not keep another one waiting."""
+"""Fairness: a viewer with many outputs does not delay those of another."""
 
 import asyncio
 
 from tests.clients import Data, GraphQLClient
 from tests.conftest import StartDarkroom
-from tests.operations import SMALL, over, start
+from tests.operations import SMALL, start, until_finished
 
 AT_WORK = "{ viewer { turnsInProgress { outputs { id status } } } }"
 CROWD = 40
@@ -20,12 +20,14 @@ async def statuses(client: GraphQLClient) -> list[str]:
 
 async def until_generating(client: GraphQLClient, count: int) -> None:
     async with asyncio.timeout(SOON_SECONDS):
-        # The API tells outputs of many conversations only when it is asked.
+        # The API returns outputs of many conversations only on request.
         while (await statuses(client)).count("GENERATING") < count:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
-async def test_one_viewers_crowd_leaves_places_to_others(start_darkroom: StartDarkroom) -> None:
+async def test_a_viewer_with_many_outputs_leaves_capacity_to_others(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom()
     greedy, modest = darkroom.client(), darkroom.client()
     await asyncio.gather(*(start(greedy, selectedModels=["rehearsal-hangs"]) for _ in range(CROWD)))
@@ -37,7 +39,7 @@ async def test_one_viewers_crowd_leaves_places_to_others(start_darkroom: StartDa
     assert (await statuses(greedy)).count("GENERATING") == HALF
 
 
-async def test_what_found_no_place_begins_as_soon_as_there_is_one(
+async def test_an_output_that_waits_starts_as_soon_as_there_is_capacity(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom()
@@ -46,7 +48,7 @@ async def test_what_found_no_place_begins_as_soon_as_there_is_one(
         *(start(client, selectedModels=["local-silver"], options=SMALL) for _ in range(12))
     )
 
-    turns = await asyncio.gather(*(over(client, payload["turn"]) for payload in payloads))
+    turns = await asyncio.gather(*(until_finished(client, payload["turn"]) for payload in payloads))
 
     assert {turn["status"] for turn in turns} == {"COMPLETED"}
     assert await statuses(client) == []

@@ -1,4 +1,4 @@
-"""`turnUpdated` and `conversationUpdated` as a front end sees them."""
+"""`turnUpdated` and `conversationUpdated` as a client receives them."""
 
 import asyncio
 from functools import partial
@@ -17,9 +17,9 @@ from tests.operations import (
     SMALL,
     conversation_with,
     followed,
-    over,
     send,
     start,
+    until_finished,
 )
 
 CONVERSATION = """
@@ -30,7 +30,7 @@ LANDED = 120
 UNKNOWN = "conv_00000000000000000000000000"
 
 
-async def test_each_output_lands_by_itself(client: GraphQLClient) -> None:
+async def test_each_output_is_delivered_by_itself(client: GraphQLClient) -> None:
     payload = await start(
         client, selectedModels=["rehearsal-lands-last", "local-silver", "rehearsal-fails"]
     )
@@ -50,7 +50,7 @@ async def test_each_output_lands_by_itself(client: GraphQLClient) -> None:
     assert pending[-1] == 0
 
 
-async def test_a_change_tells_which_outputs_it_is_about(client: GraphQLClient) -> None:
+async def test_an_update_names_the_outputs_that_changed(client: GraphQLClient) -> None:
     payload = await start(client, selectedModels=["rehearsal-lands-last", "local-silver"])
 
     updates = await followed(client, payload["turn"], payload["cursor"])
@@ -62,7 +62,7 @@ async def test_a_change_tells_which_outputs_it_is_about(client: GraphQLClient) -
     ]
 
 
-async def test_whoever_comes_late_sees_the_present_state_at_once(client: GraphQLClient) -> None:
+async def test_a_late_subscriber_receives_the_current_state_at_once(client: GraphQLClient) -> None:
     done = await conversation_with(client, turns=2)
     conversation_id = done["conversation"]["id"]
     working = await send(
@@ -80,7 +80,7 @@ async def test_whoever_comes_late_sees_the_present_state_at_once(client: GraphQL
     assert [output["status"] for output in first["turn"]["outputs"]] == ["COMPLETED", "GENERATING"]
 
 
-async def test_the_latest_turn_comes_first_even_when_it_is_over(client: GraphQLClient) -> None:
+async def test_the_latest_turn_is_sent_first_even_if_it_has_finished(client: GraphQLClient) -> None:
     done = await conversation_with(client, turns=2)
 
     async with client.subscribe(FOLLOW, id=done["conversation"]["id"]) as updates:
@@ -89,7 +89,7 @@ async def test_the_latest_turn_comes_first_even_when_it_is_over(client: GraphQLC
     assert first["turn"] == done["turn"]
 
 
-async def test_with_a_cursor_nothing_that_happened_meanwhile_is_missed(
+async def test_a_subscription_with_a_cursor_misses_nothing(
     client: GraphQLClient,
 ) -> None:
     done = await conversation_with(client, turns=2)
@@ -99,7 +99,7 @@ async def test_with_a_cursor_nothing_that_happened_meanwhile_is_missed(
     missed = []
     for _ in range(3):
         sent = await send(client, conversation_id)
-        missed.append(await over(client, sent["turn"]))
+        missed.append(await until_finished(client, sent["turn"]))
 
     async with client.subscribe(FOLLOW, id=conversation_id, after=cursor) as updates:
         seen = await updates.until(
@@ -112,10 +112,10 @@ async def test_with_a_cursor_nothing_that_happened_meanwhile_is_missed(
     }
 
 
-async def test_every_cursor_that_is_given_out_resumes(client: GraphQLClient) -> None:
+async def test_every_cursor_sent_can_resume_a_subscription(client: GraphQLClient) -> None:
     payload = await start(client, selectedModels=["local-silver", "rehearsal-fails"])
     conversation_id = payload["conversation"]["id"]
-    final = await over(client, payload["turn"])
+    final = await until_finished(client, payload["turn"])
     read = await client("query($id: ID!) { conversation(id: $id) { cursor } }", id=conversation_id)
     cursors = [
         payload["cursor"],
@@ -130,7 +130,7 @@ async def test_every_cursor_that_is_given_out_resumes(client: GraphQLClient) -> 
         assert first["turn"] == final
 
 
-async def test_a_cursor_of_another_conversation_is_refused_and_the_socket_lives(
+async def test_a_cursor_of_another_conversation_is_refused_and_the_socket_stays_open(
     client: GraphQLClient,
 ) -> None:
     mine, other = await conversation_with(client), await conversation_with(client)
@@ -146,7 +146,9 @@ async def test_a_cursor_of_another_conversation_is_refused_and_the_socket_lives(
         assert (await good.next())["turnUpdated"]["turn"]["status"] == "COMPLETED"
 
 
-async def test_what_is_not_ones_own_is_not_there(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_a_foreign_turn_or_conversation_is_not_found(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     payload = await conversation_with(client)
     other = darkroom.client()
 
@@ -161,7 +163,7 @@ async def test_what_is_not_ones_own_is_not_there(darkroom: Darkroom, client: Gra
     assert answers == [("error", "NOT_FOUND")] * 6
 
 
-async def test_a_server_without_frames_sends_the_same(
+async def test_a_server_without_the_frames_protocol_sends_the_same(
     start_darkroom: StartDarkroom,
 ) -> None:
     links = "https://images.example"
@@ -179,7 +181,7 @@ async def test_a_server_without_frames_sends_the_same(
     ):
         first = [await one.next(), await other.next()]
         sent = await send(by_frames, conversation_id)
-        final = await over(by_frames, sent["turn"])
+        final = await until_finished(by_frames, sent["turn"])
         last = [await updates.until(_is_completed) for updates in (one, other)]
         await by_frames(DELETE, id=conversation_id)
         await one.completed()
@@ -193,7 +195,7 @@ def _is_completed(data: Data) -> bool:
     return bool(data["turnUpdated"]["turn"]["status"] == "COMPLETED")
 
 
-async def test_deleting_the_conversation_completes_both_subscriptions(
+async def test_deleting_a_conversation_completes_both_subscriptions(
     client: GraphQLClient,
 ) -> None:
     payload = await start(client, selectedModels=["rehearsal-hangs"])
@@ -210,7 +212,7 @@ async def test_deleting_the_conversation_completes_both_subscriptions(
         await asyncio.gather(turns.completed(), conversations.completed())
 
 
-async def test_a_conversation_is_followed_too(client: GraphQLClient) -> None:
+async def test_updates_of_a_conversation_can_be_subscribed_to(client: GraphQLClient) -> None:
     payload = await conversation_with(client)
     conversation_id = payload["conversation"]["id"]
 
@@ -228,7 +230,7 @@ async def test_a_conversation_is_followed_too(client: GraphQLClient) -> None:
     ]
 
 
-async def test_a_slow_listener_gets_the_newest_state_and_not_every_step(
+async def test_a_slow_subscriber_receives_the_newest_state_instead_of_every_update(
     client: GraphQLClient,
 ) -> None:
     payload = await start(
@@ -238,7 +240,7 @@ async def test_a_slow_listener_gets_the_newest_state_and_not_every_step(
 
     async with client.subscribe(FOLLOW, id=conversation_id) as updates:
         await updates.next()
-        final = await over(client, payload["turn"])
+        final = await until_finished(client, payload["turn"])
         seen = await updates.until(
             lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED"
         )
@@ -246,7 +248,9 @@ async def test_a_slow_listener_gets_the_newest_state_and_not_every_step(
     assert seen[-1]["turnUpdated"]["turn"] == final
 
 
-async def test_listeners_leave_nothing_behind(client: GraphQLClient, darkroom: Darkroom) -> None:
+async def test_subscriptions_leave_nothing_behind(
+    client: GraphQLClient, darkroom: Darkroom
+) -> None:
     payload = await conversation_with(client)
     conversation_id = payload["conversation"]["id"]
     before = len(asyncio.all_tasks())
@@ -261,7 +265,7 @@ async def test_listeners_leave_nothing_behind(client: GraphQLClient, darkroom: D
 
 
 @pytest.mark.parametrize("ws", [WebSocketProtocol, WebSocketsSansIOProtocol])
-async def test_a_client_that_does_not_read_holds_nobody_up_and_gets_the_newest_state(
+async def test_a_client_that_does_not_read_delays_nobody_and_receives_the_newest_state(
     start_darkroom: StartDarkroom, ws: type[asyncio.Protocol], database: Database
 ) -> None:
     darkroom = await start_darkroom(ws=ws)

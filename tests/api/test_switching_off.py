@@ -1,4 +1,6 @@
-"""What an operator switches off: no new turn gets it, what waits fails over or waits."""
+"""Models and providers that an operator switches off: no new turn uses them, waiting outputs fail
+over or wait.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +17,7 @@ from tests.api.test_routes import MODEL, Routed
 from tests.clients import Data, GraphQLClient
 from tests.commands import run_command
 from tests.conftest import Darkroom, StartDarkroom
-from tests.operations import codes, over, start, start_or_refuse
+from tests.operations import codes, start, start_or_refuse, until_finished
 from tests.test_worker import nowhere
 
 KNOWN_SECONDS = 5.0
@@ -52,7 +54,7 @@ async def statuses(client: GraphQLClient, turn: Data) -> list[str]:
     return [one["status"] for one in outputs]
 
 
-async def test_a_model_that_is_switched_off_is_off_in_all_processes_within_seconds(
+async def test_a_model_that_is_switched_off_is_unavailable_in_all_processes_within_seconds(
     start_darkroom: StartDarkroom,
 ) -> None:
     first, second = await start_darkroom(), await start_darkroom()
@@ -75,7 +77,7 @@ async def test_a_model_that_is_switched_off_is_off_in_all_processes_within_secon
         return await reason_for(there, "local-silver") is None
 
     await known(is_on)
-    await over(there, (await start(there, selectedModels=["local-silver"]))["turn"])
+    await until_finished(there, (await start(there, selectedModels=["local-silver"]))["turn"])
     assert (off.code, listed.code, on.code) == (0, 0, 0)
     assert codes(refused) == [("MODEL_UNAVAILABLE", "selectedModels.0")]
     assert [one["model"]["id"] for one in by_default["turn"]["outputs"]] == ["local-ink"]
@@ -85,7 +87,7 @@ async def test_a_model_that_is_switched_off_is_off_in_all_processes_within_secon
     assert "is switched on" in on.said
 
 
-async def test_what_waits_for_a_provider_that_is_switched_off_waits_on(
+async def test_outputs_keep_waiting_while_their_provider_is_switched_off(
     start_darkroom: StartDarkroom,
 ) -> None:
     without_worker = await start_darkroom(**NO_WORKER)
@@ -97,18 +99,18 @@ async def test_what_waits_for_a_provider_that_is_switched_off_waits_on(
 
         working = await start_darkroom()
         other = await start(working.client("bob"), selectedModels=["local-ink"])
-        await over(working.client("bob"), other["turn"])
+        await until_finished(working.client("bob"), other["turn"])
         assert await statuses(client, waiting) == ["QUEUED"]
         backlog = await MongoBacklogRepository(database).list_backlogs()
         assert [(one.model_id, one.count) for one in backlog] == [("local-silver", 1)]
 
         assert await switches.switch_on("local-silver")
         assert not await switches.switch_on("local-silver")
-    assert (await over(client, waiting))["status"] == "COMPLETED"
+    assert (await until_finished(client, waiting))["status"] == "COMPLETED"
     assert await account(client) == (STARTING - 2, 0, 0)
 
 
-async def test_what_waits_fails_over_to_another_provider_of_its_model(
+async def test_waiting_outputs_fail_over_to_another_provider_of_their_model(
     start_darkroom: StartDarkroom, providers: Simulated
 ) -> None:
     simulators, settings = providers
@@ -120,7 +122,7 @@ async def test_what_waits_fails_over_to_another_provider_of_its_model(
         await MongoModelAvailabilityRepository(database).switch_off("fal", reason="a test")
 
     working = await start_darkroom(**settings)
-    before = await over(client, waiting["turn"])
+    before = await until_finished(client, waiting["turn"])
     after = await Routed(working, simulators).made({})
 
     assert before["outputs"][0]["provider"] == "gemini"
@@ -128,7 +130,7 @@ async def test_what_waits_fails_over_to_another_provider_of_its_model(
     assert after.billed == ["gemini"]
 
 
-async def test_what_no_other_provider_can_make_ends_within_its_deadline(
+async def test_waiting_outputs_without_another_provider_end_by_their_deadline(
     start_darkroom: StartDarkroom, providers: Simulated
 ) -> None:
     """It was planned for fal, which makes PNGs; gemini does not."""
@@ -145,14 +147,14 @@ async def test_what_no_other_provider_can_make_ends_within_its_deadline(
         await MongoModelAvailabilityRepository(database).switch_off("fal", reason="a test")
 
     await start_darkroom(**few)
-    ended = await over(client, waiting)
+    ended = await until_finished(client, waiting)
 
     assert ended["outputs"][0]["error"]["code"] == "PROVIDER_UNAVAILABLE"
     assert ended["outputs"][0]["error"]["retryable"]
     assert await account(client) == (STARTING, 0, 0)
 
 
-async def test_a_name_that_nothing_has_is_refused_in_a_sentence(
+async def test_an_unknown_model_or_provider_name_is_refused_with_a_message(
     start_darkroom: StartDarkroom,
 ) -> None:
     settings = (await start_darkroom()).settings

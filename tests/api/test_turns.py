@@ -1,4 +1,4 @@
-"""Turns through the API: ask for the next one, references, branching, how outputs end."""
+"""Turns through the API: start the next one, references, branching, how outputs end."""
 
 import asyncio
 import base64
@@ -14,11 +14,11 @@ from tests.operations import (
     codes,
     conversation_with,
     followed,
-    over,
     samples,
     send,
     send_or_refuse,
     start,
+    until_finished,
 )
 
 READ = "query Read($id: ID!) { turn(id: $id) { ...Turn conversation { id turnCount } } }" + TURN
@@ -28,7 +28,7 @@ def origins(turn: dict[str, list[dict[str, object]]]) -> list[object]:
     return [reference["origin"] for reference in turn["references"]]
 
 
-async def test_the_outputs_of_the_previous_turn_are_the_next_ones_references(
+async def test_outputs_of_the_previous_turn_are_the_references_of_the_next(
     client: GraphQLClient,
 ) -> None:
     first = await conversation_with(client, selectedModels=["local-silver", "local-ink"])
@@ -42,7 +42,7 @@ async def test_the_outputs_of_the_previous_turn_are_the_next_ones_references(
     assert turn["selectedModels"] == first["turn"]["selectedModels"]
     assert origins(turn) == ["PREVIOUS_TURN", "PREVIOUS_TURN", "MANUAL"]
     assert [one["image"]["id"] for one in turn["references"]] == [*images, sample["id"]]
-    finished = await over(client, turn)
+    finished = await until_finished(client, turn)
     made_from = await client(
         "query($id: ID!) { image(id: $id) { prompt madeFrom { id } turn { id } output { id } } }",
         id=finished["outputs"][0]["image"]["id"],
@@ -55,7 +55,7 @@ async def test_the_outputs_of_the_previous_turn_are_the_next_ones_references(
     }
 
 
-async def test_each_model_edits_its_own_image_however_many_references_there_are(
+async def test_each_model_edits_its_own_image_with_any_number_of_references(
     client: GraphQLClient,
 ) -> None:
     models = ["local-silver", "local-ink"]
@@ -84,13 +84,13 @@ async def test_each_model_edits_its_own_image_however_many_references_there_are(
         assert dropped == [other, manual[8]]
 
 
-async def test_after_a_turn_that_failed_an_earlier_ones_images_go_along(
+async def test_after_a_failed_turn_images_of_an_earlier_turn_are_the_references(
     client: GraphQLClient,
 ) -> None:
     first = await conversation_with(client)
     conversation_id = first["conversation"]["id"]
     failed = await send(client, conversation_id, selectedModels=["rehearsal-fails"])
-    assert (await over(client, failed["turn"]))["status"] == "FAILED"
+    assert (await until_finished(client, failed["turn"]))["status"] == "FAILED"
 
     third = (await send(client, conversation_id, selectedModels=["local-ink"]))["turn"]
 
@@ -99,7 +99,7 @@ async def test_after_a_turn_that_failed_an_earlier_ones_images_go_along(
     ]
 
 
-async def test_where_nothing_has_ever_landed_the_source_goes_along_again(
+async def test_without_any_delivered_image_the_source_is_the_reference_again(
     client: GraphQLClient,
 ) -> None:
     sample = await a_sample(client)
@@ -113,10 +113,10 @@ async def test_where_nothing_has_ever_landed_the_source_goes_along_again(
     assert turn["references"] == [{"origin": "SOURCE", "image": {"id": sample["id"]}}]
 
 
-async def test_an_edit_branches_off_from_any_earlier_output(client: GraphQLClient) -> None:
+async def test_an_edit_can_branch_off_from_any_earlier_output(client: GraphQLClient) -> None:
     first = await conversation_with(client, selectedModels=["local-silver", "local-ink"])
     conversation_id, outputs = first["conversation"]["id"], first["turn"]["outputs"]
-    await over(client, (await send(client, conversation_id))["turn"])
+    await until_finished(client, (await send(client, conversation_id))["turn"])
 
     branch = (await send(client, conversation_id, previousOutputIds=[outputs[1]["id"]]))["turn"]
     bare = (await send(client, conversation_id, previousOutputIds=[]))["turn"]
@@ -127,7 +127,7 @@ async def test_an_edit_branches_off_from_any_earlier_output(client: GraphQLClien
     assert bare["turnIndex"] == 3
 
 
-async def test_outputs_that_cannot_go_along_are_refused_each_at_its_place(
+async def test_outputs_that_cannot_be_references_are_refused_by_position(
     client: GraphQLClient,
 ) -> None:
     elsewhere = (await conversation_with(client))["turn"]["outputs"][0]["id"]
@@ -150,7 +150,7 @@ async def test_outputs_that_cannot_go_along_are_refused_each_at_its_place(
     ]
 
 
-async def test_while_nothing_has_landed_there_is_nothing_to_go_on_from(
+async def test_an_edit_is_refused_while_no_output_has_an_image(
     client: GraphQLClient,
 ) -> None:
     working = await start(client, selectedModels=["rehearsal-hangs"])
@@ -160,7 +160,7 @@ async def test_while_nothing_has_landed_there_is_nothing_to_go_on_from(
     assert codes(payload) == [("TURN_IN_PROGRESS", "conversationId")]
 
 
-async def test_what_has_landed_goes_along_while_a_sibling_is_still_at_work(
+async def test_delivered_images_are_references_while_a_sibling_is_running(
     client: GraphQLClient,
 ) -> None:
     payload = await start(client, selectedModels=["local-silver", "rehearsal-hangs"])
@@ -179,7 +179,7 @@ async def test_what_has_landed_goes_along_while_a_sibling_is_still_at_work(
     assert [one["image"] for one in turn["references"]] == [landed]
 
 
-async def test_one_failing_never_hurts_the_others(client: GraphQLClient) -> None:
+async def test_a_failing_model_does_not_stop_the_others(client: GraphQLClient) -> None:
     models = [
         "rehearsal-fails",
         "local-silver",
@@ -213,7 +213,7 @@ async def test_one_failing_never_hurts_the_others(client: GraphQLClient) -> None
     ]
 
 
-async def test_a_turn_fails_when_all_of_it_does_and_says_why(client: GraphQLClient) -> None:
+async def test_a_turn_fails_with_a_reason_if_all_outputs_fail(client: GraphQLClient) -> None:
     turn = (await conversation_with(client, selectedModels=["rehearsal-refuses"]))["turn"]
 
     assert turn["status"] == "FAILED"
@@ -222,7 +222,7 @@ async def test_a_turn_fails_when_all_of_it_does_and_says_why(client: GraphQLClie
     assert turn["completedAt"] is not None
 
 
-async def test_an_output_that_hangs_ends_at_its_deadline(client: GraphQLClient) -> None:
+async def test_an_output_that_hangs_times_out_at_its_deadline(client: GraphQLClient) -> None:
     models = await client('{ model(id: "rehearsal-hangs") { id } }')
     assert models["model"] is not None
     payload = await start(client, selectedModels=["rehearsal-hangs"])
@@ -275,7 +275,7 @@ async def test_a_preview_can_be_fetched_and_stays_where_the_run_fails(
     assert response.headers["content-type"] == "image/webp"
 
 
-async def test_a_landed_image_tells_all_about_itself(client: GraphQLClient) -> None:
+async def test_a_delivered_image_has_all_its_fields(client: GraphQLClient) -> None:
     payload = await conversation_with(
         client, options={"format": "PNG", "previews": 0}, aspectRatio="16:9"
     )
@@ -292,7 +292,7 @@ async def test_a_landed_image_tells_all_about_itself(client: GraphQLClient) -> N
     assert len(response.content) == image["byteSize"]
 
 
-async def test_several_images_of_one_model_land_together(client: GraphQLClient) -> None:
+async def test_several_images_of_one_model_are_delivered_together(client: GraphQLClient) -> None:
     payload = await conversation_with(client, options={**SMALL, "imagesPerModel": 3})
 
     images = payload["turn"]["outputs"][0]["images"]
@@ -301,7 +301,7 @@ async def test_several_images_of_one_model_land_together(client: GraphQLClient) 
     assert len({image["seed"] for image in images}) == 3
 
 
-async def test_options_can_be_read_again(client: GraphQLClient) -> None:
+async def test_options_of_a_turn_can_be_queried(client: GraphQLClient) -> None:
     options = {
         "imagesPerModel": 2,
         "previews": 1,
@@ -321,7 +321,7 @@ async def test_options_can_be_read_again(client: GraphQLClient) -> None:
     }
 
 
-async def test_all_that_is_wrong_with_an_edit_is_told_at_once(client: GraphQLClient) -> None:
+async def test_all_user_errors_of_an_edit_are_returned_at_once(client: GraphQLClient) -> None:
     payload = await conversation_with(client)
 
     refused = await send_or_refuse(
@@ -343,7 +343,7 @@ async def test_all_that_is_wrong_with_an_edit_is_told_at_once(client: GraphQLCli
     assert codes(unknown) == [("NOT_FOUND", "conversationId"), ("PROMPT_EMPTY", "userMessage")]
 
 
-async def test_two_sends_at_once_get_two_places(client: GraphQLClient) -> None:
+async def test_two_concurrent_edits_get_different_positions(client: GraphQLClient) -> None:
     payload = await conversation_with(client)
     conversation_id = payload["conversation"]["id"]
 
@@ -357,7 +357,7 @@ async def test_two_sends_at_once_get_two_places(client: GraphQLClient) -> None:
     assert sorted(one["turn"]["turnIndex"] for one in sent) == list(range(1, 9))
 
 
-async def test_a_turn_is_read_by_its_id(client: GraphQLClient) -> None:
+async def test_a_turn_can_be_queried_by_id(client: GraphQLClient) -> None:
     payload = await conversation_with(client)
 
     turn = (await client(READ, id=payload["turn"]["id"]))["turn"]
@@ -366,7 +366,7 @@ async def test_a_turn_is_read_by_its_id(client: GraphQLClient) -> None:
     assert turn == payload["turn"]
 
 
-async def test_turns_are_paged_both_ways(client: GraphQLClient) -> None:
+async def test_turns_can_be_paged_forwards_and_backwards(client: GraphQLClient) -> None:
     payload = await conversation_with(client, turns=4)
     query = """
     query($id: ID!, $first: Int, $after: String, $last: Int, $before: String) {
@@ -404,7 +404,7 @@ async def test_turns_are_paged_both_ways(client: GraphQLClient) -> None:
     assert flags == [(False, True), (True, False), (True, False), (False, True)]
 
 
-async def test_turns_in_progress_are_what_an_app_asks_for_when_it_wakes(
+async def test_turns_in_progress_can_be_queried_by_a_client_that_resumes(
     client: GraphQLClient,
 ) -> None:
     await conversation_with(client)

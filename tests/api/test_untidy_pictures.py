@@ -1,4 +1,4 @@
-"""Pictures that are untidy but whole, from the client's file or the provider's to what is shown."""
+"""Untidy but complete pictures, from the client's or the provider's file to the rendition shown."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from io import BytesIO
@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from tests.clients import Data
 from tests.conftest import Darkroom, darkrooms
-from tests.operations import codes, over, start
+from tests.operations import codes, start, until_finished
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.storage.pictures import CANARY, CONTENT_TYPES
 from tests.storage.test_colours import (
@@ -99,7 +99,7 @@ async def delivered(darkroom: Darkroom, path: Path) -> Data:
         selectedModels=[MODEL],
         options={},
     )
-    output: Data = (await over(client, payload["turn"]))["outputs"][0]
+    output: Data = (await until_finished(client, payload["turn"]))["outputs"][0]
     return output
 
 
@@ -115,7 +115,7 @@ async def fetched(url: str) -> bytes:
 
 
 @pytest.mark.parametrize("row", SHOWN)
-async def test_an_untidy_picture_is_shown_whoever_it_comes_from(
+async def test_an_untidy_picture_is_shown_from_any_source(
     with_fal: Darkroom, tmp_path: Path, row: str
 ) -> None:
     untidy, client = UNTIDY[row], with_fal.client()
@@ -136,7 +136,7 @@ async def test_an_untidy_picture_is_shown_whoever_it_comes_from(
 
 
 @pytest.mark.parametrize("row", COLOURED)
-async def test_a_picture_has_the_colours_that_it_means_whoever_it_comes_from(
+async def test_colours_of_a_picture_are_kept_from_any_source(
     with_fal: Darkroom, tmp_path: Path, row: str
 ) -> None:
     pixels, colour, bits, chunk, expected = COLOURED[row]
@@ -154,7 +154,7 @@ async def test_a_picture_has_the_colours_that_it_means_whoever_it_comes_from(
 
 
 @pytest.mark.parametrize("row", REFUSED)
-async def test_what_is_incomplete_or_moves_is_refused_whoever_it_comes_from(
+async def test_incomplete_and_animated_pictures_are_refused_from_any_source(
     with_fal: Darkroom, tmp_path: Path, row: str
 ) -> None:
     data, client = REFUSED[row](), with_fal.client()

@@ -1,4 +1,4 @@
-"""Uploads through the API: offered, sent as a client sends them, and made images."""
+"""Uploads through the API: presigned, sent as a client sends them, and completed to images."""
 
 import asyncio
 from base64 import b64encode
@@ -20,11 +20,11 @@ from tests.operations import (
     GALLERY,
     codes,
     conversation_with,
-    over,
     samples,
     send_or_refuse,
     start,
     start_or_refuse,
+    until_finished,
 )
 from tests.resilience.scale import SEED
 from tests.storage.heic import heic
@@ -68,7 +68,7 @@ def files_below(folder: Path) -> list[Path]:
 # What is offered
 
 
-async def test_several_places_are_offered_at_once_in_the_order_of_the_files(
+async def test_several_uploads_are_presigned_in_the_order_of_the_files(
     client: GraphQLClient,
 ) -> None:
     png, jpeg = a_picture(), a_picture(format="JPEG")
@@ -113,7 +113,7 @@ async def test_several_places_are_offered_at_once_in_the_order_of_the_files(
         ),
     ],
 )
-async def test_declared_too_large_or_of_another_type(
+async def test_a_declared_size_or_type_that_is_not_allowed_is_refused(
     client: GraphQLClient, byte_size: int, content_type: str, expected: tuple[str, str]
 ) -> None:
     file = {"contentType": content_type, "byteSize": byte_size}
@@ -124,7 +124,7 @@ async def test_declared_too_large_or_of_another_type(
     assert payload["uploads"] == []
 
 
-async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_offered(
+async def test_all_user_errors_are_returned_at_once_and_nothing_is_presigned(
     client: GraphQLClient,
 ) -> None:
     wrong = {"contentType": "image/gif", "byteSize": 0}
@@ -138,7 +138,7 @@ async def test_all_that_is_wrong_is_told_at_once_and_nothing_is_offered(
     assert payload["uploads"] == []
 
 
-async def test_no_files_are_no_places(client: GraphQLClient) -> None:
+async def test_an_empty_list_of_files_returns_no_uploads(client: GraphQLClient) -> None:
     assert await create(client) == []
 
 
@@ -154,7 +154,7 @@ async def test_more_than_a_hundred_files_are_refused(client: GraphQLClient) -> N
     }
 
 
-async def test_more_than_a_hundred_open_places_have_to_wait(
+async def test_at_most_a_hundred_uploads_can_be_open(
     client: GraphQLClient, darkroom: Darkroom
 ) -> None:
     data = a_picture()
@@ -174,7 +174,7 @@ async def test_more_than_a_hundred_open_places_have_to_wait(
     assert len(await create(darkroom.client(), declared(data))) == 1
 
 
-async def test_the_limit_holds_for_many_requests_at_once(client: GraphQLClient) -> None:
+async def test_the_limit_holds_for_concurrent_requests(client: GraphQLClient) -> None:
     files = {"files": [declared(a_picture())] * 60}
 
     answers = await asyncio.gather(
@@ -185,7 +185,7 @@ async def test_the_limit_holds_for_many_requests_at_once(client: GraphQLClient) 
     assert {answer.status_code for answer in answers} <= {200, 429}
 
 
-async def test_what_was_refused_is_not_open_any_more(client: GraphQLClient) -> None:
+async def test_a_refused_upload_no_longer_counts_as_open(client: GraphQLClient) -> None:
     upload = await sent(client, b"<html>")
     await create(client, *[declared(a_picture())] * 99)
 
@@ -206,7 +206,7 @@ async def test_the_limit_is_a_setting(start_darkroom: StartDarkroom) -> None:
 
 
 @pytest.mark.parametrize("digest", ["", "00", "zz" * 32, "ü" * 64, b64encode(b"-" * 31).decode()])
-async def test_a_digest_that_is_none(client: GraphQLClient, digest: str) -> None:
+async def test_an_invalid_digest_is_refused(client: GraphQLClient, digest: str) -> None:
     answer = await client.execute(CREATE, files=[declared(b"-", sha256=digest)])
 
     [error] = answer["errors"]
@@ -233,7 +233,7 @@ async def test_a_digest_that_is_none(client: GraphQLClient, digest: str) -> None
         ("{$where: 1}", "{$where: 1}"),
     ],
 )
-async def test_a_file_name_is_only_ever_a_label(
+async def test_a_file_name_is_used_as_a_label_only(
     client: GraphQLClient, name: str, label: str | None
 ) -> None:
     [upload] = await create(client, declared(a_picture(), filename=name))
@@ -248,7 +248,7 @@ async def test_a_file_name_is_only_ever_a_label(
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 @pytest.mark.parametrize(("content_type", "format"), TYPES.items())
-async def test_a_picture_that_was_sent_becomes_an_image(
+async def test_an_uploaded_picture_becomes_an_image(
     client: GraphQLClient, method: str, content_type: str, format: str
 ) -> None:
     data = a_picture((640, 480), format=format)
@@ -275,7 +275,7 @@ async def test_a_picture_that_was_sent_becomes_an_image(
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 @pytest.mark.parametrize("declared_type", TYPES)
 @pytest.mark.parametrize("actual_type", TYPES)
-async def test_a_file_is_what_its_bytes_are_whatever_was_declared(
+async def test_a_file_has_the_type_of_its_bytes_not_the_declared_one(
     client: GraphQLClient, declared_type: str, actual_type: str, method: str
 ) -> None:
     """Browsers take the type from the file's name."""
@@ -296,7 +296,7 @@ async def test_a_file_is_what_its_bytes_are_whatever_was_declared(
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 @pytest.mark.parametrize("declared_type", ["image/heic", "image/heif", "image/jpeg"])
-async def test_a_photo_of_a_phone_becomes_a_jpeg(
+async def test_a_heic_photo_becomes_a_jpeg(
     client: GraphQLClient, declared_type: str, method: str
 ) -> None:
     data = heic(Image.new("RGB", (300, 200), "teal"))
@@ -314,7 +314,7 @@ async def test_a_photo_of_a_phone_becomes_a_jpeg(
     assert picture.getpixel((150, 100)) == pytest.approx((0, 128, 128), abs=4)
 
 
-async def test_a_server_without_the_library_says_how_to_convert_a_photo(
+async def test_a_server_without_libheif_says_how_to_convert_a_photo(
     start_darkroom: StartDarkroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox, "can_read_heif", lambda: False)
@@ -330,7 +330,9 @@ async def test_a_server_without_the_library_says_how_to_convert_a_photo(
         assert "Convert the photo to JPEG" in payload["userErrors"][0]["message"]
 
 
-async def test_nothing_of_the_upload_is_left_but_the_image(start_darkroom: StartDarkroom) -> None:
+async def test_nothing_is_stored_of_a_completed_upload_but_the_image(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom()
     client, folder = darkroom.client(), darkroom.settings.data_dir / "objects"
 
@@ -340,7 +342,7 @@ async def test_nothing_of_the_upload_is_left_but_the_image(start_darkroom: Start
     assert files_below(folder / "images")
 
 
-async def test_completing_again_answers_with_the_same_image(client: GraphQLClient) -> None:
+async def test_completing_an_upload_again_returns_the_same_image(client: GraphQLClient) -> None:
     upload = await sent(client, a_picture())
 
     images = [await complete(client, upload["id"]) for _ in range(3)]
@@ -349,7 +351,7 @@ async def test_completing_again_answers_with_the_same_image(client: GraphQLClien
     assert len(await gallery(client, origin="UPLOAD")) == 1
 
 
-async def test_twins_complete_once(start_darkroom: StartDarkroom) -> None:
+async def test_concurrent_completions_make_one_image(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom()
     client, folder = darkroom.client(), darkroom.settings.data_dir / "objects"
     await samples(client)
@@ -365,7 +367,7 @@ async def test_twins_complete_once(start_darkroom: StartDarkroom) -> None:
     assert kept == {f"{name}.png", f"{name}-256w.webp"}
 
 
-async def test_a_second_write_changes_nothing(client: GraphQLClient) -> None:
+async def test_a_second_write_to_the_url_changes_nothing(client: GraphQLClient) -> None:
     one, two = (a_picture(colour=colour, compress_level=0) for colour in ("teal", "pink"))
     assert len(one) == len(two)
     put = await sent(client, one)
@@ -387,7 +389,9 @@ async def test_a_second_write_changes_nothing(client: GraphQLClient) -> None:
 # What is refused
 
 
-async def test_a_file_that_never_arrived(client: GraphQLClient) -> None:
+async def test_completing_an_upload_whose_file_never_arrived_is_refused(
+    client: GraphQLClient,
+) -> None:
     [upload] = await create(client, declared(a_picture()))
 
     refused = await complete_or_refuse(client, upload["id"])
@@ -402,7 +406,7 @@ async def test_a_file_that_never_arrived(client: GraphQLClient) -> None:
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "other type", "other key", "other bytes"])
 @pytest.mark.parametrize("method", ["PUT", "POST"])
-async def test_another_file_than_was_declared(
+async def test_a_file_that_differs_from_its_declaration_is_refused(
     client: GraphQLClient, change: str, method: str
 ) -> None:
     data = a_picture()
@@ -442,7 +446,7 @@ async def test_another_file_than_was_declared(
     ],
     ids=["HTML", "PDF", "GIF as WebP", "cut", "narrow", "wide"],
 )
-async def test_what_arrived_is_no_picture_that_is_taken(
+async def test_a_file_that_is_not_an_accepted_picture_is_refused(
     client: GraphQLClient, content_type: str, data: bytes, code: str
 ) -> None:
     upload = await sent(client, data, content_type)
@@ -456,7 +460,7 @@ async def test_what_arrived_is_no_picture_that_is_taken(
     assert await gallery(client, origin="UPLOAD") == []
 
 
-async def test_no_damaged_file_is_a_fault_of_ours(client: GraphQLClient) -> None:
+async def test_a_damaged_file_is_a_user_error(client: GraphQLClient) -> None:
     at_once = asyncio.Semaphore(4)
 
     async def tried(data: bytes) -> httpx2.Response:
@@ -469,21 +473,19 @@ async def test_no_damaged_file_is_a_fault_of_ours(client: GraphQLClient) -> None
     assert {answer.status_code for answer in answers} == {200}, f"seed {SEED}"
     payloads = [answer.json()["data"]["completeUpload"] for answer in answers]
     refused = [payload for payload in payloads if payload["image"] is None]
-    told = {code for payload in refused for code, _ in codes(payload)}
-    assert told <= {"UPLOAD_INVALID", "UPLOAD_TYPE_UNSUPPORTED"}, f"seed {SEED}"
+    returned = {code for payload in refused for code, _ in codes(payload)}
+    assert returned <= {"UPLOAD_INVALID", "UPLOAD_TYPE_UNSUPPORTED"}, f"seed {SEED}"
     assert refused
 
 
 @pytest.mark.parametrize(
     "name", ["", "upl_", "img_00000000000000000000000000", "$where", UNKNOWN, "upl_" + "z" * 26]
 )
-async def test_an_upload_that_is_not_there(client: GraphQLClient, name: str) -> None:
+async def test_an_unknown_upload_is_not_found(client: GraphQLClient, name: str) -> None:
     assert codes(await complete_or_refuse(client, name)) == [("NOT_FOUND", "uploadId")]
 
 
-async def test_somebody_elses_upload_is_as_good_as_unknown(
-    client: GraphQLClient, darkroom: Darkroom
-) -> None:
+async def test_a_foreign_upload_is_not_found(client: GraphQLClient, darkroom: Darkroom) -> None:
     upload = await sent(client, a_picture())
     stranger = darkroom.client()
 
@@ -494,14 +496,14 @@ async def test_somebody_elses_upload_is_as_good_as_unknown(
     assert (await complete(client, upload["id"]))["id"]
 
 
-async def test_nobody_uploads_without_a_token(darkroom: Darkroom) -> None:
+async def test_uploading_needs_a_token(darkroom: Darkroom) -> None:
     for query, variables in ((CREATE, {"files": [declared(b"-")]}), (COMPLETE, {"id": UNKNOWN})):
         answer = await darkroom.anonymous().execute(query, **variables)
 
         assert [error["extensions"]["code"] for error in answer["errors"]] == ["UNAUTHENTICATED"]
 
 
-async def test_an_image_that_was_deleted_does_not_come_back(client: GraphQLClient) -> None:
+async def test_completing_an_upload_does_not_restore_a_deleted_image(client: GraphQLClient) -> None:
     upload = await sent(client, a_picture())
     image = await complete(client, upload["id"])
     await client(DELETE_IMAGE, id=image["id"])
@@ -510,7 +512,7 @@ async def test_an_image_that_was_deleted_does_not_come_back(client: GraphQLClien
     assert (await fetched(image["url"])).status_code == 404
 
 
-async def test_a_store_that_is_away_is_told_as_overload(
+async def test_an_unavailable_object_store_is_answered_as_overloaded(
     start_darkroom: StartDarkroom, tmp_path: Path
 ) -> None:
     darkroom = await start_darkroom()
@@ -534,7 +536,7 @@ async def test_a_store_that_is_away_is_told_as_overload(
 # What can be done with it
 
 
-async def test_a_conversation_starts_from_an_upload(client: GraphQLClient) -> None:
+async def test_a_conversation_starts_from_an_uploaded_image(client: GraphQLClient) -> None:
     image = await uploaded(client, a_picture((160, 90)))
 
     payload = await conversation_with(client, sourceImageId=image["id"], userMessage="Sepia")
@@ -548,7 +550,9 @@ async def test_a_conversation_starts_from_an_upload(client: GraphQLClient) -> No
     assert codes(refused) == [("IMAGE_IN_USE", "imageId")]
 
 
-async def test_without_a_model_the_usual_one_edits_an_upload(client: GraphQLClient) -> None:
+async def test_without_a_model_the_default_model_edits_an_uploaded_image(
+    client: GraphQLClient,
+) -> None:
     image = await uploaded(client)
 
     payload = await start(client, sourceImageId=image["id"], selectedModels=None)
@@ -559,12 +563,12 @@ async def test_without_a_model_the_usual_one_edits_an_upload(client: GraphQLClie
     assert [model["id"]] == usual
 
 
-async def test_uploads_go_along_as_references(client: GraphQLClient) -> None:
+async def test_uploaded_images_can_be_references(client: GraphQLClient) -> None:
     images = [await uploaded(client, a_picture(colour=colour)) for colour in ("red", "blue")]
     ids = [image["id"] for image in images]
 
     started = await start(client, manualReferenceIds=ids, userMessage="Collage")
-    turn = await over(client, started["turn"])
+    turn = await until_finished(client, started["turn"])
 
     assert [one["origin"] for one in turn["references"]] == ["MANUAL", "MANUAL"]
     assert [one["image"]["id"] for one in turn["references"]] == ids
@@ -574,7 +578,7 @@ async def test_uploads_go_along_as_references(client: GraphQLClient) -> None:
     assert made_from == [{"id": name, "origin": "UPLOAD"} for name in ids]
 
 
-async def test_an_upload_is_no_reference_before_it_is_an_image(client: GraphQLClient) -> None:
+async def test_an_upload_that_is_not_completed_cannot_be_a_reference(client: GraphQLClient) -> None:
     [upload] = await create(client, declared(a_picture()))
     conversation = (await conversation_with(client))["conversation"]
 

@@ -1,4 +1,4 @@
-"""The viewer: samples at first sight, the gallery, and nobody without a token."""
+"""The viewer: samples at the first request, the gallery, and no data without a token."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.operations import GALLERY, conversation_with, samples
 from tests.storage.plans import profiled
 
 
-async def test_a_viewer_seen_for_the_first_time_finds_sample_pictures(
+async def test_a_new_viewer_has_sample_images(
     client: GraphQLClient,
 ) -> None:
     images = (await client(GALLERY))["viewer"]["images"]["nodes"]
@@ -24,8 +24,10 @@ async def test_a_viewer_seen_for_the_first_time_finds_sample_pictures(
         assert (await client.http.get(image["url"])).status_code == 200
 
 
-async def test_the_first_answer_of_a_new_process_has_samples(start_darkroom: StartDarkroom) -> None:
-    """They are stored, not painted: nobody polls for them."""
+async def test_a_new_process_returns_samples_in_its_first_answer(
+    start_darkroom: StartDarkroom,
+) -> None:
+    """They are stored, not generated: no client polls for them."""
     client = (await start_darkroom()).client()
 
     [first, *_] = (await client(GALLERY))["viewer"]["images"]["nodes"]
@@ -33,7 +35,7 @@ async def test_the_first_answer_of_a_new_process_has_samples(start_darkroom: Sta
     assert (first["origin"], first["prompt"]) == ("SAMPLE", "A lighthouse above the sea at sunset")
 
 
-async def test_samples_are_given_once_even_to_many_requests_at_the_same_moment(
+async def test_concurrent_first_requests_create_samples_once(
     client: GraphQLClient,
 ) -> None:
     answers = await asyncio.gather(*(client(GALLERY) for _ in range(8)))
@@ -42,7 +44,7 @@ async def test_samples_are_given_once_even_to_many_requests_at_the_same_moment(
     assert all(one == seen[0] for one in seen)
 
 
-async def test_nobody_waits_for_samples_that_cannot_be_kept(
+async def test_a_query_does_not_wait_for_samples_that_cannot_be_stored(
     start_darkroom: StartDarkroom, tmp_path: Path
 ) -> None:
     (tmp_path / "objects").write_text("no folder")
@@ -56,7 +58,7 @@ async def test_nobody_waits_for_samples_that_cannot_be_kept(
     assert [one["viewer"]["images"]["nodes"] for one in answers] == [[], [], []]
 
 
-async def test_a_page_of_the_gallery_costs_one_query(
+async def test_a_page_of_the_gallery_takes_one_database_query(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom()
@@ -74,7 +76,7 @@ async def test_a_page_of_the_gallery_costs_one_query(
     assert [one["op"] for one in profile.commands] == ["query"]
 
 
-async def test_the_gallery_shows_the_newest_first_and_filters(client: GraphQLClient) -> None:
+async def test_the_gallery_is_newest_first_and_can_be_filtered(client: GraphQLClient) -> None:
     first = await conversation_with(client, selectedModels=["local-silver"])
     second = await conversation_with(client, selectedModels=["local-ink"])
     ids = [payload["turn"]["outputs"][0]["image"]["id"] for payload in (second, first)]
@@ -101,7 +103,7 @@ async def test_the_gallery_is_paged(client: GraphQLClient) -> None:
     assert created == sorted(created, reverse=True)
 
 
-async def test_a_thumbnail_is_at_least_as_wide_as_asked_for(client: GraphQLClient) -> None:
+async def test_a_thumbnail_is_at_least_as_wide_as_requested(client: GraphQLClient) -> None:
     query = """{ viewer { images(first: 1) { nodes {
       width original: url small: url(width: 200) middle: url(width: 300) huge: url(width: 9999)
       urlExpiresAt
@@ -132,9 +134,7 @@ async def test_a_thumbnail_is_at_least_as_wide_as_asked_for(client: GraphQLClien
         "{ userErrors { code } } }",
     ],
 )
-async def test_without_a_token_nothing_of_anybodys_is_answered(
-    darkroom: Darkroom, query: str
-) -> None:
+async def test_without_a_token_no_private_data_is_returned(darkroom: Darkroom, query: str) -> None:
     answer = await darkroom.anonymous().execute(query)
 
     codes = {error["extensions"]["code"] for error in answer["errors"]}
@@ -150,7 +150,7 @@ async def test_the_viewer_is_a_node(client: GraphQLClient, darkroom: Darkroom) -
     assert (await darkroom.client()(query, id=viewer_id))["node"] is None
 
 
-async def test_nodes_come_in_the_order_of_their_ids(client: GraphQLClient) -> None:
+async def test_nodes_are_returned_in_the_order_of_their_ids(client: GraphQLClient) -> None:
     payload = await conversation_with(client)
     turn = payload["turn"]
     ids = [

@@ -1,4 +1,4 @@
-"""Turns that wait for the one before them, through the API."""
+"""Waiting turns through the API."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -19,10 +19,10 @@ from tests.operations import (
     a_sample,
     codes,
     conversation_with,
-    over,
     send,
     send_or_refuse,
     start,
+    until_finished,
 )
 from tests.uploads import a_picture, uploaded
 
@@ -56,7 +56,7 @@ async def wait(client: GraphQLClient, started: Data, **input: object) -> Data:
     return turn
 
 
-async def test_a_turn_waits_and_begins_with_what_the_one_before_has_made(
+async def test_a_waiting_turn_begins_with_the_outputs_of_the_previous_turn(
     client: GraphQLClient,
 ) -> None:
     sample = await a_sample(client)
@@ -102,7 +102,7 @@ async def charged(client: GraphQLClient, turn: Data) -> Data:
     return found
 
 
-async def test_turns_wait_in_a_row_and_the_chosen_output_is_the_base(
+async def test_several_turns_wait_in_order_and_the_chosen_output_is_the_base(
     client: GraphQLClient,
 ) -> None:
     started = await running(client, "local-ink", "local-silver")
@@ -116,7 +116,7 @@ async def test_turns_wait_in_a_row_and_the_chosen_output_is_the_base(
     await choose(client, chosen["id"])
     await cancel(client, started["turn"])
 
-    last = await over(client, third)
+    last = await until_finished(client, third)
     middle = (await client(READ, id=second["id"]))["turn"]
 
     assert [one["image"]["id"] for one in middle["references"]] == [chosen["image"]["id"]]
@@ -125,7 +125,7 @@ async def test_turns_wait_in_a_row_and_the_chosen_output_is_the_base(
     assert (last["turnIndex"], last["status"]) == (2, "COMPLETED")
 
 
-async def test_a_turn_that_waits_fails_with_the_one_before_and_all_after_it(
+async def test_if_a_turn_fails_all_turns_that_wait_for_it_fail(
     client: GraphQLClient,
 ) -> None:
     started = await running(client)
@@ -133,7 +133,7 @@ async def test_a_turn_that_waits_fails_with_the_one_before_and_all_after_it(
     third = await wait(client, started)
 
     await cancel(client, started["turn"])
-    ended = await over(client, third)
+    ended = await until_finished(client, third)
 
     for turn in (ended, (await client(READ, id=second["id"]))["turn"]):
         assert turn["status"] == "FAILED"
@@ -153,7 +153,7 @@ async def test_a_turn_that_waits_fails_with_the_one_before_and_all_after_it(
     ("credits", "max_credits", "code"),
     [(100, 1, "MAX_CREDITS_EXCEEDED"), (9, None, "INSUFFICIENT_CREDITS")],
 )
-async def test_a_turn_that_waits_begins_within_its_credits_or_not(
+async def test_a_waiting_turn_begins_only_if_there_are_enough_credits(
     start_darkroom: StartDarkroom, credits: int, max_credits: int | None, code: str
 ) -> None:
     client = (await start_darkroom(starting_credits=credits)).client("ana")
@@ -168,15 +168,13 @@ async def test_a_turn_that_waits_begins_within_its_credits_or_not(
     )
 
     await cancel(client, started["turn"])
-    ended = await over(client, waiting)
+    ended = await until_finished(client, waiting)
 
     assert (ended["status"], ended["error"]["code"]) == ("FAILED", code)
     assert ended["outputs"] == []
 
 
-async def test_what_waits_is_cancelled_once_and_for_all(
-    darkroom: Darkroom, client: GraphQLClient
-) -> None:
+async def test_a_waiting_turn_is_cancelled_once(darkroom: Darkroom, client: GraphQLClient) -> None:
     started = await running(client, "local-ink")
     async with client.subscribe(FOLLOW, id=started["conversation"]["id"]) as updates:
         await updates.until(lambda data: data["turnUpdated"]["turn"]["outputs"][1]["image"])
@@ -195,7 +193,7 @@ async def test_what_waits_is_cancelled_once_and_for_all(
     assert len(following["references"]) == 1
 
 
-async def test_where_nothing_runs_an_edit_begins_at_once(client: GraphQLClient) -> None:
+async def test_an_edit_begins_at_once_if_no_turn_is_running(client: GraphQLClient) -> None:
     started = await conversation_with(client)
 
     sent = await send(client, started["conversation"]["id"], whenReady=True)
@@ -204,7 +202,9 @@ async def test_where_nothing_runs_an_edit_begins_at_once(client: GraphQLClient) 
     assert len(sent["turn"]["outputs"]) == 1
 
 
-async def test_what_can_be_checked_is_refused_before_it_waits(client: GraphQLClient) -> None:
+async def test_what_can_be_validated_is_refused_before_the_turn_waits(
+    client: GraphQLClient,
+) -> None:
     started = await running(client)
     conversation_id = started["conversation"]["id"]
 
@@ -232,14 +232,14 @@ async def test_what_can_be_checked_is_refused_before_it_waits(client: GraphQLCli
     assert codes(waiting) == codes(forked) == [("TURN_IN_PROGRESS", "turnId")]
 
 
-async def test_a_mention_of_what_was_never_made_ends_what_waits(client: GraphQLClient) -> None:
+async def test_a_waiting_turn_that_mentions_a_missing_image_fails(client: GraphQLClient) -> None:
     started = await running(client, "local-ink")
     async with client.subscribe(FOLLOW, id=started["conversation"]["id"]) as updates:
         await updates.until(lambda data: data["turnUpdated"]["turn"]["outputs"][1]["image"])
     hanging = started["turn"]["outputs"][0]["id"]
     mentioning = await wait(client, started, userMessage="Use @Image2")
     await cancel(client, started["turn"])
-    first = await over(client, mentioning)
+    first = await until_finished(client, mentioning)
     again = await running(client)
     naming = await wait(client, again, previousOutputIds=[again["turn"]["outputs"][0]["id"]])
     elsewhere = await send_or_refuse(
@@ -248,11 +248,11 @@ async def test_a_mention_of_what_was_never_made_ends_what_waits(client: GraphQLC
     await cancel(client, again["turn"])
 
     assert first["error"]["code"] == "UNKNOWN_MENTION"
-    assert (await over(client, naming))["error"]["code"] == "PREVIOUS_TURN_FAILED"
+    assert (await until_finished(client, naming))["error"]["code"] == "PREVIOUS_TURN_FAILED"
     assert codes(elsewhere) == [("NOT_FOUND", "previousOutputIds.0")]
 
 
-async def test_a_mask_of_another_shape_than_what_was_made_ends_what_waits(
+async def test_a_waiting_turn_whose_mask_has_another_shape_than_its_base_fails(
     client: GraphQLClient,
 ) -> None:
     mask = await uploaded(client, a_picture((300, 100)))
@@ -265,10 +265,10 @@ async def test_a_mask_of_another_shape_than_what_was_made_ends_what_waits(
 
     await cancel(client, started["turn"])
 
-    assert (await over(client, waiting))["error"]["code"] == "MASK_INVALID"
+    assert (await until_finished(client, waiting))["error"]["code"] == "MASK_INVALID"
 
 
-async def test_one_key_makes_one_turn_that_waits(client: GraphQLClient) -> None:
+async def test_an_idempotency_key_makes_one_waiting_turn(client: GraphQLClient) -> None:
     started = await running(client)
     conversation_id = started["conversation"]["id"]
 
@@ -281,7 +281,7 @@ async def test_one_key_makes_one_turn_that_waits(client: GraphQLClient) -> None:
     assert codes(without) == [("IDEMPOTENCY_KEY_REUSED", "idempotencyKey")]
 
 
-async def test_what_a_turn_that_waits_needs_is_kept(client: GraphQLClient) -> None:
+async def test_images_that_a_waiting_turn_needs_cannot_be_deleted(client: GraphQLClient) -> None:
     sample = await a_sample(client)
     started = await running(client)
     waiting = await wait(client, started, manualReferenceIds=[sample["id"]])
@@ -298,7 +298,7 @@ async def test_what_a_turn_that_waits_needs_is_kept(client: GraphQLClient) -> No
     await client(DELETE, id=started["conversation"]["id"])
 
 
-async def test_at_most_20_turns_of_a_viewer_wait(client: GraphQLClient) -> None:
+async def test_a_viewer_has_at_most_20_waiting_turns(client: GraphQLClient) -> None:
     started = await running(client)
     for _ in range(20):
         await wait(client, started)
@@ -310,7 +310,7 @@ async def test_at_most_20_turns_of_a_viewer_wait(client: GraphQLClient) -> None:
     assert (await client(SPENT))["viewer"]["turnsInProgress"] == []
 
 
-async def test_a_turn_that_finds_no_room_for_15_minutes_ends(
+async def test_a_turn_without_capacity_for_15_minutes_times_out(
     start_darkroom: StartDarkroom, mongodb_uri: str
 ) -> None:
     darkroom = await start_darkroom(max_active_outputs=3)
@@ -328,12 +328,12 @@ async def test_a_turn_that_finds_no_room_for_15_minutes_ends(
         await database.turns.update_one(
             {"_id": started["turn"]["id"]}, {"$set": {"completedAt": long_ago}}
         )
-    ended = await over(client, waiting)
+    ended = await until_finished(client, waiting)
 
     assert (ended["status"], ended["error"]["code"]) == ("FAILED", "TIMED_OUT")
 
 
-async def test_another_process_begins_what_waits(start_darkroom: StartDarkroom) -> None:
+async def test_another_process_begins_a_waiting_turn(start_darkroom: StartDarkroom) -> None:
     async with AsyncExitStack() as stack:
         first = await start_darkroom(within=stack)
         client = first.client("ana")
@@ -345,7 +345,7 @@ async def test_another_process_begins_what_waits(start_darkroom: StartDarkroom) 
     client = others[0].client("ana")
 
     await cancel(client, started["turn"])
-    ended = await over(client, waiting)
+    ended = await until_finished(client, waiting)
 
     assert ended["status"] == "COMPLETED"
     assert [one["attempt"] for one in ended["outputs"]] == [1]

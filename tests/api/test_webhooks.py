@@ -1,4 +1,4 @@
-"""Webhooks through the API: made, notified, logged, replayed, deleted; and who sees what."""
+"""Webhooks through the API: created, notified, logged, replayed and deleted by their owner."""
 
 from collections.abc import AsyncIterator
 
@@ -88,7 +88,7 @@ async def until_log(client: GraphQLClient, **wanted: object) -> Data:
     return found[0]
 
 
-async def test_what_ends_is_sent_signed_and_in_order(
+async def test_events_of_finished_turns_are_sent_signed_and_in_order(
     client: GraphQLClient, receiver: Receiver
 ) -> None:
     webhook = await a_webhook(client, f"{receiver.url}/")
@@ -116,9 +116,7 @@ async def test_what_ends_is_sent_signed_and_in_order(
     assert {one["status"] for one in data["outputs"]} == {"COMPLETED"}
 
 
-async def test_only_the_events_that_are_wanted_are_sent(
-    client: GraphQLClient, receiver: Receiver
-) -> None:
+async def test_only_subscribed_events_are_sent(client: GraphQLClient, receiver: Receiver) -> None:
     await a_webhook(client, f"{receiver.url}/ended", "TURN_ENDED", "TURN_ENDED")
     await a_webhook(client, f"{receiver.url}/landed", "OUTPUT_LANDED", "POST_ENDED")
 
@@ -134,7 +132,7 @@ async def test_only_the_events_that_are_wanted_are_sent(
     ]
 
 
-async def test_posts_end_too_and_their_captions_are_no_outputs(
+async def test_posts_send_events_and_their_captions_are_not_counted_as_outputs(
     client: GraphQLClient, receiver: Receiver
 ) -> None:
     await a_webhook(client, f"{receiver.url}/", "POST_ENDED", "OUTPUT_LANDED")
@@ -153,7 +151,7 @@ async def test_posts_end_too_and_their_captions_are_no_outputs(
 
 
 @pytest.mark.parametrize("writer", ["rehearsal-caption-refuses"])
-async def test_a_post_without_a_caption_ends_once(
+async def test_a_post_whose_caption_fails_sends_one_event(
     client: GraphQLClient, receiver: Receiver, writer: str
 ) -> None:
     await a_webhook(client, f"{receiver.url}/")
@@ -168,7 +166,7 @@ async def test_a_post_without_a_caption_ends_once(
 
 
 @pytest.mark.parametrize("model", ["rehearsal-fails", "rehearsal-slow"])
-async def test_failed_and_cancelled_turns_end_too(
+async def test_failed_and_cancelled_turns_send_events(
     client: GraphQLClient, receiver: Receiver, model: str
 ) -> None:
     await a_webhook(client, f"{receiver.url}/")
@@ -186,7 +184,7 @@ async def test_failed_and_cancelled_turns_end_too(
     assert ended.payload["data"]["outputs"][0]["status"] == status
 
 
-async def test_the_log_says_what_came_of_each_and_has_pages(
+async def test_the_delivery_log_has_each_result_and_is_paged(
     client: GraphQLClient, receiver: Receiver
 ) -> None:
     await a_webhook(client, f"{receiver.url}/")
@@ -257,7 +255,7 @@ async def test_a_redirect_is_not_followed(client: GraphQLClient, receiver: Recei
     assert receiver.of("/elsewhere") == []
 
 
-async def test_a_receiver_that_is_gone_disables_its_webhook(
+async def test_a_receiver_that_answers_410_disables_its_webhook(
     client: GraphQLClient, receiver: Receiver
 ) -> None:
     receiver.scripts["/"] = refuse_for_ever
@@ -305,7 +303,7 @@ async def test_a_receiver_that_is_gone_disables_its_webhook(
         "https://hooks.example.com/" + "x" * 2_048,
     ],
 )
-async def test_an_url_that_cannot_be_used_is_refused(client: GraphQLClient, url: str) -> None:
+async def test_an_unusable_url_is_refused(client: GraphQLClient, url: str) -> None:
     payload = await create(client, url)
 
     assert codes(payload) == [("WEBHOOK_INVALID", "url")]
@@ -326,18 +324,18 @@ async def test_an_url_that_cannot_be_used_is_refused(client: GraphQLClient, url:
         "http://127.0.0.1:9000",
     ],
 )
-async def test_an_url_that_can_be_used_is_kept_as_it_is(client: GraphQLClient, url: str) -> None:
+async def test_a_usable_url_is_stored_unchanged(client: GraphQLClient, url: str) -> None:
     assert (await a_webhook(client, url))["url"] == url
 
 
-async def test_events_are_needed_and_all_problems_are_named(client: GraphQLClient) -> None:
+async def test_all_user_errors_of_a_webhook_are_returned_at_once(client: GraphQLClient) -> None:
     assert codes(await create(client, "http://10.0.0.1/", [])) == [
         ("WEBHOOK_INVALID", "url"),
         ("WEBHOOK_INVALID", "events"),
     ]
 
 
-async def test_a_viewer_has_ten_at_most(client: GraphQLClient) -> None:
+async def test_a_viewer_has_at_most_ten_webhooks(client: GraphQLClient) -> None:
     for number in range(10):
         await a_webhook(client, f"https://hooks.example.com/{number}")
 
@@ -350,7 +348,7 @@ async def test_a_viewer_has_ten_at_most(client: GraphQLClient) -> None:
     await a_webhook(client, "https://hooks.example.com/10")
 
 
-async def test_what_is_deleted_is_not_notified_any_more(
+async def test_a_deleted_webhook_receives_no_events(
     client: GraphQLClient, receiver: Receiver
 ) -> None:
     gone = await a_webhook(client, f"{receiver.url}/gone")
@@ -367,7 +365,7 @@ async def test_what_is_deleted_is_not_notified_any_more(
     ]
 
 
-async def test_nobody_sees_or_changes_what_is_anothers(
+async def test_foreign_webhooks_can_be_neither_read_nor_changed(
     darkroom: Darkroom, receiver: Receiver
 ) -> None:
     ana, bob = darkroom.client(), darkroom.client()
@@ -388,7 +386,7 @@ async def test_nobody_sees_or_changes_what_is_anothers(
     assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
-async def test_a_deleted_viewer_leaves_no_webhook_and_no_delivery(
+async def test_deleting_a_viewer_deletes_webhooks_and_deliveries(
     client: GraphQLClient, receiver: Receiver
 ) -> None:
     receiver.scripts["/"] = fail

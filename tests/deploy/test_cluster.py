@@ -20,7 +20,7 @@ TRIAL_SECONDS: Final = 900
 pytestmark = pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
 
 
-def test_a_cluster_starts_lands_an_image_and_answers_every_query(tmp_path: Path) -> None:
+def test_a_cluster_starts_delivers_an_image_and_answers_every_query(tmp_path: Path) -> None:
     done = _run(
         "deploy.cluster", "--check", "--folder", tmp_path / "cluster", seconds=LIMIT_SECONDS
     )
@@ -30,7 +30,7 @@ def test_a_cluster_starts_lands_an_image_and_answers_every_query(tmp_path: Path)
     assert "Prometheus scrapes all 4 processes." in done.stdout
 
 
-def test_each_part_of_a_cluster_may_go_away_under_load_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_each_part_of_a_cluster_can_be_stopped_under_load_without_loss(tmp_path: Path) -> None:
     done = _run(
         *("deploy.trials", "--rounds", str(TRIALS), "--folder", tmp_path / "cluster"),
         seconds=TRIALS * TRIAL_SECONDS,

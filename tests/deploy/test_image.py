@@ -47,7 +47,7 @@ class Buildah:
 
 
 @pytest.mark.timeout(2 * LIMIT_SECONDS)
-def test_the_image_builds_and_says_what_it_needs(tmp_path: Path) -> None:
+def test_the_image_builds_and_names_missing_settings(tmp_path: Path) -> None:
     buildah = Buildah(tmp_path)
     rootfs = Path(os.environ.get("DARKROOM_TEST_ROOTFS") or _make_rootfs(tmp_path / "rootfs"))
     base = buildah("from", "scratch").split()[-1]

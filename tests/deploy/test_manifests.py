@@ -1,4 +1,6 @@
-"""The image, the compose file and the Kubernetes manifests: what they name exists, and fits."""
+"""The image, the compose file and the Kubernetes manifests: everything that they name exists and
+agrees.
+"""
 
 import json
 import os
@@ -40,7 +42,7 @@ def manifests(overlay: str) -> list[Mapping[str, Any]]:
 _NO_OBJECTS: Final = {"kustomization.yaml", "prometheus-adapter.yaml"}
 
 
-def test_the_image_has_everything_that_runs_and_nothing_else() -> None:
+def test_the_image_contains_everything_that_runs_and_nothing_else() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = set(project["tool"]["importlinter"]["root_packages"])
     copied = set(re.findall(r"^COPY (\w+) \1$", CONTAINERFILE, re.MULTILINE))
@@ -53,7 +55,7 @@ def test_the_image_has_everything_that_runs_and_nothing_else() -> None:
     assert "mongod.txt" not in CONTAINERFILE
 
 
-def test_the_image_is_made_of_what_is_locked_and_runs_as_nobody() -> None:
+def test_the_image_is_built_from_locked_requirements_and_runs_unprivileged() -> None:
     assert "--require-hashes" in CONTAINERFILE
     assert "--only-binary :all:" in CONTAINERFILE
     assert re.search(r"^USER 10001:10001$", CONTAINERFILE, re.MULTILINE)
@@ -62,7 +64,7 @@ def test_the_image_is_made_of_what_is_locked_and_runs_as_nobody() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*")), ids=lambda path: path.name)
-def test_every_setting_that_is_named_exists(path: Path) -> None:
+def test_every_named_setting_exists(path: Path) -> None:
     if path.is_file():
         named = set(re.findall(r"DARKROOM_[A-Z0-9_]+[A-Z0-9]", path.read_text()))
         assert named <= KNOWN | _FOR_CADDY, path
@@ -96,7 +98,7 @@ def test_the_compose_file_scrapes_and_proxies_what_it_starts() -> None:
 
 
 @pytest.mark.parametrize("overlay", ["base", "example"])
-def test_every_manifest_fits_the_schema_of_its_kind(overlay: str) -> None:
+def test_every_manifest_is_valid_for_the_schema_of_its_kind(overlay: str) -> None:
     found = manifests(overlay)
 
     assert found
@@ -104,7 +106,7 @@ def test_every_manifest_fits_the_schema_of_its_kind(overlay: str) -> None:
         kubernetes_validate.validate(one, KUBERNETES_VERSION, strict=True)
 
 
-def test_graces_and_ports_fit_the_processes() -> None:
+def test_grace_periods_and_ports_agree_with_the_processes() -> None:
     by_name = {(one["kind"], one["metadata"]["name"]): one for one in manifests("base")}
     for name, grace in (("darkroom-api", 24 + 5), ("darkroom-worker", 200 + 10)):
         template = by_name["Deployment", name]["spec"]["template"]["spec"]
@@ -146,7 +148,7 @@ def test_the_overlay_renders(tmp_path: Path) -> None:
     assert settings["DARKROOM_PUBLIC_URL"].startswith("https://")
 
 
-def test_caddy_reads_its_file(tmp_path: Path) -> None:
+def test_caddy_accepts_its_file(tmp_path: Path) -> None:
     caddy = need("caddy")
 
     done = subprocess.run(

@@ -1,5 +1,5 @@
-"""Dashboard and alert rules: what they name exists, what they ask parses, and each alert says where
-it is written what to do.
+"""Dashboard and alert rules: everything that they name exists, their queries are valid, and each
+alert links to its instructions.
 """
 
 import json
@@ -51,7 +51,7 @@ def values_of(field: str) -> list[str]:
     return [value.strip('"') for value in found]
 
 
-async def test_every_metric_that_is_named_exists_with_its_labels(
+async def test_every_named_metric_exists_with_its_labels(
     start_darkroom: StartDarkroom,
 ) -> None:
     port = free_port()
@@ -68,7 +68,7 @@ async def test_every_metric_that_is_named_exists_with_its_labels(
             assert set(_LABEL.findall(selector or "")) <= known[name] | _GIVEN_BY_PROMETHEUS, query
 
 
-def test_what_autoscalers_ask_for_is_made_of_series() -> None:
+def test_metrics_for_autoscaling_are_derived_from_existing_series() -> None:
     scaling, adapter = (path.read_text() for path in AUTOSCALING)
     asked = re.findall(r"metric: \{ name: (\w+) \}", scaling)
 
@@ -76,14 +76,14 @@ def test_what_autoscalers_ask_for_is_made_of_series() -> None:
     assert set(asked) == set(re.findall(r"seriesQuery: (\w+)", adapter))
 
 
-def test_every_alert_points_to_a_row_of_the_troubleshooting_table() -> None:
+def test_every_alert_links_to_a_row_of_the_troubleshooting_table() -> None:
     alerts, rows = values_of("- alert"), values_of("row")
 
     assert len(alerts) == len(rows) > 10
     assert set(rows) <= set(table_rows("Troubleshooting"))
 
 
-def test_every_series_is_explained_to_operators() -> None:
+def test_every_series_is_documented_for_operators() -> None:
     explained = OPERATIONS.read_text()
     declared = set(re.findall(r'"(darkroom_[a-z_]+)"', _source_of("metrics")))
     declared |= set(re.findall(r'"(darkroom_[a-z_]+)"', _source_of("app.py", "assembly")))
@@ -93,7 +93,7 @@ def test_every_series_is_explained_to_operators() -> None:
         assert f"`{name}`" in explained, name
 
 
-def test_queries_parse(tmp_path: Path) -> None:
+def test_queries_are_valid(tmp_path: Path) -> None:
     promtool = need("promtool")
     rules = [{"record": f"query:{i}", "expr": query} for i, query in enumerate(queries())]
     file = tmp_path / "queries.json"  # JSON is YAML
@@ -115,7 +115,7 @@ def test_every_alert_fires_and_clears() -> None:
         assert re.search(rf"alertname: {alert}\n +exp_alerts:", tried), f"{alert} never fires"
 
 
-def test_the_dashboard_is_one_that_grafana_reads() -> None:
+def test_the_dashboard_is_valid_for_grafana() -> None:
     dashboard: dict[str, Any] = json.loads(DASHBOARD.read_text())
 
     panels = dashboard["panels"]

@@ -1,4 +1,4 @@
-"""The image that is edited reaches every model of the catalogue, however few it takes."""
+"""The base reaches every model of the catalogue, however few references it takes."""
 
 from collections.abc import Sequence
 
@@ -70,14 +70,14 @@ of_each = pytest.mark.parametrize("model", EDITORS, ids=lambda model: model.id)
 of_counts = pytest.mark.parametrize("count", COUNTS)
 
 
-def test_all_models_that_edit_are_tried() -> None:
+def test_all_editing_models_are_tested() -> None:
     assert len(EDITORS) > 25
     assert {REGISTRY.for_references(model).max_references for model in EDITORS} > {1, 3, 10}  # type: ignore[union-attr]
 
 
 @of_each
 @of_counts
-def test_the_source_stays_beside_manual_references(model: ImageModel, count: int) -> None:
+def test_the_source_is_kept_beside_manual_references(model: ImageModel, count: int) -> None:
     source = an_output("source", origin=SOURCE)
 
     output = planned(model, [source, *manual(count - 1)])
@@ -87,7 +87,7 @@ def test_the_source_stays_beside_manual_references(model: ImageModel, count: int
 
 @of_each
 @of_counts
-def test_a_models_own_output_of_the_previous_turn_stays(model: ImageModel, count: int) -> None:
+def test_the_models_own_output_of_the_previous_turn_is_kept(model: ImageModel, count: int) -> None:
     others = [an_output(f"other {number}", ModelId("other")) for number in range(count - 1)]
     own = an_output("own", model.id)
 
@@ -98,7 +98,7 @@ def test_a_models_own_output_of_the_previous_turn_stays(model: ImageModel, count
 
 @of_each
 @of_counts
-def test_another_models_first_output_stays_where_the_model_has_none(
+def test_the_first_output_of_another_model_is_kept_if_the_model_has_none(
     model: ImageModel, count: int
 ) -> None:
     others = [an_output(f"other {number}", ModelId("other")) for number in range(count)]
@@ -110,7 +110,7 @@ def test_another_models_first_output_stays_where_the_model_has_none(
 
 @of_each
 @of_counts
-def test_the_output_that_the_viewer_chose_stays(model: ImageModel, count: int) -> None:
+def test_the_chosen_output_is_kept(model: ImageModel, count: int) -> None:
     chosen = an_output("chosen", ModelId("other"))
 
     output = planned(model, [chosen, *manual(count - 1)], named=True)
@@ -120,7 +120,7 @@ def test_the_output_that_the_viewer_chose_stays(model: ImageModel, count: int) -
 
 @of_each
 @of_counts
-def test_what_is_mentioned_goes_before_all_but_the_base(model: ImageModel, count: int) -> None:
+def test_mentioned_references_precede_all_but_the_base(model: ImageModel, count: int) -> None:
     base, last = an_output("base", ModelId("other")), count + 1
     limit = planned(model, manual(1)).model.max_references
 
@@ -133,7 +133,7 @@ def test_what_is_mentioned_goes_before_all_but_the_base(model: ImageModel, count
 
 
 @of_each
-def test_mentions_that_take_all_places_are_given_in_their_order(model: ImageModel) -> None:
+def test_if_mentions_fill_the_limit_they_are_given_in_order(model: ImageModel) -> None:
     limit = planned(model, manual(1)).model.max_references
     message = " ".join(f"@Image{number + 2}" for number in range(limit))
     base = an_output("base", ModelId("other"))
@@ -144,7 +144,7 @@ def test_mentions_that_take_all_places_are_given_in_their_order(model: ImageMode
     assert ids(output.references) == [f"manual {number}" for number in range(limit)]
 
 
-def test_the_output_of_the_sibling_that_made_it_from_words_is_the_models_own() -> None:
+def test_an_output_of_the_sibling_without_editing_counts_as_the_models_own() -> None:
     words = [model for model in EDITORS if Scene.IMAGE_TO_IMAGE not in model.scenes]
     assert words
     for model in words:

@@ -1,4 +1,4 @@
-"""The options of captions, and the prompt that images get with a caption."""
+"""The options of captions, and the prompts of images that follow a caption."""
 
 import pytest
 from hypothesis import given
@@ -58,7 +58,7 @@ def test_options_have_limits(options: CaptionOptions, wrong: list[str]) -> None:
         ("sl-ROZAJ-1994", "sl-rozaj-1994"),
     ],
 )
-def test_a_language_is_stored_in_its_usual_spelling(tag: str, spelled: str) -> None:
+def test_a_language_is_stored_in_canonical_form(tag: str, spelled: str) -> None:
     options = CaptionOptions(language=tag)
 
     assert _refused(options) == []
@@ -66,12 +66,12 @@ def test_a_language_is_stored_in_its_usual_spelling(tag: str, spelled: str) -> N
 
 
 @pytest.mark.parametrize("tag", ["", "e", "english", "português", "en-", "x-klingon", "en-US-u-ca"])
-def test_what_is_no_tag_of_a_language_is_refused(tag: str) -> None:
+def test_an_invalid_language_tag_is_refused(tag: str) -> None:
     assert _refused(CaptionOptions(language=tag)) == ["language"]
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_a_tag_or_refused(tag: str) -> None:
+def test_any_text_is_a_language_tag_or_refused(tag: str) -> None:
     options = CaptionOptions(language=tag, tone=tag[:60])
 
     if not _refused(options):
@@ -79,7 +79,7 @@ def test_any_text_is_a_tag_or_refused(tag: str) -> None:
         assert tidy_options(tidied) == tidied
 
 
-def test_a_model_writes_its_own_languages_only() -> None:
+def test_a_model_writes_only_the_languages_it_supports() -> None:
     writer = a_writer(languages=("en", "pt"))
 
     assert _refused(CaptionOptions(language="pt-BR"), writer) == []
@@ -87,7 +87,7 @@ def test_a_model_writes_its_own_languages_only() -> None:
     assert _refused(CaptionOptions(language="de"), a_writer()) == []
 
 
-def test_a_tone_is_one_line_or_none() -> None:
+def test_a_tone_is_a_single_line_or_absent() -> None:
     assert tidy_options(CaptionOptions(tone=" warm,\n  but short ")).tone == "warm, but short"
     assert tidy_options(CaptionOptions(tone=" \u200b ")).tone is None
 
@@ -100,7 +100,7 @@ def test_images_are_made_from_the_message_and_the_caption() -> None:
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.integers(min_value=40, max_value=60))
-def test_a_prompt_with_a_caption_is_no_longer_than_a_prompt(
+def test_a_prompt_with_a_caption_has_the_maximum_length_of_a_prompt(
     message: str, caption: str, max_length: int
 ) -> None:
     prompt = add_caption(message, caption, max_length=max_length)
@@ -109,7 +109,7 @@ def test_a_prompt_with_a_caption_is_no_longer_than_a_prompt(
     assert len(prompt) <= max_length
 
 
-def test_the_default_is_the_first_that_is_available() -> None:
+def test_the_default_is_the_first_available_model() -> None:
     writers = CaptionModelRegistry([a_writer("one"), a_writer("two", aliases=("second",))])
     assert (default := writers.default()) is not None
     assert default.id == "one"
@@ -123,7 +123,7 @@ def test_the_default_is_the_first_that_is_available() -> None:
     assert not writers.remembered("openai/gone").available
 
 
-def test_a_writer_that_is_gone_has_an_heir_that_costs_no_more() -> None:
+def test_a_withdrawn_caption_model_is_replaced_by_one_that_costs_no_more() -> None:
     writers = CaptionModelRegistry(
         [
             a_writer("dear", credits=3),

@@ -1,4 +1,4 @@
-"""Counts of models: sums, rates, and a median from counted steps."""
+"""Statistics of models: sums, rates, and a median calculated from counted steps."""
 
 from collections import Counter
 from random import Random
@@ -18,26 +18,26 @@ def timed(*seconds: float) -> ModelStats:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 999, 1_000])
-def test_a_median_is_known_to_two_percent(count: int) -> None:
+def test_a_median_is_accurate_to_two_percent(count: int) -> None:
     random = Random(count)
     seconds = [random.lognormvariate(1, 2) + 0.01 for _ in range(count)]
 
     assert timed(*seconds).median_seconds == pytest.approx(median(seconds), rel=0.0201, abs=0.0006)
 
 
-def test_no_time_at_all_is_a_duration_too() -> None:
+def test_a_duration_can_be_zero() -> None:
     assert timed(0, 0, 0).median_seconds == pytest.approx(0.001, abs=0.0006)
     assert timed(-1).median_seconds == pytest.approx(0.001, abs=0.0006)
 
 
-def test_where_nothing_happened_there_are_no_rates() -> None:
+def test_without_events_there_are_no_rates() -> None:
     stats = ModelStats(model_id=INK, asked=3)
 
     assert (stats.win_rate, stats.median_seconds, stats.credits_per_choice) == (None, None, None)
     assert stats.failure_rate == 0
 
 
-def test_days_are_summed_for_each_model_and_rates_are_of_the_sums() -> None:
+def test_days_are_summed_for_each_model_and_rates_are_calculated_from_the_sums() -> None:
     days = [
         ModelStats(model_id=SILVER, asked=1),
         ModelStats(model_id=INK, asked=4, delivered=3, failed=1, compared=3, chosen=2, credits=12),

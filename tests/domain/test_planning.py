@@ -1,4 +1,4 @@
-"""Planning a turn: plain rules, no loop."""
+"""Planning a turn: pure rules, without an event loop."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -148,13 +148,13 @@ def refused(*models: str, **given: object) -> list[tuple[UserErrorCode, tuple[st
     return [(error.code, error.path[1:]) for error in caught.value.user_errors]
 
 
-def test_where_there_are_references_the_editing_sibling_takes_over() -> None:
+def test_with_references_the_editing_sibling_is_used() -> None:
     output = plan("words", given=references("a")).outputs[0]
 
     assert (output.model.id, output.requested_model_id) == ("words-edit", "words")
 
 
-def test_a_model_that_only_makes_images_from_words_cannot_edit() -> None:
+def test_a_model_without_editing_cannot_edit() -> None:
     assert refused("words-only", given=references("a")) == [
         (UserErrorCode.MODEL_CANNOT_EDIT, ("selectedModels", "0"))
     ]
@@ -166,7 +166,7 @@ def test_a_model_that_only_edits_needs_a_reference() -> None:
     ]
 
 
-def test_twins_are_found_after_aliases_and_siblings_are_resolved() -> None:
+def test_duplicate_models_are_found_after_aliases_and_siblings_are_resolved() -> None:
     assert refused("both", "company/both") == [
         (UserErrorCode.DUPLICATE_MODEL, ("selectedModels", "1"))
     ]
@@ -175,7 +175,7 @@ def test_twins_are_found_after_aliases_and_siblings_are_resolved() -> None:
     ]
 
 
-def test_models_that_cannot_be_used_are_refused_and_a_replacement_is_named() -> None:
+def test_unavailable_models_are_refused_and_the_replacement_is_named() -> None:
     with pytest.raises(Refused) as caught:
         plan("keyless", "old")
 
@@ -185,7 +185,7 @@ def test_models_that_cannot_be_used_are_refused_and_a_replacement_is_named() -> 
     assert "wide" in old.message
 
 
-def test_an_inherited_model_that_is_gone_goes_on_with_its_replacement() -> None:
+def test_an_inherited_model_that_is_withdrawn_is_replaced() -> None:
     chosen = plan(inherited=("old", "wide"))
 
     assert [output.model.id for output in chosen.outputs] == ["wide"]
@@ -212,7 +212,7 @@ def test_an_inherited_model_that_is_gone_goes_on_with_its_replacement() -> None:
         ([], (), ["default"]),
     ],
 )
-def test_an_inherited_model_is_replaced_by_what_costs_no_more(
+def test_an_inherited_model_is_replaced_by_one_that_costs_no_more(
     inherited: list[str], given: tuple[str, ...], chosen: list[str]
 ) -> None:
     planned = plan(
@@ -244,7 +244,7 @@ def test_an_inherited_model_is_replaced_by_what_costs_no_more(
         (["words-edit"], (), "MODEL_NEEDS_REFERENCE", None),
     ],
 )
-def test_nothing_that_costs_more_takes_the_place_of_an_inherited_model(
+def test_an_inherited_model_is_never_replaced_by_one_that_costs_more(
     inherited: list[str], given: tuple[str, ...], code: str, message: str | None
 ) -> None:
     with pytest.raises(Refused) as caught:
@@ -259,7 +259,7 @@ def test_nothing_that_costs_more_takes_the_place_of_an_inherited_model(
     assert message in (None, error.message)
 
 
-def test_without_any_model_it_says_so() -> None:
+def test_without_any_model_the_request_is_refused() -> None:
     registry = ModelRegistry([a_model("keyless", unavailable_reason=NO_KEY)])
 
     for inherited, code in ((), "NO_MODELS"), (("keyless",), "MODEL_UNAVAILABLE"):
@@ -268,13 +268,13 @@ def test_without_any_model_it_says_so() -> None:
         assert [error.code for error in caught.value.user_errors] == [code]
 
 
-def test_where_no_inherited_model_can_do_it_the_default_does() -> None:
+def test_if_no_inherited_model_is_suitable_the_default_is_used() -> None:
     chosen = plan(inherited=("words-only",), given=references("a"))
 
     assert [output.model.id for output in chosen.outputs] == ["both"]
 
 
-def test_what_is_asked_for_is_refused_and_what_is_inherited_is_not() -> None:
+def test_requested_options_are_refused_and_inherited_ones_are_adapted() -> None:
     assert refused("wide", aspect_ratio=SQUARE) == [
         (UserErrorCode.UNSUPPORTED_ASPECT_RATIO, ("aspectRatio",))
     ]
@@ -282,7 +282,7 @@ def test_what_is_asked_for_is_refused_and_what_is_inherited_is_not() -> None:
     assert REGISTRY.remembered("wide").fit_aspect_ratio(SQUARE) == WIDE
 
 
-def test_nothing_is_said_about_references_that_could_not_be_made_out() -> None:
+def test_unresolved_references_cause_no_further_errors() -> None:
     refusals = Refusals()
     refusals.add(UserErrorCode.NOT_FOUND, "", "conversationId")
 
@@ -298,7 +298,7 @@ def test_nothing_is_said_about_references_that_could_not_be_made_out() -> None:
     assert [error.code for error in refusals.found] == [UserErrorCode.NOT_FOUND]
 
 
-def test_an_output_costs_by_what_it_is_given_and_how_many_images_are_asked_of_it() -> None:
+def test_the_cost_of_an_output_depends_on_its_references_and_images() -> None:
     three = TurnOptions(images_per_model=3)
 
     from_words = plan("wide", options=TurnOptions())
@@ -313,7 +313,7 @@ def test_an_output_costs_by_what_it_is_given_and_how_many_images_are_asked_of_it
     ]
 
 
-def test_what_an_account_does_not_bear_is_refused_with_all_its_reasons() -> None:
+def test_a_request_beyond_the_account_is_refused_with_all_reasons() -> None:
     refusals = Refusals()
 
     check_spending(
@@ -345,14 +345,14 @@ def messages(*models: str, **given: object) -> list[str]:
         (("a", "b"), "There is no @Image7: the message has 2 references."),
     ],
 )
-def test_an_unknown_mention_says_how_many_references_there_are(
+def test_the_error_of_an_unknown_mention_says_how_many_references_there_are(
     given: tuple[str, ...], message: str
 ) -> None:
     assert messages("both", given=references(*given), message="Like @Image7") == [message]
 
 
 @pytest.mark.parametrize(("price", "credits"), [(1, "1 credit"), (2_000, "2,000 credits")])
-def test_a_price_is_given_in_credits_with_the_right_plural(price: int, credits: str) -> None:
+def test_a_price_in_a_message_has_the_correct_plural(price: int, credits: str) -> None:
     refusals = Refusals()
 
     check_spending(
@@ -391,7 +391,7 @@ def test_a_price_is_given_in_credits_with_the_right_plural(price: int, credits: 
         ([], 3, False, ""),
     ],
 )
-def test_a_model_is_given_the_base_first_and_then_what_matters_most_in_the_turns_order(
+def test_a_model_receives_the_base_first_and_then_the_most_relevant_references(
     given: list[str], limit: int, named: bool, kept: str
 ) -> None:
     chosen = choose_references(
@@ -415,7 +415,7 @@ def test_a_model_is_given_the_base_first_and_then_what_matters_most_in_the_turns
         ("Put @image3 into it", "words-edit", "ac"),
     ],
 )
-def test_what_the_message_mentions_is_never_dropped(message: str, model: str, kept: str) -> None:
+def test_a_mentioned_reference_is_never_dropped(message: str, model: str, kept: str) -> None:
     planned = plan(model, given=references("a", "b", "m:c"), message=message)
 
     (output,) = planned.outputs
@@ -433,7 +433,7 @@ def test_what_the_message_mentions_is_never_dropped(message: str, model: str, ke
         ("@Image1 @Image2 @Image3", ["wide", "words"]),
     ],
 )
-def test_a_mention_needs_a_reference_that_the_model_can_be_given(
+def test_a_mention_must_refer_to_a_reference_that_the_model_can_receive(
     message: str, models: list[str]
 ) -> None:
     with pytest.raises(Refused) as refused:
@@ -444,7 +444,7 @@ def test_a_mention_needs_a_reference_that_the_model_can_be_given(
     ]
 
 
-def test_there_is_nothing_to_mention_without_references() -> None:
+def test_without_references_a_mention_is_refused() -> None:
     with pytest.raises(Refused) as refused:
         plan("both", message="Like @Image1")
 
@@ -452,23 +452,23 @@ def test_there_is_nothing_to_mention_without_references() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spelling", "told"),
+    ("spelling", "expected"),
     [
         (IN_WORDS, "Put image 1 into image 2, not me@image2 or @Image2"),
         ("<img>{index}</img>", "Put <img>0</img> into <img>1</img>, not me@image2 or @Image2"),
     ],
 )
-def test_each_model_reads_mentions_in_its_own_way(spelling: str, told: str) -> None:
+def test_mentions_are_translated_into_each_models_own_form(spelling: str, expected: str) -> None:
     all_of_them = references("a", "b", "c")
     positions = positions_of((all_of_them[2], all_of_them[0]), all_of_them)
 
     message = "Put @Image3 into @Image1, not me@image2 or @Image2"
 
     assert positions == {3: 1, 1: 2}
-    assert spell_mentions(message, positions, spelling) == told
+    assert spell_mentions(message, positions, spelling) == expected
 
 
-def test_a_model_is_retired_when_its_day_comes() -> None:
+def test_a_model_is_retired_on_its_retirement_date() -> None:
     today = datetime(2026, 12, 1, tzinfo=UTC)
     day = [today - timedelta(seconds=1)]
     registry = ModelRegistry(
@@ -487,7 +487,7 @@ def test_a_model_is_retired_when_its_day_comes() -> None:
     assert registry.successor("leaving") == BOTH
 
 
-def test_on_the_day_of_a_route_the_next_one_takes_over() -> None:
+def test_on_the_end_date_of_a_route_the_next_route_is_used() -> None:
     day = [datetime(2026, 11, 30, tzinfo=UTC)]
     last = datetime(2026, 12, 1, tzinfo=UTC)
     routes = (a_model("one", provider="second"), a_model("one", provider="third"))
@@ -517,7 +517,7 @@ def test_on_the_day_of_a_route_the_next_one_takes_over() -> None:
         (1, ({"retires_at": datetime(2027, 6, 9, tzinfo=UTC)},), ""),
     ],
 )
-def test_a_model_that_ends_within_a_month_says_so(
+def test_a_model_that_retires_within_a_month_says_so(
     days_left: int, other_routes: tuple[dict[str, object], ...], notice: str
 ) -> None:
     end = datetime(2027, 1, 1, tzinfo=UTC)
@@ -530,7 +530,7 @@ def test_a_model_that_ends_within_a_month_says_so(
     assert registry.remembered("leaving").description == f"Quick.{notice}"
 
 
-def test_a_withdrawn_model_is_shown_and_not_available() -> None:
+def test_a_withdrawn_model_is_listed_as_unavailable() -> None:
     registry = ModelRegistry([a_model("gone"), BOTH])
 
     registry.withdraw([ModelId("gone"), ModelId("never known")])
@@ -542,7 +542,7 @@ def test_a_withdrawn_model_is_shown_and_not_available() -> None:
     assert registry.get("gone") == a_model("gone")
 
 
-def test_a_stored_model_that_no_registry_knows_is_shown_and_never_used() -> None:
+def test_a_stored_model_missing_from_the_catalogue_is_shown_and_never_used() -> None:
     model = REGISTRY.remembered("company/forgotten-model")
 
     assert (model.label, model.listed, model.available) == ("forgotten-model", False, False)

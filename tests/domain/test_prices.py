@@ -59,13 +59,13 @@ TEXT, EDIT = Scene.TEXT_TO_IMAGE, Scene.IMAGE_TO_IMAGE
         (TEXT, None, Quality.HIGH, 6),
     ],
 )
-def test_the_first_price_that_applies_counts(
+def test_the_first_matching_price_is_used(
     scene: Scene, resolution: Resolution | None, quality: Quality | None, credits: int
 ) -> None:
     assert MODEL.credits_per_image(scene, resolution=resolution, quality=quality) == credits
 
 
-def test_without_a_resolution_it_is_the_price_of_the_smallest_that_would_be_used() -> None:
+def test_without_a_resolution_the_price_is_that_of_the_smallest_one_used() -> None:
     large = replace(
         MODEL,
         resolutions=(Resolution.FOUR_K, Resolution.TWO_K),
@@ -82,7 +82,7 @@ def test_without_a_resolution_it_is_the_price_of_the_smallest_that_would_be_used
     ("width", "height", "credits"),
     [(256, 256, 2), (2048, 2048, 2), (4096, 4096, 9), (4096, 3072, 9)],
 )
-def test_a_size_in_pixels_is_priced_by_its_area(width: int, height: int, credits: int) -> None:
+def test_a_size_in_pixels_is_priced_by_area(width: int, height: int, credits: int) -> None:
     options = TurnOptions(width=width, height=height)
 
     assert price_of_image(MODEL, TEXT, resolution=Resolution.ONE_K, options=options) == credits
@@ -125,7 +125,7 @@ def by_hand(model: ImageModel, scene: Scene, size: Resolution, quality: object) 
     image_count=st.integers(1, 4),
     reference_count=st.integers(0, 3),
 )
-def test_what_is_planned_costs_what_is_shown(
+def test_the_planned_cost_equals_the_price_shown(
     models: list[ImageModel],
     quality: Quality | None,
     inherited: Resolution,

@@ -1,4 +1,4 @@
-"""Retries end by count or by time, and pause longer each time, never the same twice."""
+"""Retries end by count or by time, with a growing backoff and jitter."""
 
 import asyncio
 
@@ -32,7 +32,7 @@ async def count_failures(policy: RetryPolicy) -> int:
     return tries
 
 
-def test_pauses_double_up_to_the_longest_and_differ() -> None:
+def test_the_backoff_doubles_up_to_its_maximum_with_jitter() -> None:
     doubling = RetryPolicy(first_pause_seconds=1, longest_pause_seconds=8)
 
     for tries, expected in ((1, 1), (2, 2), (4, 8), (5, 8), (5_000, 8)):
@@ -41,12 +41,12 @@ def test_pauses_double_up_to_the_longest_and_differ() -> None:
         assert len(set(pauses)) > 1
 
 
-async def test_tries_end_by_count() -> None:
+async def test_retries_end_after_the_maximum_count() -> None:
     assert await count_failures(policy(max_tries=3)) == 3
     assert await count_failures(policy(max_tries=1)) == 1
 
 
-async def test_tries_end_by_time() -> None:
+async def test_retries_end_after_the_maximum_time() -> None:
     clock = asyncio.get_running_loop().time
     began_at = clock()
 
@@ -55,7 +55,7 @@ async def test_tries_end_by_time() -> None:
     assert await count_failures(policy(max_seconds=0)) == 1
 
 
-async def test_the_first_success_is_the_result_and_another_error_ends_it() -> None:
+async def test_the_first_success_is_returned_and_another_error_ends_the_retries() -> None:
     answers = [Overloaded(), Overloaded(), "done"]
 
     async def work() -> object:

@@ -1,4 +1,4 @@
-"""The rules of running outputs, each by its limits."""
+"""The rules of running outputs, each at its limits."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -46,7 +46,7 @@ MODEL = ModelId("model")
         (replace(ENDED, status=OutputStatus.COMPLETED), False, False),
     ],
 )
-def test_what_no_worker_holds_is_claimable_and_a_hint_starts_no_expired_one(
+def test_unclaimed_outputs_can_be_claimed_and_a_hint_claims_no_expired_one(
     output: OutputState, claimable: bool, waiting: bool
 ) -> None:
     assert rules.is_claimable(output, NOW) == claimable
@@ -65,7 +65,7 @@ def test_what_no_worker_holds_is_claimable_and_a_hint_starts_no_expired_one(
         (ENDED, False, False),
     ],
 )
-def test_a_search_starts_what_has_waited_and_expired_ones_only_if_it_may(
+def test_a_search_claims_waiting_outputs_and_expired_ones_only_if_allowed(
     output: OutputState, found: bool, found_if_expired: bool
 ) -> None:
     assert rules.may_be_started_by_search(output, NOW, min_queued=WAIT, expired=False) == found
@@ -88,7 +88,7 @@ def test_a_search_starts_what_has_waited_and_expired_ones_only_if_it_may(
         (replace(GIVEN_BACK, queued_at=NOW - WAIT, deadline_at=LATER), False),
     ],
 )
-def test_an_output_is_overdue_past_its_deadline_or_queued_too_long(
+def test_an_output_is_overdue_past_its_deadline_or_if_queued_too_long(
     output: OutputState, overdue: bool
 ) -> None:
     assert rules.is_overdue(output, NOW, max_queued=WAIT) == overdue
@@ -112,7 +112,7 @@ def order(*candidates: Candidate) -> list[int]:
     return [int(one.parent_id.removeprefix("turn_")) for one in found]
 
 
-def test_viewers_take_turns_however_much_one_of_them_has_queued() -> None:
+def test_viewers_take_turns_however_many_outputs_one_has_queued() -> None:
     many = [a_candidate("ana", number) for number in range(100)]
 
     assert order(*many, a_candidate("bob", 100), a_candidate("bob", 101))[:4] == [0, 100, 1, 101]
@@ -124,7 +124,7 @@ def test_a_viewer_with_running_outputs_comes_after_one_without() -> None:
     assert order(running, a_candidate("ana", 2), a_candidate("bob", 3)) == [3, 2]
 
 
-def test_what_was_interrupted_comes_first_and_what_was_postponed_does_not() -> None:
+def test_interrupted_outputs_come_first_and_postponed_ones_do_not() -> None:
     retried = replace(POSTPONED, not_before=NOW)
     candidates = [
         a_candidate("ana", 1),
@@ -148,7 +148,7 @@ STATES = [QUEUED, replace(QUEUED, queued_at=NOW), RUNNING, EXPIRED, GIVEN_BACK, 
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(STATES)), max_size=12), st.randoms()
 )
-def test_the_order_depends_on_the_candidates_alone_and_leaves_none_out(
+def test_the_order_depends_only_on_the_candidates_and_omits_none(
     drawn: list[tuple[str, OutputState]], randomness: Random
 ) -> None:
     candidates = [
@@ -179,7 +179,7 @@ def test_the_order_depends_on_the_candidates_alone_and_leaves_none_out(
         (1, 1, 0, False),
     ],
 )
-def test_a_viewer_gets_half_of_a_providers_runs_at_most(
+def test_a_viewer_gets_at_most_half_of_a_providers_runs(
     limit: int, running: int, own: int, has_room: bool
 ) -> None:
     assert rules.has_room(limit, running=running, own=own) == has_room
@@ -200,7 +200,7 @@ def test_a_viewer_gets_half_of_a_providers_runs_at_most(
         ("FX", "CANCELLED"),
     ],
 )
-def test_a_turns_status_follows_from_its_outputs(outputs: str, status: str) -> None:
+def test_the_status_of_a_turn_follows_from_its_outputs(outputs: str, status: str) -> None:
     statuses = {one.value[0]: one for one in OutputStatus} | {
         "C": OutputStatus.COMPLETED,
         "X": OutputStatus.CANCELLED,
@@ -209,7 +209,7 @@ def test_a_turns_status_follows_from_its_outputs(outputs: str, status: str) -> N
     assert rules.derive_status(statuses[one] for one in outputs) is TurnStatus(status)
 
 
-def test_an_output_goes_forward_within_an_attempt_and_ends_once() -> None:
+def test_an_output_only_advances_within_an_attempt_and_ends_once() -> None:
     allowed = {
         (before.value, after.value)
         for before in OutputStatus
@@ -224,7 +224,7 @@ def test_an_output_goes_forward_within_an_attempt_and_ends_once() -> None:
     }
 
 
-def test_what_is_unfinished_may_be_cancelled_and_what_failed_or_was_cancelled_retried() -> None:
+def test_unfinished_outputs_can_be_cancelled_and_failed_or_cancelled_ones_retried() -> None:
     cancelled = {one.value for one in OutputStatus if rules.may_be_cancelled(one)}
     retried = {one.value for one in OutputStatus if rules.may_be_retried(one)}
 
@@ -243,7 +243,7 @@ def test_what_is_unfinished_may_be_cancelled_and_what_failed_or_was_cancelled_re
         (4, 0.0, 60.0, None),
     ],
 )
-def test_a_provider_is_asked_again_four_times_at_most_and_before_the_deadline(
+def test_a_provider_is_asked_at_most_four_times_and_before_the_deadline(
     tries: int, retry_after: float, left: float, seconds: float | None
 ) -> None:
     delay = rules.next_try_seconds(
@@ -253,7 +253,7 @@ def test_a_provider_is_asked_again_four_times_at_most_and_before_the_deadline(
     assert delay == seconds
 
 
-def test_an_expired_lease_means_a_dead_worker_after_one_lease_of_unbroken_contact() -> None:
+def test_an_expired_lease_means_a_dead_worker_after_one_lease_of_contact() -> None:
     assert rules.expiry_means_death(15.0, lease_seconds=15.0)
     assert not rules.expiry_means_death(14.9, lease_seconds=15.0)
     assert rules.was_suspended(10.1, lease_seconds=15.0)

@@ -1,4 +1,4 @@
-"""Tokens of one deployment, also while its secret is replaced."""
+"""Signed tokens of one deployment, also while its secret is being rotated."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ AFTER = Signer(NEW)
         (SWITCHED, BEFORE, False),
     ],
 )
-def test_what_was_signed_with_either_secret_is_valid_while_both_are_known(
+def test_during_a_rotation_signatures_with_either_secret_are_valid(
     maker: Signer, reader: Signer, accepted: bool, tmp_path: Path
 ) -> None:
     token = maker.sign("purpose", b"payload")
@@ -67,7 +67,7 @@ def _position(signer: Signer, cursor: str) -> object:
 
 
 @pytest.mark.parametrize("altered", ["", "=", "é", "x", "AAAA", "not base64!"])
-def test_a_token_that_was_altered_is_none(altered: str) -> None:
+def test_a_modified_token_is_invalid(altered: str) -> None:
     assert SWITCHED.verify("purpose", altered) is None
     assert SWITCHED.verify("purpose", SWITCHED.sign("purpose", b"payload") + altered) is None or (
         altered == ""

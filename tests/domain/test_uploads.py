@@ -1,4 +1,4 @@
-"""Whose upload is read when: nobody waits for all that another viewer has brought."""
+"""The order in which uploads are processed: uploads of one viewer do not delay those of another."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ class Parts:
 
     def __init__(self) -> None:
         self.let_go = asyncio.Event()
-        self.at_work = 0
+        self.running = 0
 
     async def get(self, *asked: Any, **_: Any) -> Any:
         if len(asked) == 1:
@@ -35,7 +35,7 @@ class Parts:
     async def delete(self, *_: Any) -> None: ...
 
     async def process_upload(self, *_: Any, **__: Any) -> Any:
-        self.at_work += 1
+        self.running += 1
         await self.let_go.wait()
         raise PictureRefused(UserErrorCode.UPLOAD_INVALID, "no picture")
 
@@ -59,15 +59,15 @@ def service(parts: Parts) -> UploadService:
     )
 
 
-async def test_one_viewers_uploads_do_not_keep_anothers_waiting(
+async def test_uploads_of_one_viewer_do_not_delay_those_of_another(
     service: UploadService, parts: Parts
 ) -> None:
     anas = [asyncio.create_task(service.complete(ANA, new_upload_id())) for _ in range(20)]
     await asyncio.sleep(0.02)
-    of_one = parts.at_work
+    of_one = parts.running
     bobs = asyncio.create_task(service.complete(BOB, new_upload_id()))
     await asyncio.sleep(0.02)
-    of_both = parts.at_work
+    of_both = parts.running
     parts.let_go.set()
     ends = await asyncio.gather(*anas, bobs, return_exceptions=True)
 
@@ -75,7 +75,7 @@ async def test_one_viewers_uploads_do_not_keep_anothers_waiting(
     assert all(isinstance(end, Refused) for end in ends)
 
 
-async def test_who_waits_too_long_is_sent_away(
+async def test_an_upload_that_waits_too_long_is_refused(
     service: UploadService, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "_MAX_WAIT_SECONDS", 0.05)

@@ -1,4 +1,4 @@
-"""Ids, titles, ratios, sealed tokens, pages."""
+"""Ids, titles, ratios, signed tokens, pages."""
 
 from itertools import accumulate
 
@@ -21,7 +21,7 @@ from domain.text_search import words_of
 SEAL = Signer(b"a secret of this test, long enough")
 
 
-def test_an_outputs_id_tells_its_turn_and_its_conversation() -> None:
+def test_the_id_of_an_output_contains_its_turn_and_conversation() -> None:
     conversation_id = ids.new_conversation_id()
     turn_id = ids.turn_id_of(conversation_id, 12)
     output_id = ids.output_id_of(turn_id, 3)
@@ -35,7 +35,7 @@ def test_an_outputs_id_tells_its_turn_and_its_conversation() -> None:
 
 
 @given(st.text())
-def test_what_is_no_id_is_none(text: str) -> None:
+def test_an_invalid_id_is_refused(text: str) -> None:
     parsers = (
         ids.parse_conversation_id,
         ids.parse_turn_id,
@@ -47,17 +47,17 @@ def test_what_is_no_id_is_none(text: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["\n", "_", "x", " "])
-def test_an_id_has_nothing_behind_it(suffix: str) -> None:
+def test_an_id_has_no_trailing_characters(suffix: str) -> None:
     assert ids.parse_conversation_id(ids.new_conversation_id() + suffix) is None
 
 
-def test_a_viewers_id_is_the_same_for_the_same_person_only() -> None:
+def test_the_id_of_a_viewer_is_the_same_for_the_same_subject_only() -> None:
     assert ids.viewer_id_of("a", "b") == ids.viewer_id_of("a", "b")
     assert len({ids.viewer_id_of(*pair) for pair in [("a", "b"), ("a", "c"), ("b", "b")]}) == 3
 
 
 @given(st.text(max_size=300))
-def test_a_title_is_one_short_line(message: str) -> None:
+def test_a_title_is_a_single_short_line(message: str) -> None:
     title = title_from(message)
 
     assert len(title) <= 60
@@ -83,12 +83,12 @@ def test_a_title_is_one_short_line(message: str) -> None:
         ("a" + "\u0301" * 900, "a" + "\u0301" * 58 + "…"),
     ],
 )
-def test_a_title_is_cut_where_it_hurts_least(message: str, title: str) -> None:
+def test_a_title_is_preferably_cut_between_words(message: str, title: str) -> None:
     assert title_from(message) == title
 
 
 @given(st.text(st.sampled_from("ab \u200d\u0301👩🏽🇧🇷क्षि\u1112\u1161\u11ab"), max_size=300))
-def test_a_title_is_cut_between_letters(message: str) -> None:
+def test_a_title_is_cut_between_graphemes(message: str) -> None:
     line = one_line(message)
     letters = regex.findall(r"\X", line)
     kept = title_from(message).removesuffix("…")
@@ -112,7 +112,7 @@ def test_a_title_is_cut_between_letters(message: str) -> None:
         ("left\u200eright\u200f", "left\u200eright\u200f"),
     ],
 )
-def test_directions_end_where_their_text_does(text: str, balanced: str) -> None:
+def test_bidirectional_controls_end_within_their_text(text: str, balanced: str) -> None:
     assert balance_directions(text) == balanced
 
 
@@ -121,7 +121,7 @@ def test_directions_end_where_their_text_does(text: str, balanced: str) -> None:
         st.sampled_from("a \u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), max_size=200
     )
 )
-def test_directions_are_balanced_in_all_that_is_shortened(text: str) -> None:
+def test_bidirectional_controls_are_balanced_in_shortened_text(text: str) -> None:
     for shown in (balance_directions(text), shorten(text, 20), one_line(text), title_from(text)):
         ends: list[str] = []
         for control in shown:
@@ -157,20 +157,20 @@ INVISIBLE = {
 
 
 @pytest.mark.parametrize("text", INVISIBLE, ids=INVISIBLE.values())
-def test_what_cannot_be_seen_is_blank(text: str) -> None:
+def test_invisible_text_is_blank(text: str) -> None:
     assert is_blank(text)
     assert not is_blank(text + "a")
 
 
 @pytest.mark.parametrize("text", ["16x9", "16:", ":9", "0:1", "1:0", "-1:1", "1.5:1", "1000:1", ""])
-def test_what_is_no_ratio_is_refused(text: str) -> None:
+def test_an_invalid_ratio_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="width:height"):
         AspectRatio.parse(text)
 
 
 @pytest.mark.parametrize("ratio", ASPECT_RATIOS, ids=str)
 @pytest.mark.parametrize("resolution", Resolution)
-def test_a_size_has_the_shape_of_its_ratio_and_finds_its_way_back(
+def test_a_size_has_the_shape_of_its_ratio_and_converts_back(
     ratio: AspectRatio, resolution: Resolution
 ) -> None:
     width, height = pixel_size(ratio, resolution)
@@ -182,7 +182,7 @@ def test_a_size_has_the_shape_of_its_ratio_and_finds_its_way_back(
 
 
 @given(st.binary(max_size=64))
-def test_a_sealed_token_opens_for_its_purpose_only(payload: bytes) -> None:
+def test_a_signed_token_is_valid_for_its_purpose_only(payload: bytes) -> None:
     token = SEAL.sign("one", payload)
 
     assert SEAL.verify("one", token) == payload
@@ -191,12 +191,12 @@ def test_a_sealed_token_opens_for_its_purpose_only(payload: bytes) -> None:
 
 
 @given(st.text(max_size=80))
-def test_what_was_not_sealed_does_not_open(token: str) -> None:
+def test_an_unsigned_token_is_invalid(token: str) -> None:
     assert SEAL.verify("one", token) is None
 
 
 @given(st.binary(min_size=1, max_size=40), st.data())
-def test_a_token_altered_anywhere_does_not_open(payload: bytes, data: st.DataObject) -> None:
+def test_a_token_modified_at_any_position_is_invalid(payload: bytes, data: st.DataObject) -> None:
     token = SEAL.sign("one", payload)
     place = data.draw(st.integers(0, len(token) - 1))
     letter = data.draw(st.sampled_from("ABCabc019-_=+ é"))
@@ -206,7 +206,7 @@ def test_a_token_altered_anywhere_does_not_open(payload: bytes, data: st.DataObj
     assert SEAL.verify("one", altered) is None or altered == token
 
 
-def test_a_turn_cursor_belongs_to_its_conversation() -> None:
+def test_a_turn_cursor_is_valid_for_its_conversation_only() -> None:
     cursors, mine, other = TurnCursors(SEAL), ids.new_conversation_id(), ids.new_conversation_id()
     bookmark = Bookmark(ClusterTime(5, 7), ((0, 3), (12, 4)))
     cursor = cursors.make(mine, bookmark)
@@ -216,7 +216,7 @@ def test_a_turn_cursor_belongs_to_its_conversation() -> None:
         cursors.read(other, cursor)
 
 
-def test_a_page_cursor_belongs_to_its_list() -> None:
+def test_a_page_cursor_is_valid_for_its_list_only() -> None:
     cursors = PageCursors(SEAL)
     cursor = cursors.make("images of ana", (5, "img"))
 
@@ -236,7 +236,7 @@ def test_a_page_cursor_belongs_to_its_list() -> None:
         (PageRequest(2), [], [], False, False),
     ],
 )
-def test_a_page_knows_what_lies_on_either_side(
+def test_a_page_says_whether_there_are_items_before_and_after(
     request_: PageRequest, found: list[int], items: list[int], has_previous: bool, has_next: bool
 ) -> None:
     page = cut(request_, found, lambda item: (item,))
@@ -260,7 +260,7 @@ def test_a_page_knows_what_lies_on_either_side(
         (" \n.,-_{}$", ()),
     ],
 )
-def test_texts_are_made_of_words(text: str, expected: tuple[str, ...]) -> None:
+def test_text_is_split_into_words(text: str, expected: tuple[str, ...]) -> None:
     assert words_of(text) == expected
 
 

@@ -9,7 +9,7 @@ from domain.errors import Overloaded
 from domain.waiting import SemaphoresByKey, holding
 
 
-async def test_those_of_one_key_wait_for_one_another_and_others_do_not() -> None:
+async def test_waiters_with_one_key_wait_for_one_another_and_others_do_not() -> None:
     by_key = SemaphoresByKey(1)
 
     async with holding(by_key.get("ana"), max_seconds=1):
@@ -22,7 +22,7 @@ async def test_those_of_one_key_wait_for_one_another_and_others_do_not() -> None
         pass
 
 
-async def test_the_limit_is_for_all_of_them_and_none_stays_held() -> None:
+async def test_the_limit_applies_to_all_keys_and_nothing_stays_held() -> None:
     free, taken = asyncio.Semaphore(1), asyncio.Semaphore(0)
 
     with pytest.raises(Overloaded):
@@ -32,7 +32,7 @@ async def test_the_limit_is_for_all_of_them_and_none_stays_held() -> None:
     assert not free.locked()
 
 
-async def test_a_key_is_forgotten_once_nobody_holds_it_or_waits_for_it() -> None:
+async def test_a_key_is_removed_once_nobody_holds_it_or_waits_for_it() -> None:
     by_key = SemaphoresByKey(1)
 
     async with holding(by_key.get("ana"), max_seconds=1):

@@ -1,4 +1,4 @@
-"""An open API without a server, a folder store, served, and clients as they come from npm."""
+"""The API without a server, a served folder store, and npm clients."""
 
 import asyncio
 import shutil

@@ -1,4 +1,6 @@
-"""A server as a process of its own, bytes sent to it by hand, and what others see meanwhile."""
+"""A server in its own process, bytes sent to it by hand, and what other clients experience
+meanwhile.
+"""
 
 import asyncio
 import os
@@ -15,7 +17,7 @@ from tests.resilience.processes import Api
 
 PATIENCE_SECONDS: Final = 20.0
 MAX_WAIT_SECONDS: Final = 1.0
-"""For the answer to somebody else's small request. On a machine with nothing else to do it is 0.05;
+"""For the response to another client's small request. On an idle machine it is 0.05;
 what these tests are about has been seconds.
 """
 PAUSE_SECONDS: Final = 0.02
@@ -27,7 +29,7 @@ _CHUNK: Final = 64 * 1024
 async def an_api(
     mongodb_uri: str, folder: Path, *, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Api]:
-    """A process on a database of its own."""
+    """A process with its own database."""
     async with a_database_name(mongodb_uri) as name:
         environment = {
             "DARKROOM_MONGODB_URI": mongodb_uri,
@@ -44,7 +46,7 @@ async def an_api(
 
 
 class Connection:
-    """A client that says what it likes."""
+    """A client that sends arbitrary bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -135,7 +137,7 @@ def loop_seconds(api: Api) -> float:
 
 @asynccontextmanager
 async def others_are_served(api: Api) -> AsyncIterator[None]:
-    """Ask for something small again and again, and demand that no answer takes long.
+    """Send a small request again and again, and require that no response takes long.
 
     What counts is how long the API was busy meanwhile: on a machine with much else to do, every
     answer takes long.

@@ -1,4 +1,4 @@
-"""Calls of the schema's fields with values of the caller's choice: one in each argument."""
+"""Calls of the schema's fields with given values: one in each argument."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass

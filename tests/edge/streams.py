@@ -1,4 +1,4 @@
-"""Answers over HTTP that go on, as a client reads them: byte by byte, and as results."""
+"""Streamed HTTP responses as a client reads them: byte by byte, and as results."""
 
 import asyncio
 import json

@@ -1,4 +1,6 @@
-"""Text that a client has broken: a lone surrogate is U+FFFD, NUL is left out, and nothing ends."""
+"""Broken text from clients: a lone surrogate becomes U+FFFD, NUL is removed, and no connection
+ends.
+"""
 
 import json
 from typing import Any, Final
@@ -60,7 +62,7 @@ def test_every_string_of_json_is_repaired(text: str) -> None:
 
 
 @given(broken)
-def test_a_literal_is_read_as_a_variable_is(text: str) -> None:
+def test_a_literal_is_repaired_like_a_variable(text: str) -> None:
     literal = json.dumps(text)
 
     assert literal_of(f"{{ model(id: {literal}) {{ id }} }}") == decode_json(literal)
@@ -77,17 +79,17 @@ def test_a_literal_is_read_as_a_variable_is(text: str) -> None:
         ('"a" # \\ud83d\n', "a"),
     ],
 )
-def test_literals_have_escapes_of_their_own(literal: str, value: str) -> None:
+def test_literals_can_contain_escapes(literal: str, value: str) -> None:
     assert literal_of(f"{{ model(id: {literal}) {{ id }} }}") == value
 
 
 @pytest.mark.parametrize("escape", [r"\ud8", r"\u{110000}", r"\u{}", r"\u{d83d", r"\uwxyz", r"\x"])
-def test_what_is_no_escape_stays_a_syntax_error(escape: str) -> None:
+def test_an_invalid_escape_is_still_a_syntax_error(escape: str) -> None:
     with pytest.raises(GraphQLSyntaxError):
         literal_of(f'{{ model(id: "\\u0000{escape}") {{ id }} }}')
 
 
-async def test_a_message_cut_in_an_emoji_begins_a_turn(client: GraphQLClient) -> None:
+async def test_a_message_cut_inside_an_emoji_starts_a_turn(client: GraphQLClient) -> None:
     started = await execute(
         client, START, input={"userMessage": SENT, "selectedModels": [f"{MODEL}\0"]}
     )
@@ -97,7 +99,7 @@ async def test_a_message_cut_in_an_emoji_begins_a_turn(client: GraphQLClient) ->
     assert payload["turn"]["userMessage"] == payload["conversation"]["title"] == READ
 
 
-async def test_a_literal_may_have_a_nul(client: GraphQLClient) -> None:
+async def test_a_literal_can_contain_nul(client: GraphQLClient) -> None:
     query = r"""mutation { startConversation(input: {
       userMessage: "a\u0000b \ud83d", selectedModels: ["%s\u0000"]
     }) { conversation { title } turn { userMessage } userErrors { code } } }"""
@@ -108,7 +110,9 @@ async def test_a_literal_may_have_a_nul(client: GraphQLClient) -> None:
     assert payload["turn"]["userMessage"] == payload["conversation"]["title"] == "ab \ufffd"
 
 
-async def test_ids_keys_titles_searches_and_cursors_may_be_broken(client: GraphQLClient) -> None:
+async def test_ids_keys_titles_searches_and_cursors_can_contain_broken_text(
+    client: GraphQLClient,
+) -> None:
     message = {"userMessage": "a fox", "selectedModels": [MODEL], "idempotencyKey": f"1\0{SENT}"}
     first = (await execute(client, START, input=message))["startConversation"]
     again = (await execute(client, START, input=message))["startConversation"]
@@ -130,7 +134,7 @@ async def test_ids_keys_titles_searches_and_cursors_may_be_broken(client: GraphQ
     assert refused["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
 
 
-async def test_a_query_in_a_url_is_repaired_too(client: GraphQLClient) -> None:
+async def test_a_query_in_a_url_is_repaired(client: GraphQLClient) -> None:
     query = quote("query A\0 ($id: ID!) { model(id: $id) { id } }")
     variables = quote(json.dumps({"id": f"{MODEL}\0", "\ud800": "\ud800"}))
 
@@ -140,7 +144,9 @@ async def test_a_query_in_a_url_is_repaired_too(client: GraphQLClient) -> None:
         assert answer == {"data": {"model": {"id": MODEL}}}
 
 
-async def test_a_socket_outlives_broken_text(darkroom: Darkroom, client: GraphQLClient) -> None:
+async def test_a_socket_stays_open_after_broken_text(
+    darkroom: Darkroom, client: GraphQLClient
+) -> None:
     payload = await conversation_with(client)
     async with connect_to(darkroom.url) as connection:
         socket = Socket(connection)

@@ -1,4 +1,4 @@
-"""What one client may have at the same time, what ends a socket, and who is blocked."""
+"""Limits of one client, what closes a socket, and blocked viewers."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ async def codes_of_many(client: GraphQLClient, document: str, count: int) -> lis
     return [answer.status_code for answer in answers]
 
 
-async def test_a_client_has_so_many_requests_in_flight(start_darkroom: StartDarkroom) -> None:
+async def test_requests_in_flight_of_a_client_are_limited(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom(limit=Limits(requests_in_flight=2))
     client = darkroom.client("ana")
 
@@ -57,7 +57,7 @@ async def test_a_client_has_so_many_requests_in_flight(start_darkroom: StartDark
     assert await codes_of_many(client, ME, 1) == [200]
 
 
-async def test_a_process_has_so_many_requests_in_flight(start_darkroom: StartDarkroom) -> None:
+async def test_requests_in_flight_of_a_process_are_limited(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom(limit=Limits(process_requests_in_flight=2))
     clients = [darkroom.client(f"viewer {number}") for number in range(12)]
     for one in clients:  # the first request of a viewer takes longer
@@ -68,7 +68,7 @@ async def test_a_process_has_so_many_requests_in_flight(start_darkroom: StartDar
     assert {code for (code,) in codes} == {200, 503}
 
 
-async def test_operations_of_a_socket_wait_for_each_other(start_darkroom: StartDarkroom) -> None:
+async def test_operations_of_one_socket_wait_for_each_other(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom(limit=Limits(requests_in_flight=1))
 
     async with darkroom.client("ana").socket() as socket:
@@ -81,7 +81,7 @@ async def test_operations_of_a_socket_wait_for_each_other(start_darkroom: StartD
     assert all("errors" not in one.get("payload", {}) for one in messages)
 
 
-async def test_a_viewer_has_so_many_subscriptions(start_darkroom: StartDarkroom) -> None:
+async def test_subscriptions_of_a_viewer_are_limited(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom(limit=Limits(viewer_subscriptions=2))
     client = darkroom.client("ana")
 
@@ -103,7 +103,9 @@ async def test_a_viewer_has_so_many_subscriptions(start_darkroom: StartDarkroom)
             await others.next()
 
 
-async def test_a_stream_that_its_client_leaves_makes_room(start_darkroom: StartDarkroom) -> None:
+async def test_a_stream_that_its_client_leaves_frees_its_capacity(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom(limit=Limits(viewer_subscriptions=1))
     client = darkroom.client("ana")
     async with streaming(client, CREDITS) as stream:
@@ -120,7 +122,7 @@ async def test_a_stream_that_its_client_leaves_makes_room(start_darkroom: StartD
 
 
 @pytest.mark.parametrize("limit", [{"viewer_sockets": 2}, {"process_sockets": 2}])
-async def test_there_may_be_so_many_sockets(
+async def test_the_number_of_sockets_is_limited(
     start_darkroom: StartDarkroom, limit: dict[str, Any]
 ) -> None:
     darkroom = await start_darkroom(limit=Limits(**limit))
@@ -145,7 +147,7 @@ async def closed_instead_of_acknowledged(darkroom: Darkroom) -> int | None:
         return await socket.closed_with()
 
 
-async def test_so_many_sockets_of_an_address_may_wait_for_their_token(
+async def test_sockets_of_an_address_that_await_a_token_are_limited(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom(limit=Limits(address_sockets=2))
@@ -158,21 +160,23 @@ async def test_so_many_sockets_of_an_address_may_wait_for_their_token(
         assert await Socket(third).closed_with() == 1013
 
 
-async def test_an_old_socket_is_closed(start_darkroom: StartDarkroom) -> None:
+async def test_a_socket_that_has_reached_its_maximum_age_is_closed(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom(limit=Limits(socket_age_seconds=0.5))
 
     async with darkroom.client("ana").socket() as socket:
         assert await socket.closed_with() == 1012
 
 
-async def test_a_socket_without_a_token_is_closed(start_darkroom: StartDarkroom) -> None:
+async def test_a_socket_that_sends_no_token_is_closed(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom(limit=Limits(init_seconds=0.2))
 
     async with connect_to(darkroom.url) as connection:
         assert await Socket(connection).closed_with() == 4408
 
 
-async def test_messages_and_operations_of_a_socket_are_settings(
+async def test_messages_and_operations_of_a_socket_are_limited_by_settings(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom(limit=Limits(socket_messages=5, socket_operations=1))
@@ -217,7 +221,7 @@ async def ask_much(
         writer.write(frame(FINAL | TEXT, json.dumps(message).encode()))
 
 
-async def test_a_ping_without_an_answer_ends_a_socket(start_darkroom: StartDarkroom) -> None:
+async def test_a_socket_whose_ping_is_not_answered_is_closed(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom(limit=Limits(ping_seconds=0.2, pong_seconds=0.3))
 
     async with raw_connection(darkroom) as (reader, writer):
@@ -230,7 +234,7 @@ async def test_a_ping_without_an_answer_ends_a_socket(start_darkroom: StartDarkr
     assert b"\x88\x19\x03\xe9A ping was not answered" in sent
 
 
-async def test_a_ping_that_is_answered_is_followed_by_others(
+async def test_a_ping_that_is_answered_is_followed_by_another(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom(limit=Limits(ping_seconds=0.05, pong_seconds=0.5))
@@ -241,7 +245,7 @@ async def test_a_ping_that_is_answered_is_followed_by_others(
         assert (await (await socket.subscribe(ME)).next())["viewer"]["id"]
 
 
-async def test_what_a_request_may_be_is_a_setting(start_darkroom: StartDarkroom) -> None:
+async def test_limits_of_a_request_are_settings(start_darkroom: StartDarkroom) -> None:
     limit = Limits(url_bytes=1_024, head_bytes=4_096, head_fields=20, body_bytes=16_384)
     client = (await start_darkroom(limit=limit)).anonymous()
 
@@ -259,7 +263,9 @@ async def test_what_a_request_may_be_is_a_setting(start_darkroom: StartDarkroom)
         assert answer.status_code == status, (method, url[:20], answer.text)
 
 
-async def test_what_is_not_read_ends_a_socket(start_darkroom: StartDarkroom) -> None:
+async def test_a_socket_whose_messages_are_not_read_is_closed(
+    start_darkroom: StartDarkroom,
+) -> None:
     limit = Limits(send_seconds=0.5, requests_in_flight=100)
     darkroom = await start_darkroom(limit=limit)
 
@@ -268,7 +274,9 @@ async def test_what_is_not_read_ends_a_socket(start_darkroom: StartDarkroom) -> 
         await until_given_up(darkroom, reader)
 
 
-async def test_what_is_not_read_ends_a_connection(start_darkroom: StartDarkroom) -> None:
+async def test_a_connection_whose_response_is_not_read_is_closed(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom(limit=Limits(send_seconds=0.5))
     body = json.dumps({"query": HUGE}).encode()
     head = (
@@ -297,7 +305,7 @@ def _has_connections(port: int) -> bool:
     return any(f":{port:04X} " in row[:20] and row.split()[3] == "01" for row in rows)
 
 
-async def test_who_is_blocked_is_locked_out_also_while_subscribed(
+async def test_a_viewer_who_is_blocked_while_subscribed_is_disconnected(
     start_darkroom: StartDarkroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocked_viewers, "_EVERY_SECONDS", 0.2)
@@ -334,7 +342,7 @@ async def test_who_is_blocked_is_locked_out_also_while_subscribed(
     assert await client(ME) == {"viewer": {"id": own}}
 
 
-async def test_a_block_outlives_a_deletion(
+async def test_a_blocked_viewer_stays_blocked_after_deletion(
     start_darkroom: StartDarkroom, database: Database
 ) -> None:
     repository, ana = MongoViewerRepository(database), viewer_id_of("tests", "ana")

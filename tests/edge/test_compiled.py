@@ -1,4 +1,4 @@
-"""Compiled answers are those of graphql-core, byte for byte, or there are none."""
+"""Compiled answers equal those of graphql-core, byte for byte, or are not given."""
 
 import os
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "60"))
 """Documents of each kind: a small count in `make test`, more in `make resilience`."""
 # It is the time of the read, and each execution reads for itself.
 TIMED: Final = frozenset({"Conversation.cursor"})
-# These stand for a viewer's state outside of what is generated.
+# These represent the state of a viewer outside of the generated records.
 WITHOUT: Final = TIMED | {"Viewer.prompts", "Viewer.credits", "Viewer.limits"}
 
 OTHER: Final = Viewer(viewer_id_of("tests", "another"))
@@ -48,7 +48,7 @@ schema = executable_schema()._schema
 
 @dataclass
 class Sides:
-    """One operation, run by graphql-core and by what was compiled of it."""
+    """One operation, run by graphql-core and in its compiled form."""
 
     api: Api
     viewer: Viewer
@@ -147,7 +147,7 @@ def valid(text: str) -> bool:
 
 
 @pytest.mark.parametrize("spoilt", [False, True], ids=["usual", "spoilt"])
-async def test_an_event_is_answered_as_by_graphql_core(
+async def test_a_compiled_subscription_event_equals_that_of_graphql_core(
     sides: Sides, stored: list[dict[str, Any]], spoilt: bool
 ) -> None:
     root = 'turnUpdated(conversationId: "conv")'
@@ -176,10 +176,10 @@ async def test_an_event_is_answered_as_by_graphql_core(
 
 
 @pytest.mark.parametrize("with_prompts", [False, True], ids=["no prompts", "prompts"])
-async def test_what_a_share_shows_is_answered_as_by_graphql_core(
+async def test_a_compiled_answer_for_a_share_equals_that_of_graphql_core(
     sides: Sides, stored: list[dict[str, Any]], with_prompts: bool
 ) -> None:
-    """An event, and a page of turns; and to nobody as to a viewer."""
+    """An event, and a page of turns; with and without a viewer."""
     nobody = replace(sides, for_nobody=True)
     shares: dict[str, Share] = {}
     answered = 0
@@ -247,7 +247,7 @@ async def a_share(sides: Sides, conversation_id: ConversationId, includes_prompt
     ],
     ids=["conversation", "turn", "node", "post", "nodes", "viewer", "gallery", "models", "writers"],
 )
-async def test_a_query_is_answered_as_by_graphql_core(
+async def test_a_compiled_query_answer_equals_that_of_graphql_core(
     sides: Sides,
     stored: list[dict[str, Any]],
     posts: list[dict[str, Any]],
@@ -280,7 +280,7 @@ async def test_a_query_is_answered_as_by_graphql_core(
         for _ in range(2):  # the second time from what is remembered
             found = await same(plain, compiled.answer(sides.request(), coerced), text)
         answered += found
-        # Another viewer is answered as if nobody had asked before.
+        # Another viewer receives no cached answer.
         other = replace(sides, viewer=OTHER)
         plain = await other.plain(text, variables)
         await same(plain, compiled.answer(other.request(), coerced), text)
@@ -320,7 +320,7 @@ _VALUES: Final[tuple[Any, ...]] = (
 )
 
 
-def test_plain_variables_are_those_of_graphql_core_or_none() -> None:
+def test_simple_variables_equal_those_of_graphql_core_or_are_not_handled() -> None:
     """None is the answer where graphql-core might do something to a value, or refuse it."""
     (operation,) = read_document(schema, _DECLARED).operations
     plain, random = PlainVariables(schema, operation), Random(1)

@@ -1,4 +1,4 @@
-"""The one way to run an operation: what comes out, and what it says about errors and cost."""
+"""How an operation is executed: its result, its errors and its cost."""
 
 import asyncio
 from contextlib import aclosing
@@ -50,7 +50,7 @@ async def answered(executor: OperationExecutor, document: str, scope: Scope = NO
     return outcome.result
 
 
-async def test_a_query_is_answered_with_its_cost(executor: OperationExecutor) -> None:
+async def test_a_query_returns_its_cost(executor: OperationExecutor) -> None:
     document = "{ viewer { conversations(first: 7) { nodes { id } } } again: __typename }"
 
     outcome = await run(executor, document, a_scope())
@@ -99,7 +99,7 @@ async def test_a_query_is_answered_with_its_cost(executor: OperationExecutor) ->
         ),
     ],
 )
-async def test_what_stops_an_operation_before_it_runs_is_data(  # noqa: PLR0917
+async def test_an_error_before_execution_is_returned_as_data(  # noqa: PLR0917
     executor: OperationExecutor,
     document: str,
     options: dict[str, Any],
@@ -116,7 +116,7 @@ async def test_what_stops_an_operation_before_it_runs_is_data(  # noqa: PLR0917
     assert (outcome.cost is None) == (reason is not Reason.COST)
 
 
-async def test_the_cost_of_what_is_too_complex_is_known(executor: OperationExecutor) -> None:
+async def test_the_cost_of_a_refused_operation_is_reported(executor: OperationExecutor) -> None:
     outcome = await run(
         executor, "query($n: Int = 2000) { viewer { images(first: $n) { nodes { id } } } }"
     )
@@ -126,7 +126,7 @@ async def test_the_cost_of_what_is_too_complex_is_known(executor: OperationExecu
     assert outcome.cost.items == 2001
 
 
-async def test_an_operation_for_nobody_reads_what_needs_no_token(
+async def test_an_operation_without_a_viewer_can_read_public_fields(
     executor: OperationExecutor,
 ) -> None:
     models = await answered(executor, '{ model(id: "local-silver") { id } }')
@@ -138,7 +138,7 @@ async def test_an_operation_for_nobody_reads_what_needs_no_token(
     assert viewer.body["data"] is None
 
 
-async def test_a_fault_of_ours_is_masked(api: Api) -> None:
+async def test_an_internal_error_is_masked(api: Api) -> None:
     broken = OperationExecutor(replace(api.services, registry=cast(Any, None)))
 
     result = await answered(broken, "{ __typename models { id } }")
@@ -153,7 +153,7 @@ async def test_a_fault_of_ours_is_masked(api: Api) -> None:
 
 
 @pytest.mark.parametrize("document", ["{ viewer { conversations { nodes { id } } } }"])
-async def test_an_operation_has_a_limit_of_time(api: Api, document: str) -> None:
+async def test_an_operation_has_a_time_limit(api: Api, document: str) -> None:
     executor = OperationExecutor(api.services, Limits(operation_seconds=1e-6))
 
     result = await answered(executor, document, a_scope())
@@ -162,7 +162,7 @@ async def test_an_operation_has_a_limit_of_time(api: Api, document: str) -> None
     assert not result.has_run
 
 
-async def test_a_subscription_is_a_stream_and_ends_with_it(
+async def test_closing_the_stream_ends_its_subscription(
     api: Api, executor: OperationExecutor
 ) -> None:
     hub = cast(ViewerUpdates, api.services.viewer_updates).hub
@@ -198,7 +198,7 @@ async def test_a_stream_whose_source_fails_ends_with_the_error(
     assert not found[0].has_run
 
 
-async def test_a_bad_variable_of_a_subscription_opens_no_stream(
+async def test_an_invalid_variable_of_a_subscription_opens_no_stream(
     executor: OperationExecutor,
 ) -> None:
     document = "subscription($id: ID!) { turnUpdated(conversationId: $id) { cursor } }"
@@ -209,7 +209,7 @@ async def test_a_bad_variable_of_a_subscription_opens_no_stream(
     assert not result.has_run
 
 
-def test_an_answer_that_is_too_large_is_an_error() -> None:
+def test_a_response_that_is_too_large_is_an_error() -> None:
     largest = {"a": "x" * (8 * 1024 * 1024 - len(b'{"data":{"a":""}}'))}
     larger = {"a": largest["a"] + "x"}
 
@@ -222,7 +222,7 @@ def test_an_answer_that_is_too_large_is_an_error() -> None:
     assert error["path"] == ["a"]
 
 
-async def test_within_long_lists_others_are_served(executor: OperationExecutor) -> None:
+async def test_long_lists_do_not_block_the_event_loop(executor: OperationExecutor) -> None:
     rounds = 0
 
     async def count_rounds() -> None:
@@ -243,13 +243,13 @@ async def test_within_long_lists_others_are_served(executor: OperationExecutor) 
     assert plain == compiled
 
 
-async def test_introspection_is_run_beside_the_loop(executor: OperationExecutor) -> None:
+async def test_introspection_runs_outside_the_event_loop(executor: OperationExecutor) -> None:
     result = await answered(executor, get_introspection_query())
 
     assert build_client_schema(cast("IntrospectionQuery", result.data)).query_type
 
 
-async def test_a_document_is_read_once() -> None:
+async def test_a_document_is_parsed_once() -> None:
     documents = Documents(executable_schema()._schema, SideThread())
 
     read = await documents.read("{ __typename }", reader=None)
@@ -258,7 +258,7 @@ async def test_a_document_is_read_once() -> None:
     assert documents.find("{ __typename } ") is None
 
 
-async def test_a_long_document_that_many_send_at_once_is_read_once() -> None:
+async def test_a_long_document_sent_many_times_at_once_is_parsed_once() -> None:
     documents = Documents(executable_schema()._schema, SideThread())
     text = "{ " + "__typename " * 100 + "}"
 
@@ -267,7 +267,7 @@ async def test_a_long_document_that_many_send_at_once_is_read_once() -> None:
     assert len(set(map(id, read))) == 1
 
 
-async def test_what_is_remembered_of_documents_is_bounded() -> None:
+async def test_the_document_cache_is_bounded() -> None:
     documents = Documents(executable_schema()._schema, SideThread())
     small = "{ __typename }"
     large = [f"{{ {'__typename ' * 1900} }} # {number}" for number in range(40)]
@@ -283,7 +283,7 @@ async def test_what_is_remembered_of_documents_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r", "\r\n", "\n\r", "\r\r\n\n"])
-def test_locations_are_those_of_graphql_core(ends: str) -> None:
+def test_error_locations_equal_those_of_graphql_core(ends: str) -> None:
     text = f"{{{ends} a {ends}{ends}  b{ends}c}}"
 
     read = read_document(executable_schema()._schema, text)

@@ -1,4 +1,4 @@
-"""Frames that are written past ASGI: what clients read, and what happens where one is slow."""
+"""Frames written past ASGI: what clients read, and what happens if one is slow."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 20.0
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 1_000_000])
-def test_a_frame_is_read_as_the_message_that_it_was_made_of(size: int) -> None:
+def test_a_frame_is_parsed_into_the_message_it_was_made_from(size: int) -> None:
     message = b"x" * size
     reader = StreamReader()
     reader.feed_data(text_frame(message))
@@ -51,7 +51,7 @@ class Application:
             await send({"type": "websocket.send", "text": "sent"})
 
 
-async def test_frames_and_what_is_sent_arrive_in_their_order() -> None:
+async def test_frames_and_sent_messages_arrive_in_order() -> None:
     application = Application()
     async with serving(application, free_port()) as url, connect(url.replace("http", "ws")) as ws:
         frames = await application.frames
@@ -62,7 +62,7 @@ async def test_frames_and_what_is_sent_arrive_in_their_order() -> None:
         assert await ws.recv() == "last"
 
 
-async def test_a_connection_that_is_full_takes_nothing_until_it_is_read() -> None:
+async def test_a_full_connection_accepts_nothing_until_it_is_read() -> None:
     application = Application()
     large = text_frame(b"x" * 100_000)
     async with (
@@ -87,7 +87,7 @@ async def test_a_connection_that_is_full_takes_nothing_until_it_is_read() -> Non
         assert await ws.recv() == "last"
 
 
-async def test_to_a_connection_that_is_closed_nothing_is_written() -> None:
+async def test_nothing_is_written_to_a_closed_connection() -> None:
     application = Application()
     async with serving(application, free_port()) as url:
         async with connect(url.replace("http", "ws")):
@@ -98,7 +98,7 @@ async def test_to_a_connection_that_is_closed_nothing_is_written() -> None:
         assert frames.write(text_frame(b"too late"))
 
 
-async def test_an_accepted_socket_forgets_its_headers() -> None:
+async def test_an_accepted_socket_releases_its_headers() -> None:
     application, named = Application(), {"x-mark": "1"}
     async with (
         serving(application, free_port()) as url,

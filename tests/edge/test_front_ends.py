@@ -1,4 +1,4 @@
-"""docs/front-ends.md, word for word: its files, run against a real server."""
+"""The files of docs/front-ends.md, unchanged, run against a real server."""
 
 import asyncio
 import os
@@ -28,7 +28,9 @@ def guide(clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("library", ["urql", "apollo", "relay"])
-async def test_what_the_guide_shows_works(guide: Path, client: GraphQLClient, library: str) -> None:
+async def test_the_examples_of_the_guide_work(
+    guide: Path, client: GraphQLClient, library: str
+) -> None:
     node = await asyncio.create_subprocess_exec(
         need("node"),
         "--no-warnings",

@@ -1,4 +1,4 @@
-"""gql, the GraphQL client for Python, unmodified: queries, live updates and cuts."""
+"""gql, the GraphQL client for Python, unmodified: queries, live updates and reconnections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ async def following(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_gql_queries_and_follows(client: GraphQLClient, transport: str) -> None:
+async def test_gql_runs_queries_and_subscriptions(client: GraphQLClient, transport: str) -> None:
     conversation_id = (await start(client))["conversation"]["id"]
     async with following(transport, client, conversation_id) as follower:
         assert await follower.next() == ("next", "A boat")
@@ -51,16 +51,18 @@ async def test_gql_queries_and_follows(client: GraphQLClient, transport: str) ->
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_gql_reads_why_a_subscription_is_refused(
+async def test_gql_reports_why_a_subscription_is_refused(
     client: GraphQLClient, transport: str
 ) -> None:
     async with following(transport, client, UNKNOWN) as follower:
-        event, told = await follower.next()
+        event, payload = await follower.next()
         assert event == "errors"
-        assert told == (["There is no such object."] if transport == "aiohttp" else ["NOT_FOUND"])
+        assert payload == (
+            ["There is no such object."] if transport == "aiohttp" else ["NOT_FOUND"]
+        )
 
 
-async def test_gql_that_is_cut_misses_nothing(start_darkroom: StartDarkroom) -> None:
+async def test_gql_misses_nothing_after_a_reconnection(start_darkroom: StartDarkroom) -> None:
     port = free_port()
     async with AsyncExitStack() as followers:
         async with AsyncExitStack() as first:

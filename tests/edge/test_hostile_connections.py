@@ -1,4 +1,4 @@
-"""What a client without a token can do to a connection before there is a request, or a message."""
+"""What a client without a token can do to a connection before a request or a message."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -129,7 +129,9 @@ async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 
 @pytest.mark.parametrize(("head", "status"), HEADS.values(), ids=HEADS)
-async def test_a_head_beyond_the_limits_is_refused(api: Api, head: bytes, status: int) -> None:
+async def test_a_request_head_beyond_the_limits_is_refused(
+    api: Api, head: bytes, status: int
+) -> None:
     before = memory_of(api)
 
     async def send() -> bytes:
@@ -146,7 +148,7 @@ async def test_a_head_beyond_the_limits_is_refused(api: Api, head: bytes, status
     assert memory_of(api) - before < CONNECTIONS * 2 * MEGABYTE
 
 
-async def test_what_is_never_complete_is_dropped(api: Api) -> None:
+async def test_a_request_that_is_never_complete_is_dropped(api: Api) -> None:
     async def wait_for_end(data: bytes) -> bytes:
         async with connection_to(api) as connection:
             await connection.send(data)
@@ -163,7 +165,7 @@ async def test_what_is_never_complete_is_dropped(api: Api) -> None:
     assert status_of(answer_to["a body of an operation"]) == 408
 
 
-async def test_what_comes_in_drips_is_dropped(api: Api) -> None:
+async def test_a_request_sent_in_single_bytes_is_dropped(api: Api) -> None:
     async def wait_for_end(first: bytes, drop: bytes) -> None:
         async with connection_to(api) as connection:
             await connection.send(first)
@@ -177,7 +179,7 @@ async def test_what_comes_in_drips_is_dropped(api: Api) -> None:
         await asyncio.gather(*(wait_for_end(*row) for row in DRIPS.values()))
 
 
-async def test_a_head_may_be_as_large_as_the_limits_allow(api: Api) -> None:
+async def test_a_request_head_can_be_as_large_as_the_limits_allow(api: Api) -> None:
     headers = b"X: %b\r\n" % (b"x" * 31_000) + b"Y: y\r\n" * 90
     url = b"/healthz?" + b"x" * 8_000
     async with connection_to(api) as connection:
@@ -186,7 +188,7 @@ async def test_a_head_may_be_as_large_as_the_limits_allow(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 900), (64, 2_000), (4096, 50)])
-async def test_a_body_may_come_in_chunks(api: Api, size: int, count: int) -> None:
+async def test_a_body_can_be_chunked(api: Api, size: int, count: int) -> None:
     body = OPERATION + b" " * size * count
     parts = [body[start : start + size] for start in range(0, len(body), size)]
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
@@ -198,7 +200,7 @@ async def test_a_body_may_come_in_chunks(api: Api, size: int, count: int) -> Non
         assert status_of(await connection.read_until(b'"Query"}}')) == 200
 
 
-async def test_a_client_that_asks_first_may_send_its_body(api: Api) -> None:
+async def test_a_client_that_sends_expect_can_send_its_body(api: Api) -> None:
     async with connection_to(api) as connection:
         await connection.send(
             b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -209,14 +211,14 @@ async def test_a_client_that_asks_first_may_send_its_body(api: Api) -> None:
         assert status_of(await connection.read_until(b'"Query"}}')) == 200
 
 
-async def test_requests_behind_the_last_one_of_http_1_0_are_dropped_at_once(api: Api) -> None:
+async def test_requests_after_the_last_one_of_http_1_0_are_dropped_at_once(api: Api) -> None:
     async with connection_to(api) as connection:
         await connection.send(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" * 2)
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             assert status_of(await connection.read_to_the_end()) == 200
 
 
-async def test_another_protocol_that_is_asked_for_is_ignored(api: Api) -> None:
+async def test_a_requested_protocol_upgrade_is_ignored(api: Api) -> None:
     # As Java's client asks in every request, and `curl --http2`.
     head = (
         b"POST /graphql HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: x\r\n"
@@ -232,7 +234,9 @@ async def test_another_protocol_that_is_asked_for_is_ignored(api: Api) -> None:
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1\r\nHost: x\r\nConnection: close", b"HTTP/1.0"])
-async def test_who_sends_too_much_still_reads_the_last_answer(api: Api, head: bytes) -> None:
+async def test_a_client_that_sends_too_much_can_still_read_the_last_response(
+    api: Api, head: bytes
+) -> None:
     async def send() -> bytes:
         async with connection_to(api) as connection:
             await connection.send(b"GET /healthz %b\r\n\r\n" % head + b"x" * MEGABYTE)
@@ -243,7 +247,7 @@ async def test_who_sends_too_much_still_reads_the_last_answer(api: Api, head: by
     assert [status_of(answer) for answer in answers] == [200] * CONNECTIONS
 
 
-async def test_requests_behind_one_another_are_answered_in_their_order(api: Api) -> None:
+async def test_pipelined_requests_are_answered_in_order(api: Api) -> None:
     async with connection_to(api) as connection:
         await connection.send(GET + b"\r\n" + GET.replace(b"healthz", b"nothing") + b"\r\n")
         assert status_of(await connection.read_until(b"}")) == 200
@@ -253,7 +257,9 @@ async def test_requests_behind_one_another_are_answered_in_their_order(api: Api)
 @pytest.mark.parametrize(
     "request_", [GET + b"\r\n", b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"]
 )
-async def test_megabytes_of_requests_are_answered_up_to_a_limit(api: Api, request_: bytes) -> None:
+async def test_megabytes_of_pipelined_requests_are_answered_up_to_a_limit(
+    api: Api, request_: bytes
+) -> None:
     flood = request_ * (16 * MEGABYTE // len(request_))
     before = memory_of(api)
 
@@ -266,7 +272,7 @@ async def test_megabytes_of_requests_are_answered_up_to_a_limit(api: Api, reques
     assert memory_of(api) - before < 4 * MEGABYTE
 
 
-async def test_a_client_may_leave_at_any_moment(api: Api) -> None:
+async def test_a_client_can_disconnect_at_any_moment(api: Api) -> None:
     body = (
         b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Content-Length: 99\r\n\r\n{"

@@ -1,4 +1,4 @@
-"""What a client without a token can ask: long documents, invalid ones, and what is repeated."""
+"""What a client without a token can send: long documents, invalid ones, and repetitions."""
 
 import asyncio
 import json
@@ -241,7 +241,7 @@ async def post_at_once(
 
 
 @pytest.mark.parametrize("document", REFUSED.values(), ids=REFUSED)
-async def test_a_document_is_refused_in_few_words(
+async def test_a_hostile_document_is_refused_with_a_short_message(
     api: Api, http: httpx2.AsyncClient, document: str
 ) -> None:
     # Each is another document, so that none is remembered.
@@ -256,7 +256,7 @@ async def test_a_document_is_refused_in_few_words(
 
 
 @pytest.mark.parametrize(("document", "variables", "limit"), TOO_COMPLEX.values(), ids=TOO_COMPLEX)
-async def test_what_asks_for_too_much_is_refused(
+async def test_a_document_that_asks_for_too_much_is_refused(
     api: Api, http: httpx2.AsyncClient, document: str, variables: dict[str, object], limit: str
 ) -> None:
     bodies = [{"query": document, "variables": variables}] * AT_ONCE
@@ -272,7 +272,7 @@ async def test_what_asks_for_too_much_is_refused(
 
 
 @pytest.mark.parametrize(("document", "variables"), SERVED.values(), ids=SERVED)
-async def test_what_is_served_holds_up_nobody(
+async def test_an_expensive_accepted_document_does_not_delay_others(
     api: Api, http: httpx2.AsyncClient, document: str, variables: dict[str, object]
 ) -> None:
     for _ in range(3):  # by graphql-core, compiled, and compiled before
@@ -284,7 +284,7 @@ async def test_what_is_served_holds_up_nobody(
 
 
 @pytest.mark.parametrize("content", SLOW_JSON.values(), ids=SLOW_JSON)
-async def test_json_that_takes_long_to_read_holds_up_nobody(
+async def test_json_that_is_slow_to_parse_does_not_delay_others(
     api: Api, http: httpx2.AsyncClient, content: bytes
 ) -> None:
     headers = {"content-type": "application/json"}
@@ -297,9 +297,7 @@ async def test_json_that_takes_long_to_read_holds_up_nobody(
     assert loop_seconds(api) - before < REQUESTS * MAX_LOOP_SECONDS
 
 
-async def test_what_is_remembered_of_documents_is_bounded(
-    api: Api, http: httpx2.AsyncClient
-) -> None:
+async def test_the_document_cache_is_bounded(api: Api, http: httpx2.AsyncClient) -> None:
     async def ask(number: int) -> None:
         document = f"{{ {'__typename ' * 1_900} }} # {number}"
         assert (await http.post("/graphql", json={"query": document})).status_code in (200, 400)
@@ -315,7 +313,7 @@ async def test_what_is_remembered_of_documents_is_bounded(
     assert memory_of(api) - before < 80 * MEGABYTE
 
 
-async def test_many_long_documents_of_one_client_do_not_hold_up_another(
+async def test_many_long_documents_of_one_client_do_not_delay_others(
     api: Api, http: httpx2.AsyncClient
 ) -> None:
     def document(number: int) -> str:

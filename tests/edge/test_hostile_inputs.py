@@ -1,4 +1,4 @@
-"""Every string, number and list that a viewer can send, with values that nobody expects."""
+"""Every string, number and list that a viewer can send, with unexpected values."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -96,7 +96,7 @@ async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
     list(fields()),
     ids=[f"{name} {around[:5]}" for name, _, around in fields()],
 )
-async def test_no_input_is_an_error_of_ours(
+async def test_no_input_causes_an_internal_error(
     api: Api, name: str, field: GraphQLField, around: str
 ) -> None:
     token = DevelopmentIssuer(api.log_path.parent).token("ana")
@@ -115,5 +115,5 @@ async def test_no_input_is_an_error_of_ours(
             assert len(answer.content) < MAX_ANSWER_BYTES
 
 
-async def test_nothing_of_it_is_logged_with_a_stack(api: Api) -> None:
+async def test_no_hostile_input_is_logged_with_a_traceback(api: Api) -> None:
     assert "Traceback" not in api.text_of_log()

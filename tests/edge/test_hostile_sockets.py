@@ -123,7 +123,9 @@ async def read_close_code(connection: Connection) -> int:
 
 
 @pytest.mark.parametrize(("first", "again", "code"), FLOODS.values(), ids=FLOODS)
-async def test_a_flood_closes_the_socket(api: Api, first: bytes, again: bytes, code: int) -> None:
+async def test_a_flood_of_messages_closes_the_socket(
+    api: Api, first: bytes, again: bytes, code: int
+) -> None:
     flood = first + again * (4 * MEGABYTE // len(again))
     before = memory_of(api)
 
@@ -143,7 +145,7 @@ async def test_a_flood_closes_the_socket(api: Api, first: bytes, again: bytes, c
     assert memory_of(api) - before < CONNECTIONS * 2 * MEGABYTE
 
 
-async def test_who_reads_no_answers_is_closed(api: Api) -> None:
+async def test_a_client_that_does_not_read_responses_is_disconnected(api: Api) -> None:
     before = memory_of(api)
 
     async with others_are_served(api), connection_to(api) as connection:
@@ -154,7 +156,7 @@ async def test_who_reads_no_answers_is_closed(api: Api) -> None:
     assert memory_of(api) - before < 2 * MEGABYTE
 
 
-async def test_answers_that_are_not_read_are_few(api: Api) -> None:
+async def test_few_unread_responses_are_buffered(api: Api) -> None:
     token = DevelopmentIssuer(api.log_path.parent).token("ana")
     init = {"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}
     query = f"{{ {' '.join(f'a{n}: models {{ ...m }}' for n in range(20))} }} {LARGE}"
@@ -173,7 +175,7 @@ async def test_answers_that_are_not_read_are_few(api: Api) -> None:
         assert memory_of(api) - before < 20 * MEGABYTE  # all of them would be about 90
 
 
-async def test_operations_that_wait_take_little_memory(api: Api) -> None:
+async def test_waiting_operations_take_little_memory(api: Api) -> None:
     token = DevelopmentIssuer(api.log_path.parent).token("bo")
     init = {"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}
     large = {"query": f"{{ {' '.join(f'a{n}: models {{ ...m }}' for n in range(20))} }} {LARGE}"}
@@ -229,13 +231,15 @@ async def test_a_signal_ends_the_process_whatever_its_sockets_do(
         assert "Traceback" not in api.text_of_log()
 
 
-async def test_nothing_of_it_is_logged_with_a_stack(api: Api) -> None:
+async def test_no_hostile_socket_is_logged_with_a_traceback(api: Api) -> None:
     assert "Traceback" not in api.text_of_log()
     assert await api.terminate() == 0
     assert "Traceback" not in api.text_of_log()
 
 
-async def test_a_hundred_messages_are_taken_and_one_more_is_not(client: GraphQLClient) -> None:
+async def test_a_socket_accepts_a_hundred_messages_and_is_closed_at_one_more(
+    client: GraphQLClient,
+) -> None:
     async with client.socket() as socket:  # which has sent one
         for _ in range(99):
             await socket.send(type="ping")
@@ -246,7 +250,7 @@ async def test_a_hundred_messages_are_taken_and_one_more_is_not(client: GraphQLC
         assert await socket.closed_with() == 1008
 
 
-async def test_messages_that_come_at_once_are_all_answered(darkroom: Darkroom) -> None:
+async def test_messages_that_arrive_together_are_all_answered(darkroom: Darkroom) -> None:
     client = darkroom.client()
     async with client.socket() as socket:
         for number in range(50):
@@ -256,12 +260,12 @@ async def test_messages_that_come_at_once_are_all_answered(darkroom: Darkroom) -
             )
         answered = [await socket.receive() for _ in range(100)]
 
-    # Operations run side by side: one that has to ask the database for its rate comes later.
+    # Operations run concurrently: one that queries the database for its rate limit comes later.
     seen = Counter((one["id"], one["type"]) for one in answered)
     assert seen == Counter((str(n), kind) for n in range(50) for kind in ("next", "complete"))
 
 
-async def test_a_large_message_may_come_in_many_frames(client: GraphQLClient) -> None:
+async def test_a_large_message_can_arrive_in_many_frames(client: GraphQLClient) -> None:
     text = json.dumps({"id": "1", "type": "subscribe", "payload": {"query": "{ __typename }"}})
     parts = [text, *[" " * 250] * 900]
     async with client.socket() as socket:

@@ -1,4 +1,4 @@
-"""Tokens that nobody issued, and signed ones with odd claims, at a Darkroom in production."""
+"""Tokens of unknown issuers, and signed ones with unusual claims, at a Darkroom in production."""
 
 import asyncio
 import base64
@@ -74,7 +74,7 @@ def encoded(data: bytes) -> str:
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
-async def test_a_head_of_a_token_may_be_anything(
+async def test_any_token_header_is_refused_without_an_error(
     site: tuple[Darkroom, LocalIssuer], header: bytes
 ) -> None:
     darkroom, _ = site
@@ -89,7 +89,7 @@ async def test_a_head_of_a_token_may_be_anything(
 
 
 @pytest.mark.parametrize("claims", CLAIMS.values(), ids=CLAIMS)
-async def test_signed_claims_may_be_anything(
+async def test_any_signed_claims_are_refused_without_an_error(
     site: tuple[Darkroom, LocalIssuer], claims: dict[str, Any]
 ) -> None:
     darkroom, issuer = site
@@ -98,7 +98,7 @@ async def test_signed_claims_may_be_anything(
     assert await status_with(darkroom, token) == 401
 
 
-async def test_tokens_of_unknown_keys_do_not_ask_the_issuer_again_and_again(
+async def test_tokens_with_unknown_keys_do_not_query_the_issuer_repeatedly(
     site: tuple[Darkroom, LocalIssuer],
 ) -> None:
     darkroom, issuer = site

@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: bad input and its exact answer, health, CORS."""
+"""GraphQL over HTTP: bad input and its exact response, health, CORS."""
 
 import base64
 import json
@@ -44,7 +44,7 @@ def code_of(body: dict[str, list[dict[str, dict[str, str]]]]) -> str:
         b'{"query": "{ __typename }", "variables": ' + b'{"a":' * 40 + b"1" + b"}" * 40 + b"}",
     ],
 )
-async def test_a_request_that_is_none_is_a_bad_request(client: GraphQLClient, body: bytes) -> None:
+async def test_an_invalid_request_is_a_bad_request(client: GraphQLClient, body: bytes) -> None:
     response = await client.http.post("/graphql", content=body, headers=JSON)
 
     assert response.status_code == 400
@@ -64,9 +64,7 @@ async def test_a_request_that_is_none_is_a_bad_request(client: GraphQLClient, bo
     ],
     ids=range(7),
 )
-async def test_a_document_that_is_none_has_a_code(
-    client: GraphQLClient, query: str, code: str
-) -> None:
+async def test_an_invalid_document_has_a_code(client: GraphQLClient, query: str, code: str) -> None:
     new = await client.post({"query": query}, accept=NEW)
     old = await client.post({"query": query}, accept="application/json")
 
@@ -76,7 +74,7 @@ async def test_a_document_that_is_none_has_a_code(
     assert "Did you mean" not in new.text
 
 
-async def test_an_unknown_enum_value_and_a_ratio_that_is_none_are_bad_input(
+async def test_an_unknown_enum_value_and_an_invalid_ratio_are_bad_input(
     client: GraphQLClient,
 ) -> None:
     query = """mutation($ratio: AspectRatio, $resolution: Resolution) { startConversation(
@@ -87,7 +85,7 @@ async def test_an_unknown_enum_value_and_a_ratio_that_is_none_are_bad_input(
         assert code_of(answer) == "BAD_USER_INPUT"
 
 
-async def test_a_ratio_that_is_a_number_is_no_fault_of_ours(client: GraphQLClient) -> None:
+async def test_a_ratio_given_as_a_number_is_a_client_error(client: GraphQLClient) -> None:
     literal = await client.execute(
         'mutation { startConversation(input: {userMessage: "A", aspectRatio: 169}) { cursor } }'
     )
@@ -103,7 +101,7 @@ async def test_a_ratio_that_is_a_number_is_no_fault_of_ours(client: GraphQLClien
     assert "object" not in str(variable)
 
 
-async def test_a_body_may_have_256_kilobytes(client: GraphQLClient) -> None:
+async def test_a_body_can_have_256_kilobytes(client: GraphQLClient) -> None:
     body = json.dumps({"query": "{ __typename }", "extensions": {"x": "y" * 262_144}}).encode()
 
     response = await client.http.post("/graphql", content=body, headers=JSON)
@@ -134,7 +132,9 @@ async def test_other_media_types_are_refused(
     assert code_of(response.json()) == "UNSUPPORTED_MEDIA_TYPE"
 
 
-async def test_an_answer_that_nobody_wants_is_not_given(client: GraphQLClient) -> None:
+async def test_a_request_that_accepts_no_supported_type_is_not_acceptable(
+    client: GraphQLClient,
+) -> None:
     response = await client.post({"query": "{ __typename }"}, accept="image/png")
 
     assert response.status_code == 406
@@ -154,7 +154,7 @@ async def test_other_methods_are_refused(client: GraphQLClient, method: str) -> 
     assert code_of(response.json()) == "METHOD_NOT_ALLOWED"
 
 
-async def test_get_answers_queries_and_nothing_else(client: GraphQLClient) -> None:
+async def test_get_runs_queries_only(client: GraphQLClient) -> None:
     query = await client.http.get("/graphql", params={"query": "{ __typename }"})
     mutation = await client.http.get(
         "/graphql",
@@ -179,7 +179,9 @@ async def test_a_subscription_by_get_without_a_stream_is_not_allowed(
     assert "text/event-stream" in response.text
 
 
-async def test_a_subscription_over_http_is_told_what_it_may_accept(client: GraphQLClient) -> None:
+async def test_a_subscription_over_plain_post_is_refused_with_the_types_to_accept(
+    client: GraphQLClient,
+) -> None:
     query = 'subscription { conversationUpdated(conversationId: "x") { id } }'
 
     response = await client.post({"query": query})
@@ -200,7 +202,7 @@ def altered(token: str) -> str:
     return f"{header}.{forged}.{signature}"
 
 
-async def test_a_token_that_is_none_is_refused_whatever_is_asked(darkroom: Darkroom) -> None:
+async def test_an_invalid_token_is_refused_for_any_operation(darkroom: Darkroom) -> None:
     token = darkroom.token("ana")
     for bad in ("nonsense", token[:-4], altered(token), f"{token}.x"):
         response = await darkroom.with_token(bad).post({"query": "{ __typename }"})
@@ -210,7 +212,9 @@ async def test_a_token_that_is_none_is_refused_whatever_is_asked(darkroom: Darkr
         assert code_of(response.json()) == "UNAUTHENTICATED"
 
 
-async def test_what_a_field_refuses_is_a_bad_request_too(client: GraphQLClient) -> None:
+async def test_invalid_arguments_found_by_a_resolver_are_a_bad_request(
+    client: GraphQLClient,
+) -> None:
     for query in (
         "{ viewer { images(first: 101) { nodes { id } } } }",
         '{ viewer { images(after: "x") { nodes { id } } } }',
@@ -222,13 +226,13 @@ async def test_what_a_field_refuses_is_a_bad_request_too(client: GraphQLClient) 
         assert new.json() == old.json()
 
 
-async def test_a_refusal_comes_in_the_type_that_was_asked_for(darkroom: Darkroom) -> None:
+async def test_an_error_has_the_accepted_media_type(darkroom: Darkroom) -> None:
     response = await darkroom.with_token("nonsense").post({"query": "{ __typename }"}, accept=NEW)
 
     assert (response.status_code, response.headers["content-type"]) == (401, NEW)
 
 
-async def test_an_operation_has_a_limit_of_time(start_darkroom: StartDarkroom) -> None:
+async def test_an_operation_has_a_time_limit(start_darkroom: StartDarkroom) -> None:
     client = (await start_darkroom(limit=Limits(operation_seconds=1e-6))).client()
 
     response = await client.post({"query": "{ viewer { conversations { nodes { id } } } }"})
@@ -237,7 +241,7 @@ async def test_an_operation_has_a_limit_of_time(start_darkroom: StartDarkroom) -
     assert code_of(response.json()) == "DEADLINE_EXCEEDED"
 
 
-async def test_browsers_of_listed_origins_may_call(darkroom: Darkroom) -> None:
+async def test_pages_of_allowed_origins_can_send_requests(darkroom: Darkroom) -> None:
     http = darkroom.anonymous().http
     asking = {
         "access-control-request-method": "POST",
@@ -254,7 +258,7 @@ async def test_browsers_of_listed_origins_may_call(darkroom: Darkroom) -> None:
 
 
 @pytest.mark.parametrize("accept", [NEW, EVENTS, PARTS])
-async def test_what_is_answered_may_be_read_by_listed_origins(
+async def test_pages_of_allowed_origins_can_read_response_headers(
     darkroom: Darkroom, accept: str
 ) -> None:
     """Refusals too, and streams."""
@@ -284,7 +288,7 @@ async def test_health_and_readiness(darkroom: Darkroom) -> None:
     assert (await http.get("/readyz")).json() == {"status": "ok"}
 
 
-async def test_a_browser_finds_a_page_in_development(darkroom: Darkroom) -> None:
+async def test_a_browser_is_sent_graphiql_in_development(darkroom: Darkroom) -> None:
     http = darkroom.anonymous().http
 
     response = await http.get("/graphql", headers={"accept": "text/html"})

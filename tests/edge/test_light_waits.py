@@ -1,4 +1,4 @@
-"""What a connection waits with behaves as asyncio's own classes do."""
+"""The synchronisation primitives of connections behave as those of asyncio."""
 
 import asyncio
 from contextlib import suppress
@@ -8,14 +8,14 @@ from edge.light_waits import Gate, Inbox
 PATIENCE_SECONDS = 5.0
 
 
-async def test_a_gate_lets_all_that_wait_pass_once_it_opens() -> None:
+async def test_an_open_gate_lets_all_waiters_pass() -> None:
     gate = Gate()
     await asyncio.wait_for(gate.wait(), PATIENCE_SECONDS)
     gate.clear()
     gate.clear()  # closed already
     waiting = [asyncio.create_task(gate.wait()) for _ in range(3)]
     await asyncio.sleep(0)
-    waiting.pop().cancel()  # who leaves takes nobody along
+    waiting.pop().cancel()  # a cancelled waiter cancels no other
     await asyncio.sleep(0)
     assert not gate.is_set()
     assert not any(one.done() for one in waiting)
@@ -25,7 +25,7 @@ async def test_a_gate_lets_all_that_wait_pass_once_it_opens() -> None:
     assert not gate.is_set()
 
 
-async def test_an_inbox_gives_what_comes_in_order_and_loses_nothing() -> None:
+async def test_an_inbox_returns_items_in_order_and_loses_none() -> None:
     inbox = Inbox()
     inbox.put_nowait({"number": 0})
     inbox.put_nowait({"number": 1})

@@ -1,4 +1,4 @@
-"""Marks of companies over real HTTP."""
+"""Logos of companies over real HTTP."""
 
 import re
 from xml.etree import ElementTree
@@ -14,7 +14,7 @@ from tests.conftest import Darkroom
 COMPANIES = sorted({model.company for model in load_catalogue(rehearsals=True).all()})
 
 
-def test_every_company_has_a_mark_of_its_own_that_stays_the_same() -> None:
+def test_every_company_has_its_own_stable_logo() -> None:
     marks = [draw_logo(company) for company in COMPANIES]
 
     assert len(COMPANIES) > 5
@@ -27,14 +27,14 @@ def test_every_company_has_a_mark_of_its_own_that_stays_the_same() -> None:
 
 
 @pytest.mark.parametrize("company", ["", "A & B", "../../etc", "Ünïcode", '"quoted" <svg>'])
-def test_any_name_makes_a_safe_path_and_a_mark(company: str) -> None:
+def test_any_name_has_a_safe_path_and_a_logo(company: str) -> None:
     path = logo_path(company)
 
     assert re.fullmatch(r"/logos/[a-z0-9-]+\.svg", path)
     assert ElementTree.fromstring(draw_logo(company)) is not None
 
 
-async def test_the_url_of_each_model_leads_to_its_companys_mark(
+async def test_the_url_of_each_model_returns_the_logo_of_its_company(
     darkroom: Darkroom, client: GraphQLClient
 ) -> None:
     data = await client("{ models(includeUnlisted: true) { company logoUrl } }")
@@ -70,7 +70,7 @@ async def test_the_url_of_each_model_leads_to_its_companys_mark(
         ("DELETE", logo_path("Google"), 405),
     ],
 )
-async def test_anything_else_is_answered_as_an_error(
+async def test_any_other_path_is_an_error(
     darkroom: Darkroom, method: str, path: str, status: int
 ) -> None:
     async with httpx2.AsyncClient(trust_env=False, timeout=30) as browser:

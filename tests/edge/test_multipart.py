@@ -20,7 +20,7 @@ HEAD: Final = b"\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n
 HEARTBEAT: Final = HEAD % 2 + b"{}\r\n--graphql"
 
 
-async def test_a_subscription_is_a_body_of_parts(client: GraphQLClient) -> None:
+async def test_a_subscription_is_answered_as_multipart(client: GraphQLClient) -> None:
     """Each part is there with the boundary that follows it, and the last boundary alone."""
     conversation_id = await a_conversation(client)
     part = b'{"payload":{"data":{"conversationUpdated":{"title":"A boat"}}}}'
@@ -54,7 +54,7 @@ async def test_a_subscription_is_a_body_of_parts(client: GraphQLClient) -> None:
         (f"{PARTS};q=0, application/json", "application/json"),
     ],
 )
-async def test_a_subscription_has_parts_where_they_are_accepted(
+async def test_a_subscription_is_multipart_if_the_client_accepts_it(
     client: GraphQLClient, accept: str, media_type: str
 ) -> None:
     async with streaming(client, TITLES, accept=accept, id=UNKNOWN) as body:
@@ -67,7 +67,9 @@ async def test_a_subscription_has_parts_where_they_are_accepted(
         assert MEDIA_TYPE in error["message"]
 
 
-async def test_a_query_is_answered_with_json_where_that_is_accepted(client: GraphQLClient) -> None:
+async def test_a_query_is_answered_with_json_if_the_client_accepts_it(
+    client: GraphQLClient,
+) -> None:
     query = "{ __typename }"
     async with streaming(client, query, accept=f"{PARTS}, application/json") as body:
         assert json.loads(await body.rest()) == {"data": {"__typename": "Query"}}
@@ -95,7 +97,7 @@ async def test_an_error_that_ends_a_subscription_has_no_payload(
         assert await body.rest() == b"--\r\n"
 
 
-async def test_the_end_of_the_token_ends_it(darkroom: Darkroom) -> None:
+async def test_a_subscription_ends_when_its_token_expires(darkroom: Darkroom) -> None:
     conversation_id = await a_conversation(darkroom.client("ana with parts"))
     client = darkroom.with_token(darkroom.ending_token("ana with parts", in_seconds=2))
     async with streaming(client, TITLES, accept=APOLLO, id=conversation_id) as body:
@@ -108,7 +110,7 @@ async def test_the_end_of_the_token_ends_it(darkroom: Darkroom) -> None:
         assert await body.rest() == b"--\r\n"
 
 
-async def test_a_silent_subscription_has_a_heartbeat(
+async def test_an_idle_subscription_sends_heartbeats(
     client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert HEARTBEAT_SECONDS == MULTIPART.heartbeat_seconds == 5
@@ -123,7 +125,7 @@ async def test_a_silent_subscription_has_a_heartbeat(
         assert await body.until(b"}\r\n--graphql") == HEARTBEAT
 
 
-async def test_a_reader_of_parts_is_not_one_part_behind(client: GraphQLClient) -> None:
+async def test_each_part_can_be_parsed_before_the_next_one_arrives(client: GraphQLClient) -> None:
     """aiohttp's, which gql uses."""
     conversation_id = await a_conversation(client)
     request = {"query": TITLES, "variables": {"id": conversation_id}}

@@ -1,4 +1,4 @@
-"""Clients as they come from npm: queries, live updates over what each speaks, cuts, audits."""
+"""Unmodified npm clients: queries, live updates over each transport, reconnections, audits."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ class Follower:
         async with asyncio.timeout(within):
             line = await self._process.stdout.readline()
         said = json.loads(line)
-        return said["event"], said.get("told")
+        return said["event"], said.get("payload")
 
     async def until(self, wanted: str) -> list[str]:
         """All that it reports up to this."""
@@ -83,7 +83,7 @@ FOLLOWING: Final = (
 
 
 @pytest.mark.parametrize("name", FOLLOWING)
-async def test_a_client_of_npm_queries_and_follows(
+async def test_an_npm_client_runs_queries_and_subscriptions(
     clients: Path, client: GraphQLClient, name: str
 ) -> None:
     conversation_id = (await start(client))["conversation"]["id"]
@@ -96,7 +96,7 @@ async def test_a_client_of_npm_queries_and_follows(
 
 
 @pytest.mark.parametrize("name", ["graphql-sse", "urql", "apollo"])
-async def test_a_stream_of_npm_reports_why_a_subscription_ends(
+async def test_an_npm_client_reports_why_a_subscription_ends(
     clients: Path, client: GraphQLClient, name: str
 ) -> None:
     async with following(clients, name, client, UNKNOWN) as follower:
@@ -107,14 +107,14 @@ async def test_a_stream_of_npm_reports_why_a_subscription_ends(
 @pytest.mark.parametrize(
     "name", ["graphql-request", "apollo with persisted queries", "urql with persisted queries"]
 )
-async def test_a_client_of_npm_only_queries(
+async def test_an_npm_client_without_subscriptions_runs_queries(
     clients: Path, client: GraphQLClient, name: str
 ) -> None:
     async with following(clients, name, client, UNKNOWN, "nothing"):
         pass
 
 
-async def test_clients_of_npm_that_are_cut_miss_nothing(
+async def test_an_npm_client_that_reconnects_misses_nothing(
     clients: Path, start_darkroom: StartDarkroom
 ) -> None:
     port = free_port()
@@ -139,7 +139,7 @@ async def test_clients_of_npm_that_are_cut_miss_nothing(
             assert {turn.split()[0] for turn in seen} <= {"0", "1"}, name
 
 
-async def test_the_audits_of_graphql_http_find_nothing(clients: Path, darkroom: Darkroom) -> None:
+async def test_the_audits_of_graphql_http_pass(clients: Path, darkroom: Darkroom) -> None:
     process = await asyncio.create_subprocess_exec(
         *(need("node"), "audit.mjs", f"{darkroom.url}/graphql"),
         cwd=clients,

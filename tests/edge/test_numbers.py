@@ -39,7 +39,9 @@ HEAVY: Final = {
 
 
 @pytest.mark.parametrize("digits", [DIGITS, "0" * 5_000 + "7", "2147483648", "1" + "0" * 400])
-async def test_a_mention_of_any_number_is_unknown(client: GraphQLClient, digits: str) -> None:
+async def test_a_mention_of_an_out_of_range_number_is_unknown(
+    client: GraphQLClient, digits: str
+) -> None:
     message = f"Blend @Image{digits} in"
 
     data = await client(PLAN, input={"userMessage": message})
@@ -49,7 +51,7 @@ async def test_a_mention_of_any_number_is_unknown(client: GraphQLClient, digits:
 
 
 @given(st.integers(1, 12), st.integers(0, 6_000))
-def test_a_mention_is_the_number_that_it_says(number: int, zeros: int) -> None:
+def test_a_mention_is_read_as_its_number(number: int, zeros: int) -> None:
     message = f"@Image{'0' * zeros}{number} and @Image{number}{'0' * zeros if zeros > 1 else ''}"
 
     assert mentioned_in(message)[0] == number
@@ -57,7 +59,9 @@ def test_a_mention_is_the_number_that_it_says(number: int, zeros: int) -> None:
 
 
 @pytest.mark.parametrize("size", [2**31, 2**32, 2**53, 2**63, 2**64 - 1, 3e9, 1e300])
-async def test_a_file_of_any_size_is_too_large(client: GraphQLClient, size: float) -> None:
+async def test_a_file_of_any_excessive_size_is_too_large(
+    client: GraphQLClient, size: float
+) -> None:
     file = {"contentType": "image/png", "byteSize": size}
 
     several = await client(CREATE, files=[file])
@@ -69,7 +73,7 @@ async def test_a_file_of_any_size_is_too_large(client: GraphQLClient, size: floa
 
 
 @pytest.mark.parametrize("size", [-(2**31) - 1, -1, 0])
-async def test_a_file_of_less_than_nothing_is_refused_in_the_same_way(
+async def test_a_negative_file_size_is_refused_in_the_same_way(
     client: GraphQLClient, size: int
 ) -> None:
     file = {"contentType": "image/png", "byteSize": size}
@@ -101,7 +105,7 @@ async def test_a_file_of_less_than_nothing_is_refused_in_the_same_way(
     ],
     ids=range(13),
 )
-async def test_a_number_that_is_none_is_an_error_of_the_client(
+async def test_an_invalid_number_is_a_client_error(
     client: GraphQLClient, variables: str, query: str
 ) -> None:
     """`#` stands for a number that Python does not read."""
@@ -116,7 +120,7 @@ async def test_a_number_that_is_none_is_an_error_of_the_client(
     assert codes <= {"BAD_USER_INPUT", "BAD_REQUEST", "GRAPHQL_VALIDATION_FAILED"}
 
 
-def test_a_sum_that_no_client_could_read_is_not_known() -> None:
+def test_a_sum_outside_the_range_of_an_int_is_null() -> None:
     most = Usage(MAX_COUNT, 1, None)
 
     assert total_usage([most]) == most
@@ -124,7 +128,7 @@ def test_a_sum_that_no_client_could_read_is_not_known() -> None:
 
 
 @pytest.mark.parametrize("query", HEAVY.values(), ids=list(HEAVY))
-async def test_a_document_that_takes_long_to_validate_is_too_complex(
+async def test_a_document_that_is_slow_to_validate_is_too_complex(
     client: GraphQLClient, query: str
 ) -> None:
     answer = await client.execute(query)
@@ -154,7 +158,7 @@ async def test_a_document_that_takes_long_to_validate_is_too_complex(
     ],
     ids=["an input", "fields"],
 )
-async def test_a_document_with_many_faults_is_told_of_some(
+async def test_a_document_with_many_errors_reports_some_of_them(
     client: GraphQLClient, query: str
 ) -> None:
     answer = await client.execute(query)
@@ -164,7 +168,7 @@ async def test_a_document_with_many_faults_is_told_of_some(
     assert "id you mean" not in str(answer)
 
 
-async def test_a_long_list_is_refused_before_it_is_read(client: GraphQLClient) -> None:
+async def test_a_list_that_is_too_long_is_refused_before_it_is_read(client: GraphQLClient) -> None:
     query = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }"
 
     answer = await client.execute(query, ids=["x"] * 60_000)
@@ -174,7 +178,7 @@ async def test_a_long_list_is_refused_before_it_is_read(client: GraphQLClient) -
     assert error["extensions"]["actual"] == 60_000
 
 
-async def test_fragments_may_select_the_same_fields(client: GraphQLClient) -> None:
+async def test_fragments_can_select_the_same_fields(client: GraphQLClient) -> None:
     """As an app does whose components say each for itself what they show."""
     spread = " ".join(f"...Part{number}" for number in range(20))
     fields = "id label description company available listed isNew __typename"

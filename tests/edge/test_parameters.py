@@ -1,4 +1,4 @@
-"""The parameters of an operation mean the same over HTTP and over a socket."""
+"""The parameters of an operation have the same meaning over HTTP and over a socket."""
 
 import json
 from hashlib import sha256
@@ -29,7 +29,7 @@ async def both(client: GraphQLClient, parameters: Data) -> tuple[Data, Data]:
         return over_http, await socket.receive()
 
 
-async def test_an_empty_operation_name_is_none(client: GraphQLClient) -> None:
+async def test_an_empty_operation_name_counts_as_none(client: GraphQLClient) -> None:
     named = {"query": "query A { __typename }", "operationName": ""}
     over_http, over_socket = await both(client, named)
 
@@ -44,7 +44,7 @@ async def test_an_empty_operation_name_is_none(client: GraphQLClient) -> None:
 @pytest.mark.parametrize("accept", ["application/json", "application/graphql-response+json"])
 @pytest.mark.parametrize("query", [{}, {"query": None}, {"query": ""}])
 @pytest.mark.parametrize("more", [{}, {"operationName": "Me", "variables": {}}])
-async def test_clients_are_told_to_send_the_document(
+async def test_an_unknown_digest_asks_the_client_for_the_document(
     client: GraphQLClient, accept: str, query: Data, more: Data
 ) -> None:
     parameters = {**query, **more, "extensions": PERSISTED}
@@ -58,13 +58,13 @@ async def test_clients_are_told_to_send_the_document(
         assert (answer.status_code, answer.json()) == (200, {"errors": [NOT_FOUND]})
     async with client.socket() as socket:
         await socket.send(id="1", type="subscribe", payload=parameters)
-        told = {"id": "1", "type": "error", "payload": [NOT_FOUND]}
-        assert await socket.receive() == told
+        error = {"id": "1", "type": "error", "payload": [NOT_FOUND]}
+        assert await socket.receive() == error
         fine = await socket.subscribe("{ __typename }")
         assert await fine.next() == TYPENAME["data"]
 
 
-async def test_a_document_that_comes_with_its_digest_runs(client: GraphQLClient) -> None:
+async def test_a_document_sent_with_its_digest_runs(client: GraphQLClient) -> None:
     digest = sha256(b"{ __typename }").hexdigest()
     persisted = {"persistedQuery": {"version": 1, "sha256Hash": digest}}
     parameters = {"query": "{ __typename }", "extensions": persisted}
@@ -83,7 +83,7 @@ async def test_a_document_that_comes_with_its_digest_runs(client: GraphQLClient)
         {"n": None, "m": 100.0},
     ],
 )
-async def test_a_number_costs_what_it_runs_as(
+async def test_a_numeric_argument_costs_what_it_runs_as(
     client: GraphQLClient, variables: dict[str, Any]
 ) -> None:
     over_http, over_socket = await both(client, {"query": PAGES, "variables": variables})
@@ -93,7 +93,7 @@ async def test_a_number_costs_what_it_runs_as(
         assert errors[0]["extensions"]["limit"] == "items"
 
 
-async def test_what_is_not_valid_costs_nothing(client: GraphQLClient) -> None:
+async def test_an_invalid_document_costs_nothing(client: GraphQLClient) -> None:
     for variables in ({"n": 100.5, "m": 100}, {"n": "100"}, {"n": True}, {"n": [1]}):
         over_http, over_socket = await both(client, {"query": PAGES, "variables": variables})
         for errors in (over_http["errors"], over_socket["payload"]):

@@ -1,4 +1,4 @@
-"""Documents that clients name: automatically persisted, and trusted ones; and GET, for caches."""
+"""Persisted documents: automatically persisted and trusted ones; and GET, for caches."""
 
 import json
 from hashlib import sha256
@@ -45,7 +45,7 @@ def code_of(answer: httpx2.Response) -> str:
 
 
 @pytest.mark.parametrize("accept", ACCEPTS)
-async def test_a_document_is_sent_once_for_all_processes(
+async def test_a_document_sent_once_is_known_to_all_processes(
     start_darkroom: StartDarkroom, accept: str
 ) -> None:
     first, second = await start_darkroom(), await start_darkroom()
@@ -86,14 +86,14 @@ async def test_a_document_is_sent_once_for_all_processes(
             )
 
 
-async def test_a_digest_leads_to_no_other_document(client: GraphQLClient) -> None:
+async def test_a_digest_is_accepted_for_its_own_document_only(client: GraphQLClient) -> None:
     answer = await client.post(named(ME, query=TYPENAME))
     assert (answer.status_code, code_of(answer)) == (400, "BAD_REQUEST")
 
     assert code_of(await client.post(named(ME))) == "PERSISTED_QUERY_NOT_FOUND"
 
 
-async def test_what_is_not_valid_is_not_kept(client: GraphQLClient) -> None:
+async def test_an_invalid_document_is_not_stored(client: GraphQLClient) -> None:
     for document in ("{ nothing }", "{", "mutation { nothing }"):
         await client.post(named(document, query=document))
         assert code_of(await client.post(named(document))) == "PERSISTED_QUERY_NOT_FOUND"
@@ -112,9 +112,7 @@ async def test_what_is_not_valid_is_not_kept(client: GraphQLClient) -> None:
         [],
     ],
 )
-async def test_a_name_that_is_none_is_a_bad_request(
-    client: GraphQLClient, persisted: object
-) -> None:
+async def test_an_invalid_digest_is_a_bad_request(client: GraphQLClient, persisted: object) -> None:
     for body in ({}, {"query": TYPENAME}):
         answer = await client.post({**body, "extensions": {"persistedQuery": persisted}})
         assert (answer.status_code, code_of(answer)) == (400, "BAD_REQUEST")
@@ -123,7 +121,7 @@ async def test_a_name_that_is_none_is_a_bad_request(
 
 
 @pytest.mark.parametrize("digest", ["0" * 64, "A" * 64, "$ne", "sha256:" + "1" * 64, "../x"])
-async def test_a_name_that_nobody_knows_is_not_found(client: GraphQLClient, digest: str) -> None:
+async def test_an_unknown_digest_is_not_found(client: GraphQLClient, digest: str) -> None:
     persisted = {"version": 1, "sha256Hash": digest}
 
     answers = [
@@ -134,7 +132,7 @@ async def test_a_name_that_nobody_knows_is_not_found(client: GraphQLClient, dige
     assert {code_of(answer) for answer in answers} == {"PERSISTED_QUERY_NOT_FOUND"}
 
 
-async def test_what_is_kept_is_bounded(database: Database) -> None:
+async def test_stored_documents_are_limited(database: Database) -> None:
     store = MongoDocumentRepository(database)
     one, other = "abc" + "0" * 61, "abc" + "1" * 61
     await store.keep(one, ME)
@@ -155,7 +153,7 @@ async def test_what_is_kept_is_bounded(database: Database) -> None:
         await persisted.find(None, digest_of(long))
 
 
-async def test_while_the_database_is_away_clients_send_their_documents() -> None:
+async def test_while_the_database_is_unavailable_clients_are_asked_for_documents() -> None:
     class Away:
         async def find(self, _: str) -> str | None:
             raise Overloaded
@@ -179,7 +177,7 @@ def listed(tmp_path: Path) -> Path:
     return path
 
 
-async def test_trusted_documents_are_named_by_their_ids(
+async def test_trusted_documents_are_addressed_by_id(
     start_darkroom: StartDarkroom, listed: Path
 ) -> None:
     client = (await start_darkroom(trusted_documents=listed)).client("ana")
@@ -195,7 +193,7 @@ async def test_trusted_documents_are_named_by_their_ids(
 
 
 @pytest.mark.parametrize("accept", ACCEPTS)
-async def test_where_only_they_are_allowed_all_others_are_refused(
+async def test_if_only_trusted_documents_are_allowed_others_are_refused(
     start_darkroom: StartDarkroom, listed: Path, accept: str
 ) -> None:
     darkroom = await start_darkroom(trusted_documents=listed, only_trusted_documents=True)
@@ -223,7 +221,7 @@ async def test_where_only_they_are_allowed_all_others_are_refused(
         await PersistedDocuments().find(ME, digest_of(TYPENAME))
 
 
-def test_lists_are_read_as_tools_write_them(tmp_path: Path) -> None:
+def test_lists_of_trusted_documents_are_read_in_the_formats_of_tools(tmp_path: Path) -> None:
     manifest = {
         "format": "apollo-persisted-query-manifest",
         "version": 1,
@@ -236,7 +234,7 @@ def test_lists_are_read_as_tools_write_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"me": 7}', '{"operations": [{"id": "me"}]}', None])
-async def test_a_list_that_cannot_be_read_is_said_in_a_sentence(
+async def test_an_unreadable_list_of_trusted_documents_is_reported_in_a_message(
     start_darkroom: StartDarkroom, tmp_path: Path, content: str | None
 ) -> None:
     path = tmp_path / "list.json"
@@ -247,7 +245,7 @@ async def test_a_list_that_cannot_be_read_is_said_in_a_sentence(
         await start_darkroom(trusted_documents=path)
 
 
-async def test_a_get_is_for_its_clients_cache_only(darkroom: Darkroom) -> None:
+async def test_a_get_response_can_be_cached_by_its_client_only(darkroom: Darkroom) -> None:
     http = darkroom.client().http
 
     answer = await http.get("/graphql", params={"query": ME})
@@ -274,7 +272,7 @@ async def test_a_get_is_for_its_clients_cache_only(darkroom: Darkroom) -> None:
     assert posted.headers["cache-control"] == "no-store"
 
 
-async def test_a_listed_origin_may_get_and_post(darkroom: Darkroom) -> None:
+async def test_pages_of_allowed_origins_can_get_and_post(darkroom: Darkroom) -> None:
     http = darkroom.client().http
     for origin, allowed in (("http://localhost:5173", True), ("https://evil.example", False)):
         answer = await http.get(

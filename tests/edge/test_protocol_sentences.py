@@ -1,4 +1,4 @@
-"""Sentences of graphql-transport-ws that no other test is about."""
+"""Sentences of graphql-transport-ws that other tests do not cover."""
 
 import pytest
 
@@ -9,13 +9,13 @@ TYPENAME = {"query": "{ __typename }"}
 CREDITS = "subscription { viewerUpdated { id } }"
 
 
-async def test_the_subprotocol_is_the_one_that_was_offered(darkroom: Darkroom) -> None:
+async def test_the_server_selects_the_offered_subprotocol(darkroom: Darkroom) -> None:
     async with connect_to(darkroom.url) as connection:
         assert connection.subprotocol == "graphql-transport-ws"
 
 
 @pytest.mark.parametrize("payload", [{}, {"payload": None}, {"payload": {"anything": [1]}}])
-async def test_a_ping_may_come_at_any_time_with_any_payload(
+async def test_a_ping_can_be_sent_at_any_time_with_any_payload(
     darkroom: Darkroom, client: GraphQLClient, payload: dict[str, object]
 ) -> None:
     async with connect_to(darkroom.url) as connection:
@@ -29,7 +29,7 @@ async def test_a_ping_may_come_at_any_time_with_any_payload(
 
 
 @pytest.mark.parametrize("payload", [{}, {"payload": None}, {"payload": {"anything": [1]}}])
-async def test_a_pong_that_nobody_asked_for_is_a_heartbeat(
+async def test_an_unsolicited_pong_is_a_heartbeat(
     client: GraphQLClient, payload: dict[str, object]
 ) -> None:
     async with client.socket() as socket:
@@ -38,7 +38,7 @@ async def test_a_pong_that_nobody_asked_for_is_a_heartbeat(
         assert await (await socket.subscribe("{ __typename }")).next() == {"__typename": "Query"}
 
 
-async def test_completing_what_has_ended_or_never_was_does_nothing(client: GraphQLClient) -> None:
+async def test_completing_an_ended_or_unknown_operation_does_nothing(client: GraphQLClient) -> None:
     async with client.socket() as socket:
         operation = await socket.subscribe("{ __typename }")
         await operation.completed()
@@ -48,7 +48,7 @@ async def test_completing_what_has_ended_or_never_was_does_nothing(client: Graph
         assert await (await socket.subscribe("{ __typename }")).next() == {"__typename": "Query"}
 
 
-async def test_an_id_is_free_after_an_error_and_after_its_completion(
+async def test_an_operation_id_is_free_after_an_error_and_after_completion(
     client: GraphQLClient,
 ) -> None:
     async with client.socket() as socket:
@@ -75,7 +75,7 @@ async def test_an_error_is_the_last_message_of_its_operation(client: GraphQLClie
     assert all(isinstance(one["payload"], list) for one in messages if one["type"] == "error")
 
 
-async def test_an_error_of_a_field_is_a_result_and_not_an_error(client: GraphQLClient) -> None:
+async def test_a_field_error_is_sent_in_next_and_not_in_error(client: GraphQLClient) -> None:
     page = '{ viewer { conversations(after: "x") { nodes { id } } } }'
     async with client.socket() as socket:
         operation = await socket.subscribe(page)
@@ -86,7 +86,7 @@ async def test_an_error_of_a_field_is_a_result_and_not_an_error(client: GraphQLC
         assert (await operation.message())["type"] == "complete"
 
 
-async def test_operations_of_one_socket_run_side_by_side(client: GraphQLClient) -> None:
+async def test_operations_of_one_socket_run_concurrently(client: GraphQLClient) -> None:
     async with client.socket() as socket:
         first, second = await socket.subscribe(CREDITS), await socket.subscribe(CREDITS)
         assert {(await socket.receive())["id"] for _ in range(2)} == {first.id, second.id}
@@ -97,7 +97,7 @@ async def test_operations_of_one_socket_run_side_by_side(client: GraphQLClient) 
 
 
 @pytest.mark.parametrize("kind", ["connection_ack", "next", "error"])
-async def test_what_only_a_server_says_is_no_message_of_a_client(
+async def test_a_server_message_sent_by_a_client_is_invalid(
     client: GraphQLClient, kind: str
 ) -> None:
     async with client.socket() as socket:
@@ -106,7 +106,7 @@ async def test_what_only_a_server_says_is_no_message_of_a_client(
         assert await socket.closed_with() == 4400
 
 
-async def test_more_members_of_a_message_are_ignored(client: GraphQLClient) -> None:
+async def test_unknown_fields_of_a_message_are_ignored(client: GraphQLClient) -> None:
     async with client.socket() as socket:
         await socket.send(id="1", type="subscribe", payload={**TYPENAME, "more": 1}, more=[1])
 

@@ -1,4 +1,4 @@
-"""What a document may ask for."""
+"""The cost limits of documents."""
 
 from itertools import pairwise
 
@@ -105,7 +105,7 @@ from tests.operations import conversation_with
         "fragments",
     ],
 )
-async def test_a_document_that_asks_for_too_much_is_refused(
+async def test_a_document_over_the_cost_limit_is_refused(
     client: GraphQLClient, query: str, limit: str
 ) -> None:
     answer = await client.execute(query, **({"id": "x"} if "$id" in query else {}))
@@ -117,7 +117,7 @@ async def test_a_document_that_asks_for_too_much_is_refused(
     assert extensions["actual"] > extensions["max"]
 
 
-async def test_what_an_app_asks_for_is_answered(client: GraphQLClient) -> None:
+async def test_the_queries_of_an_app_are_below_the_limit(client: GraphQLClient) -> None:
     payload = await conversation_with(client)
     query = """query($id: ID!, $ids: [ID!]!) {
       conversation(id: $id) {
@@ -135,7 +135,7 @@ async def test_what_an_app_asks_for_is_answered(client: GraphQLClient) -> None:
     assert len(data["nodes"]) == 100
 
 
-async def test_fifty_turns_with_every_field_are_answered(client: GraphQLClient) -> None:
+async def test_fifty_turns_with_every_field_are_below_the_limit(client: GraphQLClient) -> None:
     payload = await conversation_with(client)
     schema = executable_schema()._schema
     turn = schema.type_map["Turn"]
@@ -166,13 +166,13 @@ def every_field(kind: GraphQLObjectType, around: set[str]) -> str:
     return " ".join(found)
 
 
-async def test_tools_may_ask_for_the_schema(client: GraphQLClient) -> None:
+async def test_introspection_is_below_the_limit(client: GraphQLClient) -> None:
     answer = await client.execute(get_introspection_query(input_value_deprecation=True))
 
     assert "errors" not in answer
 
 
-async def test_an_exponential_document_costs_nothing(client: GraphQLClient) -> None:
+async def test_a_document_of_exponential_fragments_is_answered(client: GraphQLClient) -> None:
     names = [f"f{number}" for number in range(60)]
     fragments = " ".join(
         f"fragment {name} on Viewer {{ ...{following} ...{following} ...{following} }}"

@@ -1,4 +1,4 @@
-"""How many operations one client may run, and what they may cost: over every transport."""
+"""How many operations a client may run and what they may cost, over every transport."""
 
 import asyncio
 from datetime import datetime
@@ -46,7 +46,7 @@ def code_of(answer: httpx2.Response) -> str:
     return code
 
 
-async def test_a_viewer_has_a_bucket_of_operations_over_all_processes(
+async def test_a_viewer_has_one_rate_limit_for_all_processes(
     start_darkroom: StartDarkroom,
 ) -> None:
     limit = limited(viewer_requests=7)
@@ -65,7 +65,9 @@ async def test_a_viewer_has_a_bucket_of_operations_over_all_processes(
     assert await statuses(first.client("bob"), ME, 1) == [200]
 
 
-async def test_what_is_not_valid_is_counted_too(start_darkroom: StartDarkroom) -> None:
+async def test_invalid_operations_count_against_the_rate_limit(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom(limit=limited(viewer_requests=3))
     client = darkroom.client("ana")
 
@@ -73,7 +75,9 @@ async def test_what_is_not_valid_is_counted_too(start_darkroom: StartDarkroom) -
     assert await statuses(client, "{", 2) == [200, 429]
 
 
-async def test_a_socket_says_so_and_lives(start_darkroom: StartDarkroom) -> None:
+async def test_a_rate_limited_operation_leaves_its_socket_open(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom(limit=limited(viewer_requests=2))
     client = darkroom.client("ana")
 
@@ -90,7 +94,9 @@ async def test_a_socket_says_so_and_lives(start_darkroom: StartDarkroom) -> None
     assert message["payload"][0]["extensions"]["retryAfterSeconds"] >= 1
 
 
-async def test_a_stream_is_refused_before_it_begins(start_darkroom: StartDarkroom) -> None:
+async def test_a_rate_limited_stream_is_refused_before_it_begins(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom(limit=limited(viewer_requests=1))
     client = darkroom.client("ana")
     await client(ME)
@@ -102,7 +108,9 @@ async def test_a_stream_is_refused_before_it_begins(start_darkroom: StartDarkroo
         assert (answer.status_code, code_of(answer)) == (429, "RATE_LIMITED")
 
 
-async def test_who_has_no_token_is_an_address(start_darkroom: StartDarkroom) -> None:
+async def test_requests_without_a_token_are_limited_by_address(
+    start_darkroom: StartDarkroom,
+) -> None:
     darkroom = await start_darkroom(limit=limited(address_requests=3))
     nobody = darkroom.anonymous()
 
@@ -112,7 +120,7 @@ async def test_who_has_no_token_is_an_address(start_darkroom: StartDarkroom) -> 
     assert await statuses(darkroom.client("ana"), ME, 4) == [200] * 4
 
 
-async def test_behind_trusted_proxies_the_forwarded_address_counts(
+async def test_behind_trusted_proxies_requests_are_limited_by_the_forwarded_address(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom(
@@ -156,7 +164,7 @@ async def test_operations_have_a_cost(start_darkroom: StartDarkroom) -> None:
     }
 
 
-async def test_what_costs_more_than_a_bucket_needs_a_full_one(
+async def test_an_operation_that_costs_more_than_the_limit_needs_a_full_bucket(
     start_darkroom: StartDarkroom,
 ) -> None:
     darkroom = await start_darkroom(limit=limited(cost=50))
@@ -164,7 +172,7 @@ async def test_what_costs_more_than_a_bucket_needs_a_full_one(
     assert await statuses(darkroom.client("ana"), PAGE, 2) == [200, 429]
 
 
-async def test_the_cost_is_only_shown_on_request(client: GraphQLClient) -> None:
+async def test_the_cost_is_returned_on_request_only(client: GraphQLClient) -> None:
     assert "extensions" not in await client.execute(ME)
     over_url = await client.http.get(
         "/graphql", params={"query": ME, "extensions": '{"cost":true}'}
@@ -176,7 +184,7 @@ async def test_the_cost_is_only_shown_on_request(client: GraphQLClient) -> None:
         assert (await socket.receive())["payload"]["extensions"]["cost"]["cost"] == 1
 
 
-async def test_compiled_and_plain_show_the_same_limit(client: GraphQLClient) -> None:
+async def test_compiled_and_plain_execution_return_the_same_limit(client: GraphQLClient) -> None:
     answers = [(await client(STATE))["viewer"]["rateLimit"] for _ in range(3)]
 
     assert {(one["limit"], one["cost"]) for one in answers} == {(answers[0]["limit"], 1)}
@@ -201,7 +209,7 @@ def a_process(
     return RateLimits(buckets, viewer=allowance, address=allowance, now=clock or Clock())
 
 
-async def test_a_thousand_operations_do_not_cost_a_thousand_writes(database: Database) -> None:
+async def test_a_thousand_operations_take_far_fewer_database_writes(database: Database) -> None:
     buckets = Counting(MongoBucketRepository(database))
     process = a_process(buckets, burst=10_000, per_second=100)
 
@@ -211,7 +219,7 @@ async def test_a_thousand_operations_do_not_cost_a_thousand_writes(database: Dat
     assert buckets.calls <= 12
 
 
-async def test_at_once_all_processes_give_out_no_more_than_a_bucket_has(database: Database) -> None:
+async def test_concurrent_processes_together_stay_within_the_limit(database: Database) -> None:
     processes = [a_process(MongoBucketRepository(database), per_second=20 * SLOW) for _ in range(8)]
 
     async def take(number: int) -> bool:
@@ -224,7 +232,7 @@ async def test_at_once_all_processes_give_out_no_more_than_a_bucket_has(database
     assert sum(await asyncio.gather(*map(take, range(240)))) == 100
 
 
-async def test_a_bucket_is_filled_by_the_databases_clock(database: Database) -> None:
+async def test_a_bucket_is_refilled_by_the_clock_of_the_database(database: Database) -> None:
     buckets = MongoBucketRepository(database)
     allowance = Allowance(requests=Rate(100, 20), cost=Rate(1_000, 1))
     everything = Amount(100, 100)
@@ -243,7 +251,9 @@ async def test_a_bucket_is_filled_by_the_databases_clock(database: Database) -> 
     assert document["expiresAt"] > document["at"]
 
 
-async def test_what_a_process_has_taken_is_good_for_two_seconds(database: Database) -> None:
+async def test_tokens_that_a_process_has_reserved_are_valid_for_two_seconds(
+    database: Database,
+) -> None:
     clock, buckets = Clock(), Counting(MongoBucketRepository(database))
     process = a_process(buckets, clock=clock)
 
@@ -256,7 +266,9 @@ async def test_what_a_process_has_taken_is_good_for_two_seconds(database: Databa
 
 
 @pytest.mark.parametrize("failure", [Overloaded(), TimeoutError()])
-async def test_nobody_is_refused_because_the_database_does_not_answer(failure: Exception) -> None:
+async def test_no_request_is_rate_limited_while_the_database_does_not_answer(
+    failure: Exception,
+) -> None:
     clock, buckets = Clock(), Counting(failure)
     process = a_process(buckets, burst=1, clock=clock)
 

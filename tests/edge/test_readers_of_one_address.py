@@ -15,10 +15,10 @@ SECONDS: Final = 90.0
 """On a busy machine; on one that is not, it takes two."""
 
 
-async def test_a_hundred_readers_of_one_address_open_a_share_together(
+async def test_a_hundred_readers_of_one_address_can_open_a_share_together(
     start_darkroom: StartDarkroom,
 ) -> None:
-    """With the usual limits, and as clients are told to do: they try again after the given time."""
+    """With the default limits. Clients follow `Retry-After`, as documented."""
     darkroom = await start_darkroom(limit=Limits())
     client = darkroom.client()
     done = await conversation_with(client, turns=2)
@@ -39,7 +39,7 @@ async def test_a_hundred_readers_of_one_address_open_a_share_together(
 
 
 async def read(reader: GraphQLClient, token: str) -> int:
-    """How often it was asked."""
+    """How many times it was called."""
     for tries in range(1, 100):
         answer = await reader.execute(READ, token=token, first=20)
         if "errors" not in answer:

@@ -1,4 +1,4 @@
-"""Signed links over real HTTP: what they open, how, and what they do not tell."""
+"""Signed URLs over real HTTP: what they return, how, and what they do not reveal."""
 
 import asyncio
 import os
@@ -66,7 +66,7 @@ class Site:
 
 @asynccontextmanager
 async def served(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
-    # The socket listens already, so nobody has to wait for the server to be ready.
+    # The socket listens already, so that no client waits for the server to be ready.
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     running = asyncio.create_task(server.serve([listening]))
     try:
@@ -119,7 +119,7 @@ def assert_refused(response: httpx2.Response, status: int, code: str) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "image/webp"])
-async def test_a_link_opens_its_object(site: Site, content_type: str) -> None:
+async def test_a_signed_url_returns_its_object(site: Site, content_type: str) -> None:
     url = await site.put(content_type=content_type)
 
     response = await site.get(url)
@@ -130,7 +130,7 @@ async def test_a_link_opens_its_object(site: Site, content_type: str) -> None:
     assert response.headers["content-length"] == str(len(PICTURE))
 
 
-async def test_a_link_opens_a_thumbnail(site: Site) -> None:
+async def test_a_signed_url_returns_a_thumbnail(site: Site) -> None:
     key = rendition_key(new_key("images", "image/png"), 256)
     await site.store.put(key, b"thumbnail")
 
@@ -140,7 +140,7 @@ async def test_a_link_opens_a_thumbnail(site: Site) -> None:
     assert response.headers["content-type"] == "image/webp"
 
 
-async def test_an_object_can_be_embedded_but_not_run(site: Site) -> None:
+async def test_an_object_can_be_embedded_but_not_executed(site: Site) -> None:
     headers = (await site.get(await site.put())).headers
 
     assert headers["x-content-type-options"] == "nosniff"
@@ -151,7 +151,7 @@ async def test_an_object_can_be_embedded_but_not_run(site: Site) -> None:
     assert headers["accept-ranges"] == "bytes"
 
 
-async def test_an_object_may_be_kept_as_long_as_its_link_is_valid(site: Site) -> None:
+async def test_an_object_can_be_cached_as_long_as_its_url_is_valid(site: Site) -> None:
     key = new_key("images", "image/png")
     await site.store.put(key, PICTURE)
     link = site.store.link(key)
@@ -163,7 +163,7 @@ async def test_an_object_may_be_kept_as_long_as_its_link_is_valid(site: Site) ->
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES - 1])
-async def test_objects_of_every_size_arrive_whole(site: Site, size: int) -> None:
+async def test_objects_of_every_size_arrive_complete(site: Site, size: int) -> None:
     data = os.urandom(size)
 
     response = await site.get(await site.put(data))
@@ -172,7 +172,7 @@ async def test_objects_of_every_size_arrive_whole(site: Site, size: int) -> None
     assert response.headers["content-length"] == str(size)
 
 
-async def test_a_client_that_leaves_does_not_harm_the_next_one(site: Site) -> None:
+async def test_a_client_that_disconnects_does_not_affect_the_next_one(site: Site) -> None:
     data = os.urandom(20_000_000)
     url = await site.put(data)
 
@@ -183,7 +183,7 @@ async def test_a_client_that_leaves_does_not_harm_the_next_one(site: Site) -> No
     assert again.content == data
 
 
-async def test_an_object_that_vanishes_on_the_way_is_cut_off(site: Site) -> None:
+async def test_a_response_is_cut_off_if_its_object_disappears(site: Site) -> None:
     url = await site.put(os.urandom(50_000_000))
 
     async def fetch() -> None:
@@ -200,20 +200,20 @@ async def test_an_object_that_vanishes_on_the_way_is_cut_off(site: Site) -> None
 # HEAD and other methods
 
 
-async def test_head_tells_what_get_would(site: Site) -> None:
+async def test_head_has_the_headers_of_get(site: Site) -> None:
     url = await site.put()
 
-    got, told = await site.get(url), await site.http.head(url)
+    got, headed = await site.get(url), await site.http.head(url)
 
-    assert told.status_code == 200
-    assert told.content == b""
+    assert headed.status_code == 200
+    assert headed.content == b""
     differing = {"date"}
-    assert {k: v for k, v in told.headers.items() if k not in differing} == {
+    assert {k: v for k, v in headed.headers.items() if k not in differing} == {
         k: v for k, v in got.headers.items() if k not in differing
     }
 
 
-async def test_head_knows_no_ranges(site: Site) -> None:
+async def test_head_ignores_ranges(site: Site) -> None:
     response = await site.http.head(await site.put(), headers={"Range": "bytes=0-9"})
 
     assert response.status_code == 200
@@ -265,7 +265,7 @@ async def test_other_methods_are_refused(site: Site, method: str) -> None:
         pytest.param(r"\.png", "-256w.webp", id="its thumbnail"),
     ],
 )
-async def test_an_altered_link_opens_nothing(site: Site, pattern: str, replacement: str) -> None:
+async def test_a_modified_url_is_refused(site: Site, pattern: str, replacement: str) -> None:
     url = await site.put()
     altered = re.sub(pattern, replacement, url, count=1)
     assert altered != url
@@ -279,7 +279,7 @@ async def test_an_altered_link_opens_nothing(site: Site, pattern: str, replaceme
         assert b'"code":"FORBIDDEN"' in answer
 
 
-async def test_a_link_that_has_ended_opens_nothing(site: Site) -> None:
+async def test_an_expired_url_is_refused(site: Site) -> None:
     key = new_key("images", "image/png")
     await site.store.put(key, PICTURE)
     link = site.store.link(key)
@@ -290,7 +290,7 @@ async def test_a_link_that_has_ended_opens_nothing(site: Site) -> None:
     assert_refused(await site.get(link.url), 403, "FORBIDDEN")
 
 
-async def test_a_refusal_does_not_tell_whether_there_is_an_object(site: Site) -> None:
+async def test_a_refusal_does_not_reveal_whether_the_object_exists(site: Site) -> None:
     there = await site.put()
     missing = site.store.link(new_key("images", "image/png")).url
 
@@ -304,7 +304,7 @@ async def test_a_refusal_does_not_tell_whether_there_is_an_object(site: Site) ->
     assert answers[0] == answers[1]
 
 
-async def test_an_object_that_is_gone_is_not_found(site: Site) -> None:
+async def test_a_deleted_object_is_not_found(site: Site) -> None:
     url = await site.put()
     await site.store.delete([key_of(url)])
 
@@ -313,7 +313,7 @@ async def test_an_object_that_is_gone_is_not_found(site: Site) -> None:
     assert (await site.http.head(url)).status_code == 404
 
 
-async def test_a_store_that_cannot_be_read_asks_for_patience(site: Site) -> None:
+async def test_an_unavailable_store_is_answered_with_503_and_retry_after(site: Site) -> None:
     url = await site.put()
     away = site.folder.rename(site.folder.with_name("away"))
     site.folder.write_bytes(b"no folder")
@@ -356,7 +356,7 @@ def signed(key: str, clock: Clock) -> str:
         f"/objects/images/3f/{LEFTOVER_PREFIX}0123456789abcdef",
     ],
 )
-async def test_no_path_leads_out_of_the_store(site: Site, path: str) -> None:
+async def test_no_path_leads_outside_the_store(site: Site, path: str) -> None:
     secret = b"the secret outside"
     leftover = site.folder / "images" / "3f" / f"{LEFTOVER_PREFIX}0123456789abcdef"
     leftover.parent.mkdir(parents=True, exist_ok=True)
@@ -396,7 +396,7 @@ async def test_no_path_leads_out_of_the_store(site: Site, path: str) -> None:
         ("bytes=" + "0" * 5000 + "-9", 0, 9),
     ],
 )
-async def test_a_part_can_be_asked_for(site: Site, asked: str, first: int, last: int) -> None:
+async def test_a_range_can_be_requested(site: Site, asked: str, first: int, last: int) -> None:
     response = await site.get(await site.put(), Range=asked)
 
     assert response.status_code == 206
@@ -407,7 +407,7 @@ async def test_a_part_can_be_asked_for(site: Site, asked: str, first: int, last:
     assert response.headers["etag"]
 
 
-async def test_a_long_part_is_sent_in_pieces(site: Site) -> None:
+async def test_a_long_range_is_sent_in_chunks(site: Site) -> None:
     data = os.urandom(6 * CHUNK_BYTES)
 
     response = await site.get(await site.put(data), Range=f"bytes=77-{5 * CHUNK_BYTES}")
@@ -419,7 +419,7 @@ async def test_a_long_part_is_sent_in_pieces(site: Site) -> None:
 @pytest.mark.parametrize(
     "asked", ["bytes=1000-", "bytes=1000-2000", "bytes=-0", "bytes=" + "9" * 5000 + "-"]
 )
-async def test_a_part_beyond_the_end_cannot_be_satisfied(site: Site, asked: str) -> None:
+async def test_a_range_beyond_the_end_is_not_satisfiable(site: Site, asked: str) -> None:
     response = await site.get(await site.put(), Range=asked)
 
     assert_refused(response, 416, "RANGE_NOT_SATISFIABLE")
@@ -446,21 +446,21 @@ async def test_a_part_beyond_the_end_cannot_be_satisfied(site: Site, asked: str)
         "bytes=" + ",".join(["0-"] * 1000),
     ],
 )
-async def test_what_is_no_single_range_is_answered_with_the_whole(site: Site, asked: str) -> None:
+async def test_anything_but_a_single_range_returns_the_whole_object(site: Site, asked: str) -> None:
     response = await site.get(await site.put(), Range=asked)
 
     assert response.status_code == 200
     assert response.content == PICTURE
 
 
-async def test_a_part_of_nothing_cannot_be_satisfied(site: Site) -> None:
+async def test_a_range_of_an_empty_object_is_not_satisfiable(site: Site) -> None:
     response = await site.get(await site.put(b""), Range="bytes=0-")
 
     assert_refused(response, 416, "RANGE_NOT_SATISFIABLE")
     assert response.headers["content-range"] == "bytes */0"
 
 
-async def test_a_download_goes_on_where_it_stopped_only_in_the_same_object(site: Site) -> None:
+async def test_if_range_resumes_a_download_of_the_same_object_only(site: Site) -> None:
     url = await site.put()
     etag = (await site.get(url)).headers["etag"]
 
@@ -475,7 +475,7 @@ async def test_a_download_goes_on_where_it_stopped_only_in_the_same_object(site:
 # Conditions
 
 
-async def test_the_etag_is_strong_and_each_object_has_its_own(site: Site) -> None:
+async def test_each_object_has_its_own_strong_etag(site: Site) -> None:
     urls = [await site.put(), await site.put()]
 
     etags = [(await site.get(url)).headers["etag"] for url in urls]
@@ -486,7 +486,7 @@ async def test_the_etag_is_strong_and_each_object_has_its_own(site: Site) -> Non
 
 
 @pytest.mark.parametrize("asked", ["{}", "W/{}", '"another", {}', '"a,b",W/{} , "another"', "*"])
-async def test_what_the_client_has_is_not_sent_again(site: Site, asked: str) -> None:
+async def test_an_object_that_the_client_has_is_not_modified(site: Site, asked: str) -> None:
     url = await site.put()
     full = await site.get(url)
 
@@ -499,7 +499,7 @@ async def test_what_the_client_has_is_not_sent_again(site: Site, asked: str) -> 
 
 
 @pytest.mark.parametrize("asked", ['"another"', "{} without quotes", '"*"', ""])
-async def test_what_the_client_has_not_is_sent(site: Site, asked: str) -> None:
+async def test_an_object_that_the_client_does_not_have_is_sent(site: Site, asked: str) -> None:
     url = await site.put()
     etag = (await site.get(url)).headers["etag"].strip('"')
 
@@ -509,7 +509,7 @@ async def test_what_the_client_has_not_is_sent(site: Site, asked: str) -> None:
     assert response.content == PICTURE
 
 
-async def test_what_the_client_has_comes_before_its_range(site: Site) -> None:
+async def test_if_none_match_takes_precedence_over_range(site: Site) -> None:
     url = await site.put()
     etag = (await site.get(url)).headers["etag"]
 
@@ -518,7 +518,7 @@ async def test_what_the_client_has_comes_before_its_range(site: Site) -> None:
     assert response.status_code == 304
 
 
-async def test_an_ended_link_is_not_renewed_by_a_condition(site: Site) -> None:
+async def test_a_conditional_request_does_not_renew_an_expired_url(site: Site) -> None:
     url = await site.put()
     etag = (await site.get(url)).headers["etag"]
     site.clock.now += 3601

@@ -1,4 +1,4 @@
-"""Uploads into a folder over real HTTP: what is told, and what is never kept or waited for."""
+"""Uploads to a folder over real HTTP: their responses, and what is never stored or awaited."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ async def half_sent(
     return sending
 
 
-async def test_each_refusal_has_its_code(folder: Place, tmp_path: Path) -> None:
+async def test_each_refusal_has_its_status_and_code(folder: Place, tmp_path: Path) -> None:
     key, offer = folder.offer(PUT, with_digest=True)
 
     assert code_of(await folder.http.get(offer.url)) == (405, "METHOD_NOT_ALLOWED")
@@ -68,7 +68,7 @@ async def test_each_refusal_has_its_code(folder: Place, tmp_path: Path) -> None:
     assert code_of(await folder.send(offer)) == (412, "PRECONDITION_FAILED")
 
 
-async def test_of_two_files_at_once_one_is_kept(folder: Place) -> None:
+async def test_of_two_concurrent_files_one_is_stored(folder: Place) -> None:
     key, one = folder.offer(PUT)
     _, two = folder.offer(PUT, key=key, data=PICTURE[::-1])
 
@@ -82,7 +82,7 @@ async def test_of_two_files_at_once_one_is_kept(folder: Place) -> None:
     assert await folder.store.get(key) == expected
 
 
-async def test_fields_have_to_be_sent_as_they_are(folder: Place, tmp_path: Path) -> None:
+async def test_form_fields_must_be_sent_unchanged(folder: Place, tmp_path: Path) -> None:
     key, offer = folder.offer(POST)
 
     assert code_of(await folder.send(offer, without="key")) == (403, "FORBIDDEN")
@@ -91,7 +91,9 @@ async def test_fields_have_to_be_sent_as_they_are(folder: Place, tmp_path: Path)
 
 
 @pytest.mark.parametrize("charset", ["undefined", "punycode", "idna", "utf-16", "no-such"])
-async def test_no_charset_of_a_form_is_a_fault_of_ours(folder: Place, charset: str) -> None:
+async def test_an_unknown_charset_of_a_form_causes_no_internal_error(
+    folder: Place, charset: str
+) -> None:
     _, offer = folder.offer(POST)
     fields = "".join(
         f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -109,7 +111,7 @@ async def test_no_charset_of_a_form_is_a_fault_of_ours(folder: Place, charset: s
 
 
 @pytest.mark.parametrize("method", [PUT, POST])
-async def test_no_more_is_read_than_was_declared(folder: Place, method: UploadMethod) -> None:
+async def test_no_more_bytes_are_read_than_declared(folder: Place, method: UploadMethod) -> None:
     _, offer = folder.offer(method)
     sent = 0
 
@@ -132,7 +134,7 @@ async def test_no_more_is_read_than_was_declared(folder: Place, method: UploadMe
     assert sent < 40_000_000
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(folder: Place, tmp_path: Path) -> None:
+async def test_an_interrupted_upload_leaves_nothing_behind(folder: Place, tmp_path: Path) -> None:
     key, offer = folder.offer(PUT)
     address = urlsplit(offer.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -150,7 +152,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(folder: Place, tmp_path:
         await folder.store.get(key)
 
 
-async def test_slow_uploads_end_and_make_room(
+async def test_slow_uploads_time_out_and_free_their_capacity(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offers, "FIRST_SECONDS", 0.5)
@@ -178,7 +180,7 @@ async def test_slow_uploads_end_and_make_room(
 
 
 @pytest.mark.parametrize("method", [PUT, POST])
-async def test_pages_of_named_origins_may_upload(folder: Place, method: UploadMethod) -> None:
+async def test_pages_of_allowed_origins_can_upload(folder: Place, method: UploadMethod) -> None:
     _, offer = folder.offer(method)
     asking = {
         "Access-Control-Request-Method": str(method),
@@ -193,7 +195,9 @@ async def test_pages_of_named_origins_may_upload(folder: Place, method: UploadMe
     assert "access-control-allow-origin" not in refused.headers
 
 
-async def test_a_folder_that_fails_is_told(folder: Place, tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_written_is_answered_as_unavailable(
+    folder: Place, tmp_path: Path
+) -> None:
     (tmp_path / "objects").write_text("a file where the folder should be")
 
     answer = await folder.send(folder.offer(PUT)[1])
@@ -201,7 +205,7 @@ async def test_a_folder_that_fails_is_told(folder: Place, tmp_path: Path) -> Non
     assert code_of(answer) == (503, "STORAGE_UNAVAILABLE")
 
 
-async def test_whoever_drips_is_not_waited_for(
+async def test_a_client_that_sends_single_bytes_times_out(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offers, "FIRST_SECONDS", 0.5)
@@ -220,7 +224,7 @@ async def test_whoever_drips_is_not_waited_for(
     assert code_of(answer) == (408, "REQUEST_TIMEOUT")
 
 
-async def test_one_offer_does_not_take_the_places_of_others(
+async def test_one_presigned_upload_does_not_use_the_capacity_of_others(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offers, "UPLOADS_OF_ONE_OFFER", 2)
@@ -241,7 +245,7 @@ async def test_one_offer_does_not_take_the_places_of_others(
     assert sorted(answer.status_code for answer in answers) == [200, 412]
 
 
-async def test_one_owner_does_not_take_the_places_of_others(
+async def test_one_owner_does_not_use_the_capacity_of_others(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offers, "UPLOADS_OF_ONE_OWNER", 2)
@@ -262,7 +266,7 @@ async def test_one_owner_does_not_take_the_places_of_others(
     assert (await folder.send(folder.offer(PUT, owner="ana")[1])).is_success
 
 
-async def test_one_owner_does_not_take_the_memory_of_others(
+async def test_one_owner_does_not_use_the_memory_of_others(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offers, "HELD_BYTES_OF_ONE_OWNER", len(PICTURE) + HALF - 1)
@@ -281,7 +285,7 @@ async def test_one_owner_does_not_take_the_memory_of_others(
     assert (await waiting).is_success
 
 
-async def test_all_uploads_together_hold_so_much(
+async def test_the_memory_of_all_uploads_together_is_limited(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offers, "HELD_BYTES", len(PICTURE) - 1)

@@ -1,4 +1,4 @@
-"""GraphQL over server-sent events: what is asked for, byte by byte, and how it ends."""
+"""GraphQL over server-sent events: requests, responses byte by byte, and how they end."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ LANDED: Final = 120
 PADDING: Final = "x" * 200_000
 
 
-async def test_a_subscription_is_a_stream_of_events(client: GraphQLClient) -> None:
+async def test_a_subscription_is_a_stream_of_server_sent_events(client: GraphQLClient) -> None:
     conversation_id = await a_conversation(client)
     async with streaming(client, TITLES, id=conversation_id) as body:
         title = b'"conversationUpdated":{"title":"%b"}'
@@ -52,7 +52,7 @@ async def test_a_subscription_is_a_stream_of_events(client: GraphQLClient) -> No
     assert headers["x-accel-buffering"] == "no"
 
 
-async def test_it_resumes_from_a_cursor(client: GraphQLClient) -> None:
+async def test_a_stream_resumes_from_a_cursor(client: GraphQLClient) -> None:
     conversation_id = await a_conversation(client)
     async with streaming(client, FOLLOW, id=conversation_id) as body:
         cursor = (await body.next())["turnUpdated"]["cursor"]
@@ -79,7 +79,7 @@ async def test_it_resumes_from_a_cursor(client: GraphQLClient) -> None:
         (URQL_QUERY, "application/graphql-response+json"),
     ],
 )
-async def test_a_query_is_answered_with_json_where_that_is_accepted(
+async def test_a_query_is_answered_with_json_if_the_client_accepts_it(
     client: GraphQLClient, accept: str, media_type: str
 ) -> None:
     async with streaming(client, TYPENAME, accept=accept) as body:
@@ -109,7 +109,7 @@ async def test_a_query_is_answered_with_json_where_that_is_accepted(
         (f"{PARTS};q=0.5, {EVENTS}", True),
     ],
 )
-async def test_a_subscription_is_a_stream_where_that_is_accepted(
+async def test_a_subscription_is_a_stream_if_the_client_accepts_it(
     client: GraphQLClient, accept: str, is_stream: bool
 ) -> None:
     async with streaming(client, TITLES, accept=accept, id=UNKNOWN) as body:
@@ -124,7 +124,7 @@ async def test_a_subscription_is_a_stream_where_that_is_accepted(
         assert EVENTS in error["message"]
 
 
-async def test_a_mutation_may_be_answered_with_events_too(client: GraphQLClient) -> None:
+async def test_a_mutation_can_be_answered_with_events(client: GraphQLClient) -> None:
     conversation_id = await a_conversation(client)
 
     async with streaming(client, RENAME, id=conversation_id, title="Harbour") as body:
@@ -133,7 +133,7 @@ async def test_a_mutation_may_be_answered_with_events_too(client: GraphQLClient)
     assert renamed["renameConversation"]["conversation"]["title"] == "Harbour"
 
 
-async def test_get_opens_a_stream_and_runs_no_mutation(client: GraphQLClient) -> None:
+async def test_get_opens_a_stream_but_runs_no_mutation(client: GraphQLClient) -> None:
     conversation_id = await a_conversation(client)
     parameters = {"query": TITLES, "variables": json.dumps({"id": conversation_id})}
     headers = {"accept": EVENTS}
@@ -156,7 +156,7 @@ async def test_get_opens_a_stream_and_runs_no_mutation(client: GraphQLClient) ->
         ("DELETE", {"x-graphql-event-stream-token": "x"}, {"operationId": "x"}),
     ],
 )
-async def test_the_single_connection_mode_is_not_spoken(
+async def test_the_single_connection_mode_is_not_supported(
     client: GraphQLClient, method: str, headers: dict[str, str], parameters: dict[str, str]
 ) -> None:
     response = await client.http.request(
@@ -175,7 +175,7 @@ async def test_the_single_connection_mode_is_not_spoken(
         ("subscription A { a: __typename }", "GRAPHQL_VALIDATION_FAILED"),
     ],
 )
-async def test_what_is_wrong_before_the_stream_begins_is_answered_as_ever(
+async def test_an_error_before_the_stream_begins_is_a_plain_response(
     client: GraphQLClient, query: str, code: str
 ) -> None:
     response = await client.post({"query": query}, accept=EVENTS)
@@ -184,7 +184,7 @@ async def test_what_is_wrong_before_the_stream_begins_is_answered_as_ever(
     assert response.json()["errors"][0]["extensions"]["code"] == code
 
 
-async def test_a_token_that_is_none_opens_no_stream(darkroom: Darkroom) -> None:
+async def test_an_invalid_token_opens_no_stream(darkroom: Darkroom) -> None:
     stranger = darkroom.with_token("nonsense")
 
     response = await stranger.post({"query": TITLES, "variables": {"id": UNKNOWN}}, accept=EVENTS)
@@ -202,7 +202,7 @@ async def test_a_token_that_is_none_opens_no_stream(darkroom: Darkroom) -> None:
         (TITLES, {}, "BAD_USER_INPUT"),
     ],
 )
-async def test_a_subscription_that_fails_says_so_and_is_complete(
+async def test_a_failing_subscription_sends_its_error_and_completes(
     client: GraphQLClient, query: str, variables: dict[str, str], code: str
 ) -> None:
     async with streaming(client, query, **variables) as body:
@@ -213,14 +213,14 @@ async def test_a_subscription_that_fails_says_so_and_is_complete(
         assert await body.rest() == b"event: complete\ndata:\n\n"
 
 
-async def test_nobody_may_not_subscribe(darkroom: Darkroom) -> None:
+async def test_subscribing_needs_a_token(darkroom: Darkroom) -> None:
     async with streaming(darkroom.anonymous(), TITLES, id=UNKNOWN) as body:
         _, result = await body.event()
 
     assert result["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
-async def test_the_end_of_the_token_ends_the_stream(darkroom: Darkroom) -> None:
+async def test_a_stream_ends_when_its_token_expires(darkroom: Darkroom) -> None:
     conversation_id = await a_conversation(darkroom.client("ana with events"))
     token = darkroom.ending_token("ana with events", in_seconds=2)
     async with streaming(darkroom.with_token(token), TITLES, id=conversation_id) as body:
@@ -233,7 +233,7 @@ async def test_the_end_of_the_token_ends_the_stream(darkroom: Darkroom) -> None:
         assert await body.rest() == b"event: complete\ndata:\n\n"
 
 
-async def test_a_viewer_who_is_deleted_has_no_stream_any_more(client: GraphQLClient) -> None:
+async def test_deleting_a_viewer_ends_their_streams(client: GraphQLClient) -> None:
     conversation_id = await a_conversation(client)
     viewer_id = (await client("{ viewer { id } }"))["viewer"]["id"]
     async with streaming(client, TITLES, id=conversation_id) as body:
@@ -243,7 +243,7 @@ async def test_a_viewer_who_is_deleted_has_no_stream_any_more(client: GraphQLCli
         assert await body.rest() == b"event: complete\ndata:\n\n"
 
 
-async def test_a_client_that_leaves_without_having_read_ends_its_subscription(
+async def test_a_client_that_disconnects_unread_ends_its_subscription(
     start_darkroom: StartDarkroom, database: Database
 ) -> None:
     darkroom = await start_darkroom()
@@ -255,7 +255,7 @@ async def test_a_client_that_leaves_without_having_read_ends_its_subscription(
     await _wait_until_nothing_streams()
 
 
-async def test_a_silent_stream_has_a_heartbeat(
+async def test_an_idle_stream_sends_heartbeats(
     client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert HEARTBEAT_SECONDS == SERVER_SENT_EVENTS.heartbeat_seconds == 15
@@ -270,7 +270,7 @@ async def test_a_silent_stream_has_a_heartbeat(
         assert await body.until(b"\n\n") == b":\n\n"
 
 
-async def test_a_client_that_leaves_ends_its_subscription(darkroom: Darkroom) -> None:
+async def test_a_client_that_disconnects_ends_its_subscription(darkroom: Darkroom) -> None:
     """Also where the connection has brought more requests, which wait behind the stream."""
     client = darkroom.client()
     conversation_id = await a_conversation(client)
@@ -292,7 +292,7 @@ async def test_a_client_that_leaves_ends_its_subscription(darkroom: Darkroom) ->
     await _wait_until_nothing_streams()
 
 
-async def test_a_client_that_does_not_read_gets_the_newest_state(
+async def test_a_client_that_does_not_read_receives_the_newest_state(
     start_darkroom: StartDarkroom, database: Database
 ) -> None:
     darkroom = await start_darkroom()

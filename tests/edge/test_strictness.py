@@ -1,4 +1,4 @@
-"""What parsers, proxies and clients read in different ways is refused in one."""
+"""Input that parsers, proxies and clients read differently is refused."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def test_ambiguous_json_is_a_bad_request(client: GraphQLClient, body: str)
 
 
 @pytest.mark.parametrize("body", CLEAR.values(), ids=CLEAR)
-async def test_clear_json_is_read(client: GraphQLClient, body: str) -> None:
+async def test_unambiguous_json_is_accepted(client: GraphQLClient, body: str) -> None:
     answer = await client.http.post(
         "/graphql", content=body, headers={"content-type": "application/json"}
     )
@@ -58,11 +58,13 @@ async def test_clear_json_is_read(client: GraphQLClient, body: str) -> None:
 
 
 @pytest.mark.parametrize("text", ['{"a": 1, "b": {"a": 1}}', '{"a": {}}', '"x"', "[]", "{}", "1"])
-def test_keys_are_counted_right(text: str) -> None:
+def test_keys_of_json_are_counted_correctly(text: str) -> None:
     assert decode_json(text) == json.loads(text)
 
 
-async def test_a_declared_length_is_refused_before_the_body_arrives(darkroom: Darkroom) -> None:
+async def test_a_declared_length_over_the_limit_is_refused_before_the_body_arrives(
+    darkroom: Darkroom,
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", darkroom.settings.port)
     writer.write(
         b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -73,7 +75,7 @@ async def test_a_declared_length_is_refused_before_the_body_arrives(darkroom: Da
     writer.close()
 
 
-async def test_a_body_that_is_too_large_is_refused_although_it_is_still_being_sent(
+async def test_a_body_over_the_limit_is_refused_while_it_is_being_sent(
     darkroom: Darkroom,
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", darkroom.settings.port)
@@ -117,7 +119,7 @@ async def test_a_document_with_too_many_tokens_is_too_complex(
         "...Two",
     ],
 )
-async def test_a_subscription_has_one_field(client: GraphQLClient, fields: str) -> None:
+async def test_a_subscription_must_have_one_root_field(client: GraphQLClient, fields: str) -> None:
     fragment = "fragment Two on Subscription { a: viewerUpdated { id } b: viewerUpdated { id } }"
     document = f"subscription {{ {fields} }} {fragment if 'Two' in fields else ''}"
 
@@ -127,7 +129,7 @@ async def test_a_subscription_has_one_field(client: GraphQLClient, fields: str) 
     assert answer.json()["errors"][0]["extensions"] == {"code": "GRAPHQL_VALIDATION_FAILED"}
 
 
-async def test_other_hosts_are_bad_requests(start_darkroom: StartDarkroom) -> None:
+async def test_unknown_hosts_are_bad_requests(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom(allowed_hosts=("app.example", "[::1]"))
     port = darkroom.settings.port
     body = {"query": "{ __typename }"}
@@ -162,7 +164,7 @@ async def test_other_hosts_are_bad_requests(start_darkroom: StartDarkroom) -> No
 
 
 @pytest.mark.parametrize("path", ["/graphql/", "/nothing", "/graphql/x"])
-async def test_nothing_leads_to_the_host_that_a_request_names(
+async def test_no_url_in_a_response_uses_the_host_of_the_request(
     darkroom: Darkroom, path: str
 ) -> None:
     answer = await darkroom.anonymous().http.post(path, json={}, headers={"host": "evil.example"})
@@ -188,7 +190,7 @@ async def test_nothing_leads_to_the_host_that_a_request_names(
         ),
     ],
 )
-async def test_a_variable_that_is_refused_is_named(
+async def test_an_invalid_variable_is_named_in_the_error(
     client: GraphQLClient, variables: dict[str, object], path: list[object]
 ) -> None:
     document = """mutation($n: Boolean!, $input: StartConversationInput!) {
@@ -200,7 +202,7 @@ async def test_a_variable_that_is_refused_is_named(
     assert error["extensions"] == {"code": "BAD_USER_INPUT", "path": path}
 
 
-async def test_a_parameter_of_a_url_can_be_there_once(client: GraphQLClient) -> None:
+async def test_a_duplicate_url_parameter_is_refused(client: GraphQLClient) -> None:
     query = ("query", "{ __typename }")
 
     answer = await client.http.get("/graphql", params=[query, query])
@@ -209,7 +211,9 @@ async def test_a_parameter_of_a_url_can_be_there_once(client: GraphQLClient) -> 
     assert answer.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
 
 
-async def test_an_object_of_thousands_of_fields_is_too_complex(client: GraphQLClient) -> None:
+async def test_an_input_object_with_thousands_of_fields_is_too_complex(
+    client: GraphQLClient,
+) -> None:
     document = "mutation($i: StartConversationInput!) { startConversation(input: $i) { cursor } }"
     fields = {f"userMessage{number}": 1 for number in range(9_000)}
 

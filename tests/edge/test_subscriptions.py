@@ -1,4 +1,6 @@
-"""Live updates are answered once for all that ask the same, and apart for those that do not."""
+"""Live updates are executed once for all subscribers with the same selection, and separately for
+others.
+"""
 
 import asyncio
 import gc
@@ -114,7 +116,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
-async def test_what_is_the_same_for_subscribers_is_answered_once(
+async def test_an_update_that_is_the_same_for_several_subscribers_is_executed_once(
     executor: OperationExecutor, followed: Followed, stack: AsyncExitStack
 ) -> None:
     streams = [await _open(executor, followed, stack) for _ in range(3)]
@@ -127,7 +129,7 @@ async def test_what_is_the_same_for_subscribers_is_answered_once(
     assert all(other is one for other in others)
 
 
-async def test_other_variables_in_the_selection_are_answered_apart(
+async def test_selections_with_different_variables_are_executed_separately(
     executor: OperationExecutor, followed: Followed, stack: AsyncExitStack
 ) -> None:
     wide = await _open(executor, followed, stack, width=1_024)
@@ -142,10 +144,10 @@ async def test_other_variables_in_the_selection_are_answered_apart(
     assert found[1].encoded == found[2].encoded != found[0].encoded
 
 
-async def test_readers_of_shares_that_show_the_same_are_answered_once(
+async def test_readers_of_shares_with_the_same_visible_fields_are_executed_once(
     executor: OperationExecutor, followed: Followed, stack: AsyncExitStack
 ) -> None:
-    """Nobody and viewers, by one link and by others."""
+    """With and without viewers, by the same link and by different ones."""
     await followed.api.database.accounts.insert_one({"_id": followed.viewer.id})
     tokens = [await _share(followed, with_prompts) for with_prompts in (False, False, True)]
     readers = [
@@ -178,7 +180,7 @@ async def _share(followed: Followed, with_prompts: bool) -> str:
     return shares.url_of(await shares.create(followed.viewer, command)).rpartition("/")[2]
 
 
-async def test_newcomers_that_come_together_get_the_same_first_state(
+async def test_subscribers_that_start_together_receive_the_same_snapshot(
     executor: OperationExecutor, followed: Followed, stack: AsyncExitStack
 ) -> None:
     streams = [await _open(executor, followed, stack) for _ in range(3)]
@@ -188,7 +190,7 @@ async def test_newcomers_that_come_together_get_the_same_first_state(
     assert all(other is one for other in others)
 
 
-async def test_turns_that_change_together_are_answered_once_for_all(
+async def test_turns_that_change_together_are_executed_once_for_all(
     api: Api, executor: OperationExecutor
 ) -> None:
     turns = await _two_turns(api.database)
@@ -207,7 +209,9 @@ async def test_turns_that_change_together_are_answered_once_for_all(
         assert all(one is another for one, another in zip(results, first, strict=True))
 
 
-async def test_a_receiver_that_fails_ends_alone(api: Api, executor: OperationExecutor) -> None:
+async def test_a_subscriber_that_fails_does_not_affect_others(
+    api: Api, executor: OperationExecutor
+) -> None:
     _, turn = await a_conversation(api.database)
     broken, *others = Broken(), *(Receiver() for _ in range(6))
 
@@ -224,7 +228,7 @@ async def test_a_receiver_that_fails_ends_alone(api: Api, executor: OperationExe
         (_,) = {id(receiver.results[number]) for receiver in others}  # none had to read again
 
 
-def test_an_answer_is_shared_by_its_group_for_as_long_as_its_event_is_there() -> None:
+def test_a_group_shares_a_response_as_long_as_its_event_exists() -> None:
     shared, event, other = SharedAnswers(), Event(), Event()
     result, group = Result({"answer": 1}), shared.join("a group")
 
@@ -238,7 +242,7 @@ def test_an_answer_is_shared_by_its_group_for_as_long_as_its_event_is_there() ->
     assert len(group) == 0
 
 
-def test_a_group_is_there_for_as_long_as_it_has_subscribers() -> None:
+def test_a_group_exists_as_long_as_it_has_subscribers() -> None:
     shared = SharedAnswers()
     groups = [shared.join("a group"), shared.join("a group")]
 
@@ -249,7 +253,7 @@ def test_a_group_is_there_for_as_long_as_it_has_subscribers() -> None:
     assert not shared.groups
 
 
-def test_what_has_errors_is_not_shared() -> None:
+def test_a_response_with_errors_is_not_shared() -> None:
     group, event = SharedAnswers().join("a group"), Event()
 
     group.keep(event, Result(None, ({"message": "It failed.", "extensions": {"code": "X"}},)))

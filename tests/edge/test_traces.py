@@ -1,4 +1,4 @@
-"""The ids of requests: brought by clients or made here, named by answers, kept by what follows."""
+"""Request ids: sent by clients or generated, returned in responses, and propagated."""
 
 import re
 from typing import Final
@@ -23,7 +23,7 @@ MADE: Final = re.compile(r"[0-9a-f]{32}")
     ("method", "path"),
     [("POST", "/graphql"), ("PUT", "/graphql"), ("GET", "/healthz"), ("GET", "/nothing")],
 )
-async def test_every_answer_names_the_request(
+async def test_every_response_has_the_request_id(
     client: GraphQLClient, method: str, path: str
 ) -> None:
     mine = {"X-Request-Id": "mine-1", "traceparent": PARENT}
@@ -55,7 +55,7 @@ async def test_every_answer_names_the_request(
         ({"traceparent": ""}, None, None),
     ],
 )
-def test_what_is_not_of_the_form_is_ignored(
+def test_an_invalid_request_id_is_ignored(
     given: dict[str, str], id_: str | None, parent: str | None
 ) -> None:
     trace = renamed(None, given)
@@ -64,7 +64,7 @@ def test_what_is_not_of_the_form_is_ignored(
     assert trace.traceparent == parent
 
 
-def test_a_message_renames_what_it_names() -> None:
+def test_an_id_in_a_message_replaces_the_one_of_its_socket() -> None:
     socket = Trace("socket", PARENT)
 
     assert renamed(socket, find_names({"X-REQUEST-ID": "one", "cost": True})) == Trace(
@@ -74,7 +74,7 @@ def test_a_message_renames_what_it_names() -> None:
     assert renamed(socket, find_names(None)) == socket
 
 
-async def test_a_stream_names_the_request(client: GraphQLClient) -> None:
+async def test_a_stream_has_the_request_id(client: GraphQLClient) -> None:
     variables = {"id": await a_conversation(client)}
     async with client.http.stream(
         "POST",
@@ -85,7 +85,7 @@ async def test_a_stream_names_the_request(client: GraphQLClient) -> None:
         assert response.headers["x-request-id"] == "mine-2"
 
 
-async def test_a_socket_is_named_by_its_handshake_or_by_its_first_message(
+async def test_a_socket_has_the_request_id_of_its_handshake_or_first_message(
     client: GraphQLClient,
 ) -> None:
     headers = {"X-Request-Id": "mine-3", "traceparent": PARENT}
@@ -105,15 +105,17 @@ async def test_a_socket_is_named_by_its_handshake_or_by_its_first_message(
         }
 
 
-@pytest.mark.parametrize("over", ["HTTP", "a socket"])
-async def test_a_webhook_names_the_request_that_led_to_it(darkroom: Darkroom, over: str) -> None:
+@pytest.mark.parametrize("transport", ["HTTP", "a socket"])
+async def test_a_webhook_has_the_id_of_the_request_that_caused_it(
+    darkroom: Darkroom, transport: str
+) -> None:
     client = darkroom.client()
     names = {"x-request-id": "mine-5", "traceparent": PARENT}
     given = {"userMessage": "A boat", "selectedModels": ["local-ink"], "options": SMALL}
     body = {"query": START, "variables": {"input": given}}
     async with a_receiver() as receiver:
         await a_webhook(client, f"{receiver.url}/", "TURN_ENDED")
-        if over == "HTTP":
+        if transport == "HTTP":
             assert (await client.post(body, **names)).status_code == 200
         else:
             async with client.socket() as socket:

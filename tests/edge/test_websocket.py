@@ -1,4 +1,4 @@
-"""graphql-transport-ws: each sentence of the protocol, and bad input with its exact answer."""
+"""graphql-transport-ws: each sentence of the protocol, and bad input with its exact response."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ async def opened(connection: object, token: str) -> Socket:
     return socket
 
 
-async def test_queries_and_mutations_go_over_the_socket_too(client: GraphQLClient) -> None:
+async def test_queries_and_mutations_run_over_a_socket(client: GraphQLClient) -> None:
     async with client.socket() as socket:
         operation = await socket.subscribe("{ viewer { id } }")
 
@@ -40,7 +40,7 @@ async def test_a_ping_is_answered_with_a_pong(client: GraphQLClient) -> None:
         assert (await socket.receive())["type"] == "pong"
 
 
-async def test_what_is_completed_says_nothing_more_and_its_id_is_free(
+async def test_a_completed_operation_sends_nothing_more_and_its_id_is_free(
     client: GraphQLClient,
 ) -> None:
     payload = await conversation_with(client)
@@ -55,7 +55,7 @@ async def test_what_is_completed_says_nothing_more_and_its_id_is_free(
 
 
 @pytest.mark.parametrize("protocols", [None, ["graphql-ws"], ["chat"]])
-async def test_another_subprotocol_is_not_acceptable(
+async def test_another_subprotocol_is_refused(
     darkroom: Darkroom, protocols: list[str] | None
 ) -> None:
     offered = [Subprotocol(one) for one in protocols] if protocols else None
@@ -63,7 +63,7 @@ async def test_another_subprotocol_is_not_acceptable(
         assert await Socket(connection).closed_with() == 4406
 
 
-async def test_a_page_of_another_origin_may_not_connect(darkroom: Darkroom) -> None:
+async def test_a_page_of_another_origin_cannot_connect(darkroom: Darkroom) -> None:
     with pytest.raises(InvalidStatus) as refused:
         async with connect_to(darkroom.url, origin=Origin("https://evil.example")):
             pass
@@ -71,13 +71,15 @@ async def test_a_page_of_another_origin_may_not_connect(darkroom: Darkroom) -> N
     assert refused.value.response.status_code == 403
 
 
-async def test_a_page_of_a_listed_origin_may(darkroom: Darkroom) -> None:
+async def test_a_page_of_an_allowed_origin_can_connect(darkroom: Darkroom) -> None:
     async with connect_to(darkroom.url, origin=Origin("http://localhost:5173")) as connection:
         await opened(connection, darkroom.token("ana"))
 
 
 @pytest.mark.parametrize("name", ["authorization", "Authorization", "AUTHORIZATION"])
-async def test_the_tokens_name_may_be_written_as_a_header_is(darkroom: Darkroom, name: str) -> None:
+async def test_the_key_of_the_token_can_be_spelled_like_the_header(
+    darkroom: Darkroom, name: str
+) -> None:
     async with connect_to(darkroom.url) as connection:
         socket = Socket(connection)
         payload = {name: f"Bearer {darkroom.token('ana')}"}
@@ -96,7 +98,7 @@ async def test_the_tokens_name_may_be_written_as_a_header_is(darkroom: Darkroom,
         {"authorization": ["Bearer"]},
     ],
 )
-async def test_without_a_good_token_the_socket_is_closed_4403(
+async def test_a_socket_without_a_valid_token_is_closed_with_4403(
     darkroom: Darkroom, payload: object
 ) -> None:
     async with connect_to(darkroom.url) as connection:
@@ -107,7 +109,7 @@ async def test_without_a_good_token_the_socket_is_closed_4403(
         assert await socket.closed_with() == 4403
 
 
-async def test_a_socket_is_closed_when_its_token_ends(darkroom: Darkroom) -> None:
+async def test_a_socket_is_closed_when_its_token_expires(darkroom: Darkroom) -> None:
     """With the leeway that HTTP gives."""
     token = darkroom.ending_token("ana", in_seconds=2)
     await darkroom.with_token(token)("{ viewer { id } }")
@@ -127,7 +129,7 @@ async def renew(socket: Socket, authorization: object) -> None:
 
 
 async def test_a_ping_renews_the_token(darkroom: Darkroom) -> None:
-    """What is subscribed goes on beyond the end of the token that the socket was opened with."""
+    """Subscriptions continue after the expiry of the token that the socket was opened with."""
     client = darkroom.client("ana who renews")
     started = await conversation_with(client)
     first = darkroom.ending_token("ana who renews", in_seconds=3)
@@ -158,7 +160,7 @@ async def is_accepted(darkroom: Darkroom, token: str) -> bool:
     return response.status_code == 200
 
 
-async def test_the_newest_token_counts_also_if_it_ends_earlier(darkroom: Darkroom) -> None:
+async def test_the_newest_token_counts_even_if_it_expires_earlier(darkroom: Darkroom) -> None:
     client = darkroom.client("ana with little time")
 
     async with client.socket() as socket:
@@ -193,7 +195,7 @@ async def test_the_newest_token_counts_also_if_it_ends_earlier(darkroom: Darkroo
         "false",
     ],
 )
-async def test_a_token_that_renews_nothing_closes_the_socket(
+async def test_an_invalid_token_in_a_ping_closes_the_socket(
     darkroom: Darkroom, make: Callable[[Darkroom], object]
 ) -> None:
     async with darkroom.client("ana").socket() as socket:
@@ -212,7 +214,7 @@ async def test_a_ping_without_a_token_renews_nothing(
         assert await socket.receive() == {"type": "pong"}
 
 
-async def test_before_the_connection_is_acknowledged_there_is_nothing_to_renew(
+async def test_a_ping_before_the_acknowledgement_renews_nothing(
     darkroom: Darkroom,
 ) -> None:
     async with connect_to(darkroom.url) as connection:
@@ -224,19 +226,19 @@ async def test_before_the_connection_is_acknowledged_there_is_nothing_to_renew(
         assert await socket.closed_with() == 4401
 
 
-async def test_nobody_may_stay_without_saying_who_they_are(darkroom: Darkroom) -> None:
+async def test_a_socket_without_connection_init_is_closed(darkroom: Darkroom) -> None:
     async with connect_to(darkroom.url) as connection:
         assert await Socket(connection).closed_with() == 4408
 
 
-async def test_a_second_connection_init_is_one_too_many(client: GraphQLClient) -> None:
+async def test_a_second_connection_init_closes_the_socket(client: GraphQLClient) -> None:
     async with client.socket() as socket:
         await socket.send(type="connection_init", payload={})
 
         assert await socket.closed_with() == 4429
 
 
-async def test_subscribing_before_the_acknowledgement_is_unauthorized(
+async def test_subscribing_before_the_acknowledgement_closes_the_socket(
     darkroom: Darkroom,
 ) -> None:
     async with connect_to(darkroom.url) as connection:
@@ -273,7 +275,7 @@ async def test_subscribing_before_the_acknowledgement_is_unauthorized(
         "[" * 40 + "]" * 40,
     ],
 )
-async def test_what_is_no_message_closes_the_socket_4400(
+async def test_an_invalid_message_closes_the_socket_with_4400(
     client: GraphQLClient, message: str | bytes
 ) -> None:
     async with client.socket() as socket:
@@ -282,7 +284,7 @@ async def test_what_is_no_message_closes_the_socket_4400(
         assert await socket.closed_with() == 4400
 
 
-async def test_an_id_in_use_closes_the_socket_4409(client: GraphQLClient) -> None:
+async def test_an_operation_id_in_use_closes_the_socket_with_4409(client: GraphQLClient) -> None:
     payload = await conversation_with(client)
     async with client.socket() as socket:
         subscription = await socket.subscribe(FOLLOW, id=payload["conversation"]["id"])
@@ -312,7 +314,7 @@ async def test_an_id_in_use_closes_the_socket_4409(client: GraphQLClient) -> Non
         ),
     ],
 )
-async def test_a_bad_operation_ends_itself_and_not_the_socket(
+async def test_an_invalid_operation_ends_itself_and_not_the_socket(
     client: GraphQLClient, query: str, code: str
 ) -> None:
     payload = await conversation_with(client)
@@ -329,7 +331,7 @@ async def test_a_bad_operation_ends_itself_and_not_the_socket(
         assert await fine.next() == {"__typename": "Query"}
 
 
-async def test_a_query_over_a_socket_has_a_limit_of_time(start_darkroom: StartDarkroom) -> None:
+async def test_a_query_over_a_socket_has_a_time_limit(start_darkroom: StartDarkroom) -> None:
     client = (await start_darkroom(limit=Limits(operation_seconds=1e-6))).client()
     async with client.socket() as socket:
         operation = await socket.subscribe("{ viewer { conversations { nodes { id } } } }")
@@ -339,7 +341,7 @@ async def test_a_query_over_a_socket_has_a_limit_of_time(start_darkroom: StartDa
     assert message["payload"][0]["extensions"] == {"code": "DEADLINE_EXCEEDED"}
 
 
-async def test_a_socket_serves_fifty_operations_at_once(client: GraphQLClient) -> None:
+async def test_a_socket_runs_fifty_operations_at_once(client: GraphQLClient) -> None:
     payload = await conversation_with(client)
     async with client.socket() as socket:
         for _ in range(50):

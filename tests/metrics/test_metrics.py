@@ -1,4 +1,4 @@
-"""What an API process and a worker show to operators, counted over real requests and runs."""
+"""Metrics of an API process and a worker, counted over real requests and runs."""
 
 import asyncio
 import signal
@@ -51,7 +51,7 @@ WORDS = frozenset(
 OF_THE_PROGRAM = frozenset({"repository", "implementation", "version", "patchlevel"})
 
 
-async def test_a_conversation_is_counted_from_the_request_to_the_last_frame(
+async def test_a_conversation_is_counted_from_its_request_to_its_last_frame(
     start_darkroom: StartDarkroom,
 ) -> None:
     port = free_port()
@@ -111,7 +111,7 @@ async def test_a_conversation_is_counted_from_the_request_to_the_last_frame(
     assert seen.has("darkroom_collector_pause_seconds_count")
 
 
-async def test_captions_are_counted_among_the_runs_of_their_provider(
+async def test_captions_are_counted_as_runs_of_their_provider(
     start_darkroom: StartDarkroom,
 ) -> None:
     port = free_port()
@@ -131,7 +131,9 @@ async def test_captions_are_counted_among_the_runs_of_their_provider(
     assert seen(outputs, provider="local", outcome="CANCELLED") == 1
 
 
-async def test_what_is_cancelled_with_a_caption_is_counted(start_darkroom: StartDarkroom) -> None:
+async def test_outputs_cancelled_with_their_caption_are_counted(
+    start_darkroom: StartDarkroom,
+) -> None:
     port = free_port()
     client = (await start_darkroom(metrics_port=port)).client()
     post = await generate(client, captionModel="rehearsal-caption-hangs")
@@ -145,7 +147,7 @@ async def test_what_is_cancelled_with_a_caption_is_counted(start_darkroom: Start
     assert seen(outputs, provider="local", outcome="CANCELLED") == 1
 
 
-async def test_labels_are_words_of_ours_and_nothing_that_a_client_sends(
+async def test_labels_are_fixed_and_never_sent_by_clients(
     start_darkroom: StartDarkroom,
 ) -> None:
     port = free_port()
@@ -176,7 +178,7 @@ async def test_labels_are_words_of_ours_and_nothing_that_a_client_sends(
     assert seen(responses, route="other", status="404") == 1
 
 
-async def test_what_is_queued_is_shown_by_provider_while_no_worker_runs(
+async def test_queued_outputs_are_counted_by_provider_without_a_worker(
     start_darkroom: StartDarkroom,
 ) -> None:
     port = free_port()
@@ -212,7 +214,7 @@ async def test_what_is_queued_is_shown_by_provider_while_no_worker_runs(
     assert not stuck.has("darkroom_slots_taken")
 
 
-async def test_a_lease_that_is_taken_over_and_an_unknown_outcome_are_counted(
+async def test_takeovers_and_unknown_outcomes_are_counted(
     mongodb_uri: str, database: Database
 ) -> None:
     metrics, registry = Metrics(), ModelRegistry([a_model()])
@@ -244,7 +246,7 @@ async def test_a_lease_that_is_taken_over_and_an_unknown_outcome_are_counted(
     assert value("darkroom_credits_total", movement="released") == 2
 
 
-async def test_a_transaction_that_is_not_committed_moves_no_credits(
+async def test_an_aborted_transaction_moves_no_credits(
     mongodb_uri: str, database: Database
 ) -> None:
     metrics = Metrics()
@@ -270,7 +272,7 @@ async def test_refused_uploads_are_counted(start_darkroom: StartDarkroom) -> Non
     assert seen("darkroom_uploads_refused_total", code="UPLOAD_TYPE_UNSUPPORTED") == 1
 
 
-async def test_deleted_orphans_are_counted_with_their_bytes(
+async def test_deleted_orphans_are_counted_with_their_size(
     database: Database, tmp_path: Path
 ) -> None:
     metrics = Metrics()
@@ -288,7 +290,7 @@ async def test_deleted_orphans_are_counted_with_their_bytes(
     await store.aclose()
 
 
-async def test_a_worker_answers_on_an_address_of_its_own(
+async def test_a_worker_serves_metrics_on_its_own_address(
     tmp_path: Path, mongodb_uri: str, database_name: str
 ) -> None:
     port = free_port()
@@ -322,7 +324,7 @@ async def test_a_worker_answers_on_an_address_of_its_own(
     assert "Traceback" not in worker.said
 
 
-async def test_without_a_port_nothing_listens(start_darkroom: StartDarkroom) -> None:
+async def test_without_a_port_no_metrics_are_served(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom()
     assert darkroom.settings.metrics_port is None
 

@@ -13,7 +13,7 @@ const shown = (data) => {
   const turn = data.turnUpdated?.turn;
   return data.conversationUpdated?.title ?? (turn ? `${turn.turnIndex} ${turn.status}` : Object.keys(data));
 };
-const say = (event, told) => console.log(JSON.stringify({ event, told }));
+const say = (event, payload) => console.log(JSON.stringify({ event, payload }));
 const tell = (result) => say(...read(result, shown));
 const client = openClient(name, url, token);
 tell(await client.query("{ viewer { id } }"));

@@ -1,6 +1,6 @@
-"""How much is tried, and what others noticed meanwhile.
+"""How much is tested, and what other clients experienced meanwhile.
 
-`make test` tries little; `make resilience INPUTS=5000` tries so many inputs, four times as many
+`make test` tries little; `make resilience INPUTS=5000` tries that many inputs, four times as many
 operations of others, and twenty times as many subscriptions, and prints its figures.
 """
 
@@ -52,7 +52,7 @@ class Figures:
 
 @asynccontextmanager
 async def noticed(api: Api, what: str) -> AsyncIterator[Figures]:
-    """Be a neighbour meanwhile: ask for something small all the time. Print how that went."""
+    """Meanwhile, send small requests as another client all the time. Print how long they took."""
     figures = Figures(memory_of(api))
     neighbour = asyncio.create_task(_ask(api, figures), name="neighbour")
     began = monotonic()

@@ -1,4 +1,4 @@
-"""Inputs that nobody has thought of: made of good ones, by changes that a seed decides."""
+"""Inputs that no test lists: valid ones, changed as a seed decides."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,4 +1,6 @@
-"""P10, P18: who is silent or slow is dropped and leaves nothing, as who comes and goes."""
+"""P10, P18: silent and slow clients are disconnected, and disconnected clients leave nothing
+behind.
+"""
 
 import asyncio
 import json
@@ -66,7 +68,7 @@ async def stalled(
         await client.aclose()
 
 
-async def test_sockets_that_never_say_who_they_are_are_dropped(stalled: Stalled) -> None:
+async def test_sockets_that_never_send_a_token_are_closed(stalled: Stalled) -> None:
     files = open_files_of(stalled.api)
     await _twice(
         stalled,
@@ -78,7 +80,7 @@ async def test_sockets_that_never_say_who_they_are_are_dropped(stalled: Stalled)
     await stalled.until_nobody_is_left(files)
 
 
-async def test_sockets_that_read_nothing_are_dropped(stalled: Stalled) -> None:
+async def test_sockets_that_read_nothing_are_closed(stalled: Stalled) -> None:
     files = open_files_of(stalled.api)
     await _twice(
         stalled,
@@ -90,7 +92,7 @@ async def test_sockets_that_read_nothing_are_dropped(stalled: Stalled) -> None:
     await stalled.until_nobody_is_left(files)
 
 
-async def test_who_comes_and_goes_leaves_nothing(stalled: Stalled) -> None:
+async def test_disconnected_clients_leave_nothing_behind(stalled: Stalled) -> None:
     await _come_and_go(stalled, 10)
     files, before = open_files_of(stalled.api), memory_of(stalled.api)
 
@@ -166,7 +168,7 @@ async def _come_and_go(stalled: Stalled, rounds: int) -> None:
 
 
 async def _leave(stalled: Stalled) -> None:
-    """Ask, and close the connection without waiting for the answer."""
+    """Send a request, and close the connection without waiting for the response."""
     async with httpx2.AsyncClient(
         base_url=stalled.api.url, headers=stalled.client.http.headers, verify=False
     ) as http:

@@ -1,4 +1,4 @@
-"""P7: a foreign id is answered as one that nobody has: over HTTP, a socket, `node` and `nodes`."""
+"""P7: a foreign id is answered like an unknown one: over HTTP, a socket, `node` and `nodes`."""
 
 import json
 import re
@@ -34,7 +34,7 @@ UNKNOWN: Final = "00000000000000000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An operation about an id, which stands in its variables as `$id`."""
+    """An operation on an id, which is its variable `$id`."""
 
     name: str
     document: str
@@ -111,17 +111,17 @@ async def site(darkroom: Darkroom) -> Site:
 
 
 def unknown_of(found: str) -> str:
-    """An id of the same kind that nobody has."""
+    """An unknown id of the same kind."""
     prefix, _, rest = found.partition("_")
     return f"{prefix}_{UNKNOWN}{rest[len(UNKNOWN) :]}"
 
 
 def settled(answer: str, asked: str) -> str:
-    """Without the id that was asked for, and what is random."""
+    """Without the requested id and random values."""
     return SETTLED.sub("", answer.replace(asked, "$id"))
 
 
-async def test_a_foreign_id_is_answered_as_one_that_nobody_has(site: Site) -> None:
+async def test_a_foreign_id_is_answered_like_an_unknown_id(site: Site) -> None:
     random, every = Random(f"{SEED} ids"), list(operations())
     assert len(every) > 40
     rows = [(asked, found) for asked in every for found in site.ids]
@@ -140,7 +140,7 @@ async def test_a_foreign_id_is_answered_as_one_that_nobody_has(site: Site) -> No
     assert await _snapshot(site) == before
 
 
-async def test_a_token_that_has_ended_is_no_token(site: Site) -> None:
+async def test_an_expired_token_is_refused(site: Site) -> None:
     for asked in list(operations())[:: 1 if count(0) else 10]:
         if not asked.is_subscription:
             answer = await site.expired.post(asked.with_id(site.ids[0]))
@@ -148,7 +148,7 @@ async def test_a_token_that_has_ended_is_no_token(site: Site) -> None:
 
 
 async def _snapshot(site: Site) -> Data:
-    """What the owner has, as far as it does not change by itself."""
+    """What the owner has, without what changes automatically."""
     document = (
         "query($ids: [ID!]!) { viewer { conversations { nodes { id title turnCount updatedAt } } "
         "webhooks { id enabled } prompts { nodes { id uses } } } nodes(ids: $ids) { id } }"
@@ -166,5 +166,5 @@ async def _ask_socket(client: GraphQLClient, body: dict[str, Any]) -> str:
         await socket.send(id="1", type="subscribe", payload=body)
         try:
             return json.dumps(await socket.receive())
-        except ConnectionClosed as closed:  # nobody needs a token
+        except ConnectionClosed as closed:  # no token is needed
             return str(closed)

@@ -1,4 +1,4 @@
-"""P8, P19: no input is an error of ours, and nothing secret is in what operators read."""
+"""P8, P19: no input causes an internal error, and logs and metrics contain no secrets."""
 
 import json
 import re
@@ -57,7 +57,7 @@ async def watched(
         yield Watched(api, token, f"http://127.0.0.1:{port}/metrics")
 
 
-async def test_no_body_is_an_error_of_ours(watched: Watched) -> None:
+async def test_no_request_body_causes_an_internal_error(watched: Watched) -> None:
     random = Random(f"{SEED} bodies")
     headers = {"content-type": "application/json", "authorization": f"Bearer {watched.token}"}
     async with (
@@ -78,7 +78,7 @@ async def test_no_body_is_an_error_of_ours(watched: Watched) -> None:
     watched.demand_no_fault()
 
 
-async def test_no_frame_is_an_error_of_ours(watched: Watched) -> None:
+async def test_no_websocket_frame_causes_an_internal_error(watched: Watched) -> None:
     random = Random(f"{SEED} frames")
     init = {"type": "connection_init", "payload": {"authorization": f"Bearer {watched.token}"}}
     async with noticed(watched.api, f"{count(100)} times frames"):
@@ -96,7 +96,7 @@ async def test_no_frame_is_an_error_of_ours(watched: Watched) -> None:
     watched.demand_no_fault()
 
 
-async def test_nothing_secret_is_in_what_operators_read(watched: Watched) -> None:
+async def test_logs_and_metrics_contain_no_secrets(watched: Watched) -> None:
     client = GraphQLClient(watched.api.url, watched.token)
     given = {"userMessage": f"{CANARY} prompt", "selectedModels": ["local-ink"], "options": SMALL}
     file = {"filename": f"{CANARY}.png", "contentType": "image/png", "byteSize": 10}

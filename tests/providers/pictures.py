@@ -1,4 +1,4 @@
-"""What tests of providers share: a store, a watcher, requests with defaults, pictures."""
+"""Shared by tests of providers: a store, an observer, requests with defaults, pictures."""
 
 import asyncio
 import colorsys

@@ -1,5 +1,5 @@
-"""What tests of remote providers share: a served simulator with providers on it, and an observer
-that remembers.
+"""Shared by tests of remote providers: a served simulator with providers that use it, and an
+observer that records.
 """
 
 import asyncio
@@ -133,7 +133,7 @@ class Played:
 
     @property
     def calls(self) -> list[str]:
-        """What has been asked, as `POST /fal-ai/…`."""
+        """The requests, as `POST /fal-ai/…`."""
         return [f"{seen.method} {seen.path}" for seen in self.simulator.seen]
 
     @property
@@ -188,7 +188,7 @@ class Stage:
 
     @asynccontextmanager
     async def playing(self, vendor: Vendor) -> AsyncIterator[Played]:
-        """A simulator that has not been asked yet."""
+        """A simulator without requests so far."""
         simulator = self.played = vendor.simulator(lines=self.lines)
         async with AsyncExitStack() as stack:
             yield Played(vendor, simulator, self.url, self, stack)

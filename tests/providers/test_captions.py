@@ -1,4 +1,4 @@
-"""What is kept of what a model writes, and what it is told."""
+"""How answers of caption models are cleaned up, and what the models receive."""
 
 import pytest
 from hypothesis import given
@@ -50,11 +50,11 @@ ENDPOINT = CaptionEndpoint()
         ("#soap #new", "soap new"),
     ],
 )
-def test_a_caption_is_tidied(said: str, kept: str) -> None:
+def test_a_caption_is_cleaned_up(said: str, kept: str) -> None:
     assert tidy_caption(said, a_caption()) == kept
 
 
-def test_hashtags_stay_as_far_as_they_were_asked_for() -> None:
+def test_at_most_the_requested_hashtags_are_kept() -> None:
     said = "Soap from #Lisbon.\n\n#soap #lavender #new"
 
     assert tidy_caption(said, a_caption(hashtags=2)) == "Soap from #Lisbon.\n#soap"
@@ -62,7 +62,7 @@ def test_hashtags_stay_as_far_as_they_were_asked_for() -> None:
     assert tidy_caption("#soap #new", a_caption(hashtags=1)) == "#soap"
 
 
-def test_a_long_caption_ends_with_a_sentence_or_a_word() -> None:
+def test_a_long_caption_is_cut_at_a_sentence_or_word() -> None:
     first, second = "Our new soap smells of the fields near Tavira.", "It is made by two sisters."
 
     assert tidy_caption(f"{first} {second}", a_caption(max_length=60)) == first
@@ -73,7 +73,7 @@ def test_a_long_caption_ends_with_a_sentence_or_a_word() -> None:
     assert tidy_caption(words, a_caption(max_length=50)) == f"{'lavender ' * 5}".strip() + "…"
 
 
-def test_a_caption_that_was_cut_has_no_half_sentence() -> None:
+def test_a_truncated_caption_has_no_incomplete_sentence() -> None:
     said = "Our new soap is here. It smells of lav"
 
     assert tidy_caption(said, a_caption(), is_cut=True) == "Our new soap is here."
@@ -82,7 +82,7 @@ def test_a_caption_that_was_cut_has_no_half_sentence() -> None:
 
 
 @given(st.text(), st.integers(50, 120), st.integers(0, 3), st.booleans())
-def test_whatever_is_said_a_caption_is_within_its_limits(
+def test_a_caption_is_within_its_limits_for_any_answer(
     said: str, max_length: int, hashtags: int, is_cut: bool
 ) -> None:
     request = a_caption(max_length=max_length, hashtags=hashtags)
@@ -95,33 +95,33 @@ def test_whatever_is_said_a_caption_is_within_its_limits(
 
 
 @given(st.lists(st.sampled_from(["#one", "two", ".", "\n", '"', "*", "# ", "three four"])))
-def test_a_tidied_caption_has_no_more_hashtags_than_asked_for(parts: list[str]) -> None:
+def test_a_caption_has_no_more_hashtags_than_requested(parts: list[str]) -> None:
     caption = tidy_caption(" ".join(parts), a_caption(hashtags=1))
 
     assert caption.count("#one") <= 1
 
 
 @pytest.mark.parametrize("said", ["#" * 20_000, "#a " * 7_000, '"' * 20_000, "**a" * 7_000])
-def test_odd_answers_take_no_long_time(said: str) -> None:
+def test_unusual_answers_are_cleaned_up_quickly(said: str) -> None:
     tidy_caption(said, a_caption())
     tidy_caption(said, a_caption(), is_draft=True)
 
 
-def test_a_model_is_told_what_was_asked_for() -> None:
+def test_a_model_receives_the_requested_options() -> None:
     plain = instruct(a_caption())
     assert "in which the message is written" in plain
     assert "at most 600 characters" in plain
     assert "no hashtags" in plain
     assert "tone" not in plain
 
-    told = instruct(a_caption(language="pt-BR", max_length=80, hashtags=3, tone="warm"))
-    assert "pt-BR" in told
-    assert "at most 80 characters" in told
-    assert "at most 3 hashtags" in told
-    assert "The tone: warm." in told
+    instructions = instruct(a_caption(language="pt-BR", max_length=80, hashtags=3, tone="warm"))
+    assert "pt-BR" in instructions
+    assert "at most 80 characters" in instructions
+    assert "at most 3 hashtags" in instructions
+    assert "The tone: warm." in instructions
 
 
-async def test_mentions_and_the_references_prompts_are_in_the_words(shelf: Shelf) -> None:
+async def test_a_model_receives_mentions_and_prompts_of_references(shelf: Shelf) -> None:
     reference = await a_reference(shelf, a_colourful_picture())
     request = a_caption("Soap as in @Image1 and @Image2", reference, prompts=("a bar of soap",))
 
@@ -131,7 +131,7 @@ async def test_mentions_and_the_references_prompts_are_in_the_words(shelf: Shelf
     assert words.endswith("- a bar of soap")
 
 
-def test_tokens_follow_the_length() -> None:
+def test_the_token_limit_depends_on_the_length() -> None:
     assert max_tokens_for(a_caption(max_length=600), ENDPOINT) == 364
     assert max_tokens_for(a_caption("新しい石鹸", max_length=600), ENDPOINT) == 664
     assert max_tokens_for(a_caption(language="ja", max_length=600), ENDPOINT) == 664

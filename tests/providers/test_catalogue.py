@@ -84,7 +84,7 @@ def test_the_default_is_the_first_remote_model_with_a_key(
         (["local-ink"], "local-ink", "local-ink"),
     ],
 )
-def test_named_defaults_come_first_where_they_can_be_used(
+def test_configured_defaults_come_first_if_they_are_available(
     names: list[str], text: str, edits: str
 ) -> None:
     registry = load_catalogue(rehearsals=False, with_credentials={"fal"}, default_models=names)
@@ -92,7 +92,7 @@ def test_named_defaults_come_first_where_they_can_be_used(
     assert defaults_of(registry) == [text, edits]
 
 
-def test_a_default_that_is_withdrawn_gives_way_to_the_next_one() -> None:
+def test_a_withdrawn_default_is_replaced_by_the_next_one() -> None:
     registry = load_catalogue(rehearsals=False, with_credentials={"fal"})
 
     registry.withdraw([ModelId("img-nano-banana"), ModelId("img-nano-banana-edit")])
@@ -100,7 +100,7 @@ def test_a_default_that_is_withdrawn_gives_way_to_the_next_one() -> None:
     assert defaults_of(registry) == ["img-nano-banana-pro", "img-nano-banana-pro-edit"]
 
 
-def test_a_default_that_no_row_knows_is_an_error() -> None:
+def test_an_unknown_default_is_an_error() -> None:
     with pytest.raises(UnknownDefaultModel, match="There is no model img-nothing"):
         load_catalogue(rehearsals=False, default_models=["local-ink", "img-nothing"])
 
@@ -117,7 +117,7 @@ def test_local_models_can_be_switched_off() -> None:
 
 
 @pytest.mark.parametrize("name", ["local-silver", "local-ink"])
-def test_local_models_can_do_all_that_a_client_may_ask_for(name: str) -> None:
+def test_local_models_support_every_option(name: str) -> None:
     model = load_catalogue(rehearsals=False).get(name)
 
     assert model is not None
@@ -132,7 +132,7 @@ def test_local_models_can_do_all_that_a_client_may_ask_for(name: str) -> None:
     assert model.deadline == timedelta(seconds=180)
 
 
-def test_rehearsals_are_left_out_unless_asked_for() -> None:
+def test_rehearsal_models_are_omitted_by_default() -> None:
     without = {model.id for model in load_catalogue(rehearsals=False).all()}
     added = {model.id for model in load_catalogue(rehearsals=True).all()} - without
 
@@ -146,14 +146,14 @@ def test_rehearsals_are_left_out_unless_asked_for() -> None:
     }
 
 
-def test_nobody_waits_long_for_the_rehearsal_that_hangs() -> None:
+def test_the_rehearsal_model_that_hangs_has_a_short_deadline() -> None:
     model = load_catalogue(rehearsals=True).get("rehearsal-hangs")
 
     assert model is not None
     assert model.deadline == timedelta(seconds=20)
 
 
-def test_a_row_takes_what_it_shares_and_overrides_it(tmp_path: Path) -> None:
+def test_a_model_inherits_shared_fields_and_can_override_them(tmp_path: Path) -> None:
     text = '[shared.house]\ncompany = "Shared"\nmax_images = 3\n' + ROW.replace(
         'company = "Somebody"', 'like = "house"\nmax_images = 2'
     )
@@ -211,7 +211,9 @@ def test_a_row_takes_what_it_shares_and_overrides_it(tmp_path: Path) -> None:
         (ROW + 'edit_model_id = "one"', "one", "edit_model_id"),
     ],
 )
-def test_a_bad_row_is_named_with_its_field(tmp_path: Path, text: str, row: str, field: str) -> None:
+def test_an_invalid_model_is_reported_with_its_field(
+    tmp_path: Path, text: str, row: str, field: str
+) -> None:
     path = catalogue(tmp_path, text)
 
     with pytest.raises(CatalogueError) as refused:
@@ -229,7 +231,7 @@ def test_a_bad_row_is_named_with_its_field(tmp_path: Path, text: str, row: str, 
         (set(), "somewhere", 4, False),
     ],
 )
-def test_a_model_is_made_by_the_first_of_its_routes_that_has_a_key(
+def test_a_model_is_run_by_the_first_of_its_routes_that_has_a_key(
     tmp_path: Path, keys: set[str], provider: str, max_images: int, available: bool
 ) -> None:
     routes = """
@@ -252,7 +254,7 @@ max_images = 2
     ("one", "two"),
     [("One", "One"), ("GPT-Image 1.5", "GPT Image 1.5"), ("FLUX 2", "Flux 2"), ("Reve²", "reve 2")],
 )
-def test_two_models_never_have_the_same_label(tmp_path: Path, one: str, two: str) -> None:
+def test_labels_of_models_are_unique(tmp_path: Path, one: str, two: str) -> None:
     rows = ROW.replace('label = "One"', f'label = "{one}"')
     rows += OTHER.replace('label = "Two"', f'label = "{two}"')
 
@@ -269,7 +271,7 @@ def test_two_models_never_have_the_same_label(tmp_path: Path, one: str, two: str
         (set(), {"local"}),
     ],
 )
-def test_a_key_may_open_no_model(keys: set[str], in_use: set[str]) -> None:
+def test_a_key_may_enable_no_model(keys: set[str], in_use: set[str]) -> None:
     registry = load_catalogue(rehearsals=False, with_credentials=keys)
 
     assert registry.providers_in_use() == in_use
@@ -284,7 +286,7 @@ def test_an_editing_sibling_must_edit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("has_key", "reason"), [(False, "NO_CREDENTIALS"), (True, None)])
-def test_models_of_a_provider_are_shown_with_and_without_its_key(
+def test_models_of_a_provider_are_listed_with_and_without_its_key(
     has_key: bool, reason: str | None
 ) -> None:
     models = load_catalogue(rehearsals=False, with_credentials={"fal"} if has_key else ())
@@ -334,7 +336,7 @@ NEW = {
 
 
 @pytest.mark.parametrize("name", MATRIX)
-def test_the_products_models_are_those_of_its_matrix(name: str) -> None:
+def test_the_models_of_the_product_equal_those_of_its_matrix(name: str) -> None:
     label, company, references, ratios = MATRIX[name]
 
     model = load_catalogue(rehearsals=False, with_credentials={"fal"}).get(name)
@@ -356,7 +358,7 @@ def test_the_products_models_are_those_of_its_matrix(name: str) -> None:
         ("img-gpt-image-1-edit", "img-gpt-image-2-5-sunburst"),
     ],
 )
-def test_what_was_shut_down_is_retired_and_has_a_replacement(name: str, replacement: str) -> None:
+def test_a_discontinued_model_is_retired_and_has_a_replacement(name: str, replacement: str) -> None:
     models = load_catalogue(rehearsals=False, with_credentials={"fal", "openai", "gemini"})
 
     model, successor = models.get(name), models.successor(name)
@@ -368,7 +370,7 @@ def test_what_was_shut_down_is_retired_and_has_a_replacement(name: str, replacem
 
 
 @pytest.mark.parametrize("name", ["img-imagen4-preview", "img-nano-banana", "img-nano-banana-edit"])
-def test_googles_older_models_lead_to_the_one_that_it_names(name: str) -> None:
+def test_replacements_of_older_models_are_those_that_google_names(name: str) -> None:
     models = load_catalogue(rehearsals=False, with_credentials={"fal", "gemini"})
     models.withdraw([ModelId("img-nano-banana"), ModelId("img-nano-banana-edit")])
 
@@ -395,14 +397,14 @@ def test_googles_older_models_lead_to_the_one_that_it_names(name: str) -> None:
         ("wavespeed/imagen3", "img-imagen3"),
     ],
 )
-def test_names_of_the_products_that_became_one_are_known(alias: str, name: str) -> None:
+def test_names_of_the_merged_products_are_known(alias: str, name: str) -> None:
     model = load_catalogue(rehearsals=False).get(alias)
 
     assert model is not None
     assert model.id == name
 
 
-def test_a_retired_model_is_retired_also_where_there_is_no_key(tmp_path: Path) -> None:
+def test_a_retired_model_is_retired_even_without_a_key(tmp_path: Path) -> None:
     retired = OTHER.replace("somewhere", "elsewhere") + 'unavailable_reason = "RETIRED"'
     path = catalogue(tmp_path, ROW + retired)
 
@@ -420,7 +422,7 @@ def test_a_retired_model_is_retired_also_where_there_is_no_key(tmp_path: Path) -
         ("bytedance-seed/seedream-4.5", "img-seedream-v45", "img-seedream-v45-edit"),
     ],
 )
-def test_older_names_lead_to_a_model_and_to_its_editing_sibling(
+def test_older_names_resolve_to_a_model_and_its_editing_sibling(
     alias: str, made: str, edited: str
 ) -> None:
     models = load_catalogue(rehearsals=False)
@@ -456,7 +458,7 @@ provider = "openrouter"
         ("img-flux-2-max", [None, 2, None, None, None]),
     ],
 )
-def test_prices_follow_the_makers(name: str, prices: list[int | None]) -> None:
+def test_prices_equal_those_of_the_providers(name: str, prices: list[int | None]) -> None:
     """Of low, usual and high quality, and of the usual one in 2K and 4K; None: not offered."""
     model = load_catalogue(rehearsals=False, with_credentials={"fal", "openai"}).get(name)
     assert model is not None
@@ -474,7 +476,7 @@ def test_prices_follow_the_makers(name: str, prices: list[int | None]) -> None:
     assert [*of_quality, *of_size] == prices
 
 
-def test_names_are_different_over_all_kinds_of_models() -> None:
+def test_names_are_unique_across_all_kinds_of_models() -> None:
     """What a provider does not have any more is withdrawn by its id alone."""
     images = load_catalogue(rehearsals=True).all()
     writers = load_caption_models(rehearsals=True).all()
@@ -492,7 +494,7 @@ def test_names_are_different_over_all_kinds_of_models() -> None:
         (("fal",), "local-writer"),
     ],
 )
-def test_the_default_writer_is_the_first_remote_one_with_a_key(
+def test_the_default_caption_model_is_the_first_remote_one_with_a_key(
     keys: tuple[str, ...], default: str
 ) -> None:
     writer = load_caption_models(rehearsals=True, with_credentials=keys).default()
@@ -501,7 +503,7 @@ def test_the_default_writer_is_the_first_remote_one_with_a_key(
     assert writer.id == default
 
 
-def test_a_default_writer_can_be_named() -> None:
+def test_a_default_caption_model_can_be_configured() -> None:
     writers = load_caption_models(
         rehearsals=False, with_credentials={"openrouter"}, default_models=["openai/gpt-4.1"]
     )
@@ -512,7 +514,7 @@ def test_a_default_writer_can_be_named() -> None:
         load_caption_models(rehearsals=False, default_models=["img-reve"])
 
 
-def test_without_local_models_and_keys_nobody_writes() -> None:
+def test_without_local_models_and_keys_there_is_no_caption_model() -> None:
     writers = load_caption_models(rehearsals=True, local_models=False)
 
     assert writers.default() is None
@@ -520,7 +522,7 @@ def test_without_local_models_and_keys_nobody_writes() -> None:
     assert local.unavailable_reason is ModelUnavailableReason.SWITCHED_OFF
 
 
-def test_a_writer_whose_day_has_come_has_a_replacement() -> None:
+def test_a_caption_model_past_its_retirement_date_has_a_replacement() -> None:
     writers = load_caption_models(rehearsals=False, with_credentials={"openai"})
     later = CaptionModelRegistry(writers.all(), now=lambda: datetime(2027, 2, 1, tzinfo=UTC))
 
@@ -545,6 +547,6 @@ def test_a_writer_whose_day_has_come_has_a_replacement() -> None:
         (CAPTION + "deadline_seconds = 0\n", "deadline_seconds: it must be at least 1"),
     ],
 )
-def test_a_bad_row_of_a_writer_is_named(tmp_path: Path, rows: str, message: str) -> None:
+def test_an_invalid_caption_model_is_reported(tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(CatalogueError, match=re.escape(message)):
         load_caption_models(rehearsals=False, path=catalogue(tmp_path, rows))

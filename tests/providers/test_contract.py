@@ -1,4 +1,4 @@
-"""What holds for every remote provider, against its simulator.
+"""The contract of every remote provider, tested against its simulator.
 
 The names of the cases are the words of the table of what providers may answer. What is peculiar to
 one provider stands in its own file.
@@ -57,9 +57,7 @@ ENDS: list[Any] = [
 
 
 @pytest.mark.parametrize("nonsense", RESULTS)
-async def test_a_result_that_makes_no_sense_is_a_bad_response(
-    played: Played, nonsense: str
-) -> None:
+async def test_an_invalid_result_is_a_bad_response(played: Played, nonsense: str) -> None:
     provider = played.provider(max_bytes=SMALL_LIMIT)
 
     failure = await played.failed(
@@ -72,7 +70,7 @@ async def test_a_result_that_makes_no_sense_is_a_bad_response(
 
 
 @pytest.mark.parametrize(("script", "code"), ENDS)
-async def test_an_answer_means_the_same_at_every_provider(
+async def test_a_response_is_classified_alike_for_every_provider(
     played: Played, script: str, code: Code
 ) -> None:
     provider = played.provider(max_bytes=SMALL_LIMIT)
@@ -88,7 +86,7 @@ async def test_an_answer_means_the_same_at_every_provider(
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 429, 500, 503, 529])
-async def test_it_is_certain_that_nothing_was_taken(played: Played, status: int) -> None:
+async def test_some_failures_prove_that_nothing_was_accepted(played: Played, status: int) -> None:
     failure = await played.failed(played.vendor.run(f"submit={status}"))
 
     assert failure.nothing_taken
@@ -102,7 +100,9 @@ async def test_it_is_certain_that_nothing_was_taken(played: Played, status: int)
         *("cut=0", "submit=400", "submit=404", "submit=422", "images=0"),
     ],
 )
-async def test_it_is_not_certain_that_nothing_was_taken(played: Played, script: str) -> None:
+async def test_other_failures_do_not_prove_that_nothing_was_accepted(
+    played: Played, script: str
+) -> None:
     failure = await played.failed(played.vendor.run(script))
 
     assert not failure.nothing_taken
@@ -125,7 +125,7 @@ async def test_a_refusal_is_final(played: Played) -> None:
         ("submit=529", Code.PROVIDER_UNAVAILABLE, None),
     ],
 )
-async def test_what_was_not_taken_may_be_submitted_again(
+async def test_a_rejected_submission_may_be_retried(
     played: Played, script: str, code: Code, wait: float | None
 ) -> None:
     witness = Witness()
@@ -139,7 +139,7 @@ async def test_what_was_not_taken_may_be_submitted_again(
     assert played.bill == []
 
 
-async def test_what_could_not_be_connected_may_be_submitted_again(played: Played) -> None:
+async def test_a_submission_that_could_not_connect_may_be_retried(played: Played) -> None:
     nobody = played.provider(url=f"http://127.0.0.1:{free_port()}")
 
     failure = await played.failed(played.vendor.run(), provider=nobody)
@@ -148,7 +148,7 @@ async def test_what_could_not_be_connected_may_be_submitted_again(played: Played
     assert failure.code is Code.PROVIDER_UNAVAILABLE
 
 
-async def test_it_is_taken_when_it_is_submitted_again(played: Played) -> None:
+async def test_a_retried_submission_is_accepted(played: Played) -> None:
     provider = played.provider()
 
     await played.failed(played.vendor.run("stumble"), provider=provider)
@@ -171,7 +171,7 @@ UNCLEAR = ("408", "499", "501", "502", "502html", "504", "504html", "520", "524"
         pytest.param("silent", id="no answer within the limit"),
     ],
 )
-async def test_where_the_answer_is_lost_the_outcome_is_unknown(played: Played, script: str) -> None:
+async def test_a_lost_response_has_an_unknown_outcome(played: Played, script: str) -> None:
     witness = Witness()
     provider = played.provider(pace=replace(QUICK, submit=0.5))
     left = 0.5 if script == "silent" else 30.0
@@ -196,7 +196,7 @@ def cuts_of(vendor: Vendor) -> Iterator[int]:
     yield from count(600, 97)
 
 
-async def test_an_answer_that_is_cut_at_any_byte_is_never_submitted_again(played: Played) -> None:
+async def test_a_response_cut_at_any_byte_is_never_submitted_again(played: Played) -> None:
     provider, ends = played.provider(), list[object]()
 
     for byte_count in cuts_of(played.vendor):
@@ -209,7 +209,7 @@ async def test_an_answer_that_is_cut_at_any_byte_is_never_submitted_again(played
     assert len(played.bill) == len(ends)
 
 
-async def test_a_run_without_any_time_left_asks_nothing(played: Played) -> None:
+async def test_a_run_without_any_time_left_requests_nothing(played: Played) -> None:
     witness = Witness()
 
     failure = await played.failed(played.vendor.run(seconds_left=0), observer=witness)
@@ -218,7 +218,7 @@ async def test_a_run_without_any_time_left_asks_nothing(played: Played) -> None:
     assert witness.kinds == played.calls == []
 
 
-async def test_what_stops_a_run_before_it_submits_costs_nothing(played: Played) -> None:
+async def test_a_run_stopped_before_its_submission_costs_nothing(played: Played) -> None:
     class Late(Witness):
         async def submitting(self) -> None:
             raise TimeoutError
@@ -229,13 +229,13 @@ async def test_what_stops_a_run_before_it_submits_costs_nothing(played: Played) 
     assert played.calls == []
 
 
-async def test_a_bad_request_of_ours_is_rejected_by_the_simulator(played: Played) -> None:
+async def test_an_invalid_request_is_rejected_by_the_simulator(played: Played) -> None:
     odd = replace(played.vendor.run(), aspect_ratio=AspectRatio(7, 1))
 
     assert (await played.failed(odd)).code is Code.PROVIDER_REJECTED_INPUT
 
 
-async def test_a_model_of_another_provider_is_our_own_mistake(played: Played) -> None:
+async def test_a_model_of_another_provider_is_a_programming_error(played: Played) -> None:
     foreign = replace(played.vendor.row(), wire=None)
     witness = Witness()
 
@@ -253,7 +253,7 @@ async def test_a_model_of_another_provider_is_our_own_mistake(played: Played) ->
         ("submit=404", "provider does not have the model"),
     ],
 )
-async def test_what_the_operator_has_to_fix_is_an_alert(
+async def test_failures_that_the_operator_must_fix_are_alerts(
     played: Played, script: str, event: str
 ) -> None:
     with capture_logs() as logs:
@@ -262,7 +262,7 @@ async def test_what_the_operator_has_to_fix_is_an_alert(
     assert [line["log_level"] for line in logs if line["event"] == event] == ["error"]
 
 
-async def test_a_wrong_key_is_an_alert_that_does_not_quote_it(played: Played) -> None:
+async def test_a_rejected_key_is_an_alert_that_does_not_contain_it(played: Played) -> None:
     with capture_logs() as logs:
         failure = await played.failed(
             played.vendor.run(), provider=played.provider(key="id:canary-key")
@@ -281,7 +281,7 @@ FAULTS = [
 ]
 
 
-async def test_neither_prompts_nor_keys_are_logged(
+async def test_prompts_and_keys_are_not_logged(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -298,15 +298,15 @@ async def test_neither_prompts_nor_keys_are_logged(
 
     failures = [end for end in ends if isinstance(end, GenerationFailed)]
     assert len(failures) > len(kinds)
-    told = [text for end in failures for text in (str(end), repr(end), str(end.__cause__))]
-    everything = " ".join([*told, str(logs), caplog.text]).lower()
+    texts = [text for end in failures for text in (str(end), repr(end), str(end.__cause__))]
+    everything = " ".join([*texts, str(logs), caplog.text]).lower()
     assert "canary" not in everything
     assert "confidence" not in everything
     assert played.simulator.key not in everything
-    assert all(len(line) < 1000 for line in told)
+    assert all(len(line) < 1000 for line in texts)
 
 
-async def test_a_seed_comes_back_where_it_was_sent(played: Played) -> None:
+async def test_a_seed_is_returned_if_it_was_sent(played: Played) -> None:
     sent = await played.made(played.vendor.run(seed="5"))
     none = await played.made(played.vendor.run())
 
@@ -314,13 +314,13 @@ async def test_a_seed_comes_back_where_it_was_sent(played: Played) -> None:
     assert [image.seed for image in (*sent.images, *none.images)] == [expected, None]
 
 
-async def test_more_pictures_than_asked_for_are_left_out(played: Played) -> None:
+async def test_more_pictures_than_requested_are_omitted(played: Played) -> None:
     delivery = await played.made(played.vendor.run("images=3"))
 
     assert len(delivery.images) == 1
 
 
-async def test_many_runs_at_once_are_one_request_each(played: Played) -> None:
+async def test_many_concurrent_runs_send_one_request_each(played: Played) -> None:
     run_count, run = 50, played.vendor.run
 
     ends = await ends_of(played.provider(), [run(words=f"Number {n}") for n in range(run_count)])
@@ -346,7 +346,7 @@ async def test_a_cancelled_run_ends_at_once(played: Played) -> None:
     assert run.cancelled()
 
 
-def test_its_name_is_that_of_the_catalogue(played: Played) -> None:
+def test_its_name_is_that_in_the_catalogue(played: Played) -> None:
     provider = played.provider()
 
     assert provider.name == played.vendor.name == played.vendor.row().provider

@@ -1,4 +1,4 @@
-"""What holds for every provider that has jobs: none is lost, and none is paid twice."""
+"""The contract of every provider that has jobs: none is lost, and none is paid twice."""
 
 import asyncio
 import logging
@@ -49,7 +49,9 @@ ENDS: list[Any] = [
 
 
 @pytest.mark.parametrize(("script", "code"), ENDS)
-async def test_what_an_answer_about_a_job_means(polled: Played, script: str, code: Code) -> None:
+async def test_a_response_about_a_job_is_classified(
+    polled: Played, script: str, code: Code
+) -> None:
     provider = polled.provider(max_bytes=SMALL_LIMIT)
 
     with pytest.raises(GenerationFailed) as failed:
@@ -64,7 +66,7 @@ NONSENSE = ("html", "empty", "nothing", "list", "detail", "huge", "gzip", "broke
 
 
 @pytest.mark.parametrize("answer", NONSENSE)
-async def test_a_submission_without_a_job_in_its_answer_has_an_unknown_outcome(
+async def test_a_submission_without_a_job_id_in_its_response_has_an_unknown_outcome(
     polled: Played, answer: str
 ) -> None:
     witness = Witness()
@@ -83,7 +85,7 @@ async def test_a_submission_without_a_job_in_its_answer_has_an_unknown_outcome(
 @pytest.mark.parametrize(
     "fault", ["408", "409", "429", "500", "502html", "503", "504", "529", "drop"]
 )
-async def test_faults_on_the_way_to_a_job_are_waited_out(polled: Played, fault: str) -> None:
+async def test_transient_failures_while_polling_are_retried(polled: Played, fault: str) -> None:
     script = f"status={fault}x3 retry_after=0 seconds=0.05"
 
     assert len((await polled.made(polled.vendor.run(script))).images) == 1
@@ -97,7 +99,7 @@ async def test_faults_on_the_way_to_a_job_are_waited_out(polled: Played, fault: 
         *("status=404", "status=strange", "file=503", "file=403", "file=drop"),
     ],
 )
-async def test_a_little_nonsense_does_not_lose_a_job(polled: Played, nonsense: str) -> None:
+async def test_a_few_invalid_responses_do_not_lose_a_job(polled: Played, nonsense: str) -> None:
     provider = polled.provider(max_bytes=SMALL_LIMIT)
 
     delivery = await provider.generate(polled.vendor.run(f"{nonsense}x3 seconds=0.05"), Witness())
@@ -106,7 +108,7 @@ async def test_a_little_nonsense_does_not_lose_a_job(polled: Played, nonsense: s
     assert len(polled.bill) == 1
 
 
-async def test_a_retry_hint_is_obeyed(polled: Played) -> None:
+async def test_a_retry_hint_is_followed(polled: Played) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
 
@@ -125,7 +127,7 @@ OUTLASTING = {
 }
 
 
-async def test_what_outlasts_the_deadline_ends_at_it(polled: Played) -> None:
+async def test_a_run_ends_at_its_deadline(polled: Played) -> None:
     loop = asyncio.get_running_loop()
     run, provider = polled.vendor.run, polled.provider(pace=replace(QUICK, call=0.8))
     started = loop.time()
@@ -136,25 +138,27 @@ async def test_what_outlasts_the_deadline_ends_at_it(polled: Played) -> None:
     assert {script: end.code for script, end in zip(OUTLASTING, ends, strict=True)} == OUTLASTING
     assert all(end.retryable for end in ends)
     assert 2 < seconds < 15
-    # What may be running is cancelled. A provider may have dropped what it had not started.
+    # A job that may be running is cancelled. The provider may have dropped one that was waiting.
     given_up = [entry.cancelled or entry.outcome == "expired" for entry in polled.bill]
     assert given_up == [polled.vendor.can_cancel] * len(OUTLASTING)
 
 
-async def test_a_call_that_only_the_deadline_cuts_short_is_no_fault(polled: Played) -> None:
+async def test_a_call_cut_short_by_the_deadline_is_no_failure_of_the_provider(
+    polled: Played,
+) -> None:
     failure = await polled.failed(polled.vendor.run("status=silent seconds=60", seconds_left=1.0))
 
     assert failure.code is Code.TIMED_OUT
 
 
 @pytest.mark.parametrize("nonsense", ["status=html", "status=404", "status=403"])
-async def test_a_job_that_cannot_be_followed_is_cancelled(polled: Played, nonsense: str) -> None:
+async def test_a_job_that_cannot_be_polled_is_cancelled(polled: Played, nonsense: str) -> None:
     await polled.failed(polled.vendor.run(f"{nonsense} hang=running"))
 
     assert polled.bill[0].cancelled == polled.vendor.can_cancel
 
 
-async def test_a_status_that_refuses_our_key_is_an_alert(polled: Played) -> None:
+async def test_a_status_request_with_a_rejected_key_is_an_alert(polled: Played) -> None:
     with capture_logs() as logs:
         await polled.failed(polled.vendor.run("status=403 seconds=5"))
 
@@ -162,7 +166,7 @@ async def test_a_status_that_refuses_our_key_is_an_alert(polled: Played) -> None
     assert [line["log_level"] for line in logs if line["event"] == event] == ["error"]
 
 
-async def test_a_run_is_resumed_by_its_job(polled: Played) -> None:
+async def test_a_run_is_resumed_from_its_job(polled: Played) -> None:
     job = await polled.crashed(polled.vendor.run("seconds=0.3"))
     witness = Witness()
 
@@ -173,7 +177,7 @@ async def test_a_run_is_resumed_by_its_job(polled: Played) -> None:
     assert len(polled.bill) == len(polled.submissions) == 1
 
 
-async def test_a_job_is_still_asked_about_when_hardly_any_time_is_left(polled: Played) -> None:
+async def test_a_job_is_polled_even_if_hardly_any_time_is_left(polled: Played) -> None:
     job = await polled.crashed(polled.vendor.run("seconds=0.05"))
     await asyncio.sleep(0.1)
 
@@ -209,7 +213,9 @@ async def test_a_job_that_cannot_be_found_has_an_unknown_outcome(
 
 
 @pytest.mark.parametrize("script", ["hang=queue", "hang=running"])
-async def test_a_job_can_be_cancelled_where_the_provider_can(polled: Played, script: str) -> None:
+async def test_a_job_can_be_cancelled_if_the_provider_supports_it(
+    polled: Played, script: str
+) -> None:
     job = await polled.crashed(polled.vendor.run(script))
 
     await polled.provider().cancel(job)
@@ -223,7 +229,7 @@ async def test_a_job_can_be_cancelled_where_the_provider_can(polled: Played, scr
 
 
 @pytest.mark.parametrize("script", ["seconds=0", "hang=running stubborn"])
-async def test_cancelling_what_cannot_be_cancelled_raises_nothing(
+async def test_cancelling_a_job_that_cannot_be_cancelled_raises_nothing(
     polled: Played, script: str
 ) -> None:
     job = await polled.crashed(polled.vendor.run(script))
@@ -234,7 +240,7 @@ async def test_cancelling_what_cannot_be_cancelled_raises_nothing(
     await polled.provider().cancel(job)
 
 
-async def test_foreign_urls_never_see_the_key(polled: Played) -> None:
+async def test_the_key_is_never_sent_to_foreign_urls(polled: Played) -> None:
     stranger = polled.vendor.simulator()
     async with serving(stranger) as foreign_url:
         for base in (foreign_url, "http://user@127.0.0.1:1", "http://localhost:1"):
@@ -250,7 +256,7 @@ async def test_foreign_urls_never_see_the_key(polled: Played) -> None:
     assert len(stranger.seen) == 0
 
 
-async def test_an_observer_that_stops_the_run_stops_it(polled: Played) -> None:
+async def test_an_observer_that_raises_stops_the_run(polled: Played) -> None:
     class HandedOver(Exception):
         pass
 
@@ -267,13 +273,13 @@ async def test_an_observer_that_stops_the_run_stops_it(polled: Played) -> None:
     assert len(polled.bill) == 1
 
 
-async def test_fewer_pictures_than_asked_for_are_a_delivery(polled: Played) -> None:
+async def test_fewer_pictures_than_requested_are_a_delivery(polled: Played) -> None:
     delivery = await polled.made(polled.vendor.run("images=2", image_count=4))
 
     assert len(delivery.images) == 2
 
 
-async def test_pictures_that_cannot_be_fetched_are_left_out(polled: Played) -> None:
+async def test_pictures_that_cannot_be_downloaded_are_omitted(polled: Played) -> None:
     failure = await polled.failed(polled.vendor.run("file=empty", image_count=3))
     delivery = await polled.made(polled.vendor.run("file=503x1", image_count=3))
 
@@ -281,13 +287,13 @@ async def test_pictures_that_cannot_be_fetched_are_left_out(polled: Played) -> N
     assert len(delivery.images) == 3
 
 
-async def test_pictures_inside_an_answer_are_taken_too(polled: Played) -> None:
+async def test_inline_pictures_are_accepted(polled: Played) -> None:
     delivery = await polled.made(polled.vendor.run("inside", image_count=2))
 
     assert len({image.data for image in delivery.images}) == 2
 
 
-async def test_a_download_that_the_deadline_ends_is_a_failure(
+async def test_a_download_cut_short_by_the_deadline_is_a_failure(
     polled: Played, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
@@ -298,7 +304,7 @@ async def test_a_download_that_the_deadline_ends_is_a_failure(
     assert failure.code in (Code.TIMED_OUT, Code.PROVIDER_BAD_RESPONSE)
 
 
-async def test_a_run_and_the_bill_outlive_the_providers_restart(
+async def test_a_run_and_its_bill_survive_a_restart_of_the_provider(
     polled: Played, tmp_path: Path
 ) -> None:
     polled.restarted(tmp_path / "bill.jsonl")
@@ -315,7 +321,7 @@ async def test_a_run_and_the_bill_outlive_the_providers_restart(
     assert [(entry.outcome, entry.billed) for entry in after.settled()] == [("delivered", True)]
 
 
-async def test_the_bill_outlives_a_killed_simulator(fal: Played, tmp_path: Path) -> None:
+async def test_the_bill_survives_a_killed_simulator(fal: Played, tmp_path: Path) -> None:
     arguments = ("--port", str(free_port()), "--bill", str(tmp_path / "bill.jsonl"))
     witness = Witness()
     async with simulator_process("fal", *arguments) as url:

@@ -1,4 +1,4 @@
-"""How much memory many answers at once take, by the simulators as processes of their own."""
+"""The memory that many concurrent responses take, with simulators in their own processes."""
 
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ async def measured() -> AsyncIterator[list[int]]:
 async def _end_at_once(
     played: Played, processes: Processes, script: str, **options: Any
 ) -> tuple[list[Any], int]:
-    """How so many runs end, and how much memory they have taken."""
+    """How the runs end, and how much memory they have taken."""
     max_bytes = options.pop("max_bytes", 64 * 2**20)
     async with processes.playing(played.simulator.provider, script) as url:
         provider = played.provider(url=url, max_bytes=max_bytes)
@@ -53,7 +53,7 @@ async def _end_at_once(
 
 
 @all_but_azure
-async def test_endless_results_at_once_keep_memory_bounded(
+async def test_concurrent_endless_results_take_bounded_memory(
     played: Played, processes: Processes
 ) -> None:
     script = played.vendor.results("huge")
@@ -66,7 +66,9 @@ async def test_endless_results_at_once_keep_memory_bounded(
     assert peak < RUNS * held + 2**22
 
 
-async def test_gzip_bombs_at_once_keep_memory_bounded(openai: Played, processes: Processes) -> None:
+async def test_concurrent_gzip_bombs_take_bounded_memory(
+    openai: Played, processes: Processes
+) -> None:
     ends, peak = await _end_at_once(openai, processes, "result=gzip", max_bytes=LIMIT)
 
     assert [end.code for end in ends] == [Code.PROVIDER_BAD_RESPONSE] * RUNS
@@ -75,7 +77,7 @@ async def test_gzip_bombs_at_once_keep_memory_bounded(openai: Played, processes:
 
 
 @synchronous_but_azure
-async def test_pictures_beyond_the_limit_keep_memory_bounded(
+async def test_pictures_beyond_the_limit_take_bounded_memory(
     played: Played, processes: Processes
 ) -> None:
     ends, peak = await _end_at_once(played, processes, "bytes=3000000", max_bytes=LIMIT)
@@ -84,7 +86,7 @@ async def test_pictures_beyond_the_limit_keep_memory_bounded(
     assert peak < 1.5 * RUNS * (LIMIT + MAX_WORDS_BYTES)
 
 
-async def test_endless_downloads_at_once_keep_memory_bounded(
+async def test_concurrent_endless_downloads_take_bounded_memory(
     polled: Played, processes: Processes
 ) -> None:
     ends, peak = await _end_at_once(polled, processes, "file=huge", max_bytes=2 * SIZE)
@@ -93,7 +95,7 @@ async def test_endless_downloads_at_once_keep_memory_bounded(
     assert peak < 2 * AT_ONCE * 2 * SIZE  # far below what all of them have
 
 
-async def test_endless_answers_to_submissions_keep_memory_bounded(
+async def test_concurrent_endless_responses_to_submissions_take_bounded_memory(
     polled: Played, processes: Processes
 ) -> None:
     ends, peak = await _end_at_once(polled, processes, "taken submit=huge", max_bytes=LIMIT)
@@ -104,7 +106,7 @@ async def test_endless_answers_to_submissions_keep_memory_bounded(
 
 
 @all_but_azure
-async def test_large_results_cost_no_more_than_their_bytes(
+async def test_large_results_take_no_more_memory_than_their_bytes(
     played: Played, processes: Processes
 ) -> None:
     ends, peak = await _end_at_once(played, processes, f"bytes={SIZE}")
@@ -116,7 +118,7 @@ async def test_large_results_cost_no_more_than_their_bytes(
 
 
 @synchronous_but_azure
-async def test_large_streamed_results_cost_no_more_than_their_bytes(
+async def test_large_streamed_results_take_no_more_memory_than_their_bytes(
     played: Played, processes: Processes
 ) -> None:
     ends, peak = await _end_at_once(

@@ -1,4 +1,5 @@
-"""What holds for every row of the catalogue, on every route: the provider takes all that it offers.
+"""The contract of every model of the catalogue on every route: the provider accepts all that it
+offers.
 
 A row that is added to the catalogue is tested here without any further lines.
 """
@@ -57,7 +58,7 @@ def everything_of(
 
 
 @pytest.mark.parametrize(("played", "row"), ROWS, indirect=["played"])
-async def test_all_that_a_row_offers_is_taken(played: Played, row: ImageModel) -> None:
+async def test_all_options_of_a_model_are_accepted(played: Played, row: ImageModel) -> None:
     provider = played.provider()
     references = [await a_picture(played.shelf) for _ in range(row.min_references)]
     asked = list(everything_of(played.vendor, row, *references))
@@ -70,7 +71,9 @@ async def test_all_that_a_row_offers_is_taken(played: Played, row: ImageModel) -
 
 
 @pytest.mark.parametrize(("played", "row"), ROWS, indirect=["played"])
-async def test_as_many_references_as_a_row_takes_are_sent(played: Played, row: ImageModel) -> None:
+async def test_as_many_references_as_a_model_accepts_are_sent(
+    played: Played, row: ImageModel
+) -> None:
     references = [await a_picture(played.shelf, shade) for shade in range(row.max_references)]
     counts = sorted({max(1, row.min_references), len(references)}) if references else [0]
 
@@ -84,7 +87,7 @@ def _edited(vendor: Vendor) -> ImageModel | None:
     return next((row for row in rows_of(vendor.name) if row.max_references), None)
 
 
-async def test_a_reference_that_is_away_costs_nothing(played: Played) -> None:
+async def test_an_unavailable_reference_costs_nothing(played: Played) -> None:
     row, witness = _edited(played.vendor), Witness()
     if row is None:
         return

@@ -1,4 +1,4 @@
-"""What holds for every provider of which one call is the whole run."""
+"""The contract of every provider that needs one call for a run."""
 
 import asyncio
 from dataclasses import replace
@@ -17,7 +17,7 @@ Code = GenerationErrorCode
 SMALL_LIMIT = 200_000
 
 
-async def test_a_run_reports_that_it_submits_and_no_job(synchronous: Played) -> None:
+async def test_a_run_reports_its_submission_and_no_job(synchronous: Played) -> None:
     witness = Witness()
 
     await synchronous.provider().generate(synchronous.vendor.run(), witness)
@@ -38,9 +38,7 @@ async def test_there_are_no_jobs_to_resume(synchronous: Played, job: ProviderJob
 
 
 @pytest.mark.parametrize("script", ["", "bytes=300001"])
-async def test_other_ways_to_write_the_same_answer_are_understood(
-    synchronous: Played, script: str
-) -> None:
+async def test_other_forms_of_the_same_response_are_read(synchronous: Played, script: str) -> None:
     await processed(synchronous.provider(), synchronous.vendor.run(script))
     await processed(synchronous.provider(), synchronous.vendor.run_streamed(script))
 
@@ -65,7 +63,7 @@ STREAMS: list[Any] = [
 
 
 @pytest.mark.parametrize(("script", "code"), STREAMS)
-async def test_an_answer_means_the_same_where_a_stream_was_asked_for(
+async def test_a_response_is_classified_alike_if_a_stream_was_requested(
     synchronous: Played, script: str, code: Code
 ) -> None:
     provider = synchronous.provider(max_bytes=SMALL_LIMIT)
@@ -88,7 +86,7 @@ async def test_an_answer_means_the_same_where_a_stream_was_asked_for(
         ("submit=529", Code.PROVIDER_UNAVAILABLE),
     ],
 )
-async def test_a_stream_that_was_not_begun_may_be_asked_for_again(
+async def test_a_stream_that_did_not_begin_may_be_requested_again(
     synchronous: Played, script: str, code: Code
 ) -> None:
     failure = await synchronous.failed(synchronous.vendor.run_streamed(script))
@@ -105,7 +103,7 @@ async def test_a_stream_that_was_not_begun_may_be_asked_for_again(
         *("cut=0", "cut=100", "cut=300", "silent"),
     ],
 )
-async def test_a_stream_whose_answer_is_lost_has_an_unknown_outcome(
+async def test_a_stream_whose_response_is_lost_has_an_unknown_outcome(
     synchronous: Played, script: str
 ) -> None:
     left = 0.5 if script == "silent" else 30.0
@@ -118,7 +116,7 @@ async def test_a_stream_whose_answer_is_lost_has_an_unknown_outcome(
     assert len(synchronous.bill) == 1
 
 
-async def test_a_stream_that_is_cut_at_any_byte_is_never_asked_for_again(
+async def test_a_stream_cut_at_any_byte_is_never_requested_again(
     synchronous: Played,
 ) -> None:
     provider, ends = synchronous.provider(), list[object]()
@@ -143,7 +141,7 @@ async def test_a_stream_without_its_result_has_an_unknown_outcome(synchronous: P
     assert failure.code is Code.OUTCOME_UNKNOWN
 
 
-async def test_what_never_ends_is_given_up_at_the_deadline(synchronous: Played) -> None:
+async def test_a_run_that_never_ends_times_out_at_the_deadline(synchronous: Played) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
 
@@ -153,7 +151,7 @@ async def test_what_never_ends_is_given_up_at_the_deadline(synchronous: Played) 
     assert 0.4 < loop.time() - started < 15
 
 
-async def test_previews_are_shown_as_many_as_are_wanted(synchronous: Played) -> None:
+async def test_as_many_previews_as_requested_are_shown(synchronous: Played) -> None:
     watched, unwatched = Witness(), Witness()
     provider, run = synchronous.provider(), synchronous.vendor.run_streamed
 
@@ -166,7 +164,7 @@ async def test_previews_are_shown_as_many_as_are_wanted(synchronous: Played) -> 
     assert unwatched.kinds == ["submitting"]
 
 
-async def test_an_observers_own_error_is_raised_as_it_is(synchronous: Played) -> None:
+async def test_an_error_of_an_observer_is_raised_unchanged(synchronous: Played) -> None:
     class Full(Witness):
         async def preview(self, data: bytes) -> None:
             raise StoreUnavailable(f"{len(data)} bytes")
@@ -175,7 +173,7 @@ async def test_an_observers_own_error_is_raised_as_it_is(synchronous: Played) ->
         await synchronous.provider().generate(synchronous.vendor.run_streamed("partials=1"), Full())
 
 
-async def test_a_slow_observer_loses_nothing(synchronous: Played) -> None:
+async def test_a_slow_observer_misses_nothing(synchronous: Played) -> None:
     class Slow(Witness):
         async def preview(self, data: bytes) -> None:
             await super().preview(data)
@@ -188,7 +186,7 @@ async def test_a_slow_observer_loses_nothing(synchronous: Played) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_an_error_of_our_account_inside_a_success_is_an_alert(
+async def test_an_account_error_inside_a_success_is_an_alert(
     synchronous: Played, streamed: bool
 ) -> None:
     kinds = {"openai": "insufficient_quota", "azure": "insufficient_quota", "gemini": "key"}
@@ -202,7 +200,7 @@ async def test_an_error_of_our_account_inside_a_success_is_an_alert(
     assert [line["log_level"] for line in logs] == ["error"]
 
 
-async def test_the_bill_outlives_the_simulator(synchronous: Played, tmp_path: Path) -> None:
+async def test_the_bill_survives_the_simulator(synchronous: Played, tmp_path: Path) -> None:
     for words in ("A lighthouse", "Another one"):
         after = synchronous.restarted(tmp_path / "bill.jsonl")
         await synchronous.made(synchronous.vendor.run(words=words))

@@ -1,4 +1,4 @@
-"""Results are fetched from where they may come from, and from nowhere else."""
+"""Results are downloaded from allowed hosts only."""
 
 import asyncio
 import gzip
@@ -114,7 +114,7 @@ async def url(files: Files) -> AsyncIterator[str]:
 
 
 class Names:
-    """A resolver that says what it was told to, one answer after the other."""
+    """A resolver that returns the given answers one after the other."""
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)
@@ -149,7 +149,7 @@ async def refusal(base_url: str, link: str, *, names: Names | None = None) -> Ge
     return refused.value
 
 
-async def test_a_simulators_result_is_fetched(url: str, files: Files) -> None:
+async def test_a_result_of_a_simulator_is_downloaded(url: str, files: Files) -> None:
     async with downloading(url) as downloader:
         data = await downloader.fetch(f"{url}/picture.png")
 
@@ -188,7 +188,7 @@ async def test_a_simulators_result_is_fetched(url: str, files: Files) -> None:
         "\x00",
     ],
 )
-async def test_a_link_to_anybody_else_is_not_followed(link: str) -> None:
+async def test_a_url_of_an_unknown_host_is_not_followed(link: str) -> None:
     names = Names(["8.8.8.8"])
 
     refused = await refusal(FAL, link, names=names)
@@ -235,7 +235,7 @@ async def test_a_link_to_anybody_else_is_not_followed(link: str) -> None:
         "5f00::1",
     ],
 )
-async def test_an_address_that_is_not_the_internets_is_refused(address: str) -> None:
+async def test_an_address_that_is_not_public_is_refused(address: str) -> None:
     alone = await refusal(FAL, "https://v3.fal.media/a.png", names=Names([address]))
     among_others = await refusal(
         FAL, "https://v3.fal.media/a.png", names=Names(["8.8.8.8", address])
@@ -249,29 +249,29 @@ async def test_an_address_that_is_not_the_internets_is_refused(address: str) -> 
     "address",
     ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"],
 )
-def test_an_address_of_the_internet_is_public(address: str) -> None:
+def test_a_public_address_is_accepted(address: str) -> None:
     assert is_public(ip_address(address))
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".fal.media", "a..fal.media"])
-async def test_a_host_that_cannot_be_a_name_is_refused(host: str) -> None:
+async def test_an_invalid_host_name_is_refused(host: str) -> None:
     await refusal(FAL, f"https://{host}/a.png")
 
 
-async def test_a_real_provider_is_never_asked_on_loopback(url: str, files: Files) -> None:
+async def test_a_real_provider_is_never_connected_to_on_loopback(url: str, files: Files) -> None:
     await refusal(FAL, f"{url}/picture.png")
     await refusal(url.replace("http:", "https:"), f"{url}/picture.png")
 
     assert files.hosts == []
 
 
-async def test_a_simulator_answers_for_its_own_port_only(url: str, files: Files) -> None:
+async def test_a_simulator_is_reached_on_its_own_port_only(url: str, files: Files) -> None:
     await refusal(f"http://127.0.0.1:{free_port()}", f"{url}/picture.png")
 
     assert files.hosts == []
 
 
-async def test_a_simulators_name_has_to_stand_for_loopback(url: str, files: Files) -> None:
+async def test_a_host_name_of_a_simulator_must_resolve_to_loopback(url: str, files: Files) -> None:
     named = url.replace("127.0.0.1", "localhost")
 
     await refusal(named, f"{named}/picture.png", names=Names(["10.0.0.1"]))
@@ -291,17 +291,17 @@ async def test_a_name_is_resolved_once_and_pinned(url: str, files: Files) -> Non
     assert set(files.hosts) == {named.removeprefix("http://")}
 
 
-async def test_nothing_but_the_resolved_address_is_connected_to(url: str, files: Files) -> None:
+async def test_only_the_resolved_address_is_connected_to(url: str, files: Files) -> None:
     named = url.replace("127.0.0.1", "localhost")
 
-    # Nobody listens there, but on 127.0.0.1, for which the name stands in truth.
+    # Nothing listens there, but on 127.0.0.1, to which the name really resolves.
     refused = await refusal(named, f"{named}/picture.png", names=Names(["127.0.0.2"]))
 
     assert isinstance(refused, DownloadBroke)
     assert files.hosts == []
 
 
-async def test_the_next_address_is_tried_where_one_cannot_be_reached(url: str) -> None:
+async def test_the_next_address_is_tried_if_one_cannot_be_reached(url: str) -> None:
     named = url.replace("127.0.0.1", "localhost")
 
     async with downloading(named, names=Names(["127.0.0.2", "127.0.0.1"])) as downloader:
@@ -309,7 +309,7 @@ async def test_the_next_address_is_tried_where_one_cannot_be_reached(url: str) -
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_redirects_on_one_host_are_followed(url: str, count: int) -> None:
+async def test_redirects_within_one_host_are_followed(url: str, count: int) -> None:
     async with downloading(url) as downloader:
         assert await downloader.fetch(f"{url}/hop/{count}") == PICTURE
 
@@ -344,13 +344,13 @@ async def test_other_redirects_are_not_followed(url: str, path: str) -> None:
         "packed/lie",
     ],
 )
-async def test_what_is_no_acceptable_picture_is_refused(url: str, path: str) -> None:
+async def test_a_download_that_is_not_an_accepted_picture_is_refused(url: str, path: str) -> None:
     refused = await refusal(url, f"{url}/{path}")
 
     assert not isinstance(refused, DownloadBroke)
 
 
-async def test_a_picture_of_just_the_limit_is_taken(url: str) -> None:
+async def test_a_picture_exactly_at_the_limit_is_accepted(url: str) -> None:
     async with downloading(url) as downloader:
         assert len(await downloader.fetch(f"{url}/bytes/{LIMIT}")) == LIMIT
         assert await downloader.fetch(f"{url}/packed/limit") == bytes(LIMIT)
@@ -363,13 +363,15 @@ async def test_a_picture_of_just_the_limit_is_taken(url: str) -> None:
         *("strange", "nothing"),
     ],
 )
-async def test_a_picture_is_unpacked_and_a_strange_encoding_is_ignored(url: str, name: str) -> None:
+async def test_a_compressed_picture_is_decompressed_and_an_unknown_encoding_is_ignored(
+    url: str, name: str
+) -> None:
     async with downloading(url) as downloader:
         assert await downloader.fetch(f"{url}/packed/{name}") == PICTURE
 
 
 @pytest.mark.parametrize("name", ["bomb", "bomb-in-a-bomb"])
-async def test_a_bomb_is_cut_before_it_takes_its_room(url: str, name: str) -> None:
+async def test_a_compression_bomb_is_cut_off_at_the_limit(url: str, name: str) -> None:
     tracemalloc.start()
     try:
         await refusal(url, f"{url}/packed/{name}")
@@ -385,27 +387,27 @@ async def test_a_bomb_is_cut_before_it_takes_its_room(url: str, name: str) -> No
     "path",
     ["status/500", "status/503", "status/429", "status/404", "status/403", "short"],
 )
-async def test_what_may_pass_can_be_tried_again(url: str, path: str) -> None:
+async def test_a_transient_failure_can_be_retried(url: str, path: str) -> None:
     refused = await refusal(url, f"{url}/{path}")
 
     assert isinstance(refused, DownloadBroke)
     assert refused.retryable
 
 
-async def test_a_host_that_cannot_be_reached_can_be_tried_again() -> None:
+async def test_a_host_that_cannot_be_reached_can_be_retried() -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
     assert isinstance(await refusal(url, f"{url}/picture.png"), DownloadBroke)
 
 
-async def test_nobody_waits_for_ever(url: str, files: Files) -> None:
+async def test_a_download_has_a_time_limit(url: str, files: Files) -> None:
     async with downloading(url, seconds=0.1) as downloader:
         with pytest.raises(DownloadBroke):
             await downloader.fetch(f"{url}/slow")
     files.release.set()
 
 
-async def test_a_few_are_fetched_at_a_time(url: str, files: Files) -> None:
+async def test_a_few_downloads_run_at_once(url: str, files: Files) -> None:
     async with downloading(url) as downloader, downloading(url) as another:
         fetches = [asyncio.create_task(downloader.fetch(f"{url}/slow")) for _ in range(5 * AT_ONCE)]
         await asyncio.wait_for(files.enough_held.wait(), 10)
@@ -420,7 +422,7 @@ async def test_a_few_are_fetched_at_a_time(url: str, files: Files) -> None:
     assert fetched == [PICTURE] * 5 * AT_ONCE
 
 
-async def test_a_data_link_carries_its_own_bytes() -> None:
+async def test_a_data_url_contains_its_bytes() -> None:
     link = f"data:image/png;base64,{b64encode(PICTURE).decode()}"
 
     async with downloading(FAL) as downloader:
@@ -443,7 +445,7 @@ async def test_a_data_link_carries_its_own_bytes() -> None:
         f"data:image/png;base64,{'A' * LIMIT * 4}",
     ],
 )
-async def test_other_data_links_are_refused(link: str) -> None:
+async def test_other_data_urls_are_refused(link: str) -> None:
     refused = await refusal(FAL, link)
 
     assert len(str(refused)) < 400

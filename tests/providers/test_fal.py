@@ -1,4 +1,4 @@
-"""fal, against its simulator: what is asked, and what is told and delivered."""
+"""fal, against its simulator: requests, reports and deliveries."""
 
 import io
 from base64 import b64decode
@@ -33,7 +33,7 @@ async def a_picture(shelf: Shelf, shade: int = 0) -> Image:
     return await a_reference(shelf, Pictures.new("RGB", (8, 8), (shade, 0, 0)))
 
 
-def test_every_row_of_the_catalogue_can_be_asked_for() -> None:
+def test_every_model_of_the_catalogue_can_be_requested() -> None:
     rows = rows_of("fal")
 
     wires = [row.wire for row in rows if isinstance(row.wire, Endpoint)]
@@ -200,7 +200,7 @@ PAYLOADS: list[Any] = [
 
 
 @pytest.mark.parametrize(("request_", "expected"), PAYLOADS)
-async def test_payloads_have_the_models_own_fields_and_no_others(
+async def test_a_payload_has_exactly_the_fields_of_the_model(
     fal: Played, request_: GenerationRequest, expected: dict[str, object]
 ) -> None:
     editing = request_.model.min_references > 0
@@ -221,7 +221,7 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert all(link.startswith("data:image/png;base64,iVBORw0KGgo") for link in links)
 
 
-async def test_a_mask_is_a_link_in_its_own_field(fal: Played) -> None:
+async def test_a_mask_is_a_url_in_its_own_field(fal: Played) -> None:
     reference = await a_picture(fal.shelf)
     mask = Mask(await a_picture(fal.shelf, 255), feather=0)
     request = a_run("", reference, model="img-gpt-image-1-5-edit", aspect_ratio="1:1", mask=mask)
@@ -236,7 +236,7 @@ async def test_a_mask_is_a_link_in_its_own_field(fal: Played) -> None:
     assert len(entry.payload["image_urls"]) == 1
 
 
-async def test_one_image_for_reve_is_edited_and_keeps_its_shape(fal: Played) -> None:
+async def test_a_single_image_for_reve_is_edited_and_keeps_its_shape(fal: Played) -> None:
     reference = await a_picture(fal.shelf)
 
     await fal.made(a_run("", reference, model="img-reve-edit", aspect_ratio="16:9"))
@@ -252,7 +252,7 @@ async def test_one_image_for_reve_is_edited_and_keeps_its_shape(fal: Played) -> 
     }
 
 
-async def test_a_submission_carries_the_key_and_how_long_it_may_wait(fal: Played) -> None:
+async def test_a_submission_has_the_key_and_its_maximum_waiting_time(fal: Played) -> None:
     await fal.made(a_run(seconds_left=45.7))
 
     headers = fal.simulator.seen[0].headers
@@ -262,7 +262,7 @@ async def test_a_submission_carries_the_key_and_how_long_it_may_wait(fal: Played
     assert "x-fal-no-retry" not in headers
 
 
-async def test_all_calls_about_a_job_leave_the_endpoints_path_out(fal: Played) -> None:
+async def test_all_calls_about_a_job_omit_the_path_of_the_endpoint(fal: Played) -> None:
     await fal.made(a_run(model="img-seedream-v45", resolution=Resolution.TWO_K))
 
     submitted, *others = fal.calls
@@ -283,7 +283,7 @@ async def test_all_calls_about_a_job_leave_the_endpoints_path_out(fal: Played) -
         ("comfy/somebody/something", "comfy/somebody/something"),
     ],
 )
-def test_the_rule_for_paths(endpoint: str, name: str) -> None:
+def test_the_rule_for_paths_is_that_of_fal(endpoint: str, name: str) -> None:
     job = FalQueue("https://queue.fal.run/").build_job("r1", endpoint=endpoint)
 
     assert job is not None
@@ -292,7 +292,7 @@ def test_the_rule_for_paths(endpoint: str, name: str) -> None:
     assert job.cancel_url == f"{job.response_url}/cancel"
 
 
-async def test_a_run_tells_what_happens_in_its_order(fal: Played) -> None:
+async def test_a_run_reports_its_states_in_order(fal: Played) -> None:
     witness = Witness()
 
     delivery = await fal.provider().generate(a_run("position=2 queue=0.2 seconds=0.05"), witness)
@@ -305,7 +305,7 @@ async def test_a_run_tells_what_happens_in_its_order(fal: Played) -> None:
     assert fal.bill[0].billed
 
 
-async def test_a_job_that_runs_has_nobody_before_it(fal: Played) -> None:
+async def test_a_running_job_has_queue_position_zero(fal: Played) -> None:
     witness = Witness()
 
     await fal.provider().generate(a_run("position=5 seconds=0.5"), witness)
@@ -322,32 +322,32 @@ async def test_a_job_that_never_waits_has_no_position(fal: Played) -> None:
     assert "progress" not in witness.kinds
 
 
-async def test_every_picture_comes_with_its_seed(fal: Played) -> None:
-    told = await fal.made(a_run("seed=99 images=3", image_count=3, seed="5"))
+async def test_every_picture_has_its_seed(fal: Played) -> None:
+    three = await fal.made(a_run("seed=99 images=3", image_count=3, seed="5"))
     sent = await fal.made(a_run(image_count=2, seed="5"))
     unknown = await fal.made(a_run())
 
-    assert [image.seed for image in told.images] == ["99"] * 3
+    assert [image.seed for image in three.images] == ["99"] * 3
     assert [image.seed for image in sent.images] == ["5"] * 2
     assert [image.seed for image in unknown.images] == [None]
-    assert len({image.data for image in told.images}) == 3
+    assert len({image.data for image in three.images}) == 3
 
 
-async def test_what_a_model_says_with_its_picture_is_text(fal: Played) -> None:
+async def test_text_sent_with_a_picture_is_returned(fal: Played) -> None:
     silent, talkative = await fal.made(a_run()), await fal.made(a_run("text=Gladly"))
 
     assert (silent.text, talkative.text) == (None, "Gladly")
 
 
 @pytest.mark.parametrize("script", ["one", "inside", "inside images=2", "urls=full", "urls=none"])
-async def test_other_shapes_of_the_same_answer_are_understood(fal: Played, script: str) -> None:
+async def test_other_forms_of_the_same_response_are_read(fal: Played, script: str) -> None:
     delivery = await fal.made(a_run(script, image_count=2))
 
     assert all(image.data.startswith(b"\x89PNG") for image in delivery.images)
     assert delivery.images
 
 
-async def test_pictures_that_were_withheld_are_left_out(fal: Played) -> None:
+async def test_withheld_pictures_are_omitted(fal: Played) -> None:
     delivery = await fal.made(a_run("black=0,2 images=4", image_count=4))
 
     means = [brightness(opened(delivery, index)) for index in range(len(delivery.images))]

@@ -1,4 +1,4 @@
-"""What fal's errors mean, and what is peculiar to the jobs of its queue."""
+"""How fal's errors are classified, and the particulars of its queue."""
 
 import asyncio
 from typing import Any
@@ -25,7 +25,7 @@ ENDS: list[Any] = [
 
 
 @pytest.mark.parametrize(("script", "code"), ENDS)
-async def test_what_an_answer_of_fals_queue_means(fal: Played, script: str, code: Code) -> None:
+async def test_a_response_of_the_queue_is_classified(fal: Played, script: str, code: Code) -> None:
     failure = await fal.failed(a_run(script, image_count=2))
 
     assert failure.code is code
@@ -33,7 +33,9 @@ async def test_what_an_answer_of_fals_queue_means(fal: Played, script: str, code
 
 
 @pytest.mark.parametrize("fault", ["408", "409", "429", "500", "502html", "503", "504", "drop"])
-async def test_faults_on_the_way_to_a_result_are_waited_out(fal: Played, fault: str) -> None:
+async def test_transient_failures_while_fetching_a_result_are_retried(
+    fal: Played, fault: str
+) -> None:
     delivery = await fal.made(a_run(f"result={fault}x3 retry_after=0"))
 
     assert len(delivery.images) == 1
@@ -41,22 +43,20 @@ async def test_faults_on_the_way_to_a_result_are_waited_out(fal: Played, fault: 
 
 
 @pytest.mark.parametrize("nonsense", ["html", "empty", "list", "400"])
-async def test_a_little_nonsense_does_not_lose_a_result(fal: Played, nonsense: str) -> None:
+async def test_a_few_invalid_responses_do_not_lose_a_result(fal: Played, nonsense: str) -> None:
     provider = fal.provider(max_bytes=SMALL_LIMIT)
 
     assert (await provider.generate(a_run(f"result={nonsense}x3"), Witness())).images
 
 
-async def test_a_result_that_never_comes_is_unavailable_at_the_deadline(fal: Played) -> None:
+async def test_a_result_that_never_arrives_is_unavailable_at_the_deadline(fal: Played) -> None:
     failure = await fal.failed(a_run("result=502html", seconds_left=1.0))
 
     assert failure.code is Code.PROVIDER_UNAVAILABLE
 
 
 @pytest.mark.parametrize("answer", ["500", "503html", "502", "504html", "524", "html", "nothing"])
-async def test_a_job_that_is_only_named_in_the_answers_head_is_followed(
-    fal: Played, answer: str
-) -> None:
+async def test_a_job_named_only_in_a_response_header_is_polled(fal: Played, answer: str) -> None:
     witness = Witness()
 
     delivery = await fal.provider().generate(a_run(f"taken names submit={answer}"), witness)
@@ -66,7 +66,7 @@ async def test_a_job_that_is_only_named_in_the_answers_head_is_followed(
     assert len(fal.bill) == 1
 
 
-async def test_where_the_named_job_cannot_be_asked_about_the_outcome_is_unknown(
+async def test_if_the_named_job_cannot_be_polled_the_outcome_is_unknown(
     fal: Played,
 ) -> None:
     failure = await fal.failed(a_run("taken names submit=503 status=500"))
@@ -75,11 +75,11 @@ async def test_where_the_named_job_cannot_be_asked_about_the_outcome_is_unknown(
     assert not isinstance(failure, NotSubmitted)
 
 
-async def test_a_job_that_was_not_started_in_time_is_dropped_and_free(fal: Played) -> None:
+async def test_a_job_not_started_in_time_is_dropped_and_not_billed(fal: Played) -> None:
     fal.simulator.play("hang=queue")
     provider = fal.provider()
     run = asyncio.create_task(provider.generate(a_run(seconds_left=2), Witness()))
-    # What fal drops by itself is not waited for until our own deadline.
+    # A job that fal drops is not awaited until our own deadline.
     failure = await asyncio.wait_for(asyncio.gather(run, return_exceptions=True), 20)
 
     assert isinstance(failure[0], GenerationFailed)
@@ -123,15 +123,15 @@ MEANINGS: dict[str, tuple[Code, bool]] = {
 
 @pytest.mark.parametrize("quiet", ["", "quiet"])
 @pytest.mark.parametrize("kind", sorted(FAILURES))
-async def test_every_type_of_error_has_its_meaning(fal: Played, kind: str, quiet: str) -> None:
+async def test_every_error_type_is_classified(fal: Played, kind: str, quiet: str) -> None:
     failure = await fal.failed(a_run(f"fail={kind} {quiet}"))
 
     assert (failure.code, failure.retryable) == MEANINGS[kind]
-    # What a job ended with is not asked for again and again.
+    # The result of an ended job is not requested again and again.
     assert len([call for call in fal.calls if "/status" not in call]) == 2
 
 
-async def test_a_job_of_which_only_the_id_is_left_is_found_by_the_rule(fal: Played) -> None:
+async def test_a_job_of_which_only_the_id_is_known_is_polled_by_the_path_rule(fal: Played) -> None:
     job = await fal.crashed(a_run("seconds=0.1"))
     rest = {name: job[name] for name in ("endpoint", "request_id")}
 

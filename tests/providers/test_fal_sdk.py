@@ -1,4 +1,4 @@
-"""fal's own client understands the simulator, and understands it as our adapter does."""
+"""fal's own client and our adapter read the simulator's responses alike."""
 
 import json
 from typing import Any
@@ -20,14 +20,16 @@ async def understood(fal: Played, script: str = "", *, key: str = KEY, **argumen
     return await ask_sdk("fal", fal.url, key, ENDPOINT, json.dumps({"prompt": prompt, **arguments}))
 
 
-async def test_what_it_delivers(fal: Played) -> None:
-    told = await understood(fal, "queue=0.3 position=2 seconds=0.3", num_images=2, seed=7)
+async def test_a_delivery_is_read_by_the_sdk(fal: Played) -> None:
+    result = await understood(fal, "queue=0.3 position=2 seconds=0.3", num_images=2, seed=7)
     ours = await fal.made(a_run("queue=0.1 seconds=0.1", model=MODEL, image_count=2, seed="7"))
 
-    assert {"Queued", "InProgress", "Completed"} >= set(told["states"]) >= {"Queued", "InProgress"}
-    assert len(told["result"]["images"]) == len(ours.images) == 2
-    assert told["result"]["images"][0]["url"].startswith(f"{fal.url}/")
-    assert told["request_id"] in {entry.request_id for entry in fal.bill}
+    assert (
+        {"Queued", "InProgress", "Completed"} >= set(result["states"]) >= {"Queued", "InProgress"}
+    )
+    assert len(result["result"]["images"]) == len(ours.images) == 2
+    assert result["result"]["images"][0]["url"].startswith(f"{fal.url}/")
+    assert result["request_id"] in {entry.request_id for entry in fal.bill}
 
 
 @pytest.mark.parametrize(
@@ -39,24 +41,24 @@ async def test_what_it_delivers(fal: Played) -> None:
         ("submit=404", 404, "", GenerationErrorCode.MODEL_RETIRED),
     ],
 )
-async def test_how_it_fails(
+async def test_a_failure_is_read_by_the_sdk(
     fal: Played, script: str, status: int, words: str, code: GenerationErrorCode
 ) -> None:
-    told = await understood(fal, script)
+    result = await understood(fal, script)
     failure = await fal.failed(a_run(script, model=MODEL))
 
-    assert told["error"]["status"] == status
-    assert words in told["error"]["words"]
+    assert result["error"]["status"] == status
+    assert words in result["error"]["words"]
     assert failure.code is code
 
 
-async def test_a_key_that_is_not_known(fal: Played) -> None:
-    told = await understood(fal, key="somebody:else")
+async def test_an_unknown_key_is_refused(fal: Played) -> None:
+    result = await understood(fal, key="somebody:else")
 
-    assert told["error"]["status"] == 401
+    assert result["error"]["status"] == 401
 
 
-async def test_a_field_that_the_model_does_not_have(fal: Played) -> None:
-    told = await understood(fal, image_size="square_hd")
+async def test_an_unknown_field_of_the_model_is_refused(fal: Played) -> None:
+    result = await understood(fal, image_size="square_hd")
 
-    assert told["error"]["status"] == 422
+    assert result["error"]["status"] == 422

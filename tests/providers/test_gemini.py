@@ -1,4 +1,4 @@
-"""Gemini, against its simulator: what is asked, and what its answers mean."""
+"""Gemini, against its simulator: requests, and how responses are classified."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ async def a_picture(gemini: Played, shade: int = 0) -> Image:
     return await a_reference(gemini.shelf, Pictures.new("RGB", (8, 8), (shade, 0, 0)))
 
 
-def test_every_row_can_be_asked_for() -> None:
+def test_every_model_can_be_requested() -> None:
     rows = {model.endpoint for model in rows_of("gemini")}
 
     assert rows == MODELS
@@ -81,7 +81,7 @@ PAYLOADS: list[Any] = [
 
 
 @pytest.mark.parametrize(("request_", "expected"), PAYLOADS)
-async def test_payloads_have_the_models_own_fields_and_no_others(
+async def test_a_payload_has_exactly_the_fields_of_the_model(
     gemini: Played, request_: GenerationRequest, expected: dict[str, object]
 ) -> None:
     edits = request_.model.max_references > 0
@@ -106,7 +106,7 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert len({str(image) for image in images}) == len(images)
 
 
-async def test_the_key_is_in_the_head_and_nowhere_else(gemini: Played) -> None:
+async def test_the_key_is_only_in_the_header(gemini: Played) -> None:
     await gemini.made(a_run(model=MODEL))
     await gemini.made(a_run(model=MODEL, preview_count=2))
 
@@ -118,7 +118,7 @@ async def test_the_key_is_in_the_head_and_nowhere_else(gemini: Played) -> None:
 
 
 @pytest.mark.parametrize("preview_count", [0, 1])
-async def test_thoughts_are_no_result(gemini: Played, preview_count: int) -> None:
+async def test_thought_images_are_no_results(gemini: Played, preview_count: int) -> None:
     witness = Witness()
     run = a_run("partials=2 text=Gladly", model=MODEL, preview_count=preview_count)
 
@@ -135,16 +135,14 @@ async def test_thoughts_are_no_result(gemini: Played, preview_count: int) -> Non
 
 
 @pytest.mark.parametrize("preview_count", [0, 1])
-async def test_tokens_are_told_with_those_of_the_thoughts(
-    gemini: Played, preview_count: int
-) -> None:
+async def test_token_counts_include_thoughts(gemini: Played, preview_count: int) -> None:
     delivery = await gemini.made(a_run(model=MODEL, preview_count=preview_count))
 
     assert delivery.usage == Usage(input_tokens=12, output_tokens=1390, total_tokens=1402)
 
 
 @pytest.mark.parametrize("preview_count", [0, 1])
-async def test_a_signature_of_megabytes_is_nobodys_trouble(
+async def test_a_thought_signature_of_megabytes_is_skipped(
     gemini: Played, preview_count: int
 ) -> None:
     run = a_run("signature=3000000", model=MODEL, preview_count=preview_count)
@@ -152,7 +150,7 @@ async def test_a_signature_of_megabytes_is_nobodys_trouble(
     assert len((await gemini.made(run)).images) == 1
 
 
-async def test_a_picture_that_has_come_whole_is_kept_where_the_stream_breaks_off(
+async def test_a_complete_picture_is_kept_if_the_stream_breaks_off(
     gemini: Played,
 ) -> None:
     provider = gemini.provider()
@@ -183,7 +181,7 @@ MEANINGS = {
 
 @pytest.mark.parametrize("preview_count", [0, 1])
 @pytest.mark.parametrize("kind", sorted(MEANINGS))
-async def test_every_reason_for_no_picture_has_its_meaning(
+async def test_every_reason_for_no_picture_is_classified(
     gemini: Played, kind: str, preview_count: int
 ) -> None:
     script = f"{kind if '=' in kind else f'fail={kind}'} text=Sorry"
@@ -196,7 +194,7 @@ async def test_every_reason_for_no_picture_has_its_meaning(
     assert len(gemini.calls) == 1
 
 
-async def test_a_wrong_key_comes_as_a_bad_request(gemini: Played) -> None:
+async def test_a_rejected_key_is_reported_as_a_bad_request(gemini: Played) -> None:
     failure = await gemini.failed(a_run(model=MODEL), provider=gemini.provider(key="wrong"))
 
     assert failure.code is Code.PROVIDER_AUTHENTICATION
@@ -212,7 +210,7 @@ async def test_a_wrong_key_comes_as_a_bad_request(gemini: Played) -> None:
         pytest.param("fail=504", Code.OUTCOME_UNKNOWN, None, id="504"),
     ],
 )
-async def test_an_error_of_gemini(
+async def test_an_error_of_gemini_is_classified(
     gemini: Played, script: str, code: Code, wait: float | None
 ) -> None:
     failure = await gemini.failed(a_run(script, model=MODEL))
@@ -235,7 +233,7 @@ async def test_an_error_of_gemini(
         ("404", Code.MODEL_RETIRED),
     ],
 )
-async def test_an_error_inside_of_a_success_ends_the_run(
+async def test_an_error_inside_a_success_ends_the_run(
     gemini: Played, kind: str, code: Code, preview_count: int
 ) -> None:
     failure = await gemini.failed(
@@ -246,7 +244,7 @@ async def test_an_error_inside_of_a_success_ends_the_run(
     assert not isinstance(failure, NotSubmitted)
 
 
-async def test_references_fit_into_one_request_together(gemini: Played) -> None:
+async def test_all_references_fit_into_one_request(gemini: Played) -> None:
     sizes = (9_000_000, 100_000, 9_000_000)
     references = [
         await a_reference(
@@ -270,7 +268,7 @@ async def test_references_fit_into_one_request_together(gemini: Played) -> None:
     ("sizes", "share"),
     [((), 100), ((10,), 100), ((50, 50), 50), ((90, 90), 50), ((10, 80, 80), 45), ((99, 2), 98)],
 )
-async def test_small_references_leave_room_to_large_ones(
+async def test_large_references_may_use_the_space_that_small_ones_leave(
     gemini: Played, sizes: tuple[int, ...], share: int
 ) -> None:
     image = await a_picture(gemini)
@@ -285,7 +283,7 @@ SCRIPTS = [
 ]
 
 
-async def test_googles_own_client_understands_the_same(gemini: Played) -> None:
+async def test_the_official_client_reads_the_same(gemini: Played) -> None:
     provider = gemini.provider()
     runs = [
         a_run(script, model=MODEL, preview_count=count) for script in SCRIPTS for count in (0, 1)
@@ -293,9 +291,9 @@ async def test_googles_own_client_understands_the_same(gemini: Played) -> None:
     asked = [(run.prompt, run.preview_count > 0) for run in runs]
 
     ours = [await outcome(provider, run) for run in runs]
-    told = await ask_sdk("gemini", gemini.url, KEY, "gemini-nano-banana-2.1", json.dumps(asked))
+    from_sdk = await ask_sdk("gemini", gemini.url, KEY, "gemini-nano-banana-2.1", json.dumps(asked))
 
-    assert [understood(one) for one in told] == ours
+    assert [understood(one) for one in from_sdk] == ours
     assert len({str(one) for one in ours}) == 9
 
 
@@ -307,19 +305,21 @@ async def outcome(provider: Provider, run: GenerationRequest) -> dict[str, objec
     return {"images": len(delivery.images), "text": delivery.text}
 
 
-def understood(told: dict[str, Any]) -> dict[str, object]:
-    """What the client has told, in our words."""
-    if "status" in told:
+def understood(from_sdk: dict[str, Any]) -> dict[str, object]:
+    """What the client has read, in our terms."""
+    if "status" in from_sdk:
         words = {
             "RESOURCE_EXHAUSTED": Code.PROVIDER_RATE_LIMITED,
             "INVALID_ARGUMENT": Code.PROVIDER_REJECTED_INPUT,
             "NOT_FOUND": Code.MODEL_RETIRED,
             "UNAVAILABLE": Code.PROVIDER_UNAVAILABLE,
         }
-        bad_key = "API_KEY_INVALID" in told["reasons"]
-        return {"failure": str(Code.PROVIDER_AUTHENTICATION if bad_key else words[told["status"]])}
-    if told["block"] or "SAFETY" in told["finish"]:
+        bad_key = "API_KEY_INVALID" in from_sdk["reasons"]
+        return {
+            "failure": str(Code.PROVIDER_AUTHENTICATION if bad_key else words[from_sdk["status"]])
+        }
+    if from_sdk["block"] or "SAFETY" in from_sdk["finish"]:
         return {"failure": str(Code.CONTENT_REFUSED)}
-    if not told["images"]:
+    if not from_sdk["images"]:
         return {"failure": str(Code.NO_IMAGE)}
-    return {"images": told["images"], "text": told["text"] or None}
+    return {"images": from_sdk["images"], "text": from_sdk["text"] or None}

@@ -1,4 +1,4 @@
-"""What providers share that are reached over HTTP, against sockets that do what they like."""
+"""The HTTP client that providers share, against sockets that misbehave."""
 
 import asyncio
 import gzip
@@ -37,7 +37,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 @asynccontextmanager
 async def listening(talk: Talk) -> AsyncIterator[str]:
-    """A socket that answers every connection as told; the base URL."""
+    """A socket that answers every connection with the given bytes; yields the base URL."""
 
     talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
@@ -85,7 +85,7 @@ async def silence(talk: Talk, *, within: float = 10) -> Unanswered:
     return raised.value
 
 
-async def test_an_answer_is_an_answer_whatever_its_status() -> None:
+async def test_a_response_of_any_status_is_returned() -> None:
     failed = b'HTTP/1.1 503 No\r\nretry-after: 7\r\ncontent-length: 8\r\n\r\n{"a": 1}'
     async with listening(saying(failed)) as url:
         answer = await asked(url)
@@ -94,19 +94,19 @@ async def test_an_answer_is_an_answer_whatever_its_status() -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"<html>", b'"words"', b"\xff", b"[" * 5000])
-async def test_what_is_no_object_has_no_fields(text: bytes) -> None:
+async def test_a_response_that_is_no_object_has_no_fields(text: bytes) -> None:
     async with listening(saying(body(text))) as url:
         answer = await asked(url)
 
     assert answer.fields() is None
 
 
-async def test_where_nobody_listens_nothing_was_sent() -> None:
+async def test_if_nobody_listens_nothing_was_sent() -> None:
     with pytest.raises(NotSent):
         await asked(f"http://127.0.0.1:{free_port()}")
 
 
-async def test_where_tls_fails_nothing_was_sent() -> None:
+async def test_if_tls_fails_nothing_was_sent() -> None:
     async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(body(b"plain"))
 
@@ -115,7 +115,7 @@ async def test_where_tls_fails_nothing_was_sent() -> None:
             await asked(url.replace("http:", "https:"))
 
 
-async def test_a_name_that_is_nobodys_was_not_sent_to() -> None:
+async def test_if_a_name_does_not_resolve_nothing_was_sent() -> None:
     with pytest.raises(NotSent):
         await asked("http://nobody.invalid")
 
@@ -146,15 +146,15 @@ async def _wait(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         pytest.param(saying(b"what is HTTP?\r\n\r\n"), id="no HTTP"),
     ],
 )
-async def test_what_is_cut_off_after_sending_is_lost(talk: Talk) -> None:
+async def test_a_connection_cut_after_sending_has_a_lost_response(talk: Talk) -> None:
     assert isinstance(await silence(talk), AnswerLost)
 
 
-async def test_no_answer_in_time_is_lost() -> None:
+async def test_a_response_that_is_not_in_time_is_lost() -> None:
     assert isinstance(await silence(_wait, within=0.2), AnswerLost)
 
 
-async def test_an_answer_that_only_drips_is_lost_in_time() -> None:
+async def test_a_response_sent_in_single_bytes_is_lost_at_the_time_limit() -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK + b"content-length: 1000\r\n\r\n")
@@ -188,7 +188,7 @@ NESTED = gzip.compress(gzip.compress(bytes(50_000_000)))
         pytest.param(saying(body(b"no gzip", "content-encoding: gzip")), id="not packed as said"),
     ],
 )
-async def test_what_is_too_large_is_cut_at_the_limit(talk: Talk) -> None:
+async def test_a_response_that_is_too_large_is_cut_at_the_limit(talk: Talk) -> None:
     assert isinstance(await silence(talk), AnswerUnusable)
 
 
@@ -200,14 +200,14 @@ async def test_what_is_too_large_is_cut_at_the_limit(talk: Talk) -> None:
         (gzip.compress(bytes(LIMIT)), "content-encoding: gzip"),
     ],
 )
-async def test_what_just_fits_is_read(content: bytes, header: str) -> None:
+async def test_a_response_exactly_at_the_limit_is_read(content: bytes, header: str) -> None:
     async with listening(saying(body(content, header))) as url:
         answer = await asked(url)
 
     assert answer.body == bytes(LIMIT)
 
 
-async def test_a_large_request_arrives_whole_with_its_length() -> None:
+async def test_a_large_request_arrives_complete_with_its_length() -> None:
     received: list[bytes] = []
     content = bytes(range(256)) * 8000
 
@@ -224,7 +224,7 @@ async def test_a_large_request_arrives_whole_with_its_length() -> None:
     assert b"transfer-encoding" not in received[0].lower()
 
 
-async def test_nobody_is_sent_on_and_no_cookie_is_kept() -> None:
+async def test_redirects_are_not_followed_and_cookies_are_not_kept() -> None:
     heads: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -242,7 +242,7 @@ async def test_nobody_is_sent_on_and_no_cookie_is_kept() -> None:
     assert b"cookie" not in heads[1].lower()
 
 
-async def test_what_costs_something_gets_a_connection_of_its_own() -> None:
+async def test_a_submission_has_its_own_connection() -> None:
     connections = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -288,17 +288,17 @@ def on(date: datetime) -> str:
         ("Fri, 99 Nov 2026 12:00:00 GMT", None),
     ],
 )
-def test_retry_after(text: str, seconds: float | None) -> None:
+def test_retry_after_is_parsed(text: str, seconds: float | None) -> None:
     assert retry_after_seconds({"retry-after": text, "date": on(NOW)}) == seconds
 
 
-def test_a_date_without_another_is_counted_from_now() -> None:
+def test_a_retry_date_without_a_date_header_is_counted_from_now() -> None:
     seconds = retry_after_seconds({"retry-after": on(datetime.now(UTC) + timedelta(seconds=60))})
 
     assert seconds == pytest.approx(60, abs=5)
 
 
-def test_no_header_asks_for_nothing() -> None:
+def test_without_a_retry_header_there_is_no_hint() -> None:
     assert retry_after_seconds({}) is None
 
 
@@ -315,21 +315,21 @@ PROMPT = "A Portrait of my neighbour,\nMr. Canary, by the sea"
         "k-canary-secret refused",
     ],
 )
-def test_what_a_provider_repeats_of_ours_is_left_out(words: str) -> None:
+def test_our_own_data_in_a_providers_message_is_redacted(words: str) -> None:
     line = quote(words, leave_out=("k-canary-secret", PROMPT))
 
     assert "canary" not in line.lower()
     assert "\n" not in line
 
 
-def test_a_providers_own_words_stay_and_are_cut() -> None:
+def test_a_providers_own_message_is_kept_and_shortened() -> None:
     assert quote("image_too_small: at least 64", leave_out=("", " ", PROMPT)) == (
         "image_too_small: at least 64"
     )
     assert len(quote("x" * 10_000)) == MAX_QUOTED_LENGTH + 1
 
 
-async def test_an_answer_is_there_as_soon_as_its_head_is() -> None:
+async def test_a_response_is_returned_as_soon_as_its_head_has_arrived() -> None:
     go_on = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -352,7 +352,7 @@ async def test_an_answer_is_there_as_soon_as_its_head_is() -> None:
     assert (response.status_code, first, rest) == (200, b"12345", [b"67890"])
 
 
-async def test_a_form_is_sent_with_its_length_and_in_its_order() -> None:
+async def test_a_form_is_sent_with_its_length_and_in_order() -> None:
     large = b"x" * 300_000
     form = Form(
         fields={"prompt": 'A "boat"\r\n--', "n": "2"},
@@ -401,7 +401,7 @@ async def test_a_form_is_sent_with_its_length_and_in_its_order() -> None:
         pytest.param(b"\r\n" + b"x" * (LIMIT + 1), 10, None, AnswerUnusable, id="too large"),
     ],
 )
-async def test_pieces_that_do_not_come_are_told(
+async def test_missing_chunks_are_reported(
     answer: bytes, within: float, pause: float | None, kind: type[Unanswered]
 ) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -424,7 +424,7 @@ async def test_pieces_that_do_not_come_are_told(
         assert clock() - started < 8
 
 
-async def test_what_is_done_with_a_piece_is_never_cut_short() -> None:
+async def test_the_processing_of_a_chunk_is_never_interrupted() -> None:
     async with (
         listening(saying(body(b"12345"))) as url,
         open_client() as client,

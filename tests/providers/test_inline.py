@@ -1,4 +1,4 @@
-"""JSON with pictures in it, and the base64 of them."""
+"""JSON that contains pictures, and their base64."""
 
 import json
 import os
@@ -38,7 +38,7 @@ SPELLINGS: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in SPELLINGS])
-def test_a_picture_is_decoded_however_it_comes(text: str) -> None:
+def test_an_inline_picture_is_decoded_in_any_form(text: str) -> None:
     for length in (*range(1, 40), 333, 1000, None):
         document = read(text, length=length)
         fields = document.fields()
@@ -48,7 +48,7 @@ def test_a_picture_is_decoded_however_it_comes(text: str) -> None:
         assert document.take(number) is None
 
 
-def test_everything_else_stays_what_it_is() -> None:
+def test_all_other_fields_are_kept_unchanged() -> None:
     value = {
         "b64_json": "short",
         "url": 'https://example.com/a.png?q="x"',
@@ -64,7 +64,7 @@ def test_everything_else_stays_what_it_is() -> None:
         assert read(text, length=length).fields() == value
 
 
-def test_several_pictures_keep_their_places() -> None:
+def test_several_pictures_keep_their_positions() -> None:
     pictures = [os.urandom(size) for size in (100, 1, 6, 7, 1000)]
     shown = [{"b64_json": b64encode(picture).decode()} for picture in pictures]
 
@@ -80,7 +80,7 @@ def test_several_pictures_keep_their_places() -> None:
 
 
 @pytest.mark.parametrize("number", [True, -1, 1, "0", None, 0.0, [0]])
-def test_what_is_no_number_of_a_picture_is_none(number: object) -> None:
+def test_an_invalid_index_refers_to_no_picture(number: object) -> None:
     assert read(f'{{"b64_json":"{TEXT}"}}').take(number) is None
 
 
@@ -101,7 +101,7 @@ def test_what_is_no_number_of_a_picture_is_none(number: object) -> None:
         "data:" + "a" * 300 + ",AAAA",
     ],
 )
-def test_what_should_be_a_picture_and_is_none_costs_no_other(value: str) -> None:
+def test_an_invalid_picture_does_not_affect_others(value: str) -> None:
     for length in (1, 5, None):
         document = read(
             f'{{"list":[{{"b64_json":"{value}"}},{{"b64_json":"{TEXT}"}}]}}', length=length
@@ -136,7 +136,7 @@ PNG_TEXT = b64encode(PNG).decode()
         pytest.param(f"data:;base64,{PNG_TEXT}", id="a data link without a type"),
     ],
 )
-def test_a_picture_in_odd_base64_is_decoded_as_by_others(value: str) -> None:
+def test_a_picture_in_unusual_base64_is_decoded_as_by_other_decoders(value: str) -> None:
     assert len(PNG_TEXT) % 4 == 0
     assert PNG_TEXT.endswith("==")
     for length in (*range(1, 12), 333, None):
@@ -146,25 +146,25 @@ def test_a_picture_in_odd_base64_is_decoded_as_by_others(value: str) -> None:
         assert document.take(fields["b64_json"]) == PNG
 
 
-def test_a_name_may_be_written_with_escapes() -> None:
+def test_a_field_name_can_contain_escapes() -> None:
     document = read(f'{{"b64\\u005fjson":"{TEXT}"}}')
 
     assert document.take((document.fields() or {})["b64_json"]) == PICTURE
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[DONE]", '{"a":', '{"a":"b', "<html>", "\x00", '"x"'])
-def test_what_is_no_object_has_no_fields(text: str) -> None:
+def test_a_value_that_is_no_object_has_no_fields(text: str) -> None:
     document = read(text)
 
     assert document.fields() is None
     assert document.words == text.encode()
 
 
-def test_a_picture_that_is_cut_off_has_no_fields() -> None:
+def test_a_truncated_picture_has_no_fields() -> None:
     assert read(f'{{"b64_json":"{TEXT}').fields() is None
 
 
-def test_pictures_are_limited_together() -> None:
+def test_the_size_of_all_pictures_together_is_limited() -> None:
     many = json.dumps({"data": [{"b64_json": TEXT}] * 2})
 
     read(many, max_bytes=2 * len(PICTURE))
@@ -172,14 +172,14 @@ def test_pictures_are_limited_together() -> None:
         read(many, max_bytes=2 * len(PICTURE) - 1)
 
 
-def test_words_are_limited() -> None:
+def test_the_size_of_text_is_limited() -> None:
     with pytest.raises(AnswerUnusable):
         read(b'{"text":"' + b"x" * 5000)
     with pytest.raises(AnswerUnusable):
         read(b" " * 5001)
 
 
-def test_a_large_picture_takes_hardly_more_than_its_bytes() -> None:
+def test_a_large_picture_takes_little_more_memory_than_its_bytes() -> None:
     size, piece = 8 * 2**20, 2**16
     document = InlineJson({"b64_json"})
     quads = b"AAAA" * (piece // 4)
@@ -200,7 +200,7 @@ def test_a_large_picture_takes_hardly_more_than_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 100, 300_000])
-def test_base64_is_decoded_in_any_pieces(length: int) -> None:
+def test_base64_is_decoded_in_any_chunks(length: int) -> None:
     data = os.urandom(length)
     text = b64encode(data)
     for step in (7, 4096, 2**20):
@@ -215,7 +215,7 @@ def test_base64_beyond_the_limit_is_unusable() -> None:
         Base64Decoder(max_bytes=99).feed(b64encode(bytes(100)))
 
 
-def test_strings_that_are_too_long_are_left_empty() -> None:
+def test_strings_that_are_too_long_are_emptied() -> None:
     value = {"a": "x" * 100, "b": '"' * 60, "c": "y" * 99, "b64_json": TEXT}
     text = json.dumps(value).encode()
 

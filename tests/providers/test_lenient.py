@@ -1,4 +1,4 @@
-"""What stands in answers is read as providers' own clients read it."""
+"""Responses are read as providers' own clients read them."""
 
 import json
 from math import inf, nan
@@ -54,7 +54,7 @@ from providers.usage import usage_of
         pytest.param(b'{"a": ' + b"1" * 5000 + b"}", None, id="a number of 5,000 digits"),
     ],
 )
-def test_an_object_is_read_however_it_is_written(text: bytes, fields: Any) -> None:
+def test_an_object_is_read_in_any_form(text: bytes, fields: Any) -> None:
     read = parse_object(text)
     if text.startswith(b'{"a":{"a":{"a"') and read is not None:
         read = None  # how deep is deep depends on the release of Python
@@ -81,7 +81,7 @@ def test_nan_is_read() -> None:
         *(("９", None), ("9" * 5000, None)),
     ],
 )
-def test_what_counts(value: object, count: int | None) -> None:
+def test_amounts_are_parsed(value: object, count: int | None) -> None:
     assert count_of(value) == count
 
 
@@ -93,11 +93,11 @@ def test_what_counts(value: object, count: int | None) -> None:
         *(([True], False), ({}, False), (nan, False)),
     ],
 )
-def test_what_is_true(value: object, expected: bool) -> None:
+def test_booleans_are_parsed(value: object, expected: bool) -> None:
     assert is_yes(value) is expected
 
 
-def test_what_stands_for_something_else() -> None:
+def test_alternative_values_are_parsed() -> None:
     assert items_of(None) == objects_of(None) == objects_of("x") == []
     assert items_of("x") == ["x"]
     assert objects_of([None, 1, {"a": 1}, []]) == objects_of({"a": 1}) == [{"a": 1}]
@@ -117,13 +117,13 @@ def test_what_stands_for_something_else() -> None:
         *(({}, None), (None, None), ([{"in": 1}], None), ("free", None), (7, None)),
     ],
 )
-def test_tokens_that_no_field_can_say_are_not_known(reported: object, usage: Usage | None) -> None:
+def test_token_counts_out_of_range_are_unknown(reported: object, usage: Usage | None) -> None:
     names = {"input_name": "in", "total_name": "all"}
 
     assert usage_of(reported, output_names=("out", "more"), **names) == usage
 
 
-def test_sums_that_no_field_can_say_are_not_known() -> None:
+def test_amounts_out_of_range_are_unknown() -> None:
     most = Usage(MAX_COUNT, MAX_COUNT, 1)
 
     assert add_counts([None, 1, 2]) == 3

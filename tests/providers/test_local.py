@@ -41,7 +41,7 @@ async def edited(
 
 
 @BOTH
-async def test_the_same_request_gives_the_same_bytes(local: LocalProvider, model: str) -> None:
+async def test_the_same_request_returns_the_same_bytes(local: LocalProvider, model: str) -> None:
     request = a_request("a boat on the sea, with snow and rain", model=model, preview_count=2)
     first, second = Spectator(), Spectator()
 
@@ -53,14 +53,16 @@ async def test_the_same_request_gives_the_same_bytes(local: LocalProvider, model
 
 
 @BOTH
-async def test_another_seed_gives_another_picture(local: LocalProvider, model: str) -> None:
+async def test_another_seed_returns_another_picture(local: LocalProvider, model: str) -> None:
     one = await made(local, a_request("mountains", model=model, seed="1"))
     other = await made(local, a_request("mountains", model=model, seed="2"))
 
     assert distance(one, other) > 5
 
 
-async def test_another_seed_gives_an_edit_other_grain(local: LocalProvider, shelf: Shelf) -> None:
+async def test_another_seed_returns_other_grain_in_an_edit(
+    local: LocalProvider, shelf: Shelf
+) -> None:
     reference = await a_reference(shelf, a_colourful_picture())
 
     one = await made(local, a_request("warmer", reference, seed="1"))
@@ -76,14 +78,14 @@ async def test_the_two_models_draw_differently(local: LocalProvider) -> None:
     assert distance(silver, ink) > 10
 
 
-async def test_words_change_what_is_drawn(local: LocalProvider) -> None:
+async def test_words_change_the_picture(local: LocalProvider) -> None:
     day = await made(local, a_request("a sunny field of flowers"))
     night = await made(local, a_request("a field of flowers at night"))
 
     assert brightness(day) > brightness(night) + 40
 
 
-async def test_a_colour_word_drives_the_palette(local: LocalProvider) -> None:
+async def test_a_colour_word_sets_the_palette(local: LocalProvider) -> None:
     green = await made(local, a_request("green mountains", seed="1"))
     purple = await made(local, a_request("purple mountains", seed="1"))
 
@@ -93,7 +95,7 @@ async def test_a_colour_word_drives_the_palette(local: LocalProvider) -> None:
     assert green_share < (red + blue) / 2
 
 
-async def test_a_run_says_what_was_drawn_and_done(local: LocalProvider) -> None:
+async def test_a_run_reports_what_was_drawn_and_done(local: LocalProvider) -> None:
     delivery = await local.generate(
         a_request("a lighthouse at night, black and white"), Spectator()
     )
@@ -102,7 +104,7 @@ async def test_a_run_says_what_was_drawn_and_done(local: LocalProvider) -> None:
     assert colourfulness(opened(delivery)) < 1
 
 
-async def test_several_pictures_differ_and_each_seed_makes_its_own_again(
+async def test_several_pictures_differ_and_each_can_be_repeated_by_its_seed(
     local: LocalProvider,
 ) -> None:
     delivery = await local.generate(a_request("hills", image_count=4, seed="mine"), Spectator())
@@ -114,7 +116,7 @@ async def test_several_pictures_differ_and_each_seed_makes_its_own_again(
     assert again.images[0] == third
 
 
-async def test_without_a_seed_the_words_decide(local: LocalProvider) -> None:
+async def test_without_a_seed_the_message_determines_the_picture(local: LocalProvider) -> None:
     one = await local.generate(a_request("hills"), Spectator())
     other = await local.generate(a_request("hills!"), Spectator())
 
@@ -132,14 +134,16 @@ async def test_without_a_seed_the_words_decide(local: LocalProvider) -> None:
         ("local-silver", ImageFormat.WEBP, "WEBP"),
     ],
 )
-async def test_the_format_is_the_one_asked_for(
+async def test_the_picture_has_the_requested_format(
     local: LocalProvider, model: str, format: ImageFormat | None, expected: str
 ) -> None:
     assert (await made(local, a_request("hills", model=model, format=format))).format == expected
 
 
 @pytest.mark.parametrize("ratio", ["21:9", "4:3", "9:16"])
-async def test_ratio_and_resolution_decide_the_size(local: LocalProvider, ratio: str) -> None:
+async def test_the_ratio_and_resolution_determine_the_size(
+    local: LocalProvider, ratio: str
+) -> None:
     request = a_request("hills", aspect_ratio=ratio, size=None, model="local-ink", format=None)
 
     picture = await made(local, request)
@@ -147,7 +151,7 @@ async def test_ratio_and_resolution_decide_the_size(local: LocalProvider, ratio:
     assert picture.size == pixel_size(request.aspect_ratio, request.resolution)
 
 
-async def test_a_reference_of_another_shape_is_cut_and_not_bent(
+async def test_a_reference_of_another_shape_is_cropped_and_not_distorted(
     local: LocalProvider, shelf: Shelf
 ) -> None:
     wide = Pictures.new("RGB", (800, 200), (20, 40, 160))
@@ -175,13 +179,13 @@ async def test_sepia_is_brown(local: LocalProvider, shelf: Shelf) -> None:
     assert red > green + 10 > blue + 20
 
 
-async def test_warmer_and_cooler_move_the_colours(local: LocalProvider, shelf: Shelf) -> None:
+async def test_warmer_and_cooler_change_the_colours(local: LocalProvider, shelf: Shelf) -> None:
     warm, cool = [mean(await edited(local, shelf, words)) for words in ("warmer", "cooler")]
 
     assert warm[0] - warm[2] > cool[0] - cool[2] + 30
 
 
-async def test_brighter_and_darker_move_the_light(local: LocalProvider, shelf: Shelf) -> None:
+async def test_brighter_and_darker_change_the_lightness(local: LocalProvider, shelf: Shelf) -> None:
     words = ("much brighter", "brighter", "please", "darker", "night")
     lights = [brightness(await edited(local, shelf, each)) for each in words]
 
@@ -189,7 +193,9 @@ async def test_brighter_and_darker_move_the_light(local: LocalProvider, shelf: S
     assert lights[1] > lights[2] + 8 > lights[3] + 16
 
 
-async def test_contrast_and_colour_move_both_ways(local: LocalProvider, shelf: Shelf) -> None:
+async def test_contrast_and_saturation_can_be_raised_and_lowered(
+    local: LocalProvider, shelf: Shelf
+) -> None:
     more, as_it_was, less = [
         await edited(local, shelf, words)
         for words in ("more contrast, vivid", "please", "less contrast, muted")
@@ -199,9 +205,7 @@ async def test_contrast_and_colour_move_both_ways(local: LocalProvider, shelf: S
     assert colourfulness(more) > colourfulness(as_it_was) > colourfulness(less)
 
 
-async def test_blur_takes_detail_away_and_grain_brings_it(
-    local: LocalProvider, shelf: Shelf
-) -> None:
+async def test_blur_removes_detail_and_grain_adds_it(local: LocalProvider, shelf: Shelf) -> None:
     noisy = Pictures.effect_noise(SMALL, 60).convert("RGB")
     reference = await a_reference(shelf, noisy, model="local-silver")
 
@@ -215,7 +219,7 @@ async def test_blur_takes_detail_away_and_grain_brings_it(
     )
 
 
-async def test_a_vignette_darkens_the_corners_only(local: LocalProvider, shelf: Shelf) -> None:
+async def test_a_vignette_darkens_only_the_corners(local: LocalProvider, shelf: Shelf) -> None:
     grey = await a_reference(shelf, Pictures.new("RGB", SMALL, (170, 170, 170)))
 
     picture = await made(local, a_request("a vignette", grey))
@@ -224,7 +228,7 @@ async def test_a_vignette_darkens_the_corners_only(local: LocalProvider, shelf: 
     assert brightness(picture.crop((140, 110, 180, 150))) > 150
 
 
-async def test_pixels_become_blocks(local: LocalProvider, shelf: Shelf) -> None:
+async def test_pixelation_makes_blocks(local: LocalProvider, shelf: Shelf) -> None:
     smooth = Pictures.linear_gradient("L").resize(SMALL).convert("RGB")
     reference = await a_reference(shelf, smooth, model="local-ink")
 
@@ -265,7 +269,7 @@ async def test_a_negative_inverts(local: LocalProvider, shelf: Shelf) -> None:
         ("rotate right", Pictures.Transpose.ROTATE_270),
     ],
 )
-async def test_points_go_where_they_are_sent(
+async def test_geometric_edits_move_points_as_requested(
     local: LocalProvider, shelf: Shelf, words: str, way: Pictures.Transpose
 ) -> None:
     plain = await edited(local, shelf, "please")
@@ -275,7 +279,9 @@ async def test_points_go_where_they_are_sent(
     assert distance(turned, plain.transpose(way)) < 4
 
 
-async def test_a_slight_turn_leaves_no_empty_corners(local: LocalProvider, shelf: Shelf) -> None:
+async def test_a_slight_rotation_leaves_no_empty_corners(
+    local: LocalProvider, shelf: Shelf
+) -> None:
     white = await a_reference(shelf, Pictures.new("RGB", SMALL, (250, 250, 250)))
 
     picture = await made(local, a_request("rotate 10 degrees", white))
@@ -288,13 +294,13 @@ async def test_a_slight_turn_leaves_no_empty_corners(local: LocalProvider, shelf
 @pytest.mark.parametrize(
     ("words", "size"), [("crop to 16:9", (320, 180)), ("square", (256, 256)), ("hi", SMALL)]
 )
-async def test_the_words_can_ask_for_another_shape(
+async def test_the_message_can_request_another_shape(
     local: LocalProvider, shelf: Shelf, words: str, size: tuple[int, int]
 ) -> None:
     assert (await edited(local, shelf, words)).size == size
 
 
-async def test_a_frame_has_its_colour_and_the_picture_inside(
+async def test_a_frame_has_its_colour_around_the_picture(
     local: LocalProvider, shelf: Shelf
 ) -> None:
     picture = await edited(local, shelf, "a thick green frame")
@@ -307,7 +313,7 @@ async def test_a_frame_has_its_colour_and_the_picture_inside(
 
 
 @pytest.mark.parametrize(("place", "top"), [("top", 0), ("centre", 96), ("bottom", 186)])
-async def test_words_are_written_at_their_place(
+async def test_words_are_written_at_the_requested_place(
     local: LocalProvider, shelf: Shelf, place: str, top: int
 ) -> None:
     plain = await edited(local, shelf, "please")
@@ -320,7 +326,7 @@ async def test_words_are_written_at_their_place(
     assert colourfulness(written) > 40
 
 
-async def test_letters_that_the_typeface_lacks_are_written_plainly(
+async def test_letters_missing_from_the_typeface_are_replaced_by_plain_ones(
     local: LocalProvider, shelf: Shelf
 ) -> None:
     reference = await a_reference(shelf, a_colourful_picture())
@@ -357,13 +363,15 @@ async def test_letters_that_the_typeface_lacks_are_written_plainly(
         "very strong grain",
     ],
 )
-async def test_every_other_effect_is_seen(local: LocalProvider, shelf: Shelf, words: str) -> None:
+async def test_every_other_effect_is_visible(
+    local: LocalProvider, shelf: Shelf, words: str
+) -> None:
     plain = await edited(local, shelf, "please")
 
     assert distance(await edited(local, shelf, words), plain) > 3
 
 
-async def test_edits_apply_to_what_words_draw(local: LocalProvider) -> None:
+async def test_edits_apply_to_drawn_pictures(local: LocalProvider) -> None:
     plain = await made(local, a_request("a house on a hill", seed="1"))
 
     framed = await made(local, a_request("a house on a hill with a white frame", seed="1"))
@@ -372,7 +380,9 @@ async def test_edits_apply_to_what_words_draw(local: LocalProvider) -> None:
     assert brightness(plain.crop((0, 0, SMALL[0], 6))) < 215
 
 
-async def test_what_was_not_understood_is_told(local: LocalProvider, shelf: Shelf) -> None:
+async def test_instructions_that_were_not_understood_are_reported(
+    local: LocalProvider, shelf: Shelf
+) -> None:
     reference = await a_reference(shelf, a_colourful_picture())
 
     delivery = await local.generate(
@@ -386,7 +396,7 @@ async def test_what_was_not_understood_is_told(local: LocalProvider, shelf: Shel
 
 
 @BOTH
-async def test_a_picture_comes_even_where_nothing_was_understood(
+async def test_a_picture_is_returned_even_if_nothing_was_understood(
     local: LocalProvider, shelf: Shelf, model: str
 ) -> None:
     reference = await a_reference(shelf, a_colourful_picture())
@@ -401,7 +411,9 @@ async def test_a_picture_comes_even_where_nothing_was_understood(
     assert 0.5 < distance(opened(delivery), a_colourful_picture()) < 60
 
 
-async def test_ink_does_not_ink_its_own_picture_again(local: LocalProvider, shelf: Shelf) -> None:
+async def test_ink_does_not_draw_over_its_own_picture_again(
+    local: LocalProvider, shelf: Shelf
+) -> None:
     first = await made(local, a_request("mountains by the sea", model="local-ink"))
     own = await a_reference(shelf, first, model="local-ink")
     foreign = await a_reference(shelf, first, model="local-silver")
@@ -414,7 +426,7 @@ async def test_ink_does_not_ink_its_own_picture_again(local: LocalProvider, shel
     assert distance(kept, first) < 5 < distance(inked, first)
 
 
-async def test_an_edit_goes_on_from_the_same_models_output(
+async def test_an_edit_continues_from_the_output_of_the_same_model(
     local: LocalProvider, shelf: Shelf
 ) -> None:
     turn = "out_01jd0000000000000000000000_0001"
@@ -435,7 +447,9 @@ async def test_an_edit_goes_on_from_the_same_models_output(
     assert neither[1] == max(neither)
 
 
-async def test_only_what_is_worked_on_is_read(local: LocalProvider, shelf: Shelf) -> None:
+async def test_only_the_reference_that_is_edited_is_read(
+    local: LocalProvider, shelf: Shelf
+) -> None:
     references = [await a_reference(shelf, a_colourful_picture()) for _ in range(3)]
 
     await local.generate(a_request("warmer", *references), Spectator())
@@ -459,7 +473,7 @@ async def test_a_collage_shows_every_reference(local: LocalProvider, shelf: Shel
     assert delivery.text == "Done: a collage."
 
 
-async def test_a_blend_is_made_of_all_references(local: LocalProvider, shelf: Shelf) -> None:
+async def test_a_blend_consists_of_all_references(local: LocalProvider, shelf: Shelf) -> None:
     references = [
         await a_reference(shelf, Pictures.new("RGB", SMALL, colour))
         for colour in ((240, 0, 0), (0, 240, 0), (0, 0, 240))
@@ -470,7 +484,7 @@ async def test_a_blend_is_made_of_all_references(local: LocalProvider, shelf: Sh
     assert max(red, green, blue) - min(red, green, blue) < 20
 
 
-async def test_one_picture_alone_cannot_be_combined(local: LocalProvider, shelf: Shelf) -> None:
+async def test_a_single_picture_cannot_be_combined(local: LocalProvider, shelf: Shelf) -> None:
     reference = await a_reference(shelf, a_colourful_picture())
 
     delivery = await local.generate(a_request("a sepia collage", reference), Spectator())
@@ -481,7 +495,7 @@ async def test_one_picture_alone_cannot_be_combined(local: LocalProvider, shelf:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-async def test_previews_develop_like_a_print(local: LocalProvider, count: int) -> None:
+async def test_previews_develop_gradually(local: LocalProvider, count: int) -> None:
     spectator = Spectator()
 
     delivery = await local.generate(
@@ -496,7 +510,7 @@ async def test_previews_develop_like_a_print(local: LocalProvider, count: int) -
     assert distances == sorted(distances, reverse=True)
 
 
-async def test_progress_grows_from_nothing_to_all(local: LocalProvider) -> None:
+async def test_progress_increases_from_nothing_to_all(local: LocalProvider) -> None:
     spectator = Spectator()
 
     await local.generate(a_request("sepia mountains", image_count=2), spectator)
@@ -507,7 +521,7 @@ async def test_progress_grows_from_nothing_to_all(local: LocalProvider) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken", b"GIF89a"])
-async def test_a_reference_that_is_no_picture_is_rejected(
+async def test_an_invalid_reference_is_rejected(
     local: LocalProvider, shelf: Shelf, data: bytes
 ) -> None:
     reference = await a_reference(shelf, a_colourful_picture(), data=data)
@@ -519,7 +533,7 @@ async def test_a_reference_that_is_no_picture_is_rejected(
     assert not failed.value.retryable
 
 
-async def test_a_picture_that_breaks_off_is_rejected(local: LocalProvider, shelf: Shelf) -> None:
+async def test_a_truncated_reference_is_rejected(local: LocalProvider, shelf: Shelf) -> None:
     buffer = io.BytesIO()
     Pictures.effect_noise(SMALL, 50).convert("RGB").save(buffer, "JPEG")
     half = buffer.getvalue()[: buffer.tell() // 2]
@@ -532,7 +546,7 @@ async def test_a_picture_that_breaks_off_is_rejected(local: LocalProvider, shelf
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
-async def test_pictures_of_every_kind_are_taken(
+async def test_references_of_every_format_are_accepted(
     local: LocalProvider, shelf: Shelf, mode: str
 ) -> None:
     reference = await a_reference(shelf, a_colourful_picture().convert("L").convert(mode))
@@ -540,7 +554,9 @@ async def test_pictures_of_every_kind_are_taken(
     assert (await made(local, a_request("warmer", reference))).mode == "RGB"
 
 
-async def test_where_the_store_is_away_nothing_is_made(local: LocalProvider, shelf: Shelf) -> None:
+async def test_nothing_is_made_while_the_store_is_unavailable(
+    local: LocalProvider, shelf: Shelf
+) -> None:
     reference = await a_reference(shelf, a_colourful_picture())
     await shelf.delete([reference.key])
 
@@ -548,7 +564,7 @@ async def test_where_the_store_is_away_nothing_is_made(local: LocalProvider, she
         await local.generate(a_request("sepia", reference), Spectator())
 
 
-async def test_a_cancelled_run_ends_soon_and_leaves_room_for_others(local: LocalProvider) -> None:
+async def test_a_cancelled_run_ends_soon_and_frees_its_capacity(local: LocalProvider) -> None:
     spectators = [Spectator() for _ in range(2)]
     runs = [
         asyncio.create_task(
@@ -569,7 +585,7 @@ async def test_a_cancelled_run_ends_soon_and_leaves_room_for_others(local: Local
     assert time.monotonic() - started < 5
 
 
-async def test_the_event_loop_keeps_its_beat(local: LocalProvider) -> None:
+async def test_the_event_loop_is_not_blocked(local: LocalProvider) -> None:
     run = asyncio.create_task(
         local.generate(a_request("a city in the rain", size=(1024, 1024)), Spectator())
     )

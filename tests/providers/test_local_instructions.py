@@ -87,7 +87,7 @@ def test_several_instructions_keep_their_order() -> None:
         ("10 percent brighter", "slightly brighter"),
     ],
 )
-def test_how_much_is_understood(words: str, expected: str) -> None:
+def test_amounts_are_understood(words: str, expected: str) -> None:
     assert done(words) == [expected]
 
 
@@ -105,18 +105,18 @@ def test_each_instruction_has_its_own_strength() -> None:
         ("sepia, without grain", ["sepia"]),
     ],
 )
-def test_less_and_not_are_obeyed(words: str, expected: list[str]) -> None:
+def test_less_and_not_are_understood(words: str, expected: list[str]) -> None:
     assert done(words) == expected
 
 
 @pytest.mark.parametrize("quotes", ['""', "“”", "‘’", "''", "«»"])
-def test_quoted_words_are_only_ever_written(quotes: str) -> None:
+def test_quoted_words_are_written_and_never_interpreted(quotes: str) -> None:
     words = f"write {quotes[0]}not black and white, no sepia{quotes[1]} at the top"
 
     assert done(words) == ["the words “not black and white, no sepia” at the top"]
 
 
-def test_an_apostrophe_quotes_nothing() -> None:
+def test_an_apostrophe_is_not_a_quotation_mark() -> None:
     assert done("don't blur it, it's sepia that I'd like") == ["sepia"]
 
 
@@ -128,25 +128,25 @@ def test_an_apostrophe_quotes_nothing() -> None:
         ('write "Hi" in red letters at the top', "the words “Hi” at the top"),
     ],
 )
-def test_words_are_written_where_they_are_wanted(words: str, expected: str) -> None:
+def test_words_are_written_at_the_requested_place(words: str, expected: str) -> None:
     assert done(words) == [expected]
 
 
-def test_what_is_not_understood_is_told_as_it_was_written() -> None:
+def test_instructions_that_are_not_understood_are_reported_as_written() -> None:
     instructions = edit("Sepia with a vignette, and make Her smile")
 
     assert [operation.said for operation in instructions.operations] == ["sepia", "a vignette"]
     assert instructions.not_understood == ("make Her smile",)
 
 
-def test_taking_away_what_cannot_be_taken_away_is_not_understood() -> None:
+def test_removing_what_cannot_be_removed_is_not_understood() -> None:
     instructions = edit("remove the vignette")
 
     assert instructions.operations == ()
     assert instructions.not_understood == ("remove the vignette",)
 
 
-def test_without_a_picture_words_are_subjects_and_colours() -> None:
+def test_without_an_image_words_are_subjects_and_colours() -> None:
     instructions = read_instructions(
         "A lighthouse by a purple sea at night, black and white", editing=False
     )
@@ -157,14 +157,14 @@ def test_without_a_picture_words_are_subjects_and_colours() -> None:
     assert instructions.not_understood == ()
 
 
-def test_what_is_not_wanted_is_not_drawn() -> None:
+def test_unwanted_subjects_are_not_drawn() -> None:
     instructions = read_instructions("the sea without boats", editing=False)
 
     assert instructions.subjects == ("sea",)
     assert instructions.not_understood == ()
 
 
-def test_very_long_words_take_little_time_and_little_work() -> None:
+def test_very_long_words_take_little_time() -> None:
     started = time.process_time()
     instructions = edit("blur it and rotate by 3 degrees, then \"a\" or 'b' sepia more " * 400)
 
@@ -173,5 +173,5 @@ def test_very_long_words_take_little_time_and_little_work() -> None:
 
 
 @pytest.mark.parametrize("words", ["", "   ", "⟦7⟧", '"', "“", "İ" * 50, "rotate 0 degrees", "0:0"])
-def test_odd_words_do_no_harm(words: str) -> None:
+def test_unusual_words_cause_no_errors(words: str) -> None:
     assert edit(words).operations == ()

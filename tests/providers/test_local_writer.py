@@ -1,4 +1,4 @@
-"""The local writer, and the rehearsals of writers."""
+"""The local caption model, and the rehearsal caption models."""
 
 import asyncio
 
@@ -52,7 +52,7 @@ Code = GenerationErrorCode
         ("#soap", "Soap."),
     ],
 )
-def test_a_caption_is_made_of_the_messages_own_words(message: str, caption: str) -> None:
+def test_a_caption_uses_words_of_the_message(message: str, caption: str) -> None:
     assert compose_caption(a_caption(message)) == caption
 
 
@@ -95,7 +95,7 @@ def test_a_caption_is_made_of_the_messages_own_words(message: str, caption: str)
         ),
     ],
 )
-def test_what_the_references_show_is_said(
+def test_a_caption_describes_the_references(
     message: str, prompts: tuple[str, ...], caption: str
 ) -> None:
     assert compose_caption(a_caption(message, prompts=prompts)) == caption
@@ -113,11 +113,11 @@ def test_what_the_references_show_is_said(
         ("", None),
     ],
 )
-def test_english_and_portuguese_are_told_apart(message: str, language: str | None) -> None:
+def test_english_and_portuguese_are_detected(message: str, language: str | None) -> None:
     assert guess_language(message) == language
 
 
-def test_tone_hashtags_and_length_are_kept() -> None:
+def test_tone_hashtags_and_length_are_respected() -> None:
     assert compose_caption(a_caption(tone="playful")) == "Our new lavender soap!"
     assert compose_caption(a_caption(tone="a warm one")) == (
         "Our new lavender soap. We are glad to share it with you."
@@ -127,13 +127,13 @@ def test_tone_hashtags_and_length_are_kept() -> None:
     assert compose_caption(long) == "Our new soap is here. Our new soap is here."
 
 
-def test_a_language_that_is_asked_for_is_that_of_the_sentences() -> None:
+def test_a_caption_is_in_the_requested_language() -> None:
     request = a_caption("Lavanda", prompts=("um sabonete na mesa",), language="pt-BR")
 
     assert compose_caption(request) == "Lavanda. Na imagem: um sabonete na mesa."
 
 
-def test_another_attempt_says_it_differently_and_the_same_one_the_same() -> None:
+def test_another_attempt_differs_and_the_same_attempt_is_identical() -> None:
     requests = [a_caption("Our new soap is here", attempt=attempt) for attempt in (1, 2, 3, 4)]
 
     captions = [compose_caption(request) for request in requests]
@@ -143,7 +143,7 @@ def test_another_attempt_says_it_differently_and_the_same_one_the_same() -> None
     assert captions == [compose_caption(request) for request in requests]
 
 
-async def test_it_grows_word_by_word_and_asks_nobody() -> None:
+async def test_a_caption_grows_word_by_word_without_network() -> None:
     witness = WritingWitness()
 
     delivery = await LocalWriter(pace=0).write(a_caption(), witness)
@@ -162,11 +162,11 @@ def _rehearse(model: str, witness: WritingWitness, *, attempt: int = 1) -> async
     return asyncio.create_task(write())
 
 
-def test_there_is_a_rehearsal_for_every_row() -> None:
+def test_every_rehearsal_caption_model_is_implemented() -> None:
     assert len(rows_of("rehearsal")) == 5
 
 
-async def test_the_slow_one_is_written_in_many_pieces() -> None:
+async def test_the_slow_model_writes_in_many_pieces() -> None:
     witness = WritingWitness()
 
     assert await _rehearse("rehearsal-caption-slow", witness) == "Our new lavender soap."
@@ -175,7 +175,7 @@ async def test_the_slow_one_is_written_in_many_pieces() -> None:
 
 
 @pytest.mark.parametrize("model", ["rehearsal-caption-fails", "rehearsal-caption-fails-once"])
-async def test_one_that_fails_has_written_the_half(model: str) -> None:
+async def test_the_failing_model_has_written_half(model: str) -> None:
     witness = WritingWitness()
 
     with pytest.raises(GenerationFailed) as failed:
@@ -185,20 +185,20 @@ async def test_one_that_fails_has_written_the_half(model: str) -> None:
     assert witness.texts[-1] == "Our new lav"
 
 
-async def test_one_that_fails_once_delivers_then() -> None:
+async def test_the_model_that_fails_once_delivers_at_a_retry() -> None:
     caption = await _rehearse("rehearsal-caption-fails-once", WritingWitness(), attempt=2)
 
     assert caption.startswith(MESSAGE)
 
 
-async def test_one_that_refuses_says_so() -> None:
+async def test_the_refusing_model_refuses() -> None:
     with pytest.raises(GenerationFailed) as failed:
         await _rehearse("rehearsal-caption-refuses", WritingWitness())
 
     assert (failed.value.code, failed.value.retryable) == (Code.CONTENT_REFUSED, False)
 
 
-async def test_one_that_hangs_ends_with_its_task() -> None:
+async def test_the_hanging_model_ends_with_its_task() -> None:
     witness = WritingWitness()
     run = _rehearse("rehearsal-caption-hangs", witness)
     await asyncio.wait_for(witness.has_text.wait(), 5)

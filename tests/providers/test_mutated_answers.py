@@ -1,4 +1,4 @@
-"""Answers with a few things changed: where a provider's own client finds an image, we deliver it.
+"""Mutated responses: if a provider's own client finds an image, we deliver it.
 
 The seed is printed; `DARKROOM_TEST_SEED` repeats it, and `DARKROOM_TEST_ANSWERS` says how many
 answers there are for each provider.
@@ -37,14 +37,14 @@ HOPELESS_SECONDS_LEFT: Final = 0.15
 PICTURES: Final = 3
 """In one answer, at most."""
 IMAGES: Final = 10
-"""So many are asked for, that none is left out where one comes several times."""
+"""Enough that no picture is omitted if one is delivered several times."""
 FLAGGED: Final = {"fal", "wavespeed"}
 """Providers whose flag on an image withholds it, which their clients leave to their users."""
 
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("name", VENDORS)
-async def test_what_the_official_client_finds_is_delivered(name: str) -> None:
+async def test_a_picture_that_the_official_client_reads_is_delivered(name: str) -> None:
     vendor = VENDORS[name]
     async with _opened(vendor) as (provider, served, url):
         made = [Maker(name, url, SEED).make(number) for number in range(COUNT)]
@@ -74,7 +74,7 @@ async def test_what_the_official_client_finds_is_delivered(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VENDORS)
-async def test_an_odd_error_is_a_failure_and_nothing_worse(name: str) -> None:
+async def test_an_unusual_error_is_a_failure_and_raises_nothing_else(name: str) -> None:
     vendor = VENDORS[name]
     async with _opened(vendor) as (provider, served, url):
         made = [Maker(name, url, SEED).make_error(number) for number in range(ERRORS)]
@@ -124,7 +124,7 @@ def _inside(number: int) -> list[bytes]:
 async def _find_loss(
     provider: RemoteProvider, vendor: Vendor, mutated: Mutated, expected: set[bytes]
 ) -> str:
-    """What was lost of what the client has found; empty where nothing was."""
+    """What the client has found and we have not; empty if nothing is missing."""
     run = vendor.run_streamed if mutated.is_streamed else vendor.run
     request = run(
         words=f"exchange {mutated.number}",

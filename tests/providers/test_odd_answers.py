@@ -1,4 +1,4 @@
-"""Answers that are not as documented, and from which providers' own clients get the image.
+"""Undocumented responses from which providers' own clients get the image.
 
 What stands beside an image, and how it is written, never costs it.
 """
@@ -141,9 +141,9 @@ def inline(text: str = TEXT, kind: str = "image/png") -> dict[str, Any]:
     return {"inlineData": {"mimeType": kind, "data": text}}
 
 
-def stream(*told: Any, done: bool = False) -> bytes:
+def stream(*sent: Any, done: bool = False) -> bytes:
     """Events; what is bytes already is none of ours."""
-    lines = [one if isinstance(one, bytes) else b"data: " + _dumped(one) + b"\n\n" for one in told]
+    lines = [one if isinstance(one, bytes) else b"data: " + _dumped(one) + b"\n\n" for one in sent]
     return http_open(b"".join(lines) + (b"data: [DONE]\n\n" if done else b""))
 
 
@@ -238,34 +238,38 @@ GEMINI: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("name", GEMINI)
-async def test_gemini_delivers(answers: Answers, name: str, streamed: bool) -> None:
-    told = GEMINI[name]
+async def test_an_unusual_answer_of_gemini_is_delivered(
+    answers: Answers, name: str, streamed: bool
+) -> None:
+    sent = GEMINI[name]
     if streamed:
-        delivery = await answers.call("gemini", stream(*told), preview_count=1)
-    elif len(told) > 1:
+        delivery = await answers.call("gemini", stream(*sent), preview_count=1)
+    elif len(sent) > 1:
         pytest.skip("only a stream has several parts")
     else:
-        delivery = await answers.call("gemini", http(_dumped(told[0])))
+        delivery = await answers.call("gemini", http(_dumped(sent[0])))
 
     assert [image.data for image in delivery.images] == [PNG]
     assert "\ud83d" not in (delivery.text or "")
     (delivery.text or "").encode()
 
 
-async def test_a_text_beside_the_picture_is_stored_with_replacements(answers: Answers) -> None:
+async def test_text_beside_a_picture_is_stored_with_replacement_characters(
+    answers: Answers,
+) -> None:
     delivery = await answers.call("gemini", http(_dumped(GEMINI["gemini-lone"][0])))
 
     assert delivery.text == "nice \ufffd"
 
 
-async def test_the_tokens_of_an_early_end_are_kept(answers: Answers) -> None:
+async def test_token_counts_of_an_early_end_are_kept(answers: Answers) -> None:
     delivery = await answers.call("gemini", stream(*GEMINI["gemini-stop-each"]), preview_count=1)
 
     assert delivery.usage == Usage(5, 7, 12)
 
 
 @pytest.mark.parametrize(
-    ("told", "code", "words"),
+    ("sent", "code", "words"),
     [
         # gemini-empty-cands
         ([{"candidates": [], **USAGE}], Code.NO_IMAGE, "no candidates, no reason"),
@@ -297,17 +301,17 @@ async def test_the_tokens_of_an_early_end_are_kept(answers: Answers) -> None:
         ([candidate(inline("aGVsbG8=", "text/plain"), **STOP)], Code.NO_IMAGE, "STOP"),
     ],
 )
-async def test_gemini_says_why_there_is_no_picture(
-    answers: Answers, told: list[Any], code: Code, words: str
+async def test_a_reason_of_gemini_for_no_picture_is_classified(
+    answers: Answers, sent: list[Any], code: Code, words: str
 ) -> None:
-    failure = await answers.failure("gemini", stream(*told), preview_count=1)
+    failure = await answers.failure("gemini", stream(*sent), preview_count=1)
 
     assert failure.code is code
     assert words in str(failure)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "sent",
     [
         [],
         [candidate({"text": "I am drawing"})],
@@ -315,13 +319,13 @@ async def test_gemini_says_why_there_is_no_picture(
         [b'data: {"candidates": [{"co'],
     ],
 )
-async def test_a_stream_that_is_cut_off_is_no_refusal(answers: Answers, told: list[Any]) -> None:
-    failure = await answers.failure("gemini", stream(*told), preview_count=1)
+async def test_a_truncated_stream_is_no_refusal(answers: Answers, sent: list[Any]) -> None:
+    failure = await answers.failure("gemini", stream(*sent), preview_count=1)
 
     assert failure.code is Code.OUTCOME_UNKNOWN
 
 
-async def test_an_end_without_a_picture_is_not_waited_on_for_long(answers: Answers) -> None:
+async def test_a_stream_that_ended_without_a_picture_is_closed_soon(answers: Answers) -> None:
     head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n"
     body = b"data: " + _dumped(candidate({"text": "a"}, **STOP)) + b"\n\n"
 
@@ -389,22 +393,24 @@ async def test_an_object_with_images_is_delivered(
 
 
 @pytest.mark.parametrize("provider", IMAGES_PROVIDERS)
-async def test_tokens_are_told_however_they_are_written(answers: Answers, provider: str) -> None:
+async def test_token_counts_are_read_in_any_form(answers: Answers, provider: str) -> None:
     counts = {name: str(count) for name, count in IMAGES_USAGE.items()}
-    told = {"data": [{"b64_json": TEXT}], "usage": {**counts, "total_tokens": 2**31}}
+    sent = {"data": [{"b64_json": TEXT}], "usage": {**counts, "total_tokens": 2**31}}
 
-    delivery = await answers.call(provider, http(_dumped(told)))
+    delivery = await answers.call(provider, http(_dumped(sent)))
 
     assert delivery.usage == Usage(10, 20, None)
 
 
 @pytest.mark.parametrize("provider", IMAGES_PROVIDERS)
-async def test_links_are_fetched_instead_of_images(answers: Answers, provider: str) -> None:
+async def test_urls_are_downloaded_instead_of_inline_images(
+    answers: Answers, provider: str
+) -> None:
     links = [{"url": link_to(answers.url, 0, index)} for index in range(2)]
-    told = {"data": [links[0], {"b64_json": TEXT}, links[1]]}
+    sent = {"data": [links[0], {"b64_json": TEXT}, links[1]]}
     missing = [http(b"", status=410)]
 
-    exchange = Exchange(submission=http(_dumped(told)), files={1: missing})
+    exchange = Exchange(submission=http(_dumped(sent)), files={1: missing})
     delivery = await answers.run(provider, exchange, image_count=3)
 
     # One that cannot be fetched is left out.
@@ -415,7 +421,7 @@ async def test_links_are_fetched_instead_of_images(answers: Answers, provider: s
 @pytest.mark.parametrize(
     "link", ["http://127.0.0.1:1/a.png", "https://192.168.0.1/a.png", "file:///etc/passwd"]
 )
-async def test_a_link_to_anybody_is_not_followed(
+async def test_a_url_of_an_unknown_host_is_not_followed(
     answers: Answers, provider: str, link: str
 ) -> None:
     failure = await answers.failure(provider, canned.json({"data": [{"url": link}]}))
@@ -484,9 +490,9 @@ STREAMS: dict[str, tuple[list[Any], int]] = {
 @pytest.mark.parametrize("provider", IMAGES_PROVIDERS)
 @pytest.mark.parametrize("name", STREAMS)
 async def test_a_stream_of_images_is_delivered(answers: Answers, provider: str, name: str) -> None:
-    told, previews = STREAMS[name]
+    sent, previews = STREAMS[name]
 
-    delivery = await answers.call(provider, stream(*told), preview_count=2)
+    delivery = await answers.call(provider, stream(*sent), preview_count=2)
 
     assert [image.data for image in delivery.images] == [PNG]
     assert answers.witness.previews == [OTHER] * previews
@@ -494,7 +500,7 @@ async def test_a_stream_of_images_is_delivered(answers: Answers, provider: str, 
 
 @pytest.mark.parametrize("provider", IMAGES_PROVIDERS)
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("sent", "code"),
     [
         ([PARTIAL | {"b64_json": OTHER_TEXT}], Code.OUTCOME_UNKNOWN),
         ([b"event: ping\ndata: {}\n\n"], Code.OUTCOME_UNKNOWN),
@@ -505,15 +511,15 @@ async def test_a_stream_of_images_is_delivered(answers: Answers, provider: str, 
         ([{"data": None}], Code.NO_IMAGE),
     ],
 )
-async def test_a_stream_without_an_image_is_none(
-    answers: Answers, provider: str, told: list[Any], code: Code
+async def test_a_stream_without_an_image_delivers_nothing(
+    answers: Answers, provider: str, sent: list[Any], code: Code
 ) -> None:
-    failure = await answers.failure(provider, stream(*told), preview_count=2)
+    failure = await answers.failure(provider, stream(*sent), preview_count=2)
 
     assert failure.code is code
 
 
-async def test_a_stream_that_stays_open_after_a_broken_end_is_left(answers: Answers) -> None:
+async def test_a_stream_that_stays_open_after_an_invalid_end_is_closed(answers: Answers) -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n"
     body = b"data: " + _dumped(COMPLETED | {"b64_json": ""}) + b"\n\n"
 
@@ -550,7 +556,7 @@ ODD_HEADS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("provider", SYNCHRONOUS)
 @pytest.mark.parametrize("name", ODD_HEADS)
-async def test_an_answer_is_read_however_it_is_wrapped(
+async def test_a_response_is_read_in_any_envelope(
     answers: Answers, provider: str, name: str
 ) -> None:
     body = _dumped(WHOLE[provider])
@@ -566,7 +572,7 @@ async def test_an_answer_is_read_however_it_is_wrapped(
 @pytest.mark.parametrize(
     "begin", [b"", b": wait\n\n", b"id: 1\n", b"retry: 5\n", b"event: x\n", BOM]
 )
-async def test_events_are_read_whatever_they_call_themselves(
+async def test_events_are_read_whatever_their_names(
     answers: Answers, provider: str, kind: str, begin: bytes
 ) -> None:
     body = begin + b"data: " + _dumped(END[provider]) + b"\n\n"
@@ -576,10 +582,10 @@ async def test_events_are_read_whatever_they_call_themselves(
     assert [image.data for image in delivery.images] == [PNG]
 
 
-async def test_a_picture_that_has_come_is_kept_where_nonsense_follows(answers: Answers) -> None:
-    told = [candidate(inline()), b"data: {" + b" " * 2**21]
+async def test_a_received_picture_is_kept_if_invalid_data_follows(answers: Answers) -> None:
+    sent = [candidate(inline()), b"data: {" + b" " * 2**21]
 
-    delivery = await answers.call("gemini", stream(*told), preview_count=1)
+    delivery = await answers.call("gemini", stream(*sent), preview_count=1)
 
     assert [image.data for image in delivery.images] == [PNG]
 
@@ -644,21 +650,21 @@ JOBS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in JOBS for kind in JOBS[name]])
-async def test_a_jobs_image_is_delivered(answers: Answers, name: str, kind: str) -> None:
-    told = json.loads(json.dumps(JOBS[name][kind]).replace("{link}", link_to(answers.url, 0)))
+async def test_the_image_of_a_job_is_delivered(answers: Answers, name: str, kind: str) -> None:
+    sent = json.loads(json.dumps(JOBS[name][kind]).replace("{link}", link_to(answers.url, 0)))
 
-    delivery = await answers.result(name, told)
+    delivery = await answers.result(name, sent)
 
     assert [image.data for image in delivery.images] == [file_of(0, 0)]
 
 
-async def test_a_jobs_text_is_stored_with_replacements(answers: Answers) -> None:
-    told = {"images": [{"url": link_to(answers.url, 0)}], "description": "x \ud83d"}
+async def test_the_text_of_a_job_is_stored_with_replacement_characters(answers: Answers) -> None:
+    sent = {"images": [{"url": link_to(answers.url, 0)}], "description": "x \ud83d"}
 
-    assert (await answers.result("fal", told)).text == "x \ufffd"
+    assert (await answers.result("fal", sent)).text == "x \ufffd"
 
 
-async def test_an_envelope_does_not_outweigh_its_result(answers: Answers) -> None:
+async def test_a_result_takes_precedence_over_its_envelope(answers: Answers) -> None:
     data = {"id": "exchange-0", "status": "completed", "outputs": [link_to(answers.url, 0)]}
 
     delivery = await answers.result("wavespeed", canned.json({"code": 500, "data": data}))
@@ -667,13 +673,13 @@ async def test_an_envelope_does_not_outweigh_its_result(answers: Answers) -> Non
 
 
 @pytest.mark.parametrize("name", JOBS)
-async def test_an_id_may_be_a_number(answers: Answers, name: str) -> None:
+async def test_a_job_id_can_be_a_number(answers: Answers, name: str) -> None:
     number = 10**15
     job = {"id": number, "request_id": number, "status": "starting"}
     submission = canned.json({**job, "data": job})
     exchange = exchange_of(name, answers.url, 0, {}, submission=submission)
 
-    # The canned answers do not know this job, so that it is asked about in vain.
+    # The canned responses do not have this job, so that polling it fails.
     with pytest.raises(GenerationFailed):
         await answers.run(name, exchange)
 
@@ -682,7 +688,7 @@ async def test_an_id_may_be_a_number(answers: Answers, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "told"),
+    ("position", "sent"),
     [
         (2147483649, []),  # fal-status-pos-2e31
         (2**31, []),
@@ -699,8 +705,8 @@ async def test_an_id_may_be_a_number(answers: Answers, name: str) -> None:
         ([3], []),
     ],
 )
-async def test_a_position_that_no_field_can_say_is_not_told(
-    answers: Answers, position: object, told: list[int]
+async def test_a_queue_position_out_of_range_is_not_reported(
+    answers: Answers, position: object, sent: list[int]
 ) -> None:
     queued = http(_dumped({"status": "IN_QUEUE", "queue_position": position}))
     ended = http(_dumped({"status": "completed"}), status=202)
@@ -708,7 +714,7 @@ async def test_a_position_that_no_field_can_say_is_not_told(
     result = {"images": [{"url": link_to(answers.url, 0)}]}
     delivery = await answers.result("fal", result, status=[queued, queued, ended])
 
-    assert answers.witness.positions == told
+    assert answers.witness.positions == sent
     assert len(delivery.images) == 1
 
 
@@ -729,11 +735,11 @@ FILES: dict[str, list[bytes]] = {
 
 @pytest.mark.parametrize("name", JOBS)
 @pytest.mark.parametrize("kind", FILES)
-async def test_a_jobs_file_is_fetched(answers: Answers, name: str, kind: str) -> None:
+async def test_the_file_of_a_job_is_downloaded(answers: Answers, name: str, kind: str) -> None:
     link = link_to(answers.url, 0)
-    told = {"images": [{"url": link}], "output": link, "outputs": [link]}
+    sent = {"images": [{"url": link}], "output": link, "outputs": [link]}
 
-    delivery = await answers.result(name, told, files={0: FILES[kind]})
+    delivery = await answers.result(name, sent, files={0: FILES[kind]})
 
     assert [image.data for image in delivery.images] == [FILE]
 
@@ -749,13 +755,11 @@ WRAPS: Final[tuple[Callable[[bytes], bytes], ...]] = (
 
 
 @pytest.mark.parametrize("name", JOBS)
-async def test_a_jobs_answers_are_read_however_they_are_wrapped(
-    answers: Answers, name: str
-) -> None:
+async def test_responses_about_a_job_are_read_in_any_envelope(answers: Answers, name: str) -> None:
     link = link_to(answers.url, 0)
-    told = {"images": [{"url": link}], "output": link, "outputs": [link], "x": float("nan")}
+    sent = {"images": [{"url": link}], "output": link, "outputs": [link], "x": float("nan")}
     for number, wrap in enumerate(WRAPS):
-        finished = wrap(_dumped(_finished(name, f"exchange-{number}", told)))
+        finished = wrap(_dumped(_finished(name, f"exchange-{number}", sent)))
 
         delivery = await answers.run(name, exchange_of(name, answers.url, number, finished))
 
@@ -772,7 +776,7 @@ async def test_a_jobs_answers_are_read_however_they_are_wrapped(
         ({"code": {}, "message": "\ud83d"}, Code.PROVIDER_UNAVAILABLE),
     ],
 )
-async def test_an_error_of_gemini_is_read_however_it_is_written(
+async def test_an_error_of_gemini_is_read_in_any_form(
     answers: Answers, error: object, code: Code
 ) -> None:
     failure = await answers.failure("gemini", http(_dumped({"error": error})))

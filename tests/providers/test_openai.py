@@ -1,4 +1,4 @@
-"""OpenAI and Azure, against their simulator: what is asked, and what is shown and delivered."""
+"""OpenAI and Azure, against their simulator: requests, previews and deliveries."""
 
 import asyncio
 import io
@@ -54,7 +54,7 @@ async def a_picture(shelf: Shelf, format: str = "PNG", mode: str = "RGB") -> Ima
     return replace(image, content_type=f"image/{format.lower()}")
 
 
-def test_every_row_of_the_catalogue_can_be_asked_for() -> None:
+def test_every_model_of_the_catalogue_can_be_requested() -> None:
     endpoints = {row.endpoint for row in (*rows_of("openai"), *rows_of("azure"))}
 
     assert endpoints == set(DEPLOYMENTS.values())
@@ -124,7 +124,7 @@ WITH_REFERENCES: list[Any] = [
 
 
 @pytest.mark.parametrize(("request_", "expected", "reference_count"), WITH_REFERENCES)
-async def test_payloads_have_the_models_own_fields_and_no_others(
+async def test_a_payload_has_exactly_the_fields_of_the_model(
     openai: Played,
     request_: GenerationRequest,
     expected: dict[str, object],
@@ -150,14 +150,14 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert all(file.endswith(" 89504e47") for file in files)
 
 
-async def test_a_deployment_may_be_called_otherwise(openai: Played) -> None:
+async def test_a_deployment_can_have_another_name(openai: Played) -> None:
     for model in ("img-gpt-image-2", "img-gpt-image-1-5"):
         await azure_of(openai).generate(a_run(model=model), Witness())
 
     assert [entry.payload["model"] for entry in openai.bill] == ["our-pictures", "gpt-image-1.5"]
 
 
-async def test_the_key_goes_into_the_doors_own_header(openai: Played) -> None:
+async def test_the_key_is_sent_in_the_header_of_its_platform(openai: Played) -> None:
     await openai.made(a_run())
     await azure_of(openai).generate(a_run(), Witness())
 
@@ -180,7 +180,7 @@ async def test_the_key_goes_into_the_doors_own_header(openai: Played) -> None:
         ),
     ],
 )
-async def test_azures_addresses(openai: Played, api_version: str, url: str) -> None:
+async def test_urls_of_azure_are_correct(openai: Played, api_version: str, url: str) -> None:
     root = "https://here.openai.azure.com"
     backend = AzureBackend(
         key="k", url=f"{root}/", api_version=api_version, deployments={"gpt-image-2": "our own"}
@@ -196,7 +196,7 @@ async def test_azures_addresses(openai: Played, api_version: str, url: str) -> N
         assert (await provider.generate(request, Witness())).images
 
 
-def test_openais_addresses() -> None:
+def test_urls_of_openai_are_correct() -> None:
     backend = OpenAIBackend(key="k", url="https://api.openai.com/v1/")
 
     assert (
@@ -213,7 +213,7 @@ def test_openais_addresses() -> None:
         ("JPEG", "RGB", "jpeg"),
     ],
 )
-async def test_azure_gets_the_files_that_it_takes(
+async def test_azure_receives_the_file_types_it_accepts(
     openai: Played, format: str, mode: str, kind: str
 ) -> None:
     reference = await a_picture(openai.shelf, format, mode)
@@ -228,7 +228,7 @@ async def test_azure_gets_the_files_that_it_takes(
 
 @pytest.mark.parametrize("azure", [False, True])
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
-async def test_a_mask_goes_with_the_first_reference_in_its_size(
+async def test_a_mask_is_sent_with_the_first_reference_in_its_size(
     openai: Played, format: str, azure: bool
 ) -> None:
     references = [await a_picture(openai.shelf, format) for _ in range(2)]
@@ -250,7 +250,7 @@ async def test_sixteen_references_keep_their_order(openai: Played) -> None:
     assert names == [f"{n + 1}.{('png', 'jpeg')[n % 2]}" for n in range(16)]
 
 
-async def test_words_of_any_kind_go_through_a_form(openai: Played) -> None:
+async def test_any_text_can_be_sent_in_a_form(openai: Played) -> None:
     words = 'Ein "Leuchtturm"\r\n--und\r\n\r\nname="n" ☃ '
 
     await openai.made(a_run("", await a_picture(openai.shelf), words=words))
@@ -260,7 +260,7 @@ async def test_words_of_any_kind_go_through_a_form(openai: Played) -> None:
 
 @pytest.mark.parametrize("azure", [False, True])
 @pytest.mark.parametrize("edit", [False, True])
-async def test_partial_images_are_shown_while_it_works(
+async def test_partial_images_are_shown_during_the_run(
     openai: Played, edit: bool, azure: bool
 ) -> None:
     witness = Witness()
@@ -277,7 +277,7 @@ async def test_partial_images_are_shown_while_it_works(
     assert len(openai.bill) == 1
 
 
-async def test_a_preview_is_shown_before_the_picture_is_there(openai: Played) -> None:
+async def test_a_preview_is_shown_before_the_picture_arrives(openai: Played) -> None:
     class Waiting(Witness):
         async def preview(self, data: bytes) -> None:
             await super().preview(data)
@@ -293,7 +293,7 @@ async def test_a_preview_is_shown_before_the_picture_is_there(openai: Played) ->
 @pytest.mark.parametrize(
     ("script", "shown"), [("partials=0", 0), ("partials=1", 1), ("partials=5", 2), ("plain", 0)]
 )
-async def test_fewer_or_more_partial_images_are_no_trouble(
+async def test_fewer_or_more_partial_images_are_accepted(
     openai: Played, script: str, shown: int
 ) -> None:
     witness = Witness()
@@ -305,7 +305,7 @@ async def test_fewer_or_more_partial_images_are_no_trouble(
     assert all(0 < fraction < 1 for fraction in witness.fractions)
 
 
-async def test_where_nobody_wants_previews_none_are_paid_for(openai: Played) -> None:
+async def test_no_previews_are_paid_for_if_none_are_requested(openai: Played) -> None:
     witness = Witness()
 
     delivery = await openai.provider().generate(a_run(), witness)
@@ -314,7 +314,7 @@ async def test_where_nobody_wants_previews_none_are_paid_for(openai: Played) -> 
     assert delivery.usage == Usage(40, TOKENS_PER_PICTURE, 40 + TOKENS_PER_PICTURE)
 
 
-async def test_tokens_are_told(openai: Played) -> None:
+async def test_token_counts_are_reported(openai: Played) -> None:
     streamed = await openai.made(a_run(preview_count=2))
     several = await openai.made(a_run(image_count=3))
 
@@ -324,7 +324,7 @@ async def test_tokens_are_told(openai: Played) -> None:
 
 
 @pytest.mark.parametrize("request_of", [{"preview_count": 2}, {"image_count": 3}, {}])
-async def test_quality_and_size_are_said_in_its_own_words(
+async def test_quality_and_size_are_sent_in_its_own_terms(
     openai: Played, request_of: dict[str, Any]
 ) -> None:
     delivery = await openai.made(a_run(quality=Quality.HIGH, **request_of))
@@ -333,12 +333,12 @@ async def test_quality_and_size_are_said_in_its_own_words(
 
 
 @pytest.mark.parametrize("value", [None, 3, "", ["high"], "x" * 41, "high\n", "<b>", "§"])
-def test_what_is_no_word_is_not_kept(value: object) -> None:
+def test_a_value_that_is_not_a_word_is_not_stored(value: object) -> None:
     assert word_of(value) is None
 
 
 @pytest.mark.parametrize(("script", "count"), [("images=2", 2), ("images=9", 4), ("black=0,2", 2)])
-async def test_pictures_that_are_there_are_a_delivery(
+async def test_the_pictures_that_arrived_are_a_delivery(
     openai: Played, script: str, count: int
 ) -> None:
     delivery = await openai.made(a_run(script, image_count=4))
@@ -346,7 +346,7 @@ async def test_pictures_that_are_there_are_a_delivery(
     assert len(delivery.images) == len({image.data for image in delivery.images}) == count
 
 
-async def test_a_picture_has_the_shape_that_was_asked_for(openai: Played) -> None:
+async def test_a_picture_has_the_requested_shape(openai: Played) -> None:
     wide = await openai.made(a_run(aspect_ratio="16:9", preview_count=1, format=ImageFormat.JPEG))
 
     picture = opened(wide)

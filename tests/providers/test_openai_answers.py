@@ -1,4 +1,4 @@
-"""What errors of OpenAI and Azure mean, wherever they stand."""
+"""How errors of OpenAI and Azure are classified, wherever they occur."""
 
 import httpx2
 import pytest
@@ -29,7 +29,7 @@ a_run = VENDORS["openai"].run
         pytest.param("fail=filtered", Code.CONTENT_REFUSED, id="refused, the reason inside"),
     ],
 )
-async def test_what_an_answer_of_openai_means(
+async def test_a_response_of_openai_is_classified(
     openai: Played, script: str, code: Code, previews: int
 ) -> None:
     failure = await openai.failed(a_run(script, preview_count=previews))
@@ -41,9 +41,7 @@ async def test_what_an_answer_of_openai_means(
 @pytest.mark.parametrize(
     ("hint", "wait"), [("1500ms", 1.5), ("12slimit", 12)], ids=["in milliseconds", "of a limit"]
 )
-async def test_openais_own_retry_hints_are_passed_on(
-    openai: Played, hint: str, wait: float
-) -> None:
+async def test_retry_hints_of_openai_are_returned(openai: Played, hint: str, wait: float) -> None:
     failure = await openai.failed(a_run(f"submit=429 retry_after={hint}"))
 
     assert isinstance(failure, NotSubmitted)
@@ -57,7 +55,7 @@ async def test_openais_own_retry_hints_are_passed_on(
         pytest.param("hang=running", 0, Code.OUTCOME_UNKNOWN, id="says nothing while it works"),
     ],
 )
-async def test_what_outlasts_the_deadline_ends_at_it(
+async def test_a_run_ends_at_its_deadline(
     openai: Played, script: str, previews: int, code: Code
 ) -> None:
     failure = await openai.failed(a_run(script, preview_count=previews, seconds_left=1.0))
@@ -71,7 +69,7 @@ async def test_a_204_has_an_unknown_outcome(openai: Played) -> None:
     assert failure.code is Code.OUTCOME_UNKNOWN
 
 
-def test_an_answer_of_an_unknown_type_is_no_delivery() -> None:
+def test_a_response_of_an_unknown_type_is_no_delivery() -> None:
     reply, document = reply_to(a_run(), ()), InlineJson(PICTURES)
 
     shown = reply.take(document, {"type": "image_generation.pondering"})
@@ -81,7 +79,7 @@ def test_an_answer_of_an_unknown_type_is_no_delivery() -> None:
     assert reply.failure().code is Code.PROVIDER_BAD_RESPONSE
 
 
-async def test_all_pictures_kept_back_are_a_refusal(openai: Played) -> None:
+async def test_a_response_with_only_blocked_pictures_is_a_refusal(openai: Played) -> None:
     failure = await openai.failed(a_run("black=all", image_count=2))
 
     assert (failure.code, failure.retryable) == (Code.CONTENT_REFUSED, False)
@@ -121,7 +119,7 @@ TAKES_NOTHING = {"rate_limit_exceeded", "429", "server_error"}
 
 
 @pytest.mark.parametrize("kind", sorted(FAILURES))
-async def test_every_code_has_its_meaning(openai: Played, kind: str) -> None:
+async def test_every_error_code_is_classified(openai: Played, kind: str) -> None:
     code, retryable, inside = MEANINGS[kind]
 
     failure = await openai.failed(a_run(f"fail={kind}"))
@@ -136,7 +134,7 @@ async def test_every_code_has_its_meaning(openai: Played, kind: str) -> None:
     assert not isinstance(streamed, NotSubmitted)
 
 
-async def test_partial_images_stay_where_the_run_fails(openai: Played) -> None:
+async def test_partial_images_are_kept_if_the_run_fails(openai: Played) -> None:
     witness = Witness()
 
     failure = await openai.failed(
@@ -166,17 +164,17 @@ async def test_partial_images_stay_where_the_run_fails(openai: Played) -> None:
         ({"x-ratelimit-remaining-tokens": "0"}, None),
     ],
 )
-def test_how_long_we_are_asked_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_parsed(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_hint(httpx2.Headers(headers)) == (seconds and pytest.approx(seconds))
 
 
-async def test_a_slow_picture_is_waited_for(openai: Played) -> None:
+async def test_a_slow_response_is_awaited(openai: Played) -> None:
     for previews in (0, 2):
         delivery = await openai.made(a_run("seconds=0.6", preview_count=previews))
         assert delivery.images
 
 
-async def test_a_model_that_is_gone_is_an_alarm(openai: Played) -> None:
+async def test_a_missing_model_is_an_alert(openai: Played) -> None:
     with capture_logs() as logs:
         failure = await openai.failed(VENDORS["azure"].run(model="img-gpt-image-1"))
 
@@ -184,7 +182,7 @@ async def test_a_model_that_is_gone_is_an_alarm(openai: Played) -> None:
     assert [line["log_level"] for line in logs] == ["error"]
 
 
-async def test_a_deployment_that_is_not_there_is_an_alarm(openai: Played) -> None:
+async def test_a_missing_deployment_is_an_alert(openai: Played) -> None:
     for api_version in ("preview", "2025-04-01-preview"):
         azure = azure_of(openai, api_version=api_version, deployments={"gpt-image-2": "nobody-s"})
         failure = await openai.failed(a_run(model="img-gpt-image-2"), provider=azure)

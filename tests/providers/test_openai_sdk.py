@@ -1,4 +1,4 @@
-"""The simulator of OpenAI and Azure, asked with OpenAI's own SDK.
+"""The simulator of OpenAI and Azure, called by OpenAI's own SDK.
 
 What the SDK takes for a success, a refusal or a mistake, our adapter does too. All clients are
 asked in one process: to import the SDK takes a second.
@@ -27,11 +27,11 @@ async def asked(openai: Played, *requests: dict[str, Any]) -> list[Any]:
     """What the SDK has understood of each answer, as a list of what came."""
     usual = {"model": "gpt-image-2", "prompt": "A lighthouse"}
     arguments = [json.dumps({**usual, **request}) for request in requests]
-    told: list[Any] = await ask_sdk("openai", openai.url, KEY, *arguments)
-    return told
+    from_sdk: list[Any] = await ask_sdk("openai", openai.url, KEY, *arguments)
+    return from_sdk
 
 
-async def test_the_sdk_understands_a_success(openai: Played) -> None:
+async def test_the_sdk_reads_a_success(openai: Played) -> None:
     ends = await asked(
         openai,
         *({"client": client, "size": "1536x1024", "quality": "low"} for client in CLIENTS),
@@ -47,7 +47,7 @@ async def test_the_sdk_understands_a_success(openai: Played) -> None:
     assert len(openai.bill) == len(ends)
 
 
-async def test_the_sdk_understands_a_stream(openai: Played) -> None:
+async def test_the_sdk_reads_a_stream(openai: Played) -> None:
     stream = {"stream": True, "partial_images": 2}
     ends = await asked(
         openai,
@@ -78,16 +78,16 @@ FAILURES: list[Any] = [
 ]
 
 
-async def test_the_sdk_and_we_understand_the_same_failures(openai: Played) -> None:
+async def test_the_sdk_and_the_adapter_read_the_same_failures(openai: Played) -> None:
     ends = await asked(openai, *({"client": "openai", "prompt": text} for text, *_ in FAILURES))
 
-    assert [told[-1]["error"] for told in ends] == [kind for _, kind, _ in FAILURES]
+    assert [from_sdk[-1]["error"] for from_sdk in ends] == [kind for _, kind, _ in FAILURES]
     for text, _, code in FAILURES:
         failure = await openai.failed(a_run(words=text))
         assert failure.code is (code or Code.PROVIDER_AUTHENTICATION)
 
 
-async def test_the_sdk_and_we_understand_the_same_trouble_in_a_stream(openai: Played) -> None:
+async def test_the_sdk_and_the_adapter_read_the_same_stream_errors(openai: Played) -> None:
     words = "[openai fail=moderation_blocked late]"
     stream = {"client": "openai", "stream": True, "partial_images": 1, "prompt": words}
     (events,) = await asked(openai, stream)
@@ -102,14 +102,14 @@ async def test_the_sdk_and_we_understand_the_same_trouble_in_a_stream(openai: Pl
     assert len(witness.previews) == 1
 
 
-async def test_the_sdk_is_not_let_in_with_a_wrong_key(openai: Played) -> None:
+async def test_the_sdk_is_refused_with_a_wrong_key(openai: Played) -> None:
     ends = await asked(openai, *({"client": client, "key": "wrong"} for client in CLIENTS))
 
     refused = [[("AuthenticationError", 401)]] * len(CLIENTS)
-    assert [[(one["error"], one["status"]) for one in told] for told in ends] == refused
+    assert [[(one["error"], one["status"]) for one in from_sdk] for from_sdk in ends] == refused
 
 
-async def test_the_sdk_is_told_of_a_model_that_is_gone(openai: Played) -> None:
+async def test_the_sdk_receives_an_error_for_a_missing_model(openai: Played) -> None:
     (gone,), (unknown,) = await asked(
         openai,
         {"client": "openai", "model": "gpt-image-1"},
@@ -120,7 +120,7 @@ async def test_the_sdk_is_told_of_a_model_that_is_gone(openai: Played) -> None:
     assert unknown == {"error": "NotFoundError", "status": 404, "code": "DeploymentNotFound"}
 
 
-async def test_what_we_ask_has_the_shape_of_what_the_sdk_asks(openai: Played) -> None:
+async def test_requests_of_the_adapter_have_the_form_of_those_of_the_sdk(openai: Played) -> None:
     """The same request, once by the SDK and once by us."""
     await asked(openai, {"client": "openai", "size": "1024x1024", "n": 1, "quality": "medium"})
     await openai.made(a_run(model="img-gpt-image-2"))

@@ -1,4 +1,4 @@
-"""OpenRouter, against its simulator: what is asked, and what its answers mean."""
+"""OpenRouter, against its simulator: requests, and how responses are classified."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ async def a_picture(openrouter: Played, shade: int = 0) -> Image:
     return await a_reference(openrouter.shelf, Pictures.new("RGB", (8, 8), (shade, 0, 0)))
 
 
-def test_every_row_can_be_asked_for() -> None:
+def test_every_model_can_be_requested() -> None:
     rows = {model.endpoint for model in rows_of("openrouter")}
 
     assert rows == MODELS
@@ -107,7 +107,7 @@ PAYLOADS: list[Any] = [
 
 
 @pytest.mark.parametrize(("request_", "expected"), PAYLOADS)
-async def test_payloads_have_the_models_own_fields_and_no_others(
+async def test_a_payload_has_exactly_the_fields_of_the_model(
     openrouter: Played, request_: GenerationRequest, expected: dict[str, object]
 ) -> None:
     edits = request_.model.max_references > 0
@@ -128,7 +128,7 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert all(link.startswith("data:image/png;base64,iVBORw0KGgo") for link in links)
 
 
-async def test_a_request_carries_the_key(openrouter: Played) -> None:
+async def test_a_request_has_the_key(openrouter: Played) -> None:
     await openrouter.made(a_run(model=MODEL))
 
     (seen,) = openrouter.simulator.seen
@@ -138,14 +138,14 @@ async def test_a_request_carries_the_key(openrouter: Played) -> None:
 
 
 @pytest.mark.parametrize("preview_count", [0, 1])
-async def test_tokens_are_told(openrouter: Played, preview_count: int) -> None:
+async def test_token_counts_are_reported(openrouter: Played, preview_count: int) -> None:
     delivery = await openrouter.made(a_run(model=STREAMING, preview_count=preview_count))
 
     assert delivery.usage == Usage(input_tokens=16, output_tokens=4175, total_tokens=4191)
     assert delivery.text is None
 
 
-async def test_several_pictures_come_without_previews(openrouter: Played) -> None:
+async def test_several_pictures_are_delivered_without_previews(openrouter: Played) -> None:
     witness = Witness()
     run = a_run("partials=2", model=STREAMING, preview_count=2, image_count=2)
 
@@ -181,7 +181,7 @@ MEANINGS: dict[str, tuple[Code, bool]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(MEANINGS))
-async def test_every_failure_has_its_meaning(openrouter: Played, kind: str) -> None:
+async def test_every_failure_is_classified(openrouter: Played, kind: str) -> None:
     failure = await openrouter.failed(a_run(f"fail={kind}", model=MODEL))
 
     assert set(MEANINGS) == openrouter.simulator.failures - CHAT_ENDS
@@ -193,7 +193,7 @@ async def test_every_failure_has_its_meaning(openrouter: Played, kind: str) -> N
 
 @pytest.mark.parametrize("preview_count", [0, 1])
 @pytest.mark.parametrize("kind", sorted(set(MEANINGS) - {"content_filter", "stop"}))
-async def test_inside_of_a_success_it_ends_the_run(
+async def test_an_error_inside_a_success_ends_the_run(
     openrouter: Played, kind: str, preview_count: int
 ) -> None:
     failure = await openrouter.failed(
@@ -211,7 +211,7 @@ async def test_inside_of_a_success_it_ends_the_run(
 @pytest.mark.parametrize(
     ("script", "wait"), [("fail=capacity", 21), ("fail=away", None), ("fail=upstream-limit", None)]
 )
-async def test_a_wish_to_wait_is_passed_on(
+async def test_a_retry_hint_is_returned(
     openrouter: Played, script: str, wait: float | None
 ) -> None:
     failure = await openrouter.failed(a_run(script, model=MODEL))
@@ -220,7 +220,7 @@ async def test_a_wish_to_wait_is_passed_on(
     assert failure.retry_after_seconds == wait
 
 
-async def test_references_are_made_as_small_as_the_strictest_takes_them(
+async def test_references_are_reduced_to_the_strictest_limit(
     openrouter: Played,
 ) -> None:
     references = [
@@ -247,7 +247,7 @@ SCRIPTS = [
 STREAMED_SCRIPTS = ["partials=2", "partials=1 fail=dropped late", "early", "fail=429"]
 
 
-async def test_openrouters_own_client_understands_the_same(openrouter: Played) -> None:
+async def test_the_official_client_reads_the_same(openrouter: Played) -> None:
     provider = openrouter.provider()
     runs = [a_run(script, model=MODEL) for script in SCRIPTS]
     runs += [a_run(script, model=STREAMING, preview_count=2) for script in STREAMED_SCRIPTS]
@@ -258,9 +258,9 @@ async def test_openrouters_own_client_understands_the_same(openrouter: Played) -
     ]
 
     ours = [await outcome(provider, run) for run in runs]
-    told = await ask_sdk("openrouter", f"{openrouter.url}/{PATH}", KEY, json.dumps(asked))
+    from_sdk = await ask_sdk("openrouter", f"{openrouter.url}/{PATH}", KEY, json.dumps(asked))
 
-    for run, one, other in zip(runs, ours, told, strict=True):
+    for run, one, other in zip(runs, ours, from_sdk, strict=True):
         assert agrees(one, other), (run.prompt, one, other)
 
 
@@ -274,10 +274,10 @@ async def outcome(provider: Provider, run: GenerationRequest) -> Code | int:
     return len(witness.previews)
 
 
-def agrees(ours: Code | int, told: dict[str, Any]) -> bool:
+def agrees(ours: Code | int, from_sdk: dict[str, Any]) -> bool:
     """Whether the client has understood what we have; its words say less."""
     if isinstance(ours, int):
-        return bool(told.get("images") == 1) and told.get("partials", 0) == ours
+        return bool(from_sdk.get("images") == 1) and from_sdk.get("partials", 0) == ours
     statuses = {
         Code.CONTENT_REFUSED: {400, 403},
         Code.PROVIDER_AUTHENTICATION: {401, 402},
@@ -287,12 +287,12 @@ def agrees(ours: Code | int, told: dict[str, Any]) -> bool:
         Code.PROVIDER_UNAVAILABLE: {503, 529},
         Code.OUTCOME_UNKNOWN: {502, 524},
     }
-    if "status" in told:
+    if "status" in from_sdk:
         # It knows of no 503 there.
-        is_known = told["kind"] != "OpenRouterDefaultError" or told["status"] == 503
-        return told["status"] in statuses[ours] and is_known
+        is_known = from_sdk["kind"] != "OpenRouterDefaultError" or from_sdk["status"] == 503
+        return from_sdk["status"] in statuses[ours] and is_known
     if ours is Code.NO_IMAGE:
-        return told == {"images": 0}
+        return from_sdk == {"images": 0}
     if ours is Code.OUTCOME_UNKNOWN:
-        return "images" not in told and "error" not in told
-    return bool(told.get("nonsense") or told.get("error"))
+        return "images" not in from_sdk and "error" not in from_sdk
+    return bool(from_sdk.get("nonsense") or from_sdk.get("error"))

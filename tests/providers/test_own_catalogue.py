@@ -1,4 +1,4 @@
-"""An operator's catalogue beside ours: what it may change, and how its mistakes are reported."""
+"""An operator's own catalogue: what it can change, and how its errors are reported."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def settings_with(folder: Path, text: str, **more: object) -> Settings:
     return Settings.model_validate({"catalogue": path, **more})
 
 
-def test_prices_names_order_and_hidden_models_are_the_operators(tmp_path: Path) -> None:
+def test_the_operator_sets_prices_labels_order_and_hidden_models(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, OWN)
     ours = load_registry(Settings(), with_credentials=["fal", "gemini"])
     own = load_registry(settings, with_credentials=["fal", "gemini"])
@@ -57,7 +57,7 @@ def test_prices_names_order_and_hidden_models_are_the_operators(tmp_path: Path) 
     assert load_caption_registry(settings).all() == load_caption_registry(Settings()).all()
 
 
-async def test_what_is_shown_planned_and_charged_is_the_operators_price(
+async def test_the_operators_price_is_shown_planned_and_charged(
     start_darkroom: StartDarkroom, tmp_path: Path
 ) -> None:
     path = tmp_path / "own.toml"
@@ -88,7 +88,7 @@ async def test_what_is_shown_planned_and_charged_is_the_operators_price(
         ("order = [", "is not TOML: "),
     ],
 )
-def test_a_mistake_ends_in_a_sentence_that_names_the_setting(
+def test_an_error_is_reported_with_the_name_of_the_setting(
     tmp_path: Path, text: str, sentence: str
 ) -> None:
     with pytest.raises(SettingsError) as refused:
@@ -99,7 +99,7 @@ def test_a_mistake_ends_in_a_sentence_that_names_the_setting(
     assert sentence in problem
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     settings = Settings(catalogue=tmp_path / "none.toml")
 
     with pytest.raises(SettingsError, match=r"none\.toml cannot be read: No such file"):

@@ -41,7 +41,7 @@ async def failure(
     return failed.value
 
 
-def test_the_names_agree_with_the_catalogue(local: LocalProvider) -> None:
+def test_the_labels_agree_with_the_catalogue(local: LocalProvider) -> None:
     rehearsal = RehearsalProvider(local)
 
     rows = [model for model in MODELS.all() if model.provider == rehearsal.name]
@@ -50,7 +50,7 @@ def test_the_names_agree_with_the_catalogue(local: LocalProvider) -> None:
     assert local.name in {model.provider for model in MODELS.all()}
 
 
-async def test_the_slow_one_shows_all_on_its_way_and_delivers(
+async def test_the_slow_model_shows_every_state_and_delivers(
     rehearsal: RehearsalProvider, local: LocalProvider
 ) -> None:
     spectator = Spectator()
@@ -66,7 +66,7 @@ async def test_the_slow_one_shows_all_on_its_way_and_delivers(
     assert len(spectator.fractions) > 10
 
 
-async def test_rehearsals_edit_as_well(rehearsal: RehearsalProvider, shelf: Shelf) -> None:
+async def test_rehearsal_models_can_edit(rehearsal: RehearsalProvider, shelf: Shelf) -> None:
     reference = await a_reference(shelf, a_colourful_picture())
 
     delivery = await rehearsal.generate(
@@ -76,7 +76,7 @@ async def test_rehearsals_edit_as_well(rehearsal: RehearsalProvider, shelf: Shel
     assert colourfulness(opened(delivery)) < 1
 
 
-async def test_the_one_that_lands_last_takes_its_time(local: LocalProvider) -> None:
+async def test_the_model_that_lands_last_takes_its_time(local: LocalProvider) -> None:
     rehearsal = RehearsalProvider(local, pace=0.1)
     started = time.monotonic()
 
@@ -89,7 +89,7 @@ async def test_the_one_that_lands_last_takes_its_time(local: LocalProvider) -> N
 
 
 @pytest.mark.parametrize("previews", [0, 2])
-async def test_the_failing_one_fails_after_a_preview_if_any(
+async def test_the_failing_model_fails_after_a_requested_preview(
     rehearsal: RehearsalProvider, previews: int
 ) -> None:
     spectator = Spectator()
@@ -101,7 +101,7 @@ async def test_the_failing_one_fails_after_a_preview_if_any(
     assert len(spectator.previews) == min(1, previews)
 
 
-async def test_the_one_that_fails_once_delivers_when_tried_again(
+async def test_the_model_that_fails_once_delivers_at_a_retry(
     rehearsal: RehearsalProvider,
 ) -> None:
     error = await failure(rehearsal, Spectator(), attempt=1)
@@ -113,7 +113,7 @@ async def test_the_one_that_fails_once_delivers_when_tried_again(
     assert len(again.images) == 1
 
 
-async def test_the_refusing_one_refuses_for_good(rehearsal: RehearsalProvider) -> None:
+async def test_the_refusing_model_always_refuses(rehearsal: RehearsalProvider) -> None:
     with pytest.raises(GenerationFailed) as failed:
         await rehearsal.generate(a_request("hills", model="rehearsal-refuses"), Spectator())
 
@@ -121,7 +121,7 @@ async def test_the_refusing_one_refuses_for_good(rehearsal: RehearsalProvider) -
     assert not failed.value.retryable
 
 
-async def test_the_hanging_one_ends_only_where_it_is_cancelled(
+async def test_the_hanging_model_ends_only_when_cancelled(
     rehearsal: RehearsalProvider,
 ) -> None:
     run = asyncio.create_task(

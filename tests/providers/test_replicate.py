@@ -1,4 +1,4 @@
-"""Replicate, against its simulator: what is asked, and what is told and delivered."""
+"""Replicate, against its simulator: requests, reports and deliveries."""
 
 from dataclasses import replace
 from typing import Any
@@ -59,7 +59,7 @@ INPUTS: list[Any] = [
 
 
 @pytest.mark.parametrize(("asked", "expected"), INPUTS)
-async def test_inputs_have_the_models_own_fields_and_no_others(
+async def test_an_input_has_exactly_the_fields_of_the_model(
     replicate: Played, asked: dict[str, Any], expected: dict[str, object]
 ) -> None:
     await replicate.made(a_run(**asked))
@@ -71,7 +71,7 @@ async def test_inputs_have_the_models_own_fields_and_no_others(
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("model", [NANO_BANANA, SEEDREAM])
-async def test_references_are_sent_as_bytes_in_their_order(
+async def test_references_are_sent_as_bytes_in_order(
     replicate: Played, model: ImageModel, count: int
 ) -> None:
     references = [await a_picture(replicate.shelf, shade * 50) for shade in range(count)]
@@ -83,7 +83,7 @@ async def test_references_are_sent_as_bytes_in_their_order(
     assert all(link.startswith("data:image/png;base64,iVBORw0KGgo") for link in links)
 
 
-async def test_a_model_that_takes_no_references_is_never_given_any(
+async def test_a_model_without_references_never_receives_any(
     replicate: Played,
 ) -> None:
     reference = await a_picture(replicate.shelf)
@@ -94,7 +94,7 @@ async def test_a_model_that_takes_no_references_is_never_given_any(
     assert replicate.calls == []
 
 
-async def test_references_are_made_to_fit_together(replicate: Played) -> None:
+async def test_references_are_reduced_to_fit_together(replicate: Played) -> None:
     noise = Pictures.effect_noise((1800, 1800), 80).convert("RGB")
     reference = await a_reference(replicate.shelf, noise)
     assert reference.byte_size > 3_000_000
@@ -107,7 +107,7 @@ async def test_references_are_made_to_fit_together(replicate: Played) -> None:
     assert all(link.startswith("data:image/jpeg;base64,") for link in links)
 
 
-async def test_a_submission_carries_the_key_and_when_to_give_up(replicate: Played) -> None:
+async def test_a_submission_has_the_key_and_a_deadline(replicate: Played) -> None:
     await replicate.made(a_run(seconds_left=45.2))
 
     headers = replicate.simulator.seen[0].headers
@@ -118,7 +118,7 @@ async def test_a_submission_carries_the_key_and_when_to_give_up(replicate: Playe
     assert "prefer" not in headers
 
 
-async def test_official_models_have_paths_and_versions_have_names(
+async def test_official_models_have_paths_and_community_models_have_versions(
     replicate: Played,
 ) -> None:
     held = f"{FLUX.endpoint}:{VERSIONS[FLUX.endpoint]}"
@@ -134,7 +134,7 @@ async def test_official_models_have_paths_and_versions_have_names(
     assert [entry.endpoint for entry in replicate.bill] == [FLUX.endpoint] * 2
 
 
-async def test_a_version_that_is_gone_is_a_retired_model(replicate: Played) -> None:
+async def test_a_missing_version_is_a_retired_model(replicate: Played) -> None:
     gone = replace(FLUX, endpoint=f"{FLUX.endpoint}:{'f' * 64}")
 
     with capture_logs() as logs:
@@ -148,13 +148,13 @@ async def test_a_version_that_is_gone_is_a_retired_model(replicate: Played) -> N
     "shape",
     ["string", "list", "images", "data", "url", "uri", "image", "src", "imageUrl", "list inside"],
 )
-async def test_links_are_found_in_every_shape_of_an_output(replicate: Played, shape: str) -> None:
+async def test_urls_are_found_in_every_form_of_an_output(replicate: Played, shape: str) -> None:
     delivery = await replicate.made(a_run(f"shape={shape}", format=ImageFormat.PNG))
 
     assert opened(delivery).format == "PNG"
 
 
-async def test_pictures_come_in_their_order_with_the_seed_that_was_sent(
+async def test_pictures_are_returned_in_order_with_the_seed_that_was_sent(
     replicate: Played,
 ) -> None:
     delivery = await replicate.made(a_run(image_count=4, seed="5"))
@@ -164,7 +164,7 @@ async def test_pictures_come_in_their_order_with_the_seed_that_was_sent(
     assert [image.seed for image in delivery.images] == ["5"] * 4
 
 
-async def test_progress_is_told_as_far_as_the_logs_tell_it(replicate: Played) -> None:
+async def test_progress_is_read_from_the_logs(replicate: Played) -> None:
     witness = Witness()
 
     await replicate.provider().generate(a_run("seconds=0.4"), witness)
@@ -175,21 +175,21 @@ async def test_progress_is_told_as_far_as_the_logs_tell_it(replicate: Played) ->
     assert all(0 < fraction <= 1 for fraction in witness.fractions)
 
 
-async def test_a_job_that_is_over_at_once_is_not_asked_about(replicate: Played) -> None:
+async def test_a_job_that_has_ended_already_is_not_polled(replicate: Played) -> None:
     await replicate.made(a_run("seconds=0"))
 
     assert [call for call in replicate.calls if call.startswith("GET")] == []
 
 
 @pytest.mark.parametrize("shape", ["text", "list", "string"])
-async def test_an_output_without_a_link_is_no_picture(replicate: Played, shape: str) -> None:
+async def test_an_output_without_a_url_is_no_picture(replicate: Played, shape: str) -> None:
     failure = await replicate.failed(a_run(f"images=0 shape={shape}"))
 
     code = Code.PROVIDER_BAD_RESPONSE if shape == "text" else Code.NO_IMAGE
     assert failure.code is code
 
 
-async def test_a_job_that_is_asked_about_too_late_has_lost_its_output(
+async def test_a_job_polled_too_late_has_lost_its_output(
     replicate: Played,
 ) -> None:
     job = await replicate.crashed(a_run("seconds=0.1 removed"))
@@ -200,7 +200,7 @@ async def test_a_job_that_is_asked_about_too_late_has_lost_its_output(
     assert "data_removed" in str(failure)
 
 
-async def test_what_is_not_started_in_time_is_given_up_by_replicate_itself(
+async def test_replicate_cancels_a_job_that_is_not_started_in_time(
     replicate: Played,
 ) -> None:
     job = await replicate.crashed(a_run("hang=queue"))
@@ -226,13 +226,13 @@ RUN_ENDS: dict[str, tuple[Code, bool]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(RUN_ENDS))
-async def test_a_failed_run_is_judged_by_its_text(replicate: Played, kind: str) -> None:
+async def test_a_failed_run_is_classified_by_its_message(replicate: Played, kind: str) -> None:
     failure = await replicate.failed(a_run(f"fail={kind}"))
 
     assert (failure.code, failure.retryable) == RUN_ENDS[kind]
 
 
-async def test_words_of_the_prompt_are_no_refusal(replicate: Played) -> None:
+async def test_words_of_the_prompt_in_an_error_are_no_refusal(replicate: Played) -> None:
     prompt = "A safety poster about NSFW and sensitive things, flagged in red"
 
     failure = await replicate.failed(a_run("fail=words", words=prompt))
@@ -240,13 +240,13 @@ async def test_words_of_the_prompt_are_no_refusal(replicate: Played) -> None:
     assert failure.code is Code.PROVIDER_UNAVAILABLE
 
 
-async def test_a_limit_that_only_the_text_tells_is_waited_for(replicate: Played) -> None:
+async def test_a_rate_limit_named_only_in_the_message_is_retried(replicate: Played) -> None:
     failure = await replicate.failed(a_run("submit=429"))
 
     assert getattr(failure, "retry_after_seconds", None) == 2
 
 
-async def test_the_official_sdk_understands_the_simulator_as_we_do(
+async def test_the_official_sdk_reads_the_same_from_the_simulator(
     replicate: Played,
 ) -> None:
     replicate.simulator.play("fail=sensitive", words="refused")
@@ -254,28 +254,28 @@ async def test_the_official_sdk_understands_the_simulator_as_we_do(
     replicate.simulator.play("hang=running", words="endless")
     replicate.simulator.play("submit=429 retry_after=0", words="throttled")
 
-    told = await ask_sdk(
+    from_sdk = await ask_sdk(
         "replicate", REPLICATE_BASE_URL=replicate.url, REPLICATE_API_TOKEN=KEY, POLL="0.05"
     )
 
     ours = await replicate.made(a_run(image_count=2, format=ImageFormat.PNG))
-    assert len(told["delivered"]) == len(ours.images) == 2
-    assert all(signature == "89504e47" for signature in told["delivered"])
-    assert told["one"] == "ffd8ff"
-    assert told["slow"]["status"] == "succeeded"
-    assert 0 < told["slow"]["progress"] <= 1
-    assert told["waited"] == "succeeded"
-    assert "E005" in told["refused"]
-    assert told["cancelled"] == "canceled"
-    assert told["unknown_model"] == 404
-    assert told["bad_input"]["status"] == 422
-    assert told["throttled"] == 429
-    assert told["bad_key"] == 401
+    assert len(from_sdk["delivered"]) == len(ours.images) == 2
+    assert all(signature == "89504e47" for signature in from_sdk["delivered"])
+    assert from_sdk["one"] == "ffd8ff"
+    assert from_sdk["slow"]["status"] == "succeeded"
+    assert 0 < from_sdk["slow"]["progress"] <= 1
+    assert from_sdk["waited"] == "succeeded"
+    assert "E005" in from_sdk["refused"]
+    assert from_sdk["cancelled"] == "canceled"
+    assert from_sdk["unknown_model"] == 404
+    assert from_sdk["bad_input"]["status"] == 422
+    assert from_sdk["throttled"] == 429
+    assert from_sdk["bad_key"] == 401
     failure = await replicate.failed(a_run(words="refused"))
     assert failure.code is Code.CONTENT_REFUSED
 
 
-async def test_a_colourful_reference_arrives_as_it_is(replicate: Played) -> None:
+async def test_a_colourful_reference_arrives_unchanged(replicate: Played) -> None:
     reference = await a_reference(replicate.shelf, a_colourful_picture((16, 16)))
 
     delivery = await replicate.made(a_run("", reference, model=NANO_BANANA))

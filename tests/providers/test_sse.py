@@ -1,4 +1,4 @@
-"""Server-sent events, wherever their bytes are cut."""
+"""Server-sent events, in chunks of any size."""
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import nullcontext
@@ -19,7 +19,7 @@ class Text:
         self.data += piece
 
 
-def told(events: Iterable[Event[Text]]) -> Told:
+def collected(events: Iterable[Event[Text]]) -> Told:
     return [(event.name, event.body.data.decode()) for event in events]
 
 
@@ -27,7 +27,7 @@ def read(stream: bytes, *, length: int | None = None) -> Told:
     """The events of a stream that comes in pieces of this length."""
     reader, step = EventReader(Text), length or max(1, len(stream))
     pieces = [stream[start : start + step] for start in range(0, len(stream), step)]
-    return [one for piece in pieces for one in told(reader.feed(piece))]
+    return [one for piece in pieces for one in collected(reader.feed(piece))]
 
 
 STREAMS: list[tuple[str, bytes, Told]] = [
@@ -67,13 +67,13 @@ STREAMS: list[tuple[str, bytes, Told]] = [
 @pytest.mark.parametrize(
     ("stream", "expected"), [pytest.param(*rest, id=name) for name, *rest in STREAMS]
 )
-def test_a_stream_is_the_same_however_it_is_cut(stream: bytes, expected: Told) -> None:
+def test_a_stream_is_parsed_alike_in_any_chunks(stream: bytes, expected: Told) -> None:
     assert read(stream) == expected
     for length in range(1, len(stream)):
         assert read(stream, length=length) == expected
 
 
-def test_comments_without_an_end_are_not_kept() -> None:
+def test_endless_comments_are_not_buffered() -> None:
     reader = EventReader(Text)
 
     for field in (b":", b"id:", b"x"):
@@ -84,7 +84,7 @@ def test_comments_without_an_end_are_not_kept() -> None:
     assert sum(map(len, kept)) < 1000
 
 
-def test_a_name_without_an_end_is_nonsense() -> None:
+def test_an_endless_field_name_is_invalid() -> None:
     reader = EventReader(Text)
     list(reader.feed(b"event:" + b"x" * 200))
 
@@ -92,7 +92,7 @@ def test_a_name_without_an_end_is_nonsense() -> None:
         list(reader.feed(b"x"))
 
 
-async def test_a_body_that_has_enough_ends_the_stream() -> None:
+async def test_an_error_of_the_handler_closes_the_stream() -> None:
     class Full(Text):
         def feed(self, piece: bytes) -> None:
             raise AnswerUnusable(f"no place for {len(piece)} more")
@@ -127,7 +127,7 @@ async def test_a_body_that_has_enough_ends_the_stream() -> None:
     ],
 )
 @pytest.mark.parametrize("breaks_off", [False, True])
-async def test_the_last_event_comes_without_its_end(
+async def test_the_last_event_is_returned_without_its_terminator(
     stream: bytes, last: str | None, breaks_off: bool
 ) -> None:
     async def pieces() -> AsyncGenerator[bytes, None]:
@@ -144,7 +144,7 @@ async def test_the_last_event_comes_without_its_end(
     assert seen == [("x", True), *([(last, False)] if last is not None else [])]
 
 
-async def test_events_are_told_as_soon_as_they_are_whole() -> None:
+async def test_events_are_returned_as_soon_as_they_are_complete() -> None:
     sent: list[bytes] = []
 
     async def pieces() -> AsyncGenerator[bytes, None]:

@@ -1,4 +1,4 @@
-"""Wavespeed, against its simulator: what is asked, and what is told and delivered."""
+"""Wavespeed, against its simulator: requests, reports and deliveries."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ PAYLOADS: list[Any] = [
 
 
 @pytest.mark.parametrize(("asked", "expected"), PAYLOADS)
-async def test_payloads_have_the_models_own_fields_and_no_others(
+async def test_a_payload_has_exactly_the_fields_of_the_model(
     wavespeed: Played, asked: dict[str, Any], expected: dict[str, object]
 ) -> None:
     await wavespeed.made(a_run(**asked))
@@ -45,7 +45,7 @@ async def test_payloads_have_the_models_own_fields_and_no_others(
     assert entry.payload == fixed | expected
 
 
-async def test_a_submission_carries_the_key_and_leads_to_a_result(
+async def test_a_submission_has_the_key_and_returns_a_result(
     wavespeed: Played,
 ) -> None:
     witness = Witness()
@@ -69,11 +69,11 @@ async def test_references_are_never_sent(wavespeed: Played) -> None:
     assert wavespeed.calls == []
 
 
-async def test_outputs_may_be_objects_too(wavespeed: Played) -> None:
+async def test_outputs_can_be_objects(wavespeed: Played) -> None:
     assert opened(await wavespeed.made(a_run("shape=object"))).format == "PNG"
 
 
-async def test_pictures_that_were_withheld_are_left_out(wavespeed: Played) -> None:
+async def test_withheld_pictures_are_omitted(wavespeed: Played) -> None:
     delivery = await wavespeed.made(a_run("black=0,2", image_count=4))
 
     means = [brightness(opened(delivery, index)) for index in range(len(delivery.images))]
@@ -81,7 +81,7 @@ async def test_pictures_that_were_withheld_are_left_out(wavespeed: Played) -> No
     assert min(means) > 0
 
 
-async def test_where_all_were_withheld_it_is_a_refusal(wavespeed: Played) -> None:
+async def test_if_all_pictures_were_withheld_it_is_a_refusal(wavespeed: Played) -> None:
     failure = await wavespeed.failed(a_run("black=all", image_count=2))
 
     assert (failure.code, failure.retryable) == (Code.CONTENT_REFUSED, False)
@@ -106,13 +106,13 @@ RUN_ENDS: dict[str, tuple[Code, bool]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(RUN_ENDS))
-async def test_a_failed_prediction_is_judged_by_its_code(wavespeed: Played, kind: str) -> None:
+async def test_a_failed_prediction_is_classified_by_its_code(wavespeed: Played, kind: str) -> None:
     failure = await wavespeed.failed(a_run(f"fail={kind}"))
 
     assert (failure.code, failure.retryable) == RUN_ENDS[kind]
 
 
-async def test_words_of_the_prompt_are_no_refusal(wavespeed: Played) -> None:
+async def test_words_of_the_prompt_in_an_error_are_no_refusal(wavespeed: Played) -> None:
     prompt = "A safety poster about NSFW and sensitive things, flagged in red"
 
     failure = await wavespeed.failed(a_run("fail=words", words=prompt))
@@ -133,7 +133,7 @@ async def test_words_of_the_prompt_are_no_refusal(wavespeed: Played) -> None:
         ("status=404in200", Code.OUTCOME_UNKNOWN, False),
     ],
 )
-async def test_an_error_inside_of_a_200_is_an_error(
+async def test_an_error_inside_a_200_is_an_error(
     wavespeed: Played, script: str, code: Code, certain: bool
 ) -> None:
     failure = await wavespeed.failed(a_run(f"{script} seconds=0.1"))
@@ -143,7 +143,7 @@ async def test_an_error_inside_of_a_200_is_an_error(
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "504", "500in200", "503in200", "504in200"])
-async def test_a_job_that_an_error_names_is_followed(wavespeed: Played, fault: str) -> None:
+async def test_a_job_named_in_an_error_is_polled(wavespeed: Played, fault: str) -> None:
     witness = Witness()
 
     delivery = await wavespeed.provider().generate(a_run(f"taken names submit={fault}"), witness)
@@ -152,13 +152,13 @@ async def test_a_job_that_an_error_names_is_followed(wavespeed: Played, fault: s
     assert witness.kinds == ["submitting", "submitted"]
 
 
-async def test_trouble_inside_of_a_200_is_waited_out(wavespeed: Played) -> None:
+async def test_a_transient_error_inside_a_200_is_retried(wavespeed: Played) -> None:
     delivery = await wavespeed.made(a_run("status=429in200x2,503in200x2 seconds=0.01"))
 
     assert delivery.images
 
 
-async def test_a_job_cannot_be_cancelled_and_nobody_is_asked(wavespeed: Played) -> None:
+async def test_a_job_cannot_be_cancelled_and_no_request_is_sent(wavespeed: Played) -> None:
     job = await wavespeed.crashed(a_run("hang=running"))
     before = len(wavespeed.calls)
 
@@ -176,11 +176,11 @@ async def test_a_job_cannot_be_cancelled_and_nobody_is_asked(wavespeed: Played) 
         ("https://wavespeed.ai.evil.example/a.png", False),
     ],
 )
-def test_results_come_from_known_hosts_only(link: str, allowed: bool) -> None:
+def test_results_are_downloaded_from_known_hosts_only(link: str, allowed: bool) -> None:
     assert Sources.of(*RESULT_HOSTS, base_url=URL).allow(httpx2.URL(link)) is allowed
 
 
-async def test_the_official_sdk_understands_the_simulator_as_we_do(
+async def test_the_official_sdk_reads_the_same_from_the_simulator(
     wavespeed: Played,
 ) -> None:
     wavespeed.simulator.play("fail=1200", words="refused")
@@ -188,18 +188,18 @@ async def test_the_official_sdk_understands_the_simulator_as_we_do(
     wavespeed.simulator.play("submit=503", words="stumbling")
     wavespeed.simulator.play("fail=timeout", words="endless")
 
-    told = await ask_sdk("wavespeed", URL=wavespeed.url, WAVESPEED_API_KEY=KEY)
+    from_sdk = await ask_sdk("wavespeed", URL=wavespeed.url, WAVESPEED_API_KEY=KEY)
 
     ours = await wavespeed.made(a_run(image_count=2))
-    assert told["delivered"] == ["89504e47"] * len(ours.images)
-    assert told["slow"] == ["89504e47"]
-    assert "failed" in told["refused"]
-    assert "Failed with 1200" in told["refused"]
-    assert "timeout" in told["endless"]
-    assert "HTTP 503" in told["stumbling"]
-    assert "HTTP 400" in told["bad_input"]
-    assert "HTTP 404" in told["unknown_model"]
-    assert "HTTP 401" in told["bad_key"]
-    assert told["looked_up"]["data"]["status"] == "completed"
+    assert from_sdk["delivered"] == ["89504e47"] * len(ours.images)
+    assert from_sdk["slow"] == ["89504e47"]
+    assert "failed" in from_sdk["refused"]
+    assert "Failed with 1200" in from_sdk["refused"]
+    assert "timeout" in from_sdk["endless"]
+    assert "HTTP 503" in from_sdk["stumbling"]
+    assert "HTTP 400" in from_sdk["bad_input"]
+    assert "HTTP 404" in from_sdk["unknown_model"]
+    assert "HTTP 401" in from_sdk["bad_key"]
+    assert from_sdk["looked_up"]["data"]["status"] == "completed"
     failure = await wavespeed.failed(a_run(words="refused"))
     assert failure.code is Code.CONTENT_REFUSED

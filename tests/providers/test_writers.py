@@ -1,4 +1,4 @@
-"""Remote writers, each on its simulator: they write the same caption of the same story."""
+"""Remote caption models, each on its simulator: one request gives the same caption everywhere."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ async def test_a_caption_grows_while_it_is_written(writing: Writing) -> None:
     assert len(writing.played.bill) == 1
 
 
-async def test_an_answer_that_comes_whole_is_read_too(writing: Writing) -> None:
+async def test_a_response_that_is_not_streamed_is_read(writing: Writing) -> None:
     if writing.played.vendor.name == "gemini":
         pytest.skip("its address says that the answer comes in pieces")
 
@@ -57,7 +57,7 @@ async def test_an_answer_that_comes_whole_is_read_too(writing: Writing) -> None:
     assert delivery.usage is not None
 
 
-async def test_an_untidy_answer_is_tidied(writing: Writing) -> None:
+async def test_an_untidy_answer_is_cleaned_up(writing: Writing) -> None:
     delivery = await writing.writer().write(
         writing.request("garbled", hashtags=2), WritingWitness()
     )
@@ -65,13 +65,13 @@ async def test_an_untidy_answer_is_tidied(writing: Writing) -> None:
     assert delivery.text == f"{WRITTEN}\n#one #two"
 
 
-async def test_an_answer_that_was_cut_ends_with_a_sentence(writing: Writing) -> None:
+async def test_a_truncated_answer_ends_with_a_sentence(writing: Writing) -> None:
     delivery = await writing.writer().write(writing.request("fail=chat-length"), WritingWitness())
 
     assert delivery.text == WRITTEN.removesuffix(" Read on!")
 
 
-async def test_the_models_are_told_what_was_asked_for(writing: Writing) -> None:
+async def test_a_model_receives_the_requested_options(writing: Writing) -> None:
     reference = await a_reference(writing.played.shelf, a_colourful_picture())
     request = writing.request(
         "", reference, language="pt-BR", tone="warm", hashtags=3, prompts=("lavender",)
@@ -87,7 +87,7 @@ async def test_the_models_are_told_what_was_asked_for(writing: Writing) -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-async def test_every_row_is_taken(name: str, stage: Stage) -> None:
+async def test_every_caption_model_can_be_requested(name: str, stage: Stage) -> None:
     rows = rows_of(name)
     assert rows
     async with stage.playing(VENDORS[name]) as played:
@@ -98,7 +98,7 @@ async def test_every_row_is_taken(name: str, stage: Stage) -> None:
             assert delivery.text == WRITTEN
 
 
-async def test_a_refusal_is_a_refusal(writing: Writing) -> None:
+async def test_a_refusal_is_reported_as_such(writing: Writing) -> None:
     for script in writing.vendor.refusals:
         witness = WritingWitness()
         failure = await writing.failed(writing.request(script), witness)
@@ -114,16 +114,14 @@ async def test_failures_have_their_codes(writing: Writing) -> None:
         assert MESSAGE not in failure.detail
 
 
-async def test_no_words_are_no_caption(writing: Writing) -> None:
+async def test_an_empty_answer_is_no_caption(writing: Writing) -> None:
     failure = await writing.failed(writing.request("fail=chat-nothing"))
 
     assert (failure.code, failure.retryable) == (Code.PROVIDER_BAD_RESPONSE, True)
 
 
 @pytest.mark.parametrize("script", ["submit=429", "submit=503"])
-async def test_what_was_certainly_not_taken_may_be_asked_again(
-    writing: Writing, script: str
-) -> None:
+async def test_a_rejected_request_may_be_retried(writing: Writing, script: str) -> None:
     failure = await writing.failed(writing.request(script))
 
     assert isinstance(failure, NotSubmitted)
@@ -131,7 +129,7 @@ async def test_what_was_certainly_not_taken_may_be_asked_again(
 
 
 @pytest.mark.parametrize("script", ["cut=0", "cut=700", "early", "submit=504", "submit=502"])
-async def test_what_may_have_been_taken_has_an_unknown_outcome(
+async def test_a_request_that_may_have_been_accepted_has_an_unknown_outcome(
     writing: Writing, script: str
 ) -> None:
     failure = await writing.failed(writing.request(script))
@@ -140,7 +138,7 @@ async def test_what_may_have_been_taken_has_an_unknown_outcome(
     assert (failure.code, failure.nothing_taken) == (Code.OUTCOME_UNKNOWN, False)
 
 
-async def test_nobody_who_cannot_be_reached_has_been_asked(writing: Writing) -> None:
+async def test_a_failed_connection_means_that_nothing_was_requested(writing: Writing) -> None:
     witness = WritingWitness()
 
     failure = await writing.failed(writing.request(), witness, url="http://127.0.0.1:9")
@@ -149,7 +147,7 @@ async def test_nobody_who_cannot_be_reached_has_been_asked(writing: Writing) -> 
     assert witness.events == ["submitting"]
 
 
-async def test_an_answer_that_stops_in_the_middle_times_out(writing: Writing) -> None:
+async def test_a_stream_that_stalls_times_out(writing: Writing) -> None:
     witness = WritingWitness()
 
     failure = await writing.failed(writing.request("hang=running", seconds_left=0.6), witness)
@@ -170,7 +168,7 @@ async def test_a_cancelled_run_closes_its_connection(writing: Writing) -> None:
     assert run.cancelled()
 
 
-async def test_a_stored_job_is_nothing_to_a_writer(writing: Writing) -> None:
+async def test_a_stored_job_is_ignored(writing: Writing) -> None:
     failure = await writing.failed(replace(writing.request(), job={"id": "one"}))
 
     assert failure.code is Code.OUTCOME_UNKNOWN
@@ -198,7 +196,7 @@ def _chat(**more: Any) -> dict[str, Any]:
     return {**CHAT, "messages": [system, {**user, "content": content}], **more}
 
 
-async def test_openais_own_client_understands_the_same(stage: Stage) -> None:
+async def test_the_official_client_of_openai_reads_the_same(stage: Stage) -> None:
     usual = {
         "name": "openai",
         "client": "openai",
@@ -221,7 +219,7 @@ async def test_openais_own_client_understands_the_same(stage: Stage) -> None:
     assert gone == [{"error": "NotFoundError", "status": 404, "code": "model_not_found"}]
 
 
-async def test_openrouters_own_client_understands_the_same(stage: Stage) -> None:
+async def test_the_official_client_of_openrouter_reads_the_same(stage: Stage) -> None:
     usual = {"name": "openrouter", "model": "openai/gpt-4.1", "max_tokens": 364}
     scripts = ["", "fail=chat-refusal", "fail=credit"]
     asked = [_chat(**usual, script=script) for script in scripts]
@@ -237,7 +235,7 @@ async def test_openrouters_own_client_understands_the_same(stage: Stage) -> None
     assert unpaid["status"] == 402
 
 
-async def test_geminis_own_client_understands_the_same(stage: Stage) -> None:
+async def test_the_official_client_of_gemini_reads_the_same(stage: Stage) -> None:
     prompts = [MESSAGE, f"{MESSAGE} [gemini fail=SAFETY]", f"{MESSAGE} [gemini fail=503]"]
     asked = json.dumps([(prompt, True) for prompt in prompts])
     async with stage.playing(VENDORS["gemini"]) as played:

@@ -1,4 +1,4 @@
-"""Answers of writers that are not as documented, and of which the caption is understood."""
+"""Undocumented responses of caption models from which the caption is read."""
 
 import json
 from collections.abc import AsyncIterator
@@ -68,7 +68,7 @@ def piece(content: Any, finish: str | None = None) -> dict[str, Any]:
 
 
 def native(content: str, reason: str) -> dict[str, Any]:
-    """What OpenRouter tells of the end of another provider's answer."""
+    """What OpenRouter reports about the end of another provider's answer."""
     delta = {"delta": {"content": content}, "finish_reason": "stop"}
     return {"choices": [{**delta, "native_finish_reason": reason}]}
 
@@ -120,16 +120,14 @@ CHAT_ANSWERS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", CHATS)
-async def test_a_caption_is_understood_however_it_is_written_down(
-    answers: Answers, name: str
-) -> None:
+async def test_a_caption_is_read_in_any_form(answers: Answers, name: str) -> None:
     for odd, answer in CHAT_ANSWERS.items():
         delivery = await answers.write(name, answer)
         assert delivery.text == CAPTION, odd
 
 
 @pytest.mark.parametrize("name", CHATS)
-async def test_usage_is_read_from_wherever_it_stands(answers: Answers, name: str) -> None:
+async def test_usage_is_read_from_any_place(answers: Answers, name: str) -> None:
     usage = {"prompt_tokens": 7, "completion_tokens": "5", "total_tokens": 12.0}
     after = chat(*SPLIT, {"choices": [], "usage": usage})
     beside = chat(*SPLIT[:2], {**SPLIT[2], "usage": usage})
@@ -159,7 +157,7 @@ async def test_usage_is_read_from_wherever_it_stands(answers: Answers, name: str
     ],
     ids=range(14),
 )
-async def test_what_is_no_caption_has_its_reason(
+async def test_a_response_without_a_caption_has_a_reason(
     answers: Answers, name: str, answer: bytes, code: Code | None
 ) -> None:
     failure = await answers.failure(name, answer)
@@ -194,7 +192,7 @@ GEMINI_ANSWERS: dict[str, bytes] = {
 }
 
 
-async def test_geminis_captions_are_understood_too(answers: Answers) -> None:
+async def test_a_caption_of_gemini_is_read_in_any_form(answers: Answers) -> None:
     for odd, answer in GEMINI_ANSWERS.items():
         delivery = await answers.write("gemini", answer)
         assert delivery.text == CAPTION, odd
@@ -213,7 +211,7 @@ async def test_geminis_captions_are_understood_too(answers: Answers) -> None:
     ],
     ids=range(7),
 )
-async def test_what_is_no_caption_of_gemini_has_its_reason(
+async def test_a_response_of_gemini_without_a_caption_has_a_reason(
     answers: Answers, answer: bytes, code: Code
 ) -> None:
     failure = await answers.failure("gemini", answer)

@@ -1,4 +1,4 @@
-"""The remote providers as tests know them, from their documentation: one row each.
+"""The remote providers as their documentation describes them: one row each.
 
 A new provider passes the contract (`test_contract*.py`) as soon as it has a row here.
 """
@@ -73,7 +73,7 @@ class Vendor:
     path: str = ""
     """Of its API, below its origin."""
     model: str
-    """The row that a run asks for where it names none."""
+    """The default model of a run."""
     streamed: str | None = None
     """A row that shows previews; None where no model does."""
     result: str
@@ -88,7 +88,7 @@ class Vendor:
 
     def results(self, fault: str) -> str:
         """A script in which the answer that carries the result has a fault."""
-        # What is asked about at all has to last longer than its submission.
+        # A job that is polled has to last longer than its submission.
         lasts = " seconds=5" if self.result == "status" else ""
         return f"{self.result}={fault}{lasts}"
 

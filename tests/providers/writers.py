@@ -1,4 +1,4 @@
-"""What tests of writers share: requests with defaults, and an observer that remembers."""
+"""Shared by tests of caption models: requests with defaults, and an observer that records."""
 
 import asyncio
 from collections.abc import Mapping

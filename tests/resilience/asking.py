@@ -1,4 +1,4 @@
-"""How mutations are sent: once, as twins, cut off in the middle, again until there is an answer.
+"""How mutations are sent: once, as duplicates, interrupted, or repeated until they are answered.
 
 What was asked and answered is kept for the checker; nothing is judged here.
 """
@@ -69,7 +69,7 @@ def round_robin(urls: Sequence[str]) -> Router:
 
 
 class Asker:
-    """Asks in the name of viewers."""
+    """Sends requests for viewers."""
 
     def __init__(self, *, route: Router, token: Callable[[str], str]) -> None:
         self.asked: list[Asked] = []
@@ -85,7 +85,7 @@ class Asker:
         await self._http.aclose()
 
     async def once(self, viewer: str, mutation: str, input: Data) -> Asked:
-        """Send it once, whatever comes of it."""
+        """Send it once, whatever the result."""
         asked = Asked(viewer=viewer, mutation=mutation, input=input, sent_at=time())
         self.asked.append(asked)
         try:
@@ -107,14 +107,14 @@ class Asker:
     async def keyed(
         self, viewer: str, mutation: str, input: Data, *, choice: random.Random, twins: int = 1
     ) -> Asked | None:
-        """Send it under its key: so many at once, then again until it is answered.
+        """Send it under its key: `count` at once, then again until it is answered.
 
-        None where nobody has answered after many tries.
+        None if there is no response after many tries.
         """
         if choice.random() < 0.15:
             await self._cut_off(viewer, mutation, input, choice)
         first = await asyncio.gather(*(self.once(viewer, mutation, input) for _ in range(twins)))
-        # One that was accepted tells more than one that was refused.
+        # An accepted one says more than a refused one.
         answered = sorted(
             (one for one in first if not one.failure), key=lambda one: not one.acknowledged
         )
@@ -125,12 +125,12 @@ class Asker:
             again = await self.once(viewer, mutation, input)
             answered = [] if again.failure else [again]
         if answered and choice.random() < 0.15:
-            # A client that has lost the answer asks again although there was one.
+            # A client that has lost the response sends the request again although there was one.
             await self.once(viewer, mutation, input)
         return answered[0] if answered else None
 
     async def read(self, viewer: str, turn_id: str) -> Data | None:
-        """The turn as it stands; None where it cannot be had."""
+        """The current turn; None if it cannot be read."""
         try:
             answer = await self._post(viewer, READ_TURN, id=turn_id)
         except (httpx2.HTTPError, json.JSONDecodeError):

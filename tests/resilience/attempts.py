@@ -1,4 +1,4 @@
-"""Attempts as the chronicle tells of them: what each was asked of whom, and how it ended."""
+"""Attempts according to the chronicle: what each requested of whom, and how it ended."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from tests.clients import Data
 from tests.resilience.evidence import Chronicle, State
 
 DELETED: Final = "DELETED"
-"""How an attempt ends whose conversation is deleted while it is at work."""
+"""How an attempt ends whose conversation is deleted while it is running."""
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class Attempt:
     """The output as it was queued."""
     claims: list[Claimed] = field(default_factory=list)
     asking: list[float] = field(default_factory=list)
-    """When it was written down that the vendor is about to be asked."""
+    """When it was stored that the vendor is about to be called."""
     job_ids: list[str] = field(default_factory=list)
     """The vendor's jobs that were written down."""
     answered_at: float | None = None
@@ -65,7 +65,7 @@ class Attempt:
 
     @property
     def awaiting(self) -> tuple[float, float] | None:
-        """From when until when the vendor may have been at work without our knowing its job."""
+        """The period in which the vendor may have run a job whose id we do not know."""
         if not self.asking:
             return None
         end = self.answered_at if self.answered_at is not None else self.ended_at

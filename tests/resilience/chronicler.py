@@ -1,4 +1,4 @@
-"""Writes down every state that every output has, from the database's own log.
+"""Records every state of every output from the database's own log.
 
 What must stay true: no state is left out. The database keeps each document as it stood after each
 write, so that a reader who comes late reads what was, and not what is.
@@ -100,10 +100,10 @@ class Chronicler:
         await eventually(reached, within=CATCH_UP_SECONDS, what="the chronicle is up to date")
 
     async def _now(self) -> Timestamp:
-        # A write of its own, so that the feed has something to tell of at or after this moment.
+        # A separate write, so that the feed has something to report at or after this moment.
         await self._documents["chronicle"].update_one({"_id": 1}, {"$inc": {"looks": 1}}, True)
-        told = await self._documents.command("ping")
-        now: Timestamp = told["operationTime"]
+        answer = await self._documents.command("ping")
+        now: Timestamp = answer["operationTime"]
         return now
 
     async def _write(self, begin: Timestamp) -> None:
@@ -124,7 +124,7 @@ class Chronicler:
                             self._take(change)
                             self._reached = max(self._reached, change["clusterTime"])
                         else:
-                            # Nothing more for now: whatever was before this look has been told.
+                            # Nothing more for now: everything before this read has been reported.
                             self._reached = max(self._reached, _time_of(self._token))
             except OperationFailure as error:
                 if error.code == _HISTORY_LOST or "NoMatchingDocument" in str(error):

@@ -1,4 +1,4 @@
-"""Clocks that go wrong: a process that believes in another time, and one whose time jumps."""
+"""Wrong clocks: a process whose clock is shifted, and one whose clock jumps."""
 
 import os
 from collections.abc import Mapping
@@ -26,11 +26,11 @@ def need_wrong_clocks() -> None:
 
 
 def off_by(seconds: int) -> Mapping[str, str]:
-    """The environment of a process whose clock is off by so much. Its timers go as ever."""
+    """The environment of a process whose clock is shifted by this. Its timers run normally."""
     return {**_preloaded(), "FAKETIME": f"{seconds:+d}s"}
 
 
-def told_by(file: Path) -> Mapping[str, str]:
+def reported_by(file: Path) -> Mapping[str, str]:
     """The environment of a process whose clock is off by what the file says at the moment."""
     return {
         **_preloaded(),

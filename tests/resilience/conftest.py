@@ -1,4 +1,4 @@
-"""What tests of the checker share, and the figures that storms leave behind."""
+"""Shared by tests of the checker, and the figures of storms."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ from tests.resilience.sound import make_sound_history
 
 @pytest.fixture(scope="session")
 async def sound(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> History:
-    """What really happens when everything is done once and nothing is hurt. Not to be changed."""
+    """The history of a run in which everything is done once and nothing fails. Read-only."""
     return await make_sound_history(mongodb_uri, tmp_path_factory.mktemp("sound"))
 
 
@@ -27,9 +27,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         name: figures
         for reports in terminalreporter.stats.values()
         for report in reports
-        for title, told in getattr(report, "user_properties", ())
+        for title, value in getattr(report, "user_properties", ())
         if title == "figures" and getattr(report, "when", "") == "call"
-        for name, figures in json.loads(told).items()
+        for name, figures in json.loads(value).items()
     }
     if columns:
         terminalreporter.section("storms")

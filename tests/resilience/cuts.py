@@ -21,7 +21,7 @@ from tests.resilience.replicated import ReplicatedSite
 _GAP_SECONDS: Final = (0.05, 0.4)
 _DOWN_SECONDS: Final = (0.0, 0.0, 0.5, 2.0)
 _FROZEN_SECONDS: Final = (3.5, 3.5, 3.5, 5.0, 11.0)
-"""Longer than an election; the last also longer than anybody waits for an answer."""
+"""Longer than an election; the last also longer than any client waits for a response."""
 _IMPATIENT: Final = 0.2
 """How often the primary is cut again before the member that was cut before is back."""
 _LATEST: Final = 8
@@ -60,11 +60,11 @@ class Cut:
     who: str
     at: float
     over_at: float | None = None
-    """When what was hurt was back."""
+    """When the affected process or member was healthy again."""
 
 
 def mixed(count: int, randomness: random.Random) -> list[Kind]:
-    """So many cuts in random order, each kind in its share.
+    """The given number of cuts in random order, each kind in its share.
 
     A few cuts have a quick one of the database among them, and none of an API: what that ran would
     wait for its lease to run out.
@@ -79,7 +79,7 @@ def mixed(count: int, randomness: random.Random) -> list[Kind]:
 
 
 async def hurt_primary(replica_set: ReplicaSet, primary: Member, kind: Kind) -> tuple[Cut, Back]:
-    """Do it at once; what was done, and how the member comes back from it."""
+    """Do it at once; return what was done, and how the member recovers."""
     cut = Cut(kind, primary.address, time())
     if kind is Kind.STEP_DOWN:
         cut.who = (await replica_set.step_down()).address
@@ -93,7 +93,7 @@ async def hurt_primary(replica_set: ReplicaSet, primary: Member, kind: Kind) -> 
 
 @dataclass(slots=True)
 class Cutter:
-    """Cuts, one after the other; what comes back meanwhile does so in tasks of its own."""
+    """Cuts, one after the other; recoveries run in separate tasks meanwhile."""
 
     site: ReplicatedSite
     load: Load
@@ -173,11 +173,11 @@ class Cutter:
             await self._returns[who]
 
     async def _next_acknowledgement(self) -> None:
-        """What has just been answered is what a kill could lose."""
+        """A kill could lose what has just been acknowledged."""
         before = len(self.load.acknowledged)
 
         async def answered() -> bool:
             return len(self.load.acknowledged) > before
 
-        with suppress(AssertionError):  # nobody asks just then
+        with suppress(AssertionError):  # no request is in flight just then
             await eventually(answered, within=_ANSWER_SECONDS, what="an answer", every=0.002)

@@ -1,4 +1,6 @@
-"""`python -m tests.resilience.delivering`: delivers webhooks until it is killed, by quick rules."""
+"""`python -m tests.resilience.delivering`: delivers webhooks until it is killed, with short
+intervals.
+"""
 
 import asyncio
 import os

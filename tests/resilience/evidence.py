@@ -1,4 +1,6 @@
-"""What is known of a run: asked, answered, seen, stored, billed, hurt. Facts only, no judgement."""
+"""What is known of a run: requests, responses, updates, records, bills, failures. Facts only, no
+judgement.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,8 +62,8 @@ class Asked:
         return self.payload is not None and not self.refusals
 
     @property
-    def told(self) -> Data:
-        """What an acknowledged one was answered with."""
+    def result(self) -> Data:
+        """The payload of an acknowledged mutation."""
         assert self.payload is not None
         return self.payload
 
@@ -83,12 +85,12 @@ class Snapshot:
     at: float
     proof: Proof
     most_active: int
-    """The most outputs that one account had at work."""
+    """The most running outputs that one account had."""
 
 
 @dataclass(slots=True)
 class State:
-    """An output after a write: when, by the database's clock, and how it stood."""
+    """An output after a write: when, by the database's clock, and in which state."""
 
     at: float
     output: Data | None
@@ -110,7 +112,7 @@ class Chronicle:
 
 @dataclass(slots=True)
 class Kill:
-    """Somebody was hurt."""
+    """A process or a server was killed, frozen or cut off."""
 
     who: str
     kind: str
@@ -118,7 +120,7 @@ class Kill:
     at: float
     ran_outputs: bool
     stopped: bool = False
-    """Asked to end, and not just ended."""
+    """Stopped in order, and not killed."""
     quiet: bool = False
     """All else was well, and stayed so."""
     ended_after: float = 0.0
@@ -148,7 +150,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What was agreed on before."""
+    """What was configured before."""
 
     starting_credits: int = 10_000
     max_active_outputs: int = 50
@@ -156,14 +158,14 @@ class Terms:
 
 @dataclass(slots=True)
 class History:
-    """All of it. What was not looked at stays empty, and is not judged."""
+    """All evidence. What was not recorded is empty, and is not checked."""
 
     subscribers: list[SubscriberLog]
     asked: list[Asked]
     stored: Stored
     chronicle: Chronicle | None = None
     bill: list[Data] | None = None
-    """Every job that the vendor has taken, as it tells them."""
+    """Every job that the vendor has accepted, from its bill."""
     snapshots: Sequence[Snapshot] = ()
     grants: Sequence[Grant] = ()
     kills: Sequence[Kill] = ()

@@ -1,4 +1,4 @@
-"""The figures of storms, for people: one row for each, one column for each storm."""
+"""The figures of storms: one row for each figure, one column for each storm."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Figures = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What must not be, counted by what it costs."""
+    """Violations, counted by what they cost."""
 
     double_bills: int
     wrong_charges: int
@@ -52,7 +52,7 @@ def figures_of(run: Run) -> Figures:
         **{f"  of {kind}": str(kinds[kind]) for kind in ("worker", "api", "mongod", "nats", "fal")},
         "  by SIGTERM, worst end": f"{len(stops)}, {max(stops, default=0):.1f} s",
         "outputs at work when hurt": str(
-            sum(_at_work(attempts, kill.at) for kill in history.kills)
+            sum(_running_at(attempts, kill.at) for kill in history.kills)
         ),
         "requests": str(len(history.asked)),
         **{f"  {kind}": str(answers[kind]) for kind in ("acknowledged", "refused", "unanswered")},
@@ -105,13 +105,13 @@ _ENDS = ("COMPLETED", "FAILED", "CANCELLED", "DELETED")
 
 
 def _could_be_unknown(run: Run) -> int:
-    """Attempts that were hurt, or cut off by the vendor, while they were being asked for."""
+    """Attempts that were killed, or cut off by the vendor, during their submission."""
     hurt = {id(attempt) for attempt in hits(run.attempts, run.history.kills)}
     cut = {id(attempt) for attempt in run.attempts if _was_cut(attempt)}
     return len(hurt | cut)
 
 
-def _at_work(attempts: Sequence[Attempt], at: float) -> int:
+def _running_at(attempts: Sequence[Attempt], at: float) -> int:
     return sum(
         attempt.claims[0].at <= at and (attempt.ended_at is None or at < attempt.ended_at)
         for attempt in attempts

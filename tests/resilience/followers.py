@@ -1,4 +1,4 @@
-"""Subscribers who come back: as an app with graphql-ws behaves.
+"""Subscribers that reconnect as an app with graphql-ws does.
 
 Whoever is cut off tries again somewhere else, a little later each time, from where it was. What was
 seen is kept for the checker.
@@ -43,7 +43,7 @@ _CONNECT_SECONDS: Final = 10.0
 
 
 class Follower:
-    """Follows one conversation, and comes back with its newest cursor whenever it is cut off."""
+    """Subscribes to one conversation, and reconnects with its newest cursor after every cut."""
 
     def __init__(
         self, log: SubscriberLog, *, route: Router, token: str, after: str | None = None
@@ -87,11 +87,11 @@ class Follower:
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
 
     async def until(self, wanted: Callable[[dict[str, Data]], bool]) -> None:
-        """Until the turns as this subscriber knows them are as wanted."""
+        """Wait until the turns that this subscriber has received match."""
         while not wanted(self._turns):
             await self._news.wait()
 
-    async def until_over(self, turn_id: str) -> Data:
+    async def until_ended(self, turn_id: str) -> Data:
         """The turn, once this subscriber knows that it is over."""
         await self.until(lambda turns: turn_id in turns and is_over(turns[turn_id]))
         return self._turns[turn_id]
@@ -129,7 +129,7 @@ class Follower:
                     if message["type"] == "complete":
                         self.log.completed = True
                         return
-                    # The operation is over, the socket is not: an app asks again on it.
+                    # The operation has ended, the socket has not: an app subscribes on it again.
                     self.log.errors.extend(message["payload"])
                     await asyncio.sleep(0.5)
             except ConnectionClosed:
@@ -166,7 +166,7 @@ async def caught_up(
     What one never sees is the checker's matter.
     """
     waiting = [
-        follower.until_over(turn_id)
+        follower.until_ended(turn_id)
         for follower in followers
         for turn_id in turn_ids
         if follower.log.from_the_beginning

@@ -1,4 +1,6 @@
-"""How long work and news stood still: measured over the whole history, from what was hurt when."""
+"""How long outputs and updates stood still: measured over the whole history, by what was killed
+when.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,20 +12,20 @@ from tests.resilience.evidence import Kill, SubscriberLog
 
 _SLOW_MODELS: Final = frozenset({"rehearsal-slow", "rehearsal-lands-last"})
 _LIVELY_SECONDS: Final = 1.0
-"""An output that told something this shortly before mongod died was being run."""
+"""An output with an update this shortly before mongod died was running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """An output was claimed again after the process that ran it had been hurt."""
+    """An output was claimed again after the process that ran it had been killed."""
 
     name: str
     after_kill: float
-    """Seconds since the process was hurt."""
+    """Seconds since the process was killed."""
     after_calm: float
-    """Seconds since anything at all was hurt or came back: what the bound is about."""
+    """Seconds since anything was killed or restarted: the bound applies to these."""
     quiet: bool
-    """Nothing else was hurt between the two."""
+    """Nothing else was killed between the two."""
 
 
 def takeovers(attempts: Sequence[Attempt], kills: Sequence[Kill]) -> list[Takeover]:
@@ -34,7 +36,7 @@ def takeovers(attempts: Sequence[Attempt], kills: Sequence[Kill]) -> list[Takeov
             if claim.lease_before is None:
                 continue
             alive_at = claim.lease_before - LEASE.total_seconds()
-            # The first of those who run outputs to be hurt after the last sign of life.
+            # The first process that was killed after the last renewal of the claim.
             deaths = [kill for kill in kills if kill.ran_outputs and kill.at >= alive_at - 0.5]
             if not deaths or deaths[0].at > claim.at:
                 continue
@@ -74,7 +76,7 @@ def latencies(attempts: Sequence[Attempt]) -> list[float]:
 
 def silences(subscribers: Sequence[SubscriberLog], kills: Sequence[Kill]) -> list[float]:
     """How long after each return of mongod a socket that lived through it was silent about an
-    output at work, where nothing else was killed.
+    running output, if nothing else was killed.
     """
     found: list[float] = []
     steps = [pair for subscriber in subscribers for pair in _steps(subscriber)]
@@ -94,7 +96,7 @@ def silences(subscribers: Sequence[SubscriberLog], kills: Sequence[Kill]) -> lis
 
 
 def _steps(subscriber: SubscriberLog) -> Iterator[tuple[float, float]]:
-    """When one connection was told two steps, one after the other, of an output that tells many."""
+    """When one connection received two consecutive steps of an output with many steps."""
     known: dict[tuple[int, str], tuple[float | None, Any]] = {}
     for seen in subscriber.seen:
         for output in seen.turn["outputs"]:

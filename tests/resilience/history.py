@@ -1,4 +1,4 @@
-"""The checker: reads all that is known of a run, and says in sentences what must not be.
+"""The checker: reads all evidence of a run, and reports each violation in a sentence.
 
 It knows nothing of how it came about. What was not looked at is not judged.
 """

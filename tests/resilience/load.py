@@ -1,4 +1,4 @@
-"""Viewers who do not stop: they start, edit, try again, cancel, delete, and ask for too much."""
+"""Viewers who never stop: they start, edit, retry, cancel, delete, and request too much."""
 
 import asyncio
 import itertools
@@ -57,7 +57,7 @@ class Viewer:
 
 
 class Load:
-    """Several viewers at work. `randomness` decides what they do, the machine when."""
+    """Several active viewers. `randomness` decides what they do, the machine when."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Load:
         return [f"viewer {number}" for number in range(viewers)]
 
     def viewer(self, name: str) -> Viewer:
-        """One who does only what is asked of him."""
+        """A viewer who does only what the test requests."""
         return Viewer(name, random.Random(self._randomness.random()))
 
     async def start(self, viewer: Viewer, **input: Any) -> Asked | None:
@@ -120,13 +120,13 @@ class Load:
         asked = await self._ask(viewer, "startConversation", input)
         if asked is None or not asked.acknowledged:
             return asked
-        turn_id = asked.told["turn"]["id"]
+        turn_id = asked.result["turn"]["id"]
         conversation_id = conversation_of_turn(turn_id)
         if all(own.id != conversation_id for own in viewer.conversations):
             viewer.conversations.append(_Own(conversation_id, turn_id))
         if len(self.followers) < SUBSCRIBERS_EACH * self._most_followed:
-            # One who knows where it began, and one who comes with nothing.
-            self._follow(viewer, conversation_id, asked.told["cursor"])
+            # One with a cursor of the beginning, and one without.
+            self._follow(viewer, conversation_id, asked.result["cursor"])
             self._follow(viewer, conversation_id, None)
         return asked
 
@@ -134,7 +134,7 @@ class Load:
         wanted = {"conversationId": own.id, **input}
         asked = await self._ask(viewer, "sendEdit", wanted)
         if asked is not None and asked.acknowledged:
-            own.latest_turn_id = asked.told["turn"]["id"]
+            own.latest_turn_id = asked.result["turn"]["id"]
         return asked
 
     async def retry(self, viewer: Viewer, output: Data) -> Asked | None:
@@ -213,7 +213,7 @@ class Load:
             order = a_post_order(viewer.choice, next(self._numbers), fal=self._fal)
             asked = await self._ask(viewer, "generatePost", order)
             if asked is not None and asked.acknowledged:
-                viewer.posts.append(asked.told["post"]["id"])
+                viewer.posts.append(asked.result["post"]["id"])
             return
         post_id = viewer.choice.choice(viewer.posts)
         if deed == "rewrite":
@@ -230,7 +230,7 @@ class Load:
     async def _ask(self, viewer: Viewer, mutation: str, input: Data) -> Asked | None:
         choice = viewer.choice
         if not self._keys:
-            # A naive client: it asks again, and nobody can tell that it is the same request.
+            # A naive client: it repeats a request without a key.
             asked = await self.asker.keyed(viewer.name, mutation, input, choice=choice)
         elif choice.random() < 0.75:
             viewer.keys += 1
@@ -260,7 +260,7 @@ def turn_of(asked: Asked | None) -> TurnId:
     """The turn that an acknowledged request made or moved."""
     assert asked is not None, "nobody answered"
     assert asked.acknowledged, asked
-    return TurnId(asked.told["turn"]["id"])
+    return TurnId(asked.result["turn"]["id"])
 
 
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:

@@ -1,4 +1,4 @@
-"""A worker as one writes it at first, kept to show that the checker objects: `python -m` this.
+"""A naive worker, kept to show that the checker reports violations: `python -m` this.
 
 It is wrong on purpose, and nothing imports it. It takes no claim and has no fence: whatever seems
 to be left behind is run again. It keeps no job of the vendor's: what is run again is paid again. It
@@ -6,7 +6,7 @@ has no transaction and no deterministic ids: a charge and the picture it is for 
 each of which may come twice or never. All the rest is production's.
 """
 
-# ruff: noqa: ARG002 - what it is told about leases it does not want to hear
+# ruff: noqa: ARG002 - it ignores what it is given about leases
 
 import asyncio
 import sys
@@ -162,8 +162,10 @@ class NaiveClaimRepository(MongoClaimRepository):
         output = claim.output
         await self._pay(claim, released(output.id, output.attempt, output.credits_reserved))
         await asyncio.sleep(_BETWEEN_TWO_WRITES_SECONDS)
-        told = {"$literal": {"code": error.code.value, "retryable": error.retryable}}
-        await self._set(claim.parent.id, output.slot, {**ENDED, "status": "FAILED", "error": told})
+        error_fields = {"$literal": {"code": error.code.value, "retryable": error.retryable}}
+        await self._set(
+            claim.parent.id, output.slot, {**ENDED, "status": "FAILED", "error": error_fields}
+        )
         return True
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:

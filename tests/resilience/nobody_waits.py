@@ -1,4 +1,4 @@
-"""For services that are asked for no turn that waits."""
+"""For services that have no waiting turns."""
 
 from domain.ids import TurnId
 from domain.turns import Turn

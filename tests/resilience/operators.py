@@ -1,4 +1,6 @@
-"""An operator who gives credits to whoever has run out of them, and never gives up halfway."""
+"""An operator who grants credits to every viewer who has run out of them, and always completes a
+grant.
+"""
 
 import asyncio
 import itertools

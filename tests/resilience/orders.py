@@ -1,4 +1,4 @@
-"""What viewers ask for, what it costs, and how each of it may end."""
+"""What viewers request, what it costs, and how each request may end."""
 
 import random
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from tests.simulators.script import in_prompt
 CAPTION = 1
 """Credits for a caption."""
 FROM_WORDS, WITH_REFERENCES = 2, 4
-"""Credits for an image, by every model that is asked here."""
+"""Credits for an image, by every model that is used here."""
 SCRIPTS: Final[Mapping[str, frozenset[str | None]]] = {
     "": frozenset({None}),
     "delay=0.7": frozenset({None}),
@@ -31,7 +31,7 @@ SCRIPTS: Final[Mapping[str, frozenset[str | None]]] = {
 """Words for the simulated vendor, in the prompt, and the errors that they lead to; None is none.
 
 `lose-answer` takes the job and drops the line before its answer, `cut=40` in the midst of it,
-`submit=drop` takes no job: nobody can tell the three apart, and so each ends as unknown.
+`submit=drop` takes no job: the three are indistinguishable, so each has an unknown outcome.
 """
 LOSING: Final = frozenset({"lose-answer", "cut=40", "submit=drop"})
 _OFTEN: Final = ("", "", "delay=0.7", "delay=1.5 seconds=1", "delay=0.3 seconds=3", "seconds=8")
@@ -100,8 +100,8 @@ def a_post_order(choice: random.Random, number: int, *, fal: bool) -> Data:
 
 
 def script_of(prompt: str) -> str:
-    told = in_prompt("fal").search(prompt)
-    return told[1] if told else ""
+    match = in_prompt("fal").search(prompt)
+    return match[1] if match else ""
 
 
 def is_sold(model: str) -> bool:
@@ -110,7 +110,7 @@ def is_sold(model: str) -> bool:
 
 
 def may_end_with(model: str, prompt: str, attempt: int) -> frozenset[str | None]:
-    """The errors that an attempt may end with by itself; None where it may deliver."""
+    """The errors that an attempt may end with if nothing fails; None if it may deliver."""
     if is_sold(model):
         # Whether an unknown outcome has a reason, and whether the vendor was there, others ask.
         return SCRIPTS.get(script_of(prompt), _DELIVERS) | {

@@ -52,10 +52,10 @@ class Fork:
         return await asyncio.shield(self._ending)
 
     async def _end(self, reader: asyncio.StreamReader) -> int:
-        told = await reader.readline()
+        line = await reader.readline()
         self._writer.close()
         # The forks end with the one that made them.
-        self.returncode = int(told) if told else -signal.SIGKILL
+        self.returncode = int(line) if line else -signal.SIGKILL
         return self.returncode
 
 
@@ -114,7 +114,7 @@ def _start_at(address: str, environment: Mapping[str, str]) -> None:
             cwd=ROOT,
             env=environment,
             pass_fds=[listener.fileno()],
-            start_new_session=True,  # Ctrl-C is for whoever stops them in order
+            start_new_session=True,  # Ctrl-C is handled by the process that stops them in order
             stdin=subprocess.DEVNULL,
         )
     atexit.register(_end, process)

@@ -1,4 +1,5 @@
-"""Real processes to be hurt, each ended by its pid: APIs, workers, and simulated providers.
+"""Real processes that tests kill and freeze, each ended by its pid: APIs, workers, and simulated
+providers.
 
 What must stay true: whatever a test does to them, none outlives it.
 """
@@ -66,7 +67,7 @@ async def until_greeted(client: GraphQLClient) -> None:
 
 
 class Process(ABC):
-    """One program of ours. As under any supervisor it is started again where it ends by itself."""
+    """One of Darkroom's programs. As under any supervisor it is restarted if it ends."""
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class Process(ABC):
         await self._end(signal.SIGKILL)
 
     async def terminate(self) -> int:
-        """Ask it to stop; its exit code."""
+        """Stop it in order; return its exit code."""
         return await self._end(signal.SIGTERM)
 
     def text_of_log(self) -> str:
@@ -180,7 +181,7 @@ class Worker(Process):
 
 
 class Vendor(Process):
-    """A simulated provider. What it has taken, and would charge, outlives it."""
+    """A simulated provider. Its bill outlives it."""
 
     def __init__(self, provider: str = "fal", *, data_dir: Path, seconds_per_job: float) -> None:
         self.port = free_port()
@@ -199,8 +200,8 @@ class Vendor(Process):
 
     async def bill(self) -> list[Data]:
         async with httpx2.AsyncClient(verify=False) as http:
-            told: list[Data] = (await http.get(f"{self.url}/bill", timeout=20)).json()
-            return told
+            reported: list[Data] = (await http.get(f"{self.url}/bill", timeout=20)).json()
+            return reported
 
     async def _is_ready(self, http: httpx2.AsyncClient, /) -> bool:
         with suppress(httpx2.HTTPError):
@@ -239,10 +240,10 @@ def _unlimited_at(root: Path) -> Mapping[str, str]:
 
 
 def _memory_of(pid: int) -> int:
-    """The most that the process has had in memory so far; 0 where nobody can tell."""
+    """The peak memory of the process so far; 0 if it is unknown."""
     try:
-        told = Path(f"/proc/{pid}/status").read_text()
+        reported = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    peak = re.search(r"VmHWM:\s+(\d+) kB", told)
+    peak = re.search(r"VmHWM:\s+(\d+) kB", reported)
     return int(peak[1]) * 1024 if peak else 0

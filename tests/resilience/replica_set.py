@@ -27,7 +27,7 @@ START_SECONDS: Final = 60.0
 PRIMARY_SECONDS: Final = 60.0
 HEALTHY_SECONDS: Final = 60.0
 STEP_DOWN_SECONDS: Final = 5
-"""For so long a primary that stepped down stands for no election."""
+"""How long a primary that stepped down cannot be elected."""
 
 _HEARTBEATS: Final = {
     # A primary has to be heard several times within one election time-out.
@@ -109,7 +109,7 @@ class Member:
         self.is_frozen = False
 
     async def freeze(self) -> None:
-        """Stop it in its tracks: its sockets stay open, and nobody answers on them."""
+        """Freeze it: its sockets stay open without responses."""
         self._signal(signal.SIGSTOP)
         self.is_frozen = True
 
@@ -119,7 +119,7 @@ class Member:
         self.is_frozen = False
 
     async def command(self, command: Data) -> Data:
-        """Ask this very member, whatever the others say. Raise PyMongoError if it is away."""
+        """Query this member directly. Raise PyMongoError if it is unavailable."""
         if self.pid is None or self.is_frozen:
             raise ConnectionFailure(f"member {self.number} is killed or frozen")
         if self._client is None:
@@ -161,7 +161,7 @@ class Member:
 
 
 class ReplicaSet:
-    """Whoever holds it can hurt one member after the other, and wait until all is well again."""
+    """Its holder can kill one member after the other, and wait until all are healthy again."""
 
     def __init__(self, folder: Path, *, binary: Path, election_seconds: float) -> None:
         self.members = tuple(Member(number, folder, binary=binary) for number in range(3))
@@ -179,7 +179,7 @@ class ReplicaSet:
 
     async def primary(self) -> Member | None:
         """The member that may write. One that only believes so has been elected earlier."""
-        found = [(told["electionId"], one) for one, told in await self._primaries()]
+        found = [(answers["electionId"], one) for one, answers in await self._primaries()]
         return max(found, key=lambda pair: pair[0])[1] if found else None
 
     async def until_primary(
@@ -198,11 +198,11 @@ class ReplicaSet:
         return found[0]
 
     async def until_healthy(self, *, within: float = HEALTHY_SECONDS) -> float:
-        """Wait until all agree who is the primary, and follow it; the seconds that it took."""
+        """Wait until all members agree on the primary and follow it; return the seconds it took."""
         return await eventually(self._is_healthy, within=within, what="all members are healthy")
 
     async def repair(self) -> None:
-        """Bring back whoever is still killed or frozen, and wait until all is well."""
+        """Restart every killed or frozen member, and wait until all are healthy."""
         for member in self.members:
             if member.is_frozen:
                 await member.thaw()
@@ -227,41 +227,41 @@ class ReplicaSet:
         await asyncio.gather(*(member.close() for member in self.members))
 
     async def _has_elected(self) -> bool:
-        """By itself the set would wait for one election time-out first."""
+        """Otherwise the set would wait for one election timeout first."""
         with suppress(PyMongoError):  # the others may not have heard of the set yet
             await self.members[0].command({"replSetStepUp": 1})
         return await self.primary() is not None
 
     async def _primaries(self) -> list[tuple[Member, Data]]:
-        told = await asyncio.gather(*(member.hello() for member in self.members))
+        answers = await asyncio.gather(*(member.hello() for member in self.members))
         return [
             (member, one)
-            for member, one in zip(self.members, told, strict=True)
+            for member, one in zip(self.members, answers, strict=True)
             if one is not None and one.get("isWritablePrimary")
         ]
 
     async def _is_healthy(self) -> bool:
-        told = await asyncio.gather(*(member.hello() for member in self.members))
-        if len({one.get("primary") if one else None for one in told}) > 1:
+        answers = await asyncio.gather(*(member.hello() for member in self.members))
+        if len({one.get("primary") if one else None for one in answers}) > 1:
             return False
         writable = [
             member
-            for member, one in zip(self.members, told, strict=True)
+            for member, one in zip(self.members, answers, strict=True)
             if one and one.get("isWritablePrimary")
         ]
         return len(writable) == 1 and await self._is_followed(writable[0])
 
     async def _is_followed(self, primary: Member) -> bool:
         """Whether all have what it has just written: one that has come back may say that it serves
-        long before it has found somebody to follow.
+        long before it has found a member to sync from.
         """
         note = {"appendOplogNote": 1, "data": {"are you": "there"}}
         concern = {"w": len(self.members), "wtimeout": 2_000}
         try:
-            told = await primary.command({**note, "writeConcern": concern})
+            answers = await primary.command({**note, "writeConcern": concern})
         except PyMongoError:
             return False
-        return "writeConcernError" not in told
+        return "writeConcernError" not in answers
 
 
 async def _steps_down(primary: Member) -> bool:
@@ -273,8 +273,8 @@ async def _steps_down(primary: Member) -> bool:
     except OperationFailure:
         return False
     except AutoReconnect:
-        told = await primary.hello()
-        return not (told and told.get("isWritablePrimary"))
+        answers = await primary.hello()
+        return not (answers and answers.get("isWritablePrimary"))
     return True
 
 

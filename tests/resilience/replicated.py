@@ -1,4 +1,4 @@
-"""A Darkroom on a replica set of its own: two or more APIs, which run outputs themselves."""
+"""A Darkroom on its own replica set: two or more API processes, which run outputs themselves."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,7 +33,7 @@ class ReplicatedSite(BareSite):
         self.replica_set = replica_set
 
     async def repair(self) -> None:
-        """Bring back whatever an earlier test has left behind."""
+        """Restart what an earlier test has left stopped or frozen."""
         await self.replica_set.repair()
         await self.start()
 

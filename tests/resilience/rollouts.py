@@ -15,7 +15,7 @@ from tests.resilience.sites import Site
 from tests.resilience.storm import stop_and_restart
 
 GAP_SECONDS: Final = 2.0
-"""Between two steps: for a process that has come back to be used."""
+"""Between two steps, so that a restarted process is used."""
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Rollout:
     """Stops, as the checker knows them."""
 
     async def rage(self, count: int) -> None:
-        """So many processes change places: what ran the one release runs the other then."""
+        """How many processes are swapped: each then runs the other release."""
         in_order = [*self.site.workers, *self.site.apis]
         for process in islice(cycle(in_order), count):
             await asyncio.sleep(GAP_SECONDS)

@@ -1,4 +1,4 @@
-"""One storm from its beginning to its end: work, kills, the last output's end, all evidence."""
+"""One storm from beginning to end: load, kills, the end of the last output, all evidence."""
 
 import asyncio
 import random
@@ -46,11 +46,11 @@ class Plan:
     arrangement: Arrangement
     kills: int
     weights: Mapping[str, int]
-    """Who is hurt, and how often beside the others."""
+    """What is killed, and how often relative to the others."""
     keys: bool = True
     """Whether viewers use idempotency keys."""
     quiet_end: bool = True
-    """Whether one that runs outputs is hurt at the end, while all else is well."""
+    """Whether one that runs outputs is killed at the end, while all else is healthy."""
     other_release: Path | None = None
     """Where the code of a release is whose processes change places with ours, instead of kills."""
 
@@ -70,7 +70,7 @@ class Run:
 
 
 async def run_storm(plan: Plan, folder: Path, *, tell: Callable[[str], None]) -> Run:
-    """Never hangs, whatever does."""
+    """Never hangs, whatever else does."""
     tell(f"{plan.name}: seed {SEED}, {plan.kills} kills")
     limit = BEGIN_SECONDS + SETTLE_SECONDS + plan.kills * KILL_SECONDS
     async with asyncio.timeout(limit), open_site(folder, plan.arrangement) as site:
@@ -163,7 +163,7 @@ class _Stage:
         """Until each has seen each end; what one never sees is the checker's matter."""
         turns = await self._site.documents["turns"].find({}, {"_id": 1}).to_list()
         waiting = [
-            follower.until_over(turn["_id"])
+            follower.until_ended(turn["_id"])
             for follower in self._load.followers
             for turn in turns
             if follower.log.from_the_beginning
@@ -176,7 +176,7 @@ class _Stage:
         site = self._site
         bill = await site.vendor.bill() if site.vendor else None
         for runner in site.runners:
-            # Whoever is killed tells how much memory it had, and writes nothing any more.
+            # A killed process leaves its peak memory to be read, and writes nothing more.
             await runner.kill()
         return History(
             self._load.subscribers,

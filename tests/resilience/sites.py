@@ -1,4 +1,6 @@
-"""A whole Darkroom to be hurt: mongod, APIs, and where wanted workers, NATS and a simulated fal."""
+"""A whole Darkroom that tests kill and freeze: mongod, APIs, and optionally workers, NATS and a
+simulated fal.
+"""
 
 import asyncio
 import os
@@ -46,7 +48,7 @@ class Arrangement:
 
 
 class BareSite:
-    """The processes of one arrangement, which share a folder, and a database of somebody else's."""
+    """The processes of one arrangement, which share a folder, and an external database."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Looks at the accounts again and again while things are hurt, with production's own proof."""
+"""Checks the accounts again and again during failures, with production's own check."""
 
 import asyncio
 from time import time
@@ -23,7 +23,7 @@ class Auditor:
         self._accounts = MongoAccountRepository(database)
 
     async def look(self) -> None:
-        """For ever; while the database is away there is nothing to see."""
+        """Until cancelled; while the database is unavailable there are no snapshots."""
         while True:
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):

@@ -1,4 +1,4 @@
-"""A history in which everything happens once and nothing is hurt: what the checker has to pass."""
+"""A history in which everything happens once and nothing fails: the checker has to accept it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -64,7 +64,7 @@ async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
             for follower in load.followers:
                 for turn in stored.turns:
                     if turn["_id"].split("_")[1] in follower.log.conversation_id:
-                        await follower.until_over(turn["_id"])
+                        await follower.until_ended(turn["_id"])
             await load.close()
             await asker.aclose()
     bill = simulator.settled()
@@ -94,26 +94,26 @@ async def _do_everything(load: Load, asker: Asker) -> None:
         idempotencyKey="one",
     )
     await load.misuse_a_key(ana)
-    first = await _over(asker, ana.conversations[0].latest_turn_id)
+    first = await _finished(asker, ana.conversations[0].latest_turn_id)
     again = await asker.once(
         "ana", "retryOutput", {"outputId": first["outputs"][2]["id"], "idempotencyKey": "again"}
     )
-    await _over(asker, turn_of(again))
+    await _finished(asker, turn_of(again))
 
     await load.start(
         ana, userMessage="A sold boat", selectedModels=["img-nano-banana"], options=OF_FAL
     )
     sold = ana.conversations[-1]
-    await _over(asker, sold.latest_turn_id)
+    await _finished(asker, sold.latest_turn_id)
     await load.edit(ana, sold, userMessage="Sepia", options=OF_FAL)
-    await _over(asker, sold.latest_turn_id)
+    await _finished(asker, sold.latest_turn_id)
     await load.start(
         ana,
         userMessage="A lost boat [fal lose-answer]",
         selectedModels=["img-nano-banana"],
         options=OF_FAL,
     )
-    await _over(asker, ana.conversations[-1].latest_turn_id)
+    await _finished(asker, ana.conversations[-1].latest_turn_id)
 
     await load.start(
         ana, userMessage="A slow boat", selectedModels=["rehearsal-slow"], options=SMALL
@@ -125,15 +125,15 @@ async def _do_everything(load: Load, asker: Asker) -> None:
     await load.delete(ana, ana.conversations[-1])
 
 
-async def _over(asker: Asker, turn_id: str) -> Data:
+async def _finished(asker: Asker, turn_id: str) -> Data:
     found: list[Data] = []
 
-    async def over() -> bool:
+    async def has_finished() -> bool:
         turn = await asker.read("ana", turn_id)
         found[:] = [turn] if turn else []
         return bool(turn) and turn is not None and turn["status"] not in ("PENDING", "GENERATING")
 
-    await eventually(over, within=OVER_SECONDS, what=f"{turn_id} is over")
+    await eventually(has_finished, within=OVER_SECONDS, what=f"{turn_id} is over")
     return found[0]
 
 

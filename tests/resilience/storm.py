@@ -1,4 +1,4 @@
-"""Kills at random moments: of whatever there is, one after the other, and each is back soon."""
+"""Kills at random moments: one process after the other, each restarted soon."""
 
 import asyncio
 import random
@@ -21,22 +21,22 @@ from tests.resilience.sites import Site
 GAP_SECONDS: Final = (0.2, 1.6)
 DOWN_SECONDS: Final = (0.0, 0.0, 0.5, 1.5)
 KILLS_UNTIL_CALM: Final = 60
-"""So many in a row; then all are back, and one that runs outputs is hurt while all else is well."""
+"""Kills in a row; then all are restarted, and one that runs outputs is killed alone."""
 SETTLE_SECONDS: Final = 5.0
 CALM_SECONDS: Final = LEASE.total_seconds() + 6.0
 """A lease, a sweep, and some."""
 STOPS: Final = 0.2
-"""The share of our own processes that is asked to stop instead of being killed."""
+"""The share of Darkroom's processes that is stopped instead of killed."""
 LOSES_EVERYTHING: Final = 0.2
 """The share of kills of NATS after which its files are gone as well."""
 DISTRIBUTED: Final = {"worker": 10, "api": 4, "mongod": 3, "nats": 2, "fal": 2}
 EMBEDDED: Final = {"api": 6, "mongod": 3, "fal": 2}
-"""Who is hurt, and how often beside the others."""
+"""What is killed, and how often relative to the others."""
 AIMED: Final = 0.4
-"""The share of kills of those who run outputs that waits until a vendor is being asked."""
+"""The share of kills of workers that waits until a submission is in flight."""
 AIM_SECONDS: Final = 3.0
 BREATHERS: Final = 0.2
-"""How often the next one waits until all are back, so that there is something to be hurt."""
+"""How often the next kill waits until all are restarted and outputs are running."""
 _TELL_EVERY: Final = 25
 _BEING_ASKED: Final = {
     "status": "GENERATING",
@@ -64,7 +64,7 @@ class Storm:
     _restarts: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def rage(self, count: int) -> None:
-        """So many kills; return once all are back."""
+        """Kill the given number of times; return once all are restarted."""
         try:
             kinds = self._kinds(count - 1 if self.quiet_end else count)
             for number, kind in enumerate(kinds, start=1):
@@ -86,7 +86,7 @@ class Storm:
             await asyncio.gather(*self._restarts.values(), return_exceptions=True)
 
     async def hurt_quietly(self) -> None:
-        """One that runs outputs, while all else is well: others have to take up what it leaves."""
+        """Kill one that runs outputs while all else is healthy: others take over its outputs."""
         await asyncio.gather(*self._restarts.values())
         await asyncio.sleep(SETTLE_SECONDS)
         victim = self.randomness.choice(self.site.runners)
@@ -119,7 +119,7 @@ class Storm:
                 await self._kill(kind, victim.name, victim)
 
     async def _take_aim(self) -> None:
-        """Wait for a moment in which somebody has asked a vendor, and does not know the answer."""
+        """Wait for a moment in which a worker has called a vendor, and awaits the response."""
 
         async def being_asked() -> bool:
             for name in PARENTS.values():
@@ -165,7 +165,7 @@ class Storm:
         return kill
 
     async def _ready(self, name: str) -> None:
-        """Nobody is hurt who is not back yet."""
+        """A process that is not yet restarted is not killed."""
         if name in self._restarts:
             await self._restarts[name]
 
@@ -188,5 +188,5 @@ async def _restart(kill: Kill, victim: _Mortal, down_seconds: float) -> None:
 
 
 def to_terminal(line: str) -> None:
-    """For whoever waits for a long run."""
+    """Progress output for a long run."""
     sys.__stderr__ and sys.__stderr__.write(f"{line}\n")

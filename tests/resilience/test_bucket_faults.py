@@ -1,5 +1,5 @@
-"""A bucket that fails in every way: no record points to bytes that are not there, whole, and
-nothing is paid twice.
+"""A bucket that fails in every way: every record refers to complete bytes, and nothing is paid
+twice.
 
 Each request to the bucket may meet a fault, which a seed decides: it is reset, answered 503, never
 answered, cut in its body or in its answer, answered 200 with an error, or answered 200 by somebody
@@ -58,7 +58,7 @@ UNLUCKY = 0.2
 under another key.
 """
 ORDERING = 6
-"""So many viewers' orders at once."""
+"""How many viewers send requests at once."""
 LIMIT_SECONDS = 0.8
 HEALED_SECONDS = 90.0
 MODELS = ("img-flux-2-max", "local-silver")
@@ -67,7 +67,7 @@ ERROR = b"<Error><Code>InternalError</Code><Message>Try again</Message></Error>"
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
-def told(status: str, body: bytes, content_type: str = "application/xml") -> bytes:
+def http_response(status: str, body: bytes, content_type: str = "application/xml") -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nConnection: close\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -76,7 +76,7 @@ def told(status: str, body: bytes, content_type: str = "application/xml") -> byt
 class Misfortune:
     """What happens to requests, as its seed decides; the machine decides in which order they come.
 
-    There are so many faults, and then no more.
+    The number of faults is limited.
     """
 
     seed: str
@@ -98,13 +98,15 @@ class Misfortune:
         where = self._randomness.random()
         faults = {
             "reset": Fault(refuses=True),
-            "503": Fault(answer=told("503 Slow Down", ERROR)),
+            "503": Fault(answer=http_response("503 Slow Down", ERROR)),
             "slow": Fault(silent=True),
             "answer lost": Fault(cut_answer_after=0),
             "answer cut": Fault(cut_answer_after=round(1 + where * 150)),
-            "200 with an error": Fault(answer=told("200 OK", ERROR)),
-            "200, nothing stored": Fault(answer=told("200 OK", b"")),
-            "200 of a page": Fault(answer=told("200 OK", b"<html>Welcome</html>", "text/html")),
+            "200 with an error": Fault(answer=http_response("200 OK", ERROR)),
+            "200, nothing stored": Fault(answer=http_response("200 OK", b"")),
+            "200 of a page": Fault(
+                answer=http_response("200 OK", b"<html>Welcome</html>", "text/html")
+            ),
         }
         if body:
             faults["body cut"] = Fault(cut_request_after=len(head) + round(where * (body - 1)))
@@ -145,12 +147,12 @@ class Shop:
             payload = await send(client, of, **wish)
         turn_id = payload["turn"]["id"]
 
-        async def over() -> bool:
+        async def have_finished() -> bool:
             found = await self.documents["turns"].find_one({"_id": turn_id})
             assert found is not None
             return found["status"] not in ("PENDING", "GENERATING")
 
-        await eventually(over, within=HEALED_SECONDS, what="a turn is over")
+        await eventually(have_finished, within=HEALED_SECONDS, what="a turn is over")
         turn: Data = payload["turn"]
         return turn
 
@@ -201,7 +203,7 @@ async def shop(mongodb_uri: str, ministack_bucket: Bucket, tmp_path: Path) -> As
         yield shop
 
 
-async def test_no_fault_of_the_bucket_loses_bytes_or_money(shop: Shop) -> None:
+async def test_no_fault_of_the_bucket_loses_bytes_or_credits(shop: Shop) -> None:
     misfortune = Misfortune(SEED, FAULTS)
     shop.detour.asks(misfortune)
 
@@ -247,7 +249,7 @@ def against_outputs(stored: Stored) -> Iterator[str]:
 
 
 def against_bill(stored: Stored, vendor: FalSimulator) -> Iterator[str]:
-    """Each output was tried once: so it was paid for once, or not at all where it failed."""
+    """Each output was tried once: so it was paid for once, or not at all if it failed."""
     jobs = Counter(entry.prompt for entry in vendor.bill)
     billed = Counter(entry.prompt for entry in vendor.bill if entry.billed)
     for turn in stored.turns:

@@ -1,4 +1,4 @@
-"""The change feed on a real mongod, whatever is done to it: it goes on, and tells what it lost."""
+"""The change feed on a real mongod under failures: it continues, and reports what it lost."""
 
 import asyncio
 import shutil
@@ -30,7 +30,7 @@ Item = FeedItem | None
 
 
 class Following:
-    """What a feed has told, by the ids of the documents."""
+    """What a feed has reported, by the ids of the documents."""
 
     def __init__(self, items: AsyncIterator[Item]) -> None:
         self._items = items
@@ -40,15 +40,15 @@ class Following:
 
     async def until(self, document_id: str) -> list[Item]:
         """Everything up to the change of this document."""
-        told = [await self.next()]
-        while not (isinstance(told[-1], Change) and told[-1].id == document_id):
-            told.append(await self.next())
-        return told
+        received = [await self.next()]
+        while not (isinstance(received[-1], Change) and received[-1].id == document_id):
+            received.append(await self.next())
+        return received
 
 
 @pytest.fixture(scope="module")
 async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mongod]:
-    """One that may be hurt."""
+    """A mongod that the test may kill."""
     mongod = Mongod(tmp_path_factory.mktemp("feed"), binary=need_mongod())
     await mongod.start()
     yield mongod
@@ -91,14 +91,14 @@ async def a_turn(database: Database) -> str:
     return turn_id
 
 
-async def test_every_write_of_a_version_is_told_in_order(database: Database) -> None:
-    async with following(database) as told:
+async def test_every_write_of_a_version_is_reported_in_order(database: Database) -> None:
+    async with following(database) as received:
         turn_id = await a_turn(database)
         await database.turns.update_one({"_id": turn_id}, {"$set": {"outputs": [1]}})
         await database.turns.update_one({"_id": turn_id}, {"$inc": {"version": 1}})
         await database.turns.delete_one({"_id": turn_id})
 
-        changes = [await told.next() for _ in range(3)]
+        changes = [await received.next() for _ in range(3)]
 
     assert [isinstance(one, Change) and (one.id, one.deleted) for one in changes] == [
         (turn_id, False),
@@ -107,10 +107,10 @@ async def test_every_write_of_a_version_is_told_in_order(database: Database) -> 
     ]
 
 
-async def test_a_write_inside_a_transaction_is_told_when_it_is_committed(
+async def test_a_write_in_a_transaction_is_reported_when_it_is_committed(
     database: Database,
 ) -> None:
-    async with following(database) as told:
+    async with following(database) as received:
         first, second = (turn_id_of(new_conversation_id(), 0) for _ in range(2))
 
         async def work(transaction: Transaction) -> None:
@@ -119,101 +119,101 @@ async def test_a_write_inside_a_transaction_is_told_when_it_is_committed(
 
         await database.transact(work)
 
-        changes = [await told.next() for _ in range(2)]
+        changes = [await received.next() for _ in range(2)]
 
     assert [isinstance(one, Change) and one.id for one in changes] == [first, second]
 
 
-async def test_a_killed_cursor_costs_nothing(
+async def test_a_killed_cursor_loses_nothing(
     database: Database, partitions: FollowedPartitions
 ) -> None:
-    async with following(database, partitions) as told:
+    async with following(database, partitions) as received:
         before = await a_turn(database)
-        await told.until(before)
+        await received.until(before)
 
         await _kill_cursors(database)
         after = await a_turn(database)
 
-        assert [type(one) for one in await told.until(after)] == [Change]
+        assert [type(one) for one in await received.until(after)] == [Change]
 
 
-async def test_a_mongod_killed_and_restarted_costs_nothing(
+async def test_a_restart_of_mongod_loses_nothing(
     database: Database, mongod: Mongod, partitions: FollowedPartitions
 ) -> None:
-    async with following(database, partitions) as told:
+    async with following(database, partitions) as received:
         before = await a_turn(database)
-        await told.until(before)
+        await received.until(before)
         unseen = await a_turn(database)
 
         await mongod.kill()
         await mongod.start()
         after = await _once_writable(lambda: a_turn(database))
-        changes = await told.until(after)
+        changes = await received.until(after)
 
     seen = [one.id for one in changes if isinstance(one, Change)]
     assert unseen in seen
     assert seen[-1] == after
 
 
-async def test_a_mongod_killed_before_anything_was_told_costs_nothing(
+async def test_a_restart_of_mongod_before_the_first_event_loses_nothing(
     database: Database, mongod: Mongod, partitions: FollowedPartitions
 ) -> None:
-    async with following(database, partitions) as told:
+    async with following(database, partitions) as received:
         unseen = await a_turn(database)
 
         await mongod.kill()
         await mongod.start()
         after = await _once_writable(lambda: a_turn(database))
-        changes = await told.until(after)
+        changes = await received.until(after)
 
-    # Told, or told that something is not told.
+    # Reported, or reported as missing.
     lost = any(isinstance(one, HistoryLost) for one in changes)
     assert lost or unseen in [one.id for one in changes if isinstance(one, Change)]
 
 
-async def test_a_primary_that_steps_down_costs_nothing(
+async def test_a_stepdown_of_the_primary_loses_nothing(
     database: Database, partitions: FollowedPartitions
 ) -> None:
-    async with following(database, partitions) as told:
+    async with following(database, partitions) as received:
         before = await a_turn(database)
-        await told.until(before)
+        await received.until(before)
 
         await _step_down(database)
         after = await _once_writable(lambda: a_turn(database))
-        changes = await told.until(after)
+        changes = await received.until(after)
 
     assert [one.id for one in changes if isinstance(one, Change)][-1] == after
     assert HistoryLost() not in changes
 
 
-async def test_a_dropped_collection_is_told_as_lost_history_and_the_feed_goes_on(
+async def test_a_dropped_collection_is_reported_as_lost_history_and_the_feed_continues(
     database: Database, partitions: FollowedPartitions
 ) -> None:
-    async with following(database, partitions) as told:
-        await told.until(await a_turn(database))
+    async with following(database, partitions) as received:
+        await received.until(await a_turn(database))
 
         await database.turns.drop()
         after = await a_turn(database)
-        changes = await told.until(after)
+        changes = await received.until(after)
 
     assert HistoryLost() in changes
 
 
-async def test_a_dropped_database_is_told_as_lost_history_and_the_feed_goes_on(
+async def test_a_dropped_database_is_reported_as_lost_history_and_the_feed_continues(
     database: Database, partitions: FollowedPartitions
 ) -> None:
-    async with following(database, partitions) as told:
+    async with following(database, partitions) as received:
         for _ in range(2):
-            await told.until(await a_turn(database))
+            await received.until(await a_turn(database))
 
             await database.client.drop_database(database.commands.name)
             after = await a_turn(database)
-            changes = await told.until(after)
+            changes = await received.until(after)
 
             assert HistoryLost() in changes
 
 
-async def test_a_history_that_the_database_has_forgotten_is_told_as_lost(
+async def test_history_that_the_oplog_no_longer_has_is_reported_as_lost(
     tmp_path: Path, partitions: FollowedPartitions
 ) -> None:
     mongod = Mongod(tmp_path, binary=need_mongod())
@@ -221,9 +221,9 @@ async def test_a_history_that_the_database_has_forgotten_is_told_as_lost(
     try:
         async with (
             open_database(mongod.uri, "forgetful") as database,
-            following(database, partitions) as told,
+            following(database, partitions) as received,
         ):
-            await told.until(await a_turn(database))
+            await received.until(await a_turn(database))
 
             # As after a restored backup: the same replica set, and an oplog that begins later.
             await mongod.kill()
@@ -231,17 +231,17 @@ async def test_a_history_that_the_database_has_forgotten_is_told_as_lost(
             await mongod.start()
             await _once_writable(lambda: a_turn(database))
 
-            while isinstance(told_last := await told.next(), Reached):
+            while isinstance(told_last := await received.next(), Reached):
                 pass
             assert told_last == HistoryLost()
-            await told.until(await a_turn(database))
+            await received.until(await a_turn(database))
     finally:
         await mongod.kill()
 
 
-async def test_a_feed_that_is_closed_leaves_no_cursor_behind(database: Database) -> None:
-    async with following(database) as told:
-        await told.until(await a_turn(database))
+async def test_a_closed_feed_leaves_no_cursor_behind(database: Database) -> None:
+    async with following(database) as received:
+        await received.until(await a_turn(database))
         assert await _cursors(database) != []
 
     async def none_left() -> bool:
@@ -251,7 +251,7 @@ async def test_a_feed_that_is_closed_leaves_no_cursor_behind(database: Database)
 
 
 async def _cursors(database: Database) -> list[Data]:
-    """Cursors of change streams on this database, at work or waiting."""
+    """Cursors of change streams on this database, running or waiting."""
     stages = [{"$currentOp": {"idleCursors": True, "allUsers": True}}]
     name = database.commands.name
     return [
@@ -286,37 +286,37 @@ async def _once_writable(write: Callable[[], Awaitable[str]]) -> str:
                 await asyncio.sleep(0.05)
 
 
-async def changed(told: Following, *, until: str) -> list[str]:
+async def changed(received: Following, *, until: str) -> list[str]:
     """The ids of the changes up to that of this document."""
-    return [one.id for one in await told.until(until) if isinstance(one, Change)]
+    return [one.id for one in await received.until(until) if isinstance(one, Change)]
 
 
-async def test_a_divided_feed_brings_what_is_followed_and_nothing_else(
+async def test_a_partitioned_feed_reports_only_what_has_subscribers(
     database: Database,
 ) -> None:
     partitions = FollowedPartitions(32768)
     ids = [turn_id_of(new_conversation_id(), 0) for _ in range(6)]
     followed, unfollowed = ids[::2], ids[1::2]
-    async with following(database, partitions) as told:
+    async with following(database, partitions) as received:
         for one in followed:
             partitions.add(conversation_of_turn(one))
         for one in [*unfollowed, *followed]:
             await database.turns.insert_one({"_id": one, "version": 1})
 
-        assert await changed(told, until=followed[-1]) == followed
+        assert await changed(received, until=followed[-1]) == followed
 
         partitions.remove(conversation_of_turn(followed[0]))
         partitions.add(conversation_of_turn(unfollowed[0]))
         for one in ids:
             await database.turns.update_one({"_id": one}, {"$inc": {"version": 1}})
 
-        # The stream before may still bring what it has, also of the one that is followed no more.
-        brought = {*await changed(told, until=unfollowed[0])}
-        brought |= {*await changed(told, until=followed[-1])} - {followed[0]}
+        # The previous stream may still report what it has, also of an ended subscription.
+        brought = {*await changed(received, until=unfollowed[0])}
+        brought |= {*await changed(received, until=followed[-1])} - {followed[0]}
         assert brought - {followed[0]} == {unfollowed[0], *followed[1:]}
 
 
-async def test_what_is_written_after_it_is_followed_is_brought_whenever_that_is(
+async def test_a_write_after_the_subscription_began_is_always_reported(
     database: Database,
 ) -> None:
     """Newcomers come all the time, and find a stream in the middle of anything."""
@@ -331,12 +331,12 @@ async def test_what_is_written_after_it_is_followed_is_brought_whenever_that_is(
             await database.turns.insert_one({"_id": turn_id, "version": 1})
             written.append(turn_id)
 
-    async with following(database, partitions) as told:
+    async with following(database, partitions) as received:
         writing = asyncio.create_task(follow_and_write())
         brought: set[str] = set()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not writing.done() or not brought.issuperset(written):
-                item = await told.next()
+                item = await received.next()
                 assert not isinstance(item, HistoryLost)
                 if isinstance(item, Change):
                     brought.add(item.id)
@@ -344,7 +344,7 @@ async def test_what_is_written_after_it_is_followed_is_brought_whenever_that_is(
     assert len(written) == 25
 
 
-async def test_a_divided_feed_goes_on_while_newcomers_come_without_a_pause(
+async def test_a_partitioned_feed_continues_while_subscribers_arrive_without_a_pause(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a stream takes longer to open than newcomers wait for the next one."""
@@ -365,9 +365,9 @@ async def test_a_divided_feed_goes_on_while_newcomers_come_without_a_pause(
             partitions.add(new_conversation_id())
             await asyncio.sleep(0.01)
 
-    async with following(database, partitions) as told:
+    async with following(database, partitions) as received:
         coming = asyncio.create_task(follow_more())
-        reading = asyncio.create_task(changed(told, until=last))
+        reading = asyncio.create_task(changed(received, until=last))
         try:
             for version in range(50):
                 document = {"$set": {"version": version}}
@@ -382,27 +382,27 @@ async def test_a_divided_feed_goes_on_while_newcomers_come_without_a_pause(
     assert 50 <= brought.count(turn_id) <= 200
 
 
-async def test_a_newcomer_of_a_quiet_feed_does_not_wait_for_its_next_answer(
+async def test_a_new_subscriber_of_an_idle_feed_does_not_wait_for_its_next_response(
     database: Database,
 ) -> None:
     partitions = FollowedPartitions(32768)
-    async with following(database, partitions) as told:
-        assert isinstance(await told.next(), Reached)
+    async with following(database, partitions) as received:
+        assert isinstance(await received.next(), Reached)
         turn_id = turn_id_of(new_conversation_id(), 0)
         partitions.add(conversation_of_turn(turn_id))
         await database.turns.insert_one({"_id": turn_id, "version": 1})
         asked_at = monotonic()
 
-        assert await changed(told, until=turn_id) == [turn_id]
+        assert await changed(received, until=turn_id) == [turn_id]
 
     assert monotonic() - asked_at < 0.9, "the stream before answers after a second"
 
 
-async def test_a_divided_feed_says_until_when_it_has_brought_everything(
+async def test_a_partitioned_feed_returns_the_time_up_to_which_it_is_complete(
     database: Database,
 ) -> None:
     """A read that is to miss nothing has to be at least as new, even if nothing was brought."""
-    async with following(database, FollowedPartitions(32)) as told:
+    async with following(database, FollowedPartitions(32)) as received:
         async with database.session() as session:
             await database.turns.insert_one(
                 {"_id": turn_id_of(new_conversation_id(), 0), "version": 1}, session=session
@@ -410,6 +410,6 @@ async def test_a_divided_feed_says_until_when_it_has_brought_everything(
             written_at = cluster_time_of(session)
         reached = None
         while reached is None or reached < written_at:
-            item = await told.next()
+            item = await received.next()
             assert isinstance(item, Reached)
             reached = item.cluster_time

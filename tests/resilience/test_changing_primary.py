@@ -37,7 +37,7 @@ CALLS_AT_ONCE = 60
 CONFIRMED_SECONDS = 0.7
 AWAY_SECONDS = 1.5
 ELECTION_SECONDS = 15.0
-"""So long: the primary stays what it is while the others are away."""
+"""Long enough that the primary stays primary while the others are unavailable."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ async def replicated(replica_set: ReplicaSet) -> AsyncIterator[Database]:
         yield database
 
 
-async def test_a_call_while_a_primary_steps_down_succeeds_or_is_told_to_come_again(
+async def test_a_call_during_a_stepdown_succeeds_or_is_refused_as_overloaded(
     replica_set: ReplicaSet, replicated: Database
 ) -> None:
     conversations = MongoConversationRepository(replicated)
@@ -82,7 +82,7 @@ async def test_a_call_while_a_primary_steps_down_succeeds_or_is_told_to_come_aga
 
 
 class ConfirmedLate(MongoClaimRepository):
-    """The real claims. While the first of all landings is committed, nobody confirms it in time."""
+    """The real claims. The commit of the first delivery is not confirmed in time."""
 
     def __init__(self, database: Database, others: Sequence[Member]) -> None:
         super().__init__(database)
@@ -104,7 +104,7 @@ class ConfirmedLate(MongoClaimRepository):
         await asyncio.gather(*(member.thaw() for member in self._others))
 
 
-async def test_a_landing_that_is_confirmed_late_keeps_its_bytes(
+async def test_a_delivery_that_is_confirmed_late_keeps_its_bytes(
     replica_set: ReplicaSet, replicated: Database, tmp_path: Path
 ) -> None:
     primary = await replica_set.until_primary()

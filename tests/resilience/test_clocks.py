@@ -1,4 +1,4 @@
-"""Clocks that differ by minutes, and one that jumps: only the database's counts."""
+"""Clocks that differ by minutes, and one that jumps: only the database's clock counts."""
 
 import asyncio
 import os
@@ -18,8 +18,8 @@ from tests.resilience.clocks import (
     APART_SECONDS,
     need_wrong_clocks,
     off_by,
+    reported_by,
     set_clock,
-    told_by,
 )
 from tests.resilience.evidence import History, all_ended, read_stored
 from tests.resilience.history import objections
@@ -35,20 +35,20 @@ OVER_SECONDS = 60.0
 SLACK_SECONDS = 30.0
 
 
-def test_a_clock_can_be_made_to_go_wrong() -> None:
+def test_the_clock_of_a_process_can_be_shifted() -> None:
     need_wrong_clocks()
     look = [sys.executable, "-c", "import time; print(time.time())"]
 
     for seconds in (APART_SECONDS, -APART_SECONDS):
         environment = {**os.environ, **off_by(seconds)}
-        told = subprocess.run(
+        printed = subprocess.run(
             look, env=environment, capture_output=True, text=True, timeout=20, check=True
         )
-        assert abs(float(told.stdout) - time() - seconds) < SLACK_SECONDS
+        assert abs(float(printed.stdout) - time() - seconds) < SLACK_SECONDS
 
 
 @pytest.mark.skipif(not THOROUGH, reason=f"{WHY_NOT}; the small storm has such clocks as well")
-async def test_nobody_takes_what_another_holds_and_no_deadline_moves_where_clocks_differ(
+async def test_with_shifted_clocks_no_claim_is_stolen_and_no_deadline_moves(
     tmp_path: Path,
 ) -> None:
     need_wrong_clocks()
@@ -57,7 +57,7 @@ async def test_nobody_takes_what_another_holds_and_no_deadline_moves_where_clock
     clocks = {
         "api-0": off_by(APART_SECONDS),
         "worker-0": off_by(-APART_SECONDS),
-        "worker-1": told_by(jumping),
+        "worker-1": reported_by(jumping),
     }
     arrangement = Arrangement(apis=1, workers=2, fal=True, clocks=clocks)
     async with open_site(tmp_path, arrangement) as site:

@@ -1,4 +1,4 @@
-"""A write that meets a conflict is repeated with no more planning than can help."""
+"""A write with a conflict is repeated, and planned again only if necessary."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ async def a_desk(
     return desk, conversation
 
 
-async def test_an_edit_is_planned_again_after_another_turn(
+async def test_an_edit_is_planned_again_after_a_conflict_with_another_turn(
     database: Database, tmp_path: Path
 ) -> None:
     desk, conversation = await a_desk(database, tmp_path)
@@ -42,7 +42,9 @@ async def test_an_edit_is_planned_again_after_another_turn(
     assert (desk.written.plans, desk.written.writes) == (2, 2)
 
 
-async def test_a_twin_answers_without_another_plan(database: Database, tmp_path: Path) -> None:
+async def test_a_duplicate_request_is_answered_without_planning_again(
+    database: Database, tmp_path: Path
+) -> None:
     desk, conversation = await a_desk(database, tmp_path)
     command = SendEdit(conversation.id, A_BOAT, idempotency_key="edit")
     first: list[str] = []
@@ -58,7 +60,7 @@ async def test_a_twin_answers_without_another_plan(database: Database, tmp_path:
     assert (desk.written.plans, desk.written.writes) == (2, 2)  # one of each is the twin's
 
 
-async def test_spent_credits_refuse_an_edit_without_another_plan(
+async def test_an_edit_without_enough_credits_is_refused_without_planning_again(
     database: Database, tmp_path: Path
 ) -> None:
     desk, conversation = await a_desk(database, tmp_path)
@@ -75,7 +77,7 @@ async def test_spent_credits_refuse_an_edit_without_another_plan(
     assert (desk.written.plans, desk.written.writes) == (1, 1)
 
 
-async def test_a_limit_that_is_reached_no_more_needs_only_another_write(
+async def test_an_edit_refused_for_a_limit_that_no_longer_applies_is_only_written_again(
     database: Database, tmp_path: Path
 ) -> None:
     desk, conversation = await a_desk(database, tmp_path)
@@ -98,7 +100,9 @@ async def test_a_limit_that_is_reached_no_more_needs_only_another_write(
     assert (desk.written.plans, desk.written.writes) == (1, 2)
 
 
-async def test_a_deleted_conversation_refuses_an_edit(database: Database, tmp_path: Path) -> None:
+async def test_an_edit_of_a_deleted_conversation_is_refused(
+    database: Database, tmp_path: Path
+) -> None:
     desk, conversation = await a_desk(database, tmp_path)
 
     async def delete() -> None:

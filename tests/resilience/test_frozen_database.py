@@ -1,4 +1,4 @@
-"""A database that stands still, or is away: sockets stay, answers come in time, work goes on."""
+"""A frozen or unavailable database: sockets stay open, responses come in time, outputs continue."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +11,7 @@ import pytest
 from runtime.local_mongod import Mongod
 from tests.api.test_outputs import CANCEL, RETRY
 from tests.clients import Data, GraphQLClient, Socket, connect_to
-from tests.operations import DELETE, FOLLOW, OVER, SEND, START, over, start
+from tests.operations import DELETE, FINISHED, FOLLOW, SEND, START, start, until_finished
 from tests.resilience.processes import away, eventually, frozen, until_greeted
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.resilience.sites import Arrangement, Site, open_site
@@ -33,19 +33,19 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
         yield site
 
 
-async def test_a_database_that_stands_still_closes_no_socket_and_everything_goes_on_by_itself(
+async def test_a_frozen_database_closes_no_socket_and_everything_resumes_automatically(
     site: Site,
 ) -> None:
     client = site.client(site.apis[0])
     payload = await start(client, selectedModels=["rehearsal-lands-last"], options=SMALL)
     async with client.subscribe(FOLLOW, id=payload["conversation"]["id"]) as updates:
-        await updates.until(_at_work)
+        await updates.until(_is_running)
 
         async with frozen(site.mongod):
             answers = [asyncio.create_task(_timed_start(client)) for _ in range(3)]
             await asyncio.wait(answers, timeout=FROZEN_SECONDS)
         back = monotonic()
-        seen = await asyncio.wait_for(updates.until(_over), RESUMED_SECONDS)
+        seen = await asyncio.wait_for(updates.until(_has_finished), RESUMED_SECONDS)
 
     assert seen[-1]["turnUpdated"]["turn"]["status"] == "COMPLETED"
     assert monotonic() - back < RESUMED_SECONDS
@@ -54,11 +54,11 @@ async def test_a_database_that_stands_still_closes_no_socket_and_everything_goes
         if "errors" in answer:
             _assert_overloaded(answer)
         else:
-            await over(client, answer["data"]["startConversation"]["turn"])
+            await until_finished(client, answer["data"]["startConversation"]["turn"])
 
 
 @pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
-async def test_a_mutation_is_told_in_time_that_the_database_does_not_answer(site: Site) -> None:
+async def test_a_mutation_is_refused_in_time_while_the_database_does_not_answer(site: Site) -> None:
     client = site.client(site.apis[0])
     stranger = site.client(site.apis[0], f"stranger {uuid4().hex}")
     await start(client, options=SMALL)
@@ -77,7 +77,7 @@ async def test_a_mutation_is_told_in_time_that_the_database_does_not_answer(site
     await eventually(works_again, within=RESUMED_SECONDS, what="mutations are taken again")
 
 
-async def test_whoever_comes_while_the_database_is_away_is_not_sent_away_for_good(
+async def test_a_client_that_connects_while_the_database_is_unavailable_can_reconnect(
     site: Site,
 ) -> None:
     client = site.client(site.apis[0])
@@ -91,13 +91,13 @@ async def test_whoever_comes_while_the_database_is_away_is_not_sent_away_for_goo
         closed_with = await stranger.closed_with()
         # Longer than a command waits: the subscription has not been ended meanwhile.
         await site.mongod.start()
-        seen = await updates.until(_over)
+        seen = await updates.until(_has_finished)
 
     assert closed_with == 1013
     assert seen[-1]["turnUpdated"]["turn"]["status"] == "COMPLETED"
 
 
-async def test_while_the_database_is_away_each_mutation_is_told_so_and_what_was_bought_is_kept(
+async def test_during_an_outage_of_the_database_mutations_are_refused_and_deliveries_kept(
     site: Site,
 ) -> None:
     client = site.client(site.apis[0])
@@ -115,20 +115,20 @@ async def test_while_the_database_is_away_each_mutation_is_told_so_and_what_was_
         (DELETE, {"id": payload["conversation"]["id"]}),
     )
 
-    told: list[tuple[Data, float]] = []
+    timed: list[tuple[Data, float]] = []
     async with away(site.mongod):
         gone = monotonic()
         while monotonic() - gone < AWAY_SECONDS:
-            told += await asyncio.gather(*(_timed(client, *one) for one in mutations))
+            timed += await asyncio.gather(*(_timed(client, *one) for one in mutations))
     back = monotonic()
 
     async def works_again() -> bool:
         return "errors" not in (await _timed_start(client))[0]
 
     await eventually(works_again, within=RESUMED_SECONDS, what="mutations are taken again")
-    finished = await asyncio.wait_for(over(client, payload["turn"]), RESUMED_SECONDS)
+    finished = await asyncio.wait_for(until_finished(client, payload["turn"]), RESUMED_SECONDS)
     assert monotonic() - back < RESUMED_SECONDS
-    for answer, seconds in told:
+    for answer, seconds in timed:
         assert seconds < ANSWER_SECONDS
         _assert_overloaded(answer)
     assert (finished["id"], finished["status"]) == (turn_id, "COMPLETED")
@@ -161,12 +161,12 @@ async def _timed_start(client: GraphQLClient) -> tuple[Data, float]:
     return answer, monotonic() - asked
 
 
-def _at_work(data: Data) -> bool:
+def _is_running(data: Data) -> bool:
     return bool(data["turnUpdated"]["turn"]["outputs"][-1]["progress"])
 
 
-def _over(data: Data) -> bool:
-    return data["turnUpdated"]["turn"]["status"] in OVER
+def _has_finished(data: Data) -> bool:
+    return data["turnUpdated"]["turn"]["status"] in FINISHED
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def _over(data: Data) -> bool:
         pytest.param(away, id="away", marks=pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)),
     ],
 )
-async def test_it_stops_in_order_while_the_database_does_not_answer(
+async def test_a_process_stops_in_order_while_the_database_does_not_answer(
     site: Site, gone: Callable[[Mongod], AbstractAsyncContextManager[None]]
 ) -> None:
     api = site.apis[0]

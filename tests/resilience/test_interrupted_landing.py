@@ -1,4 +1,4 @@
-"""A worker that is stopped while it lands: what is committed all the same keeps its bytes."""
+"""A worker that is stopped during a delivery: whatever is committed keeps its bytes."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,18 +39,18 @@ class CommitOnItsWay(MongoClaimRepository):
     async def land(
         self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, landed: int = 0
     ) -> bool:
-        landing, told = super().land, tuple(records)
+        landing, landed_images = super().land, tuple(records)
 
         async def commit() -> bool:
             self.sent.set()
             await self.arrives.wait()
-            return await landing(claim, told, report, landed=landed)
+            return await landing(claim, landed_images, report, landed=landed)
 
         self.committed = asyncio.create_task(commit())
         return await asyncio.shield(self.committed)
 
 
-async def test_what_lands_after_its_worker_was_stopped_keeps_its_bytes(
+async def test_a_delivery_committed_after_its_worker_was_stopped_keeps_its_bytes(
     database: Database, tmp_path: Path
 ) -> None:
     registry: ModelRegistry = load_catalogue(rehearsals=False)

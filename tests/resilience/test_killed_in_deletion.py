@@ -1,4 +1,4 @@
-"""A process that is killed while it deletes a viewer: the rest is deleted by the next one."""
+"""A process that is killed while it deletes a viewer: the next process completes the deletion."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ TAKEN_OVER_SECONDS = 25.0
 """A lease, a look, and a slow machine."""
 
 
-async def test_a_deletion_survives_the_process_that_does_it(tmp_path: Path) -> None:
+async def test_a_deletion_is_finished_after_its_process_is_killed(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     async with open_site(tmp_path) as site:
         (api,) = site.apis

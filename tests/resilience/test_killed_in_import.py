@@ -1,5 +1,5 @@
-"""A process that is killed during an import that is going to fail: the next one takes back what was
-made, records and bytes.
+"""A process that is killed during an import that will fail: the next process deletes what was made,
+records and bytes.
 """
 
 import io

@@ -1,5 +1,5 @@
-"""A process that is killed while it makes images of uploads: nothing is lost or doubled, and no
-child of it goes on.
+"""A process that is killed while it processes uploads: nothing is lost or duplicated, and no
+sandbox survives it.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ GONE_SECONDS = 10.0
 ROUNDS = max(2, KILLS // 10)
 
 
-async def test_an_upload_survives_the_process_that_completes_it(tmp_path: Path) -> None:
+async def test_an_upload_is_completed_after_its_process_is_killed(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     completed: list[Data] = []
     async with open_site(tmp_path) as site:
@@ -39,7 +39,7 @@ async def test_an_upload_survives_the_process_that_completes_it(tmp_path: Path) 
             await asyncio.sleep(chance.uniform(0, DEVELOPED_SECONDS))
             children = _children_of(api.pid)
             await api.kill()
-            told = [image for image in await asyncio.gather(*completing) if image]
+            acknowledged = [image for image in await asyncio.gather(*completing) if image]
 
             async def they_are_gone(children: Sequence[Path] = children) -> bool:
                 return not any(map(_status, children))
@@ -49,8 +49,8 @@ async def test_an_upload_survives_the_process_that_completes_it(tmp_path: Path) 
 
             images = [await complete(client, upload["id"]) for upload in uploads]
 
-            # What was told before the kill is what is told after it.
-            assert {image["id"] for image in told} <= {image["id"] for image in images}
+            # The responses after the kill equal those before it.
+            assert {image["id"] for image in acknowledged} <= {image["id"] for image in images}
             completed += images
 
         seen = (await client(GALLERY, first=100, origin="UPLOAD"))["viewer"]["images"]["nodes"]
@@ -69,7 +69,7 @@ async def _tried(client: GraphQLClient, upload_id: str) -> Data | None:
 
 
 def _children_of(pid: int | None) -> list[Path]:
-    """Where Linux tells of them; elsewhere none are found."""
+    """On Linux; elsewhere none are found."""
     return [
         folder
         for folder in Path("/proc").glob("[0-9]*")

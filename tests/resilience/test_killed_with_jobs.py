@@ -1,4 +1,4 @@
-"""A process that is killed while a provider is at work: its next start goes on with the same job.
+"""A process that is killed while a provider runs its job: its next start resumes the same job.
 
 Storms do this to fal all the time; here are the other providers that have jobs.
 """
@@ -12,7 +12,7 @@ import pytest
 
 from tests.api.test_credits import STARTING, account
 from tests.clients import Data
-from tests.operations import over, start
+from tests.operations import start, until_finished
 from tests.resilience.processes import Vendor, eventually, until_greeted
 from tests.resilience.sites import Arrangement, Site, open_site
 
@@ -33,7 +33,7 @@ async def vendors(tmp_path: Path) -> AsyncIterator[Mapping[str, Vendor]]:
         yield vendors
 
 
-async def test_jobs_of_a_killed_process_go_on_at_its_next_start_and_none_is_paid_twice(
+async def test_jobs_of_a_killed_process_are_resumed_at_its_next_start_and_none_is_paid_twice(
     tmp_path: Path, vendors: Mapping[str, Vendor]
 ) -> None:
     settings = {
@@ -55,7 +55,7 @@ async def test_jobs_of_a_killed_process_go_on_at_its_next_start_and_none_is_paid
         await api.kill()
         await api.start()
 
-        ended = await asyncio.gather(*(over(client, turn) for turn in turns.values()))
+        ended = await asyncio.gather(*(until_finished(client, turn) for turn in turns.values()))
         for turn, name in zip(ended, MODELS, strict=True):
             (output,) = turn["outputs"]
             assert (output["status"], output["attempt"]) == ("COMPLETED", 1), name

@@ -1,4 +1,4 @@
-"""History that is lost in the worst moment: while what was lost before is just being read anew."""
+"""History that is lost at the worst moment: while the previously lost part is being read again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 5.0
 
 
 class SilentFeed:
-    """A feed that has just been opened, and tells nothing but that history was lost."""
+    """A feed that has just been opened, and reports nothing but lost history."""
 
     def __init__(self) -> None:
         self.lost: asyncio.Queue[HistoryLost] = asyncio.Queue()
@@ -50,7 +50,7 @@ class InterruptedTurns(MongoTurnRepository):
         return found
 
 
-async def test_what_is_lost_while_what_was_lost_is_read_is_read_as_well(
+async def test_changes_during_the_read_after_lost_history_are_read_as_well(
     mongodb_uri: str, tmp_path: Path
 ) -> None:
     async with darkrooms(mongodb_uri, tmp_path) as start:

@@ -1,4 +1,4 @@
-"""The checker of credits, bills, leases and ends must be able to fail as well."""
+"""The checker of credits, bills, leases and ends can fail."""
 
 import copy
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def _disagree(history: History) -> None:
     history.snapshots = [replace(snapshot, proof=replace(snapshot.proof, discrepancies=(found,)))]
 
 
-def _have_too_many_at_work(history: History) -> None:
+def _have_too_many_running(history: History) -> None:
     history.snapshots = [Snapshot(0.0, history.snapshots[0].proof, 9)]
 
 
@@ -86,7 +86,7 @@ def _charge_more(history: History) -> None:
     _line(history, " CAPTURE")["balance"] -= 1
 
 
-def _charge_somebody_else(history: History) -> None:
+def _charge_another_viewer(history: History) -> None:
     _line(history, " RESERVE")["ownerId"] = "user_another"
 
 
@@ -169,7 +169,7 @@ def _skip_an_attempt(history: History) -> None:
     _append(history, attempt=3)
 
 
-def _retry_what_is_at_work(history: History) -> None:
+def _retry_a_running_output(history: History) -> None:
     states = _states(history, "COMPLETED")
     assert states[-1].output is not None
     states[-1].output["attempt"] += 1
@@ -249,7 +249,7 @@ def _stop_late(history: History) -> None:
     ("tamper", "objection"),
     [
         (_disagree, "did not agree on balance and the ledger: 1 and 2"),
-        (_have_too_many_at_work, "somebody had 9 outputs at work"),
+        (_have_too_many_running, "an account had 9 running outputs"),
         (_invent_credits, "its ledger"),
         (_keep_reserved, "still holds 2 credits"),
         (_owe, "owes 1 credits"),
@@ -264,7 +264,7 @@ def _stop_late(history: History) -> None:
         (_capture_twice, "was captured 2 times"),
         (_never_release, "captured 0 times and released 0 times"),
         (_charge_more, "with its CAPTURE, not"),
-        (_charge_somebody_else, "was paid for by user_another"),
+        (_charge_another_viewer, "was paid for by user_another"),
         (_deliver_for_nothing, "was delivered for nothing"),
         (_charge_for_nothing, "was charged for, and delivered nothing"),
         (_tell_another_charge, "credits, 2 were due"),
@@ -280,7 +280,7 @@ def _stop_late(history: History) -> None:
         (_come_back, "came back after its deletion"),
         (_change_after_the_end, "changed after its end"),
         (_skip_an_attempt, "went from attempt 1 to 3"),
-        (_retry_what_is_at_work, "was tried again while it was GENERATING"),
+        (_retry_a_running_output, "was tried again while it was GENERATING"),
         (_skip_a_fence, "went from fence 1 to 3"),
         (_claim_what_is_held, "was claimed before it was claimable"),
         (_move_the_deadline, "was given another deadline"),
@@ -296,9 +296,7 @@ def _stop_late(history: History) -> None:
         (_stop_late, "took 40.0 s to stop"),
     ],
 )
-def test_a_tampered_history_is_objected_to(
-    tampered: History, tamper: Tamper, objection: str
-) -> None:
+def test_a_tampered_history_fails(tampered: History, tamper: Tamper, objection: str) -> None:
     tamper(tampered)
 
     assert any(objection in one for one in objections(tampered)), objections(tampered)

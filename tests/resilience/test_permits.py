@@ -1,4 +1,6 @@
-"""A limit for all processes together, while they are killed: a provider never has more to do."""
+"""A limit for all processes together while they are killed: a provider never has more runs than
+that.
+"""
 
 import asyncio
 import os
@@ -9,7 +11,7 @@ from typing import Final
 import pytest
 
 from tests.api.test_credits import account
-from tests.operations import over, start
+from tests.operations import start, until_finished
 from tests.resilience.processes import until_greeted
 from tests.resilience.sites import Arrangement, open_site
 
@@ -21,7 +23,7 @@ KILLS: Final = max(3, int(os.environ.get("DARKROOM_TEST_KILLS") or 20) // 20)
 
 
 @pytest.mark.timeout(300)
-async def test_a_provider_has_no_more_to_do_than_its_limit_while_processes_are_killed(
+async def test_a_provider_never_has_more_runs_than_its_limit_while_processes_are_killed(
     tmp_path: Path,
 ) -> None:
     arrangement = Arrangement(
@@ -46,7 +48,7 @@ async def test_a_provider_has_no_more_to_do_than_its_limit_while_processes_are_k
             await api.kill()
             await api.start()
 
-        ended = await asyncio.gather(*(over(client, turn) for client, turn in turns))
+        ended = await asyncio.gather(*(until_finished(client, turn) for client, turn in turns))
 
         outcomes = [turn["outputs"][0]["status"] for turn in ended]
         assert outcomes.count("COMPLETED") >= TURNS - KILLS

@@ -1,4 +1,4 @@
-"""Two processes on one database: what one begins, the other shows, takes over and finishes."""
+"""Two processes on one database: each shows, takes over and finishes what the other has begun."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import pytest
 
 from domain.execution.leases import LEASE
 from tests.clients import Data, GraphQLClient
-from tests.operations import FOLLOW, OVER, followed, over, send, start
+from tests.operations import FINISHED, FOLLOW, followed, send, start, until_finished
 from tests.resilience.evidence import History, read_stored
 from tests.resilience.history import objections
 from tests.resilience.processes import eventually, until_greeted
@@ -37,7 +37,7 @@ async def both_up(site: Site) -> Site:
     return site
 
 
-async def test_a_turn_started_at_one_process_is_watched_at_the_other(both_up: Site) -> None:
+async def test_a_turn_started_at_one_process_can_be_subscribed_to_at_another(both_up: Site) -> None:
     here, there = map(both_up.client, both_up.apis)
 
     payload = await a_turn_of_two(here)
@@ -51,7 +51,7 @@ async def test_a_turn_started_at_one_process_is_watched_at_the_other(both_up: Si
     assert again[-1]["turn"] == seen[-1]["turn"] | {"outputs": again[-1]["turn"]["outputs"]}
 
 
-async def test_the_same_page_refreshed_in_mid_turn_sees_the_present_state_at_once(
+async def test_a_client_that_reconnects_during_a_turn_receives_the_current_state_at_once(
     both_up: Site,
 ) -> None:
     here, there = map(both_up.client, both_up.apis)
@@ -66,16 +66,16 @@ async def test_the_same_page_refreshed_in_mid_turn_sees_the_present_state_at_onc
         present = (await page.next())["turnUpdated"]
 
     assert monotonic() - asked < PRESENT_SECONDS
-    landed, at_work = present["turn"]["outputs"]
+    landed, running = present["turn"]["outputs"]
     assert (
         landed["images"][0]["id"]
         == (before[-1]["turnUpdated"]["turn"]["outputs"][0]["images"][0]["id"])
     )
-    assert at_work["status"] == "GENERATING"
-    await over(here, payload["turn"])
+    assert running["status"] == "GENERATING"
+    await until_finished(here, payload["turn"])
 
 
-async def test_a_stopped_process_gives_its_outputs_back_and_another_finishes_them_soon(
+async def test_a_stopping_process_releases_its_outputs_and_another_finishes_them_soon(
     both_up: Site,
 ) -> None:
     stopped, other = both_up.apis
@@ -85,13 +85,13 @@ async def test_a_stopped_process_gives_its_outputs_back_and_another_finishes_the
         here.subscribe(FOLLOW, id=payload["conversation"]["id"]) as cut,
         there.subscribe(FOLLOW, id=payload["conversation"]["id"]) as kept,
     ):
-        await cut.until(_at_work)
+        await cut.until(_is_running)
 
         asked = monotonic()
         code = await stopped.terminate()
         stopped_after = monotonic() - asked
         closed_with = await cut.socket.closed_with()
-        seen = await kept.until(_over)
+        seen = await kept.until(_has_finished)
         finished_after = monotonic() - asked
 
     assert code == 0
@@ -102,14 +102,14 @@ async def test_a_stopped_process_gives_its_outputs_back_and_another_finishes_the
     assert await _fences(both_up, payload["turn"]) == [1, 2]
 
 
-async def test_a_turn_goes_on_at_another_process_when_its_own_is_killed(both_up: Site) -> None:
+async def test_another_process_continues_a_turn_when_its_own_is_killed(both_up: Site) -> None:
     killed, other = both_up.apis
     here, there = both_up.client(killed), both_up.client(other)
     payload = await a_turn_of_two(here)
     async with there.subscribe(
         FOLLOW, id=payload["conversation"]["id"], after=payload["cursor"]
     ) as updates:
-        await updates.until(_at_work)
+        await updates.until(_is_running)
         before = await _fences(both_up, payload["turn"])
 
         await killed.kill()
@@ -124,7 +124,7 @@ async def test_a_turn_goes_on_at_another_process_when_its_own_is_killed(both_up:
             what="the other process has taken it over",
         )
         taken_over_after = monotonic() - dead_since
-        seen = await asyncio.wait_for(updates.until(_over), LEASE.total_seconds())
+        seen = await asyncio.wait_for(updates.until(_has_finished), LEASE.total_seconds())
 
     first, last = seen[-1]["turnUpdated"]["turn"]["outputs"]
     assert (first["status"], last["status"]) == ("COMPLETED", "COMPLETED")
@@ -135,12 +135,12 @@ async def test_a_turn_goes_on_at_another_process_when_its_own_is_killed(both_up:
     assert objections(History([], [], stored)) == []
 
 
-async def test_an_edit_continues_at_the_other_process_from_what_the_first_has_landed(
+async def test_an_edit_at_one_process_continues_from_an_image_delivered_at_another(
     both_up: Site,
 ) -> None:
     here, there = map(both_up.client, both_up.apis)
     payload = await start(here, userMessage=f"A boat, {uuid4().hex}", options=SMALL)
-    turn = await over(here, payload["turn"])
+    turn = await until_finished(here, payload["turn"])
 
     edit = await send(
         there, payload["conversation"]["id"], userMessage=f"Sepia, {uuid4().hex}", options=SMALL
@@ -150,7 +150,7 @@ async def test_an_edit_continues_at_the_other_process_from_what_the_first_has_la
     assert [reference["image"]["id"] for reference in edit["turn"]["references"]] == [
         turn["outputs"][0]["images"][0]["id"]
     ]
-    finished = await over(here, edit["turn"])
+    finished = await until_finished(here, edit["turn"])
     assert finished["status"] == "COMPLETED"
 
 
@@ -161,12 +161,12 @@ async def a_turn_of_two(client: GraphQLClient) -> Data:
     return await start(client, userMessage=message, selectedModels=models, options=SMALL)
 
 
-def _at_work(data: Data) -> bool:
+def _is_running(data: Data) -> bool:
     return bool(data["turnUpdated"]["turn"]["outputs"][-1]["progress"])
 
 
-def _over(data: Data) -> bool:
-    return data["turnUpdated"]["turn"]["status"] in OVER
+def _has_finished(data: Data) -> bool:
+    return data["turnUpdated"]["turn"]["status"] in FINISHED
 
 
 async def _fences(site: Site, turn: Data) -> list[int]:

@@ -1,4 +1,4 @@
-"""A replica set whose primary steps down, dies or stands still, in the middle of turns."""
+"""A replica set whose primary steps down, dies or freezes during turns."""
 
 import asyncio
 import itertools
@@ -35,7 +35,7 @@ CUTS: Final = int(os.environ.get("DARKROOM_TEST_CUTS", "10"))
 MANY: Final = CUTS >= 100
 VIEWERS: Final = 4
 HANG_SECONDS: Final = 90.0
-"""Far above what is wanted: it only tells a hang from a wait."""
+"""Far above the target: it only distinguishes a hang from a wait."""
 ANSWER_SECONDS: Final = 10.5
 """Ten seconds, and what the test's own machine needs."""
 RESUMED_SECONDS: Final = 15.0
@@ -57,7 +57,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Replic
 
 @pytest.fixture(scope="module")
 async def asker(site: ReplicatedSite) -> AsyncIterator[Asker]:
-    """Knows what all tests have asked for."""
+    """Records the requests of all tests."""
     asker = Asker(route=_route_of(site), token=site.token)
     yield asker
     await asker.aclose()
@@ -65,7 +65,7 @@ async def asker(site: ReplicatedSite) -> AsyncIterator[Asker]:
 
 @pytest.fixture(scope="module")
 async def chronicler(site: ReplicatedSite) -> AsyncIterator[Chronicler]:
-    """Knows what has become of it."""
+    """Polls until the turn has ended."""
     chronicler = Chronicler(site.documents)
     async with chronicler.writing():
         yield chronicler
@@ -73,7 +73,7 @@ async def chronicler(site: ReplicatedSite) -> AsyncIterator[Chronicler]:
 
 @pytest.fixture
 async def load(site: ReplicatedSite, asker: Asker, chronicler: Chronicler) -> AsyncIterator[Load]:
-    """On a set whose members all serve, whatever went before. Nobody works yet."""
+    """On a set whose members are all healthy, whatever happened before. No load yet."""
     await site.repair()
     randomness = random.Random(SEED)
     load = Load(asker, route=_route_of(site), token=site.token, randomness=randomness)
@@ -82,13 +82,13 @@ async def load(site: ReplicatedSite, asker: Asker, chronicler: Chronicler) -> As
 
 
 @pytest.mark.parametrize("kind", [Kind.STEP_DOWN, Kind.KILL, Kind.FREEZE])
-async def test_a_turn_goes_on_by_itself_whatever_becomes_of_the_primary(
+async def test_a_turn_continues_automatically_whatever_happens_to_the_primary(
     site: ReplicatedSite, load: Load, chronicler: Chronicler, kind: Kind
 ) -> None:
     viewer = load.viewer(f"viewer of {kind}")
-    waiting = await _turns_at_work(load, viewer, count=2)
+    waiting = await _running_turns(load, viewer, count=2)
     primary = await site.replica_set.until_primary()
-    # What has just been acknowledged is what could be lost.
+    # A kill could lose what has just been acknowledged.
     acknowledged, _ = await _timed_start(site, load, viewer)
 
     cut, back = await hurt_primary(site.replica_set, primary, kind)
@@ -98,7 +98,7 @@ async def test_a_turn_goes_on_by_itself_whatever_becomes_of_the_primary(
     await back()
     cut.over_at = time()
     healthy = await site.replica_set.until_healthy()
-    told = await answers
+    timed = await answers
     reading.cancel()
     history = await _history(site, load, chronicler)
 
@@ -106,9 +106,9 @@ async def test_a_turn_goes_on_by_itself_whatever_becomes_of_the_primary(
     to_terminal(
         f"{kind}: silence {_figures(one.seconds for one in found)}, "
         f"the database's part {_figures(one.changed_after for one in found)}, "
-        f"mutations meanwhile {_described(told)}, healthy {healthy:.1f} s after the return"
+        f"mutations meanwhile {_described(timed)}, healthy {healthy:.1f} s after the return"
     )
-    for answer, seconds in told:
+    for answer, seconds in timed:
         assert seconds < ANSWER_SECONDS
         assert "errors" not in answer or _is_overloaded(answer)
     with suppress(asyncio.CancelledError):
@@ -129,18 +129,18 @@ async def test_a_turn_goes_on_by_itself_whatever_becomes_of_the_primary(
         ),
     ],
 )
-async def test_without_a_majority_mutations_are_told_so_in_time_and_all_goes_on_at_the_return(
+async def test_without_a_majority_mutations_are_refused_in_time_and_resume_afterwards(
     site: ReplicatedSite, load: Load, chronicler: Chronicler, how: str
 ) -> None:
     viewer = load.viewer(f"viewer of {how}")
-    waiting = await _turns_at_work(load, viewer, count=2)
+    waiting = await _running_turns(load, viewer, count=2)
     primary = await site.replica_set.until_primary()
     others = [member for member in site.replica_set.members if member is not primary]
 
     # A frozen majority leaves a primary that waits for it, a killed one leaves none.
     gone = others if how == "frozen" else [primary, others[0]]
     await asyncio.gather(*(one.freeze() if how == "frozen" else one.kill() for one in gone))
-    told = await asyncio.gather(*(_timed_start(site, load, viewer) for _ in range(2)))
+    timed = await asyncio.gather(*(_timed_start(site, load, viewer) for _ in range(2)))
     await asyncio.gather(*(one.thaw() if how == "frozen" else one.start() for one in gone))
     back_at, back = time(), monotonic()
     accepted = asyncio.create_task(_accepted_again(site, load, viewer))
@@ -150,10 +150,10 @@ async def test_without_a_majority_mutations_are_told_so_in_time_and_all_goes_on_
     history = await _history(site, load, chronicler)
 
     to_terminal(
-        f"majority {how}: mutations meanwhile {_described(told)}, after the return subscribers "
+        f"majority {how}: mutations meanwhile {_described(timed)}, after the return subscribers "
         f"heard within {heard_after:.1f} s, a mutation was accepted after {accepted_after:.1f} s"
     )
-    for answer, seconds in told:
+    for answer, seconds in timed:
         assert seconds < ANSWER_SECONDS
         assert _is_overloaded(answer)
     assert max(heard_after, accepted_after) < RESUMED_SECONDS
@@ -161,7 +161,7 @@ async def test_without_a_majority_mutations_are_told_so_in_time_and_all_goes_on_
     _assert_sound(history, site)
 
 
-async def test_no_subscriber_misses_a_landed_state_whatever_is_cut(
+async def test_no_subscriber_misses_a_delivered_state_whichever_connection_is_cut(
     site: ReplicatedSite, load: Load, chronicler: Chronicler
 ) -> None:
     randomness = random.Random(f"{SEED} cuts")
@@ -207,18 +207,18 @@ async def test_no_subscriber_misses_a_landed_state_whatever_is_cut(
     assert len(cutter.cuts) == CUTS
 
 
-async def _turns_at_work(load: Load, viewer: Viewer, *, count: int) -> Sequence[Follower]:
+async def _running_turns(load: Load, viewer: Viewer, *, count: int) -> Sequence[Follower]:
     """Those who follow turns that tell something several times a second."""
     for _ in range(count):
         asked = await load.start(viewer, **_an_order("rehearsal-lands-last"))
         assert asked is not None, "nobody answered"
         assert asked.acknowledged, asked
     followers = list(load.followers)
-    at_work = [
+    running = [
         one.until(lambda turns: any(o["progress"] for t in turns.values() for o in t["outputs"]))
         for one in followers
     ]
-    await asyncio.wait_for(asyncio.gather(*at_work), HANG_SECONDS)
+    await asyncio.wait_for(asyncio.gather(*running), HANG_SECONDS)
     return followers
 
 
@@ -231,7 +231,7 @@ async def _heard_of_a_change(followers: Sequence[Follower], *, since: float) -> 
 
 
 async def _timed_start(site: ReplicatedSite, load: Load, viewer: Viewer) -> Timed:
-    """An answer, whatever it is, and the seconds until it came."""
+    """A response of any kind, and the seconds until it arrived."""
     api = viewer.choice.choice(site.apis)
     client = GraphQLClient(api.url, site.token(viewer.name))
     asked = Asked(
@@ -256,7 +256,7 @@ async def _timed_start(site: ReplicatedSite, load: Load, viewer: Viewer) -> Time
 
 
 async def _read_again_and_again(site: ReplicatedSite, viewer: Viewer, started: Data) -> None:
-    """Until cancelled. Fail if somebody says that there is no such conversation."""
+    """Until cancelled. Fail if any response says that there is no such conversation."""
     conversation_id = started["data"]["startConversation"]["conversation"]["id"]
     for client in itertools.cycle([site.client(api, viewer.name) for api in site.apis]):
         answer = await client.execute(READ, id=conversation_id)
@@ -265,7 +265,7 @@ async def _read_again_and_again(site: ReplicatedSite, viewer: Viewer, started: D
 
 
 async def _accepted_again(site: ReplicatedSite, load: Load, viewer: Viewer) -> float:
-    """When a mutation was first answered as ever."""
+    """When a mutation first succeeded again."""
 
     async def accepted() -> bool:
         answer, _ = await _timed_start(site, load, viewer)
@@ -304,11 +304,11 @@ def _is_overloaded(answer: Data) -> bool:
     return extensions["code"] == "OVERLOADED" and bool(extensions["retryAfterSeconds"])
 
 
-def _described(told: Sequence[Timed]) -> str:
+def _described(timed: Sequence[Timed]) -> str:
     return " and ".join(
         f"{'accepted' if 'errors' not in answer else answer['errors'][0]['extensions']['code']}"
         f" after {seconds:.1f} s"
-        for answer, seconds in told
+        for answer, seconds in timed
     )
 
 
@@ -329,7 +329,7 @@ def _route_of(site: ReplicatedSite) -> Router:
 
 def _assert_sound(history: History, site: ReplicatedSite) -> None:
     found = objections(history)
-    # Of our own faults the logs tell more, and their folder will soon be gone.
+    # Logs say more about internal errors, and their folder is deleted soon.
     faults = [
         f"{api.name}: internal error {text[:LOGGED_CHARACTERS]}"
         for api in site.apis

@@ -1,4 +1,4 @@
-"""Two releases side by side on one database, under load, and then each in the other's place."""
+"""Two releases side by side on one database, under load, and then swapped."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return check_out(revision, tmp_path_factory.mktemp("previous"))
 
 
-async def test_nothing_is_lost_while_two_releases_run_side_by_side_and_change_places(
+async def test_nothing_is_lost_while_two_releases_run_side_by_side_and_are_swapped(
     previous: Path, tmp_path: Path, record_property: Record
 ) -> None:
     arrangement = Arrangement(

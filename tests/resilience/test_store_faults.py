@@ -1,6 +1,4 @@
-"""An object store that fails: no record points to bytes that are not there, and nothing is paid
-twice.
-"""
+"""An object store that fails: every record refers to existing bytes, and nothing is paid twice."""
 
 import asyncio
 import os
@@ -23,7 +21,7 @@ from edge.dev_tokens import DevelopmentIssuer
 from settings import ProviderSettings, Settings
 from tests.api.test_outputs import retry
 from tests.clients import Data, GraphQLClient
-from tests.operations import over, send, start
+from tests.operations import send, start, until_finished
 from tests.resilience.checks.credits import against_credits
 from tests.resilience.checks.images import against_bytes, against_images
 from tests.resilience.evidence import History, read_stored
@@ -65,14 +63,14 @@ class Shop:
         return turn
 
     async def delivered(self) -> None:
-        """Wait until the vendor has told of what it made: from here on it has to be stored."""
+        """Wait until the vendor has reported its result: from here on it has to be stored."""
         until = len(self.vendor.jobs)
 
-        async def told() -> bool:
+        async def is_reported() -> bool:
             results = [one for one in self.vendor.seen if _RESULT.fullmatch(one.path)]
             return sum(one.method == "GET" for one in results) >= until
 
-        await eventually(told, within=DELIVERED_SECONDS, what="the vendor has delivered")
+        await eventually(is_reported, within=DELIVERED_SECONDS, what="the vendor has delivered")
 
     async def assert_sound(self) -> None:
         stored = await read_stored(self.documents, self.folder.parent)
@@ -162,21 +160,25 @@ def no_room(shop: Shop) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fault", [a_file_in_its_way, a_volume_that_is_gone])
-async def test_what_was_bought_is_kept_until_the_store_is_back(shop: Shop, fault: Fault) -> None:
+async def test_delivered_images_are_kept_until_the_store_is_available(
+    shop: Shop, fault: Fault
+) -> None:
     await _is_kept_until_the_store_is_back(shop, fault)
 
 
-async def test_what_was_bought_is_kept_until_there_is_room(shop_on_a_small_disk: Shop) -> None:
+async def test_delivered_images_are_kept_until_the_store_has_space(
+    shop_on_a_small_disk: Shop,
+) -> None:
     await _is_kept_until_the_store_is_back(shop_on_a_small_disk, no_room)
 
 
-async def test_nothing_is_bought_whose_references_cannot_be_read(shop: Shop) -> None:
-    turn = await over(shop.client, await shop.order())
+async def test_nothing_is_requested_if_references_cannot_be_read(shop: Shop) -> None:
+    turn = await until_finished(shop.client, await shop.order())
     conversation_id = turn["id"].rpartition("_")[0].replace("turn_", "conv_")
 
     with a_volume_that_is_gone(shop):
         sent = await send(shop.client, conversation_id, options={"previews": 0})
-        edit = await over(shop.client, sent["turn"])
+        edit = await until_finished(shop.client, sent["turn"])
 
     assert edit["outputs"][0]["error"]["code"] == "STORAGE_UNAVAILABLE"
     assert shop.bought_for(sent["turn"]) == 0
@@ -185,7 +187,7 @@ async def test_nothing_is_bought_whose_references_cannot_be_read(shop: Shop) -> 
 
 
 @pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
-async def test_what_cannot_be_kept_for_long_costs_the_viewer_nothing_and_can_be_retried(
+async def test_an_output_that_cannot_be_stored_is_not_charged_and_can_be_retried(
     shop: Shop,
 ) -> None:
     before = (await shop.client(CREDITS))["viewer"]["credits"]
@@ -194,9 +196,9 @@ async def test_what_cannot_be_kept_for_long_costs_the_viewer_nothing_and_can_be_
     with a_volume_that_is_gone(shop):
         await shop.delivered()
         await asyncio.sleep(LONG_AWAY_SECONDS)
-    lost = (await over(shop.client, turn))["outputs"][0]
+    lost = (await until_finished(shop.client, turn))["outputs"][0]
     after = (await shop.client(CREDITS))["viewer"]["credits"]
-    retried = await over(shop.client, (await retry(shop.client, lost))["turn"])
+    retried = await until_finished(shop.client, (await retry(shop.client, lost))["turn"])
 
     assert (lost["error"]["code"], lost["error"]["retryable"]) == ("STORAGE_UNAVAILABLE", True)
     assert after == before
@@ -206,7 +208,7 @@ async def test_what_cannot_be_kept_for_long_costs_the_viewer_nothing_and_can_be_
 
 
 def _mount(volume: Path) -> bool:
-    """Put a small disk of its own there, where that is allowed."""
+    """Mount a small separate disk there, if that is permitted."""
     size = f"size={DISK_BYTES}"
     return _run("mount", "-t", "tmpfs", "-o", size, "tmpfs", os.fspath(volume))
 
@@ -224,7 +226,7 @@ async def _is_kept_until_the_store_is_back(shop: Shop, fault: Fault) -> None:
     with fault(shop):
         await shop.delivered()
         await asyncio.sleep(AWAY_SECONDS)
-    finished = await over(shop.client, turn)
+    finished = await until_finished(shop.client, turn)
 
     assert finished["status"] == "COMPLETED"
     assert shop.bought_for(turn) == 1

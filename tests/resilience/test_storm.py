@@ -1,4 +1,4 @@
-"""The acceptance: everything is killed in the middle of everything, again and again."""
+"""The acceptance test: every process is killed at random moments, again and again."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ ENOUGH_SNAPSHOTS = 1_000
 Record = Callable[[str, object], None]
 
 
-async def test_nothing_is_lost_or_doubled_where_the_apis_run_outputs_themselves(
+async def test_nothing_is_lost_or_doubled_if_api_processes_run_outputs(
     tmp_path: Path, record_property: Record
 ) -> None:
     plan = Plan(
@@ -34,7 +34,7 @@ async def test_nothing_is_lost_or_doubled_where_the_apis_run_outputs_themselves(
     _assert_sound(run)
 
 
-async def test_nothing_is_lost_or_doubled_where_workers_run_outputs(
+async def test_nothing_is_lost_or_doubled_if_workers_run_outputs(
     tmp_path: Path, record_property: Record
 ) -> None:
     """Their clocks are minutes apart, where that can be done."""
@@ -58,7 +58,7 @@ async def test_nothing_is_lost_or_doubled_where_workers_run_outputs(
     _assert_sound(run)
 
 
-async def test_a_naive_runner_is_objected_to_in_the_same_storm(
+async def test_a_naive_runner_fails_the_same_checks(
     tmp_path: Path, record_property: Record
 ) -> None:
     arrangement = Arrangement(

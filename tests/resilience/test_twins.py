@@ -1,4 +1,6 @@
-"""One key, one answer: also where a twin commits while the other is still being planned."""
+"""One key, one response: also if a duplicate commits while the other request is still being
+planned.
+"""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -147,7 +149,7 @@ class Desk:
 
 
 @pytest.mark.parametrize("credits", [2, 1_000], ids=["for-one", "for-many"])
-async def test_a_twin_of_a_start_that_took_the_last_there_was_is_no_refusal(
+async def test_a_duplicate_start_is_not_refused_if_the_first_used_the_last_credits(
     database: Database, tmp_path: Path, credits: int
 ) -> None:
     desk = Desk(database, tmp_path, credits=credits)
@@ -162,7 +164,7 @@ async def test_a_twin_of_a_start_that_took_the_last_there_was_is_no_refusal(
     assert [turn.id] == [one.id for one in first]
 
 
-async def test_a_twin_of_an_edit_that_is_at_work_is_no_refusal(
+async def test_a_duplicate_edit_is_not_refused_while_the_first_is_running(
     database: Database, tmp_path: Path
 ) -> None:
     desk = Desk(database, tmp_path)
@@ -180,7 +182,7 @@ async def test_a_twin_of_an_edit_that_is_at_work_is_no_refusal(
     assert [edit.id] == [one.id for one in first]
 
 
-async def test_a_twin_of_a_retry_that_is_at_work_is_no_refusal(
+async def test_a_duplicate_retry_is_not_refused_while_the_first_is_running(
     database: Database, tmp_path: Path
 ) -> None:
     desk = Desk(database, tmp_path)

@@ -1,4 +1,5 @@
-"""Webhooks in a storm: receivers fail, hang, lie and vanish, and processes are killed at random.
+"""Webhooks in a storm: receivers fail, hang, answer wrongly and disappear, and processes are killed
+at random.
 
 Nothing is lost, the events of a turn stay in order, and what comes twice has the same id.
 """
@@ -81,7 +82,7 @@ def _moody(chance: random.Random, receiver: Receiver) -> Any:
 
 
 def _mortal(chance: random.Random) -> Callable[[bytes], Fault]:
-    """What becomes of a request on its way: some receivers are killed before it, and some after,
+    """How a request ends: some receivers are killed before it, and some after,
     when the sender cannot know that it has arrived.
     """
     faults = [*[Fault()] * 8, Fault(refuses=True), Fault(cut_answer_after=1)]
@@ -97,7 +98,7 @@ async def _kill_forever(processes: list[_Deliverer], chance: random.Random) -> N
 
 
 @pytest.mark.timeout(0 if KILLS else 200)
-async def test_nothing_is_lost_and_turns_stay_in_order(
+async def test_no_event_is_lost_and_events_of_a_turn_stay_in_order(
     database: Database, mongodb_uri: str, tmp_path: Path
 ) -> None:
     chance = random.Random(SEED)

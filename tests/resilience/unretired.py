@@ -1,4 +1,4 @@
-"""`python -m serve`, but with all models as they were before they were retired: `python -m` this.
+"""`python -m serve` with the models as they were before they were retired: `python -m` this.
 
 Wavespeed makes none that has not been, and how its jobs are come back to is to be tried all the
 same. All the rest is production's; nothing imports this.

@@ -156,8 +156,8 @@ def main(provider: str, url: str, key: str, model: str, streamed: str) -> None:
     logging.disable()
     with redirect_stdout(sys.stderr):
         find: Finder = globals()[provider](url, key, model)
-        told = [found(find, number, one == "1") for number, one in enumerate(streamed)]
-    json.dump(told, sys.stdout)
+        results = [found(find, number, one == "1") for number, one in enumerate(streamed)]
+    json.dump(results, sys.stdout)
 
 
 if __name__ == "__main__":

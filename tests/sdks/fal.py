@@ -1,4 +1,4 @@
-"""What fal's client makes of a simulator: `python tests/sdks/fal.py URL KEY ENDPOINT ARGUMENTS`.
+"""What fal's client reads from a simulator: `python tests/sdks/fal.py URL KEY ENDPOINT ARGUMENTS`.
 
 Prints, as JSON, which states it has seen, and the result or the error that it understood.
 """
@@ -10,18 +10,18 @@ from fal_client import SyncClient, client
 
 
 def main(url: str, key: str, endpoint: str, arguments: str) -> None:
-    # It speaks TLS to whatever host it is told.
+    # It uses TLS for every given host.
     client.QUEUE_URL_FORMAT = f"{url}/"
     fal = SyncClient(key=key)
-    told: dict[str, object] = {}
+    result: dict[str, object] = {}
     try:
         handle = fal.submit(endpoint, arguments=json.loads(arguments))
-        told["request_id"] = handle.request_id
-        told["states"] = [type(event).__name__ for event in handle.iter_events(interval=0.05)]
-        told["result"] = handle.get()
+        result["request_id"] = handle.request_id
+        result["states"] = [type(event).__name__ for event in handle.iter_events(interval=0.05)]
+        result["result"] = handle.get()
     except client.FalClientHTTPError as error:
-        told["error"] = {"status": error.status_code, "words": str(error)}
-    print(json.dumps(told))
+        result["error"] = {"status": error.status_code, "words": str(error)}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What google-genai understands of answers. It is told the URL, the key, the model, and as JSON a
-list of prompts, each with whether its answer is to be streamed.
+"""What google-genai reads from responses. Its arguments are the URL, the key, the model, and as
+JSON a list of prompts, each with whether its response is streamed.
 """
 
 import json
@@ -35,19 +35,19 @@ def ask(client: genai.Client, model: str, prompt: str, streamed: bool) -> dict[s
     except errors.APIError as error:
         details = error.details.get("error", {}).get("details", [])
         return {"status": error.status, "reasons": [one.get("reason") for one in details]}
-    told: dict[str, Any] = {"images": 0, "text": "", "block": "", "finish": ""}
+    result: dict[str, Any] = {"images": 0, "text": "", "block": "", "finish": ""}
     for answer in answers:
         if answer.prompt_feedback and answer.prompt_feedback.block_reason:
-            told["block"] = answer.prompt_feedback.block_reason.value
+            result["block"] = answer.prompt_feedback.block_reason.value
         for candidate in answer.candidates or []:
             if candidate.finish_reason:
-                told["finish"] = candidate.finish_reason.value
+                result["finish"] = candidate.finish_reason.value
             for part in (candidate.content and candidate.content.parts) or []:
                 if part.thought:
                     continue
-                told["images"] += bool(part.inline_data and part.inline_data.data)
-                told["text"] += part.text or ""
-    return told
+                result["images"] += bool(part.inline_data and part.inline_data.data)
+                result["text"] += part.text or ""
+    return result
 
 
 json.dump(main(*sys.argv[1:]), sys.stdout)

@@ -1,4 +1,4 @@
-"""Follows a conversation with gql, unmodified, and reports what happens as lines of JSON.
+"""Subscribes to a conversation with unmodified gql, and reports events as lines of JSON.
 
 `gql_client.py TRANSPORT URL TOKEN CONVERSATION WHAT`. Like `tests/npm/follow.mjs`.
 """
@@ -22,8 +22,8 @@ TURNS = gql(
 )
 
 
-def tell(event: str, told: object = None) -> None:
-    print(json.dumps({"event": event, "told": told}), flush=True)
+def tell(event: str, payload: object = None) -> None:
+    print(json.dumps({"event": event, "payload": payload}), flush=True)
 
 
 def transport_of(name: str, url: str, token: str) -> Any:

@@ -1,4 +1,4 @@
-"""Asks a simulated OpenAI, and a simulated Azure, with OpenAI's own SDK; prints what it understood.
+"""Calls a simulated OpenAI, and a simulated Azure, with OpenAI's own SDK; prints what it has read.
 
     openai.py <base URL> <key> <request>…
 
@@ -50,7 +50,7 @@ def _asked(client: openai.OpenAI, asked: dict[str, Any]) -> Any:
     return client.images.generate(**asked)
 
 
-def _told(image: Any) -> str:
+def _digest_of(image: Any) -> str:
     return base64.b64decode(image.b64_json)[:4].hex()
 
 
@@ -60,14 +60,17 @@ def _understood(answer: Any) -> Iterator[dict[str, Any]]:
             if getattr(event, "object", "") == "chat.completion.chunk":
                 yield from _written(event)
                 continue
-            told = {"type": event.type, "picture": _told(event)}
+            result = {"type": event.type, "picture": _digest_of(event)}
             if event.type.endswith("completed"):
-                told["usage"] = event.usage.total_tokens
+                result["usage"] = event.usage.total_tokens
             else:
-                told["index"] = event.partial_image_index
-            yield told
+                result["index"] = event.partial_image_index
+            yield result
         return
-    yield {"pictures": [_told(image) for image in answer.data], "usage": answer.usage.total_tokens}
+    yield {
+        "pictures": [_digest_of(image) for image in answer.data],
+        "usage": answer.usage.total_tokens,
+    }
 
 
 def _written(chunk: Any) -> Iterator[dict[str, Any]]:
@@ -81,13 +84,13 @@ def _written(chunk: Any) -> Iterator[dict[str, Any]]:
 
 def _outcome(url: str, key: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
     client = _client(asked.pop("client"), url, asked.pop("key", key))
-    told: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     try:
-        told.extend(_understood(_asked(client, asked)))
+        result.extend(_understood(_asked(client, asked)))
     except openai.APIError as error:
         status = getattr(error, "status_code", None)
-        told.append({"error": type(error).__name__, "status": status, "code": error.code})
-    return told
+        result.append({"error": type(error).__name__, "status": status, "code": error.code})
+    return result
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What openrouter understands of answers. It is told the URL, the key, and as JSON a list of
+"""What openrouter reads from responses. Its arguments are the URL, the key, and as JSON a list of
 requests.
 """
 
@@ -22,16 +22,16 @@ def ask(client: OpenRouter, request: dict[str, Any]) -> dict[str, Any]:
         answer = client.images.generate(**request, retries=None)
         if not request.get("stream"):
             return {"images": len([b64decode(image.b64_json) for image in answer.data])}
-        told: dict[str, Any] = {"partials": 0}
+        result: dict[str, Any] = {"partials": 0}
         with answer as events:
             for event in events:
                 if event.type == "image_generation.partial_image":
-                    told["partials"] += bool(b64decode(event.b64_json))
+                    result["partials"] += bool(b64decode(event.b64_json))
                 elif event.type == "image_generation.completed":
-                    told["images"] = len([b64decode(event.b64_json)])
+                    result["images"] = len([b64decode(event.b64_json)])
                 elif event.type == "error":
-                    told["error"] = event.error.code
-        return told
+                    result["error"] = event.error.code
+        return result
     except errors.ResponseValidationError:
         return {"nonsense": True}
     except errors.OpenRouterError as error:
@@ -39,18 +39,18 @@ def ask(client: OpenRouter, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def written(answer: Any) -> dict[str, Any]:
-    told: dict[str, Any] = {"text": "", "refusal": "", "finish": ""}
+    result: dict[str, Any] = {"text": "", "refusal": "", "finish": ""}
     with answer as events:
         for event in events:
             for choice in event.choices:
-                told["text"] += choice.delta.content or ""
-                told["refusal"] += choice.delta.refusal or ""
-                told["finish"] = choice.finish_reason or told["finish"]
+                result["text"] += choice.delta.content or ""
+                result["refusal"] += choice.delta.refusal or ""
+                result["finish"] = choice.finish_reason or result["finish"]
             if event.usage:
-                told["usage"] = event.usage.total_tokens
+                result["usage"] = event.usage.total_tokens
             if event.error:
-                told["error"] = event.error.code
-    return told
+                result["error"] = event.error.code
+    return result
 
 
 json.dump(main(*sys.argv[1:]), sys.stdout)

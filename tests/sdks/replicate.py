@@ -1,4 +1,4 @@
-"""What Replicate's own SDK makes of a Replicate at REPLICATE_BASE_URL; printed as JSON."""
+"""What Replicate's own SDK reads from a Replicate at REPLICATE_BASE_URL; printed as JSON."""
 
 import json
 import os
@@ -27,31 +27,31 @@ def created(client: replicate.Client, **given: Any) -> Any:
 def main() -> None:
     client = replicate.Client()
     client.poll_interval = float(os.environ["POLL"])
-    told: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     output = client.run(
         MODEL,
         input={"prompt": "A lighthouse", "num_outputs": 2, "output_format": "png"},
         use_file_output=False,
     )
-    told["delivered"] = [fetched(link) for link in output]
+    result["delivered"] = [fetched(link) for link in output]
     link = client.run("google/nano-banana", input={"prompt": "One"}, use_file_output=False)
-    told["one"] = fetched(link, 3)
+    result["one"] = fetched(link, 3)
     slow = created(client, prompt=SLOW)
     while not (slow.progress and slow.progress.percentage):
         slow.reload()
     progress = slow.progress.percentage
     slow.wait()
-    told["slow"] = {"status": slow.status, "progress": progress}
-    told["waited"] = client.models.predictions.create(
+    result["slow"] = {"status": slow.status, "progress": progress}
+    result["waited"] = client.models.predictions.create(
         model=MODEL, input={"prompt": SLOW}, wait=5
     ).status
     endless = created(client, prompt="endless")
     endless.cancel()
-    told["cancelled"] = endless.status
+    result["cancelled"] = endless.status
     try:
         client.run(MODEL, input={"prompt": "refused"})
     except ModelError as error:
-        told["refused"] = str(error)
+        result["refused"] = str(error)
     stranger = replicate.Client(api_token="nobody")
     calls: dict[str, Callable[[], Any]] = {
         "unknown_model": lambda: client.run("nobody/nothing", input={"prompt": "A"}),
@@ -63,8 +63,8 @@ def main() -> None:
         try:
             call()
         except ReplicateError as error:
-            told[name] = error.to_dict() if name == "bad_input" else error.status
-    sys.stdout.write(json.dumps(told))
+            result[name] = error.to_dict() if name == "bad_input" else error.status
+    sys.stdout.write(json.dumps(result))
 
 
 main()

@@ -1,4 +1,4 @@
-"""What Wavespeed's own SDK makes of a Wavespeed at URL; printed as JSON."""
+"""What Wavespeed's own SDK reads from a Wavespeed at URL; printed as JSON."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def ask() -> dict[str, Any]:
     }
 
 
-# The SDK tells of its retries where the answer is expected.
+# The SDK prints its retries to the stream of the result.
 with redirect_stdout(sys.stderr):
-    told = ask()
-sys.stdout.write(json.dumps(told))
+    result = ask()
+sys.stdout.write(json.dumps(result))

@@ -1,4 +1,4 @@
-"""Answers of a simulated provider that no client can make sense of, and those that never end."""
+"""Responses of a simulated provider that no client can read, and those that never end."""
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping

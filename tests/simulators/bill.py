@@ -1,7 +1,7 @@
-"""What a simulated provider has taken and would charge: a log that only grows, and outlives its
+"""What a simulated provider has accepted and would charge: an append-only log that outlives its
 process.
 
-Each line of its file is an event, written before anybody is told of it.
+Each line of its file is an event, written before it is acknowledged.
 """
 
 from collections.abc import Iterator, Mapping
@@ -84,7 +84,7 @@ class Bill:
             try:
                 facts = orjson.loads(line)
             except orjson.JSONDecodeError:
-                continue  # its process was killed while it wrote; nobody was told of this event
+                continue  # its process was killed while it wrote; this event was not acknowledged
             event = facts.pop("event")
             if event == "taken":
                 self._entries[facts["request_id"]] = Entry(**facts)

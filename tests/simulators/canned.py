@@ -1,4 +1,4 @@
-"""Answers of which every byte is given, for what no provider's simulator says.
+"""Responses given byte by byte, for cases that no simulator covers.
 
 One exchange is all that a provider answers in one run. Its number stands in the prompt, as
 `exchange 7`, in the job's id and in the names of its files.
@@ -25,7 +25,7 @@ Answer = bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """What is answered in one run. Of several answers each is given once, the last for ever."""
+    """The responses of one run. Of several, each is sent once, the last one repeatedly."""
 
     submission: Answer
     """For a provider of which one call is the whole run, this is all."""
@@ -38,7 +38,7 @@ class Exchange:
 def http(
     body: bytes, *headers: str, status: int = 200, content_type: str = "application/json"
 ) -> Answer:
-    """An answer whose end is told by its length."""
+    """A response with its length in the header."""
     head = [f"HTTP/1.1 {status} X", f"content-type: {content_type}", *headers]
     return "\r\n".join([*head, f"content-length: {len(body)}", "", ""]).encode() + body
 
@@ -54,8 +54,8 @@ def json(value: Any) -> Answer:
 
 
 def events(*values: Any, done: bool = False) -> Answer:
-    told = b"".join(b"data: " + orjson.dumps(value) + b"\n\n" for value in values)
-    return http_open(told + (b"data: [DONE]\n\n" if done else b""))
+    written = b"".join(b"data: " + orjson.dumps(value) + b"\n\n" for value in values)
+    return http_open(written + (b"data: [DONE]\n\n" if done else b""))
 
 
 def file_of(number: int, index: int) -> bytes:
@@ -68,7 +68,7 @@ def link_to(url: str, number: int, index: int = 0) -> str:
 
 
 class Canned:
-    """All that is answered. Requests are counted by exchange and by what they ask for."""
+    """All responses. Requests are counted by exchange and by kind."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
@@ -115,7 +115,7 @@ class Canned:
 
 
 def _kind_of(method: str, path: str) -> str:
-    """What is asked for: the submission, a status, a result, or the number of a file."""
+    """What is requested: the submission, a status, a result, or the number of a file."""
     file = _FILE.search(path)
     if file is not None:
         return file[1]

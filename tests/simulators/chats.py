@@ -1,5 +1,5 @@
-"""What simulators share of models that write: the words, and OpenAI's chat completions, which
-OpenRouter has taken over.
+"""Shared by simulators of caption models: the text, and OpenAI's chat completions, which OpenRouter
+uses as well.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ CHAT_ENDS: Final = frozenset(
     {"chat-filter", "chat-refusal", "chat-sign", "chat-length", "chat-nothing"}
 )
 """Good answers without a whole caption: `finish_reason`, a refusal in its own field, one in words
-with the sign that models are told to use, a limit, no words.
+with the sign that models are instructed to use, a limit, no words.
 """
 INPUT_TOKENS: Final = 120
 OUTPUT_TOKENS: Final = 40
@@ -28,7 +28,7 @@ _PIECE_LETTERS: Final = 12
 
 
 def words_of(job: Job) -> str:
-    """What a model writes: a caption, in an untidy answer where the script wants it."""
+    """What a model writes: a caption, in an untidy answer if the script says so."""
     if job.script.fail == "chat-nothing":
         return ""
     if job.script.fail == "chat-sign":
@@ -61,7 +61,7 @@ def question_in(messages: Sequence[Fields]) -> tuple[str, int]:
 
 
 def answer_chat(job: Job, settle: Callable[[Job, float], None], *, error: Fields) -> Response:
-    """The answer to one chat. `error` is what a failure that is told late looks like."""
+    """The answer to one chat. `error` is the form of a failure that is reported late."""
     if job.entry.payload.get("stream") and not job.script.plain:
         events = _events(job, settle, error=error)
         return StreamingResponse(events, media_type="text/event-stream")

@@ -1,4 +1,4 @@
-"""A fal to test against: its queue's protocol over real HTTP, with a script and a bill.
+"""A simulated fal: its queue's protocol over real HTTP, with a script and a bill.
 
 `python -m tests.simulators.fal --port N --bill FILE` serves it on loopback; see `simulator.py`.
 """
@@ -91,8 +91,8 @@ class FalSimulator(Simulator):
         start_within = request.headers.get("x-fal-request-timeout")
 
         async def queued(job: Job) -> Response:
-            told = {"status": "IN_QUEUE", "queue_position": job.script.position}
-            return json(_addresses(request, job, job.script) | told)
+            fields = {"status": "IN_QUEUE", "queue_position": job.script.position}
+            return json(_addresses(request, job, job.script) | fields)
 
         try:
             return await self.submission(
@@ -110,33 +110,33 @@ class FalSimulator(Simulator):
 
     def _status(self, request: Request, job: Job, now: float) -> Response:
         self.settle(job, now)
-        told = self._status_fields(job, now)
-        if told["status"] != "IN_QUEUE":
+        fields = self._status_fields(job, now)
+        if fields["status"] != "IN_QUEUE":
             asked = request.query_params.get("logs") in ("1", "true")
-            told["logs"] = logs(told["status"]) if asked else None
+            fields["logs"] = logs(fields["status"]) if asked else None
         return json(
-            _addresses(request, job, job.script) | told,
-            200 if told["status"] == "COMPLETED" else 202,
+            _addresses(request, job, job.script) | fields,
+            200 if fields["status"] == "COMPLETED" else 202,
         )
 
     def _status_fields(self, job: Job, now: float) -> dict[str, Any]:
         state = job.state(now)
-        told: dict[str, Any] = {"request_id": job.entry.request_id, "status": state}
+        fields: dict[str, Any] = {"request_id": job.entry.request_id, "status": state}
         if state == "IN_QUEUE":
             waited = (now - job.entry.received_at) / (job.script.queue or inf)
-            told["queue_position"] = ceil(job.script.position * max(0.0, 1 - waited))
+            fields["queue_position"] = ceil(job.script.position * max(0.0, 1 - waited))
         if state == "COMPLETED":
-            told["metrics"] = {"inference_time": 0.1}
+            fields["metrics"] = {"inference_time": 0.1}
             outcome = job.entry.outcome or job.outcome(now)
             if outcome != "delivered" and not job.script.quiet:
-                told |= {"error": "the request failed", "error_type": outcome}
-        return told
+                fields |= {"error": "the request failed", "error_type": outcome}
+        return fields
 
     async def _stream(self, request: Request, job: Job) -> AsyncIterator[bytes]:
         while True:
-            told = self._status_fields(job, time.time())
-            yield b"data: " + orjson.dumps(_addresses(request, job, job.script) | told) + b"\n\n"
-            if told["status"] == "COMPLETED" or await request.is_disconnected():
+            fields = self._status_fields(job, time.time())
+            yield b"data: " + orjson.dumps(_addresses(request, job, job.script) | fields) + b"\n\n"
+            if fields["status"] == "COMPLETED" or await request.is_disconnected():
                 return
             await asyncio.sleep(_STREAM_SECONDS)
 
@@ -168,18 +168,18 @@ class FalSimulator(Simulator):
         images: list[dict[str, Any]] = [
             {} if script.bare else {"url": link} for link in self.picture_links(request, job)
         ]
-        told: dict[str, Any] = (
+        fields: dict[str, Any] = (
             {"image": images[0]} if script.one or endpoint in ONE_IMAGE else {"images": images}
         )
         if script.black:
-            told["has_nsfw_concepts"] = [job.is_black(index) for index in range(job.count)]
+            fields["has_nsfw_concepts"] = [job.is_black(index) for index in range(job.count)]
         if script.seed is not None:
-            told["seed"] = script.seed
+            fields["seed"] = script.seed
         elif endpoint in TELLS_SEED:
-            told["seed"] = payload.get("seed", 1234)
+            fields["seed"] = payload.get("seed", 1234)
         if script.text or endpoint in TELLS_TEXT:
-            told["description"] = script.text
-        return told
+            fields["description"] = script.text
+        return fields
 
 
 def queue_name(endpoint: str) -> str:

@@ -1,4 +1,4 @@
-"""Answers of a simulated fal that do not go well, in fal's shapes."""
+"""Error responses of a simulated fal, in fal's formats."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -83,5 +83,5 @@ def error(status: int, script: Script) -> Response:
 def logs(status: str) -> list[dict[str, str]]:
     if status == "IN_QUEUE":
         return []
-    told = {"message": "step 4/28", "level": "INFO", "source": "USER"}
-    return [told | {"timestamp": datetime.now(UTC).isoformat()}]
+    entry = {"message": "step 4/28", "level": "INFO", "source": "USER"}
+    return [entry | {"timestamp": datetime.now(UTC).isoformat()}]

@@ -1,4 +1,4 @@
-"""What fal's endpoints take, written down again from fal's schemas, not from our own code.
+"""What fal's endpoints accept, transcribed from fal's schemas and not from our own code.
 
 fal passes over fields that a model does not know. Here they are refused, so that a mistyped field
 is found out.
@@ -240,7 +240,7 @@ def faults_of(endpoint: str, payload: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def ratio_of(payload: Mapping[str, Any]) -> float:
-    """Width to height of what is asked for."""
+    """The requested ratio of width to height."""
     size = payload.get("image_size")
     if isinstance(size, str) and size in PRESETS:
         width, height = PRESETS[size]

@@ -1,4 +1,4 @@
-"""A Gemini API to test against: `generateContent` over real HTTP, with a script and a bill.
+"""A simulated Gemini API: `generateContent` over real HTTP, with a script and a bill.
 
 `python -m tests.simulators.gemini --port N --bill FILE` serves it on loopback. What models take is
 written down again from Google's texts, not from our own code; fields that they do not list are
@@ -110,12 +110,12 @@ class GeminiSimulator(OneCallSimulator):
         return json(_error(kind, prompt), _ERRORS[kind][0])
 
     def failed_late(self, kind: str, asked: Asked, job: Job) -> Response:
-        told = _error(kind, asked.prompt)
+        answer = _error(kind, asked.prompt)
         if self.writes(asked):
-            return StreamingResponse(self._written(job, error=told), media_type=_EVENTS)
+            return StreamingResponse(self._written(job, error=answer), media_type=_EVENTS)
         if "streamed" in asked.payload:
-            return self.events([*(_candidate([part]) for part in _parts(job)), told], job.script)
-        return json(told)
+            return self.events([*(_candidate([part]) for part in _parts(job)), answer], job.script)
+        return json(answer)
 
     def asked(self, path: str, payload: Fields) -> Asked | Response:
         match = _PATH.fullmatch(path)
@@ -137,17 +137,17 @@ class GeminiSimulator(OneCallSimulator):
         script = job.script
         if self.writes(asked):
             return StreamingResponse(self._written(job), media_type=_EVENTS)
-        told: list[Fields] = []
+        answer: list[Fields] = []
         if script.fail.startswith(_BLOCK):
             block = {"blockReason": script.fail.removeprefix(_BLOCK)}
-            told.append({"promptFeedback": block, "usageMetadata": _USAGE})
+            answer.append({"promptFeedback": block, "usageMetadata": _USAGE})
         else:
             parts = _parts(job)
             if "streamed" in asked.payload:
-                told += [_candidate([part]) for part in parts]
-            end = _candidate([] if told else parts, finish=script.fail or "STOP")
-            told.append({**end, "usageMetadata": _USAGE})
-        answers = [{**chunk, "modelVersion": "simulated", "responseId": "r1"} for chunk in told]
+                answer += [_candidate([part]) for part in parts]
+            end = _candidate([] if answer else parts, finish=script.fail or "STOP")
+            answer.append({**end, "usageMetadata": _USAGE})
+        answers = [{**chunk, "modelVersion": "simulated", "responseId": "r1"} for chunk in answer]
         if "streamed" in asked.payload:
             return self.events(answers, script)
         return self.body(answers[0], script)
@@ -210,10 +210,10 @@ def _checked_chat(payload: Fields) -> str:
 
 def _error(kind: str, prompt: str) -> Fields:
     status, word, details = _ERRORS[kind]
-    told: dict[str, Any] = {"code": status, "message": f"It failed: {prompt}", "status": word}
+    answer: dict[str, Any] = {"code": status, "message": f"It failed: {prompt}", "status": word}
     if details:
-        told["details"] = details
-    return {"error": told}
+        answer["details"] = details
+    return {"error": answer}
 
 
 def _parts(job: Job) -> list[Fields]:
@@ -237,10 +237,10 @@ _USAGE: Final = {
 
 
 def _candidate(parts: list[Fields], *, finish: str = "") -> dict[str, Any]:
-    told: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
+    answer: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
     if finish:
-        told["finishReason"] = finish
-    return {"candidates": [told]}
+        answer["finishReason"] = finish
+    return {"candidates": [answer]}
 
 
 def _inline(data: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Jobs of a simulated provider: where the wall clock has brought them."""
+"""Jobs of a simulated provider: their state by the wall clock."""
 
 from dataclasses import dataclass
 from math import inf
@@ -12,13 +12,13 @@ from tests.simulators.script import Script, fault_at
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a job's payload asks for."""
+    """What the payload of a job requests."""
 
     format: str
     ratio: float
     count: int = 1
     rejected: bool = False
-    """It asks for something that there is not, and the job will say so."""
+    """It requests something unknown, which the job will report."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def stopped_at(self) -> float:
-        """When it is ended from outside, if it is: by who asked for it, or by its time limit."""
+        """When it is ended from outside, if it is: by its client, or by its time limit."""
         cancelled_at = self.entry.cancelled_at
         if cancelled_at is not None and not (
             self.script.stubborn and cancelled_at >= self.starts_at
@@ -70,7 +70,7 @@ class Job:
         return self.script.black == "all" or str(index) in self.script.black.split(",")
 
     def picture(self, index: int) -> bytes:
-        """The bytes of the picture with this index; the same ones whenever they are asked for."""
+        """The bytes of the picture with this index; the same ones at every request."""
         kind, ratio = self.wish.format, self.wish.ratio
         if self.script.path:
             return Path(self.script.path).read_bytes()

@@ -14,7 +14,7 @@ _GRACE_SECONDS: Final = 1
 
 
 class Line:
-    """A transport that stops passing on what is written to it, when it has been told so."""
+    """A transport that can be made to stop passing on what is written to it."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -24,7 +24,7 @@ class Line:
         return getattr(self._transport, name)
 
     def cut_after(self, byte_count: int) -> None:
-        """Let so many more bytes through, then end the connection."""
+        """Let this many more bytes through, then end the connection."""
         self._left = byte_count
 
     def write(self, data: bytes) -> None:
@@ -70,7 +70,7 @@ class Lines:
 
 class _Server(uvicorn.Server):
     def install_signal_handlers(self) -> None:
-        """Signals belong to whoever serves."""
+        """Signals are handled by the server."""
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Answers that are nearly as documented: what providers answer, with a few things changed.
+"""Mutated responses: what providers answer, with a few things changed.
 
 The same seed makes the same answers. Nothing here knows whether a client still finds the image.
 """
@@ -34,7 +34,7 @@ _ODD: Final[tuple[Any, ...]] = (
     *(0, -1, 1, 1.5, 2**31, 2**63, 10**20, _NAN, float("inf"), True, False),
     *([], {}, [None], {"a": None}, [[]], [{}], "http://127.0.0.1:9/a.png", "data:,x", "=" * 9),
 )
-"""Values that may stand anywhere."""
+"""Values that may occur anywhere."""
 _NAMES: Final = (
     *("note", "usage", "warning", "type", "data", "url", "images", "image", "output", "status"),
     *("logs", "text", "thought", "error", "message", "id", "seed", "b64_json", "parts", "index"),
@@ -50,7 +50,7 @@ Value = Any
 
 @dataclass(frozen=True, slots=True)
 class Mutated:
-    """An exchange, whether a stream was asked for, and what was changed."""
+    """An exchange, whether a stream was requested, and what was changed."""
 
     number: int
     exchange: Exchange
@@ -71,15 +71,15 @@ class Maker:
         rng = Random(f"{self.seed} {self.provider} {number}")
         is_streamed = self.provider in _STREAMS and rng.random() < 0.5
         if self.provider in _STREAMS:
-            told = (_STREAMS if is_streamed else _WHOLE)[self.provider](rng, number)
+            values = (_STREAMS if is_streamed else _WHOLE)[self.provider](rng, number)
         else:
-            told = _JOBS[self.provider](rng, number, self.url)
-        changes = [_change(told, rng) for _ in range(rng.choice((1, 1, 2, 3, 5)))]
+            values = _JOBS[self.provider](rng, number, self.url)
+        changes = [_change(values, rng) for _ in range(rng.choice((1, 1, 2, 3, 5)))]
         if self.provider in _STREAMS:
             write = _write_events if is_streamed else _write_whole
-            exchange = Exchange(submission=write(told, rng, changes))
+            exchange = Exchange(submission=write(values, rng, changes))
         else:
-            written = [_write_whole([one], rng, changes) for one in told]
+            written = [_write_whole([one], rng, changes) for one in values]
             exchange = Exchange(
                 submission=written[0], status=written[1:2], result=written[2:] or written[1:2]
             )
@@ -88,9 +88,9 @@ class Maker:
     def make_error(self, number: int) -> Mutated:
         """An error in the words of all providers, as the answer to a submission or to a poll."""
         rng = Random(f"{self.seed} error {self.provider} {number}")
-        told = [copy.deepcopy(_ERROR) | {"id": f"exchange-{number}"}]
-        changes = [_change(told, rng) for _ in range(rng.choice((1, 2, 3, 5)))]
-        written = _write_whole(told, rng, changes)
+        values = [copy.deepcopy(_ERROR) | {"id": f"exchange-{number}"}]
+        changes = [_change(values, rng) for _ in range(rng.choice((1, 2, 3, 5)))]
+        written = _write_whole(values, rng, changes)
         status = str(rng.choice((200, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503, 529)))
         error = re.sub(rb"^HTTP/1.1 \d+", f"HTTP/1.1 {status}".encode(), written)
         if self.provider in _STREAMS or rng.random() < 0.5:
@@ -128,7 +128,7 @@ _ERROR: Final[dict[str, Value]] = {
 
 
 def picture_of(number: int, index: int = 0) -> bytes:
-    """A picture that stands in an answer itself."""
+    """An inline picture."""
     return picture(f"exchange {number}, picture {index}")
 
 
@@ -151,7 +151,7 @@ def _images(rng: Random, number: int) -> list[Value]:
 
 def _image_events(rng: Random, number: int) -> list[Value]:
     kind = rng.choice(("image_generation", "image_edit"))
-    told: list[Value] = [
+    values: list[Value] = [
         {
             "type": f"{kind}.partial_image",
             "partial_image_index": index,
@@ -164,14 +164,14 @@ def _image_events(rng: Random, number: int) -> list[Value]:
     usage = {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}
     usage |= {"prompt_tokens": 10, "completion_tokens": 20}
     end = {"b64_json": _text_of(number), "created_at": 1, "created": 1, "size": "1024x1024"}
-    return [*told, {"type": f"{kind}.completed", **end, "usage": usage}]
+    return [*values, {"type": f"{kind}.completed", **end, "usage": usage}]
 
 
 def _router_events(rng: Random, number: int) -> list[Value]:
-    told = _image_events(rng, number)
-    for event in told:
+    values = _image_events(rng, number)
+    for event in values:
         event["type"] = event["type"].replace("image_edit", "image_generation")
-    return told
+    return values
 
 
 def _parts(rng: Random, number: int) -> list[Value]:
@@ -205,19 +205,19 @@ def _candidate(parts: list[Value]) -> dict[str, Value]:
 
 
 def _gemini(rng: Random, number: int) -> list[Value]:
-    told = _candidate(_parts(rng, number))
-    told["candidates"][0]["finishReason"] = "STOP"
-    return [told]
+    values = _candidate(_parts(rng, number))
+    values["candidates"][0]["finishReason"] = "STOP"
+    return [values]
 
 
 def _gemini_events(rng: Random, number: int) -> list[Value]:
-    told = [_candidate([part]) for part in _parts(rng, number)]
+    values = [_candidate([part]) for part in _parts(rng, number)]
     if rng.random() < 0.5:
-        told.append(_candidate([]))
+        values.append(_candidate([]))
     # It may be said early, and more than once.
-    for event in told[rng.randrange(len(told)) :]:
+    for event in values[rng.randrange(len(values)) :]:
         event["candidates"][0]["finishReason"] = "STOP"
-    return told
+    return values
 
 
 def _fal(rng: Random, number: int, url: str) -> list[Value]:
@@ -301,10 +301,10 @@ def _places(value: Value) -> Iterator[tuple[Value, Any]]:
             yield from _places(value[key])
 
 
-def _change(told: list[Value], rng: Random) -> str:
-    """Change something; what was done."""
+def _change(values: list[Value], rng: Random) -> str:
+    """Change something; return what was changed."""
     change = rng.choice(_CHANGES)
-    places = [place for place in _places(told) if change.fits(place[0][place[1]], place[0])]
+    places = [place for place in _places(values) if change.fits(place[0][place[1]], place[0])]
     if places:
         container, key = rng.choice(places)
         change.apply(container, key, rng)
@@ -316,7 +316,7 @@ def _change(told: list[Value], rng: Random) -> str:
 class _Change:
     name: str
     fits: Callable[[Value, Value], bool]
-    """Takes the value, and what it stands in."""
+    """Takes the value and its container."""
     apply: Callable[[Value, Any, Random], None]
 
 
@@ -466,9 +466,9 @@ def _escape(string: re.Match[str]) -> str:
     return f"{quote}\\u{ord(first):04x}{rest}" if first.isalnum() else string[0]
 
 
-def _write_whole(told: list[Value], rng: Random, changes: list[str]) -> Answer:
-    """The first value, as an answer of its own."""
-    body = _dumped(told[0] if told else {}, rng, changes)
+def _write_whole(values: list[Value], rng: Random, changes: list[str]) -> Answer:
+    """The first value, as a separate response."""
+    body = _dumped(values[0] if values else {}, rng, changes)
     text = rng.choice(("", "", "", "BOM", "UTF-16", "blanks"))
     if text == "BOM":
         body = b"\xef\xbb\xbf" + body
@@ -481,10 +481,10 @@ def _write_whole(told: list[Value], rng: Random, changes: list[str]) -> Answer:
     return _wrap_up(body, kind, rng, changes)
 
 
-def _write_events(told: list[Value], rng: Random, changes: list[str]) -> Answer:
+def _write_events(values: list[Value], rng: Random, changes: list[str]) -> Answer:
     end = rng.choice((b"\n", b"\n", b"\n", b"\r\n", b"\r"))
     data = rng.choice((b"data: ", b"data: ", b"data: ", b"data:"))
-    events = [_event(one, data, end, rng, changes) for one in told]
+    events = [_event(one, data, end, rng, changes) for one in values]
     for _ in range(rng.choice((0, 0, 1, 2))):
         extra = rng.choice((b": wait", b"event: ping\ndata: {}", b"data:", b"id: 1", b"retry: 5"))
         changes.append(f"{extra!r} in between")
@@ -527,6 +527,6 @@ def _wrap_up(body: bytes, kind: str, rng: Random, changes: list[str]) -> Answer:
             head = http_open(b"", "transfer-encoding: chunked", content_type=kind)
             size = rng.randint(1, 300)
             pieces = [body[at : at + size] for at in range(0, len(body), size)]
-            told = b"".join(f"{len(one):x}\r\n".encode() + one + b"\r\n" for one in pieces)
-            return head + told + b"0\r\n\r\n"
+            values = b"".join(f"{len(one):x}\r\n".encode() + one + b"\r\n" for one in pieces)
+            return head + values + b"0\r\n\r\n"
     return http(body, content_type=kind)

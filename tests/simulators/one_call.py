@@ -1,4 +1,4 @@
-"""What simulators share of providers that answer a request with its pictures."""
+"""Shared by simulators of providers that answer a request with its pictures."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request asks for."""
+    """What is requested."""
 
     endpoint: str
     prompt: str
@@ -48,7 +48,7 @@ class OneCallSimulator(Simulator):
 
     @abstractmethod
     def asked(self, path: str, payload: Fields) -> Asked | Response:
-        """What a request asks for, or why it is refused."""
+        """What is requested, or why the request is refused."""
 
     @abstractmethod
     def failed(self, kind: str, *, prompt: str = "") -> Response:
@@ -119,8 +119,8 @@ class OneCallSimulator(Simulator):
         self, values: Sequence[object], script: Script, *, start: bytes = b"", end: bytes = b""
     ) -> Response:
         """An answer as a stream, of which the last event is missing where it ends early."""
-        told = values[:-1] if script.early else values
-        events = [b"data: " + orjson.dumps(value) + b"\n\n" for value in told]
+        sent = values[:-1] if script.early else values
+        events = [b"data: " + orjson.dumps(value) + b"\n\n" for value in sent]
         text = b"".join([start, *events, end])
         return StreamingResponse(_pieces(text), media_type="text/event-stream")
 

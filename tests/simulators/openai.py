@@ -1,5 +1,5 @@
-"""An OpenAI to test against, and an Azure: the Images API, and OpenAI's chats, over real HTTP, with
-a script and a bill.
+"""A simulated OpenAI and a simulated Azure: the Images API, and OpenAI's chats, over real HTTP,
+with a script and a bill.
 
 `python -m tests.simulators.openai --port N --bill FILE` serves it on loopback; see `simulator.py`.
 OpenAI's base URL is its `/v1`; a resource of Azure's is its origin.
@@ -46,7 +46,7 @@ _CHAT_MODELS: Final[Mapping[str, frozenset[str]]] = {
 }
 """How much each can be asked to think."""
 CHAT_DEPLOYMENTS: Final[Mapping[str, str]] = {"our-words": "gpt-4.1"}
-"""At Azure: names that somebody has chosen, and their models."""
+"""At Azure: names of deployments, and their models."""
 CHAT_MODELS: Final = frozenset(_CHAT_MODELS)
 _CHAT_FIELDS: Final = frozenset(
     {
@@ -90,8 +90,8 @@ class OpenAISimulator(Simulator):
         asked = _asked(path, request.query_params.get("api-version"))
         if asked is None or request.method != "POST":
             return json({"error": {"code": "404", "message": "Resource not found"}}, 404)
-        told = request.headers.get("api-key" if asked.azure else "authorization", "")
-        if told != (self._key if asked.azure else f"Bearer {self._key}"):
+        sent = request.headers.get("api-key" if asked.azure else "authorization", "")
+        if sent != (self._key if asked.azure else f"Bearer {self._key}"):
             wrong = {"message": "Incorrect API key provided", "code": "invalid_api_key"}
             return json({"error": wrong}, 401)
         if asked.verb == _CHAT:
@@ -192,8 +192,8 @@ class OpenAISimulator(Simulator):
         await asyncio.sleep(pause)
         self.settle(job, time.time())
         if script.fail:
-            told = {"error": error_of(script.fail, prompt=job.entry.prompt)}
-            yield event("error", {"type": "error", **told})
+            sent = {"error": error_of(script.fail, prompt=job.entry.prompt)}
+            yield event("error", {"type": "error", **sent})
         elif not script.early:
             made = {**_described(job, job.inline_picture(0)), "usage": _usage(job)}
             if script.bare:
@@ -235,8 +235,8 @@ async def _fields(request: Request, verb: str) -> dict[str, Any]:
     first = b""
     for part in parts_of(request.headers.get("content-type", ""), body):
         if part.name in ("image", "image[]"):
-            told = f"{part.file_name} {part.content_type} {len(part.data)} {part.data[:4].hex()}"
-            fields["image[]"].append(told)
+            sent = f"{part.file_name} {part.content_type} {len(part.data)} {part.data[:4].hex()}"
+            fields["image[]"].append(sent)
             first = first or part.data
             continue
         if part.name == "mask":

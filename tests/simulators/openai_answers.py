@@ -1,4 +1,4 @@
-"""What a simulated OpenAI says: errors in its and in Azure's shapes, and events."""
+"""Responses of a simulated OpenAI: errors in its own format and Azure's, and events."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -35,25 +35,27 @@ FAILURES: Final = frozenset(_FAILURES)
 
 def error_of(kind: str, *, prompt: str) -> dict[str, Any]:
     """As OpenAI does, it repeats what it was given."""
-    told: dict[str, Any] = {"message": f"The request failed: {prompt}", "param": None}
-    told |= {"code": kind, "type": _FAILURES[kind][1]}
+    described: dict[str, Any] = {"message": f"The request failed: {prompt}", "param": None}
+    described |= {"code": kind, "type": _FAILURES[kind][1]}
     if kind == "filtered":
-        # The reason stands only inside.
+        # The reason is only inside.
         results = {"violence": {"filtered": True, "severity": "high"}, "hate": {"filtered": False}}
-        told |= {"code": "400", "inner_error": {"content_filter_results": results}}
-    return {name: value for name, value in told.items() if value is not None or name == "param"}
+        described |= {"code": "400", "inner_error": {"content_filter_results": results}}
+    return {
+        name: value for name, value in described.items() if value is not None or name == "param"
+    }
 
 
 def failure(kind: str, *, prompt: str, script: Script) -> Response:
     status = _FAILURES[kind][0]
-    told = {"error": error_of(kind, prompt=prompt)}
-    return json(told, status, {"x-request-id": "req_1", **_waits(status, script)})
+    described = {"error": error_of(kind, prompt=prompt)}
+    return json(described, status, {"x-request-id": "req_1", **_waits(status, script)})
 
 
 def error(status: int, script: Script) -> Response:
     """One whose code is its status, as Azure has them."""
-    told = {"code": str(status), "message": f"scripted {status}"}
-    return json({"error": told}, status, _waits(status, script))
+    described = {"code": str(status), "message": f"scripted {status}"}
+    return json({"error": described}, status, _waits(status, script))
 
 
 def _waits(status: int, script: Script) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the Images API takes, written down again from its documents, not from our own code."""
+"""What the Images API accepts, transcribed from its documentation and not from our own code."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ DEPLOYMENTS: Final[Mapping[str, str]] = {
     "gpt-image-1": "gpt-image-1",
     "our-pictures": "gpt-image-2",
 }
-"""At Azure: names that somebody has chosen, and their models."""
+"""At Azure: names of deployments, and their models."""
 MAX_REFERENCES: Final = 16
 _SIZE: Final = re.compile(r"([1-9]\d{2,3})x([1-9]\d{2,3})")
 _AREAS: Final = range(655_360, 8_294_400 + 1)

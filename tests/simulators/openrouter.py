@@ -1,5 +1,4 @@
-"""An OpenRouter to test against: its Image API and its chats over real HTTP, with a script and a
-bill.
+"""A simulated OpenRouter: its Image API and its chats over real HTTP, with a script and a bill.
 
 `python -m tests.simulators.openrouter --port N --bill FILE` serves it on loopback. What models take
 is written down from OpenRouter's records of them, not from our own code; what a record does not
@@ -186,16 +185,16 @@ class OpenRouterSimulator(OneCallSimulator):
 
     def failed(self, kind: str, *, prompt: str = "") -> Response:
         status, error = _ERRORS[kind]
-        told = {**error, "message": f"It failed: {prompt}"}
-        return json({"error": told, "user_id": "user_1"}, status)
+        sent = {**error, "message": f"It failed: {prompt}"}
+        return json({"error": sent, "user_id": "user_1"}, status)
 
     def failed_late(self, kind: str, asked: Asked, job: Job) -> Response:
         error = {**_ERRORS[kind][1], "message": f"It failed: {asked.prompt}"}
         if asked.endpoint in CHAT_MODELS:
             return answer_chat(job, self.settle, error=error)
         if _is_streamed(asked):
-            told = [*_events(job, []), {"type": "error", "error": error}]
-            return self.events(told, job.script, start=_WAIT, end=_DONE)
+            sent = [*_events(job, []), {"type": "error", "error": error}]
+            return self.events(sent, job.script, start=_WAIT, end=_DONE)
         return json({"id": "gen-1", "error": error})
 
     def asked(self, path: str, payload: Fields) -> Asked | Response:
@@ -254,8 +253,8 @@ class OpenRouterSimulator(OneCallSimulator):
             choice = {"index": 0, "message": message, "finish_reason": script.fail}
             answer = self.body({"id": "gen-1", "choices": [choice]}, script)
         else:
-            told = {"created": 1_795_000_000, "data": pictures, "usage": _USAGE}
-            answer = self.body(told, script)
+            sent = {"created": 1_795_000_000, "data": pictures, "usage": _USAGE}
+            answer = self.body(sent, script)
         answer.headers["x-generation-id"] = "gen-1"
         return answer
 
@@ -266,7 +265,7 @@ def _is_streamed(asked: Asked) -> bool:
 
 
 def _events(job: Job, pictures: list[dict[str, str]]) -> list[object]:
-    told: list[object] = [
+    sent: list[object] = [
         {
             "type": "image_generation.partial_image",
             "partial_image_index": index,
@@ -275,7 +274,7 @@ def _events(job: Job, pictures: list[dict[str, str]]) -> list[object]:
         for index in range(job.script.partials or 0)
     ]
     completed = {"type": "image_generation.completed", "created": 1, "usage": _USAGE}
-    return told + [completed | picture for picture in pictures]
+    return sent + [completed | picture for picture in pictures]
 
 
 _USAGE: Final = {

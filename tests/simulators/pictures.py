@@ -1,4 +1,4 @@
-"""Small pictures for simulators: made once in each shape, and cheaply told apart."""
+"""Small pictures for simulators: made once in each shape, and easy to distinguish."""
 
 import hashlib
 import io
@@ -34,7 +34,7 @@ def black(*, format: str = "png", ratio: float = 1.0) -> bytes:
 
 
 def padded(png: bytes, byte_count: int) -> bytes:
-    """The same PNG, valid and so many bytes long, by a chunk that nobody reads."""
+    """The same PNG, valid and of this length in bytes, by a chunk that decoders ignore."""
     padding = b"\0" * max(0, byte_count - len(png) - 12)
     return png[:-12] + _chunk(b"puFf", padding) + png[-12:]
 

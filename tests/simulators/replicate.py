@@ -1,4 +1,4 @@
-"""A Replicate to test against: its predictions over real HTTP, with a script and a bill.
+"""A simulated Replicate: its predictions over real HTTP, with a script and a bill.
 
 `python -m tests.simulators.replicate --port N --bill FILE` serves it on loopback; see
 `simulator.py`. Of its own it has the words `shape`, `state` and `removed`.
@@ -87,7 +87,7 @@ class ReplicateSimulator(Simulator):
                 return await self._create(request, None)
             case "GET", ["v1", "predictions", job_id] if job_id in self.jobs:
                 job = self.jobs[job_id]
-                return await self.faulty(request, job, "status") or self._told(request, job)
+                return await self.faulty(request, job, "status") or self._prediction(request, job)
             case "POST", ["v1", "predictions", job_id, "cancel"] if job_id in self.jobs:
                 return self._cancel(request, self.jobs[job_id])
         return _problem(404, "The requested resource could not be found.")
@@ -115,8 +115,10 @@ class ReplicateSimulator(Simulator):
 
         async def created(job: Job) -> Response:
             await asyncio.sleep(max(0.0, min(waited, job.ends_at - time.time())))
-            over = job.state(time.time()) == "COMPLETED"
-            return self._told(request, job, status=202 if waited and not over else 201)
+            has_finished = job.state(time.time()) == "COMPLETED"
+            return self._prediction(
+                request, job, status=202 if waited and not has_finished else 201
+            )
 
         try:
             return await self.submission(request, model, given, created, start_within=seconds)
@@ -128,15 +130,15 @@ class ReplicateSimulator(Simulator):
         self.settle(job, now)
         if job.entry.outcome is None and not job.entry.cancelled:
             self.bill.cancel(job.entry, now)
-        return self._told(request, job)
+        return self._prediction(request, job)
 
-    def _told(self, request: Request, job: Job, *, status: int = 200) -> Response:
+    def _prediction(self, request: Request, job: Job, *, status: int = 200) -> Response:
         now = time.time()
         self.settle(job, now)
         entry, outcome = job.entry, job.entry.outcome
         root = job.script.urls or str(request.base_url).rstrip("/")
         base = f"{root}/v1/predictions/{entry.request_id}"
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "id": entry.request_id,
             "model": entry.endpoint,
             "version": "hidden",
@@ -152,14 +154,14 @@ class ReplicateSimulator(Simulator):
             "urls": {"get": base, "cancel": f"{base}/cancel", "web": base},
         }
         if outcome is not None:
-            told["status"] = _ENDS.get(outcome, "failed")
-            told["completed_at"] = _instant(now)
-            told["metrics"] = {"predict_time": 0.1, "total_time": 0.2}
+            fields["status"] = _ENDS.get(outcome, "failed")
+            fields["completed_at"] = _instant(now)
+            fields["metrics"] = {"predict_time": 0.1, "total_time": 0.2}
         if words := FAILURES.get(outcome or "", ""):
-            told["error"] = f"{words} {entry.prompt}"
+            fields["error"] = f"{words} {entry.prompt}"
         if outcome == "delivered":
-            told |= self._output(request, job)
-        return json(told, status)
+            fields |= self._output(request, job)
+        return json(fields, status)
 
     def _output(self, request: Request, job: Job) -> dict[str, Any]:
         if job.script.removed:
@@ -186,16 +188,16 @@ class ReplicateSimulator(Simulator):
 def _problem(
     status: int, words: str, *, title: str = "", headers: Mapping[str, str] | None = None
 ) -> Response:
-    told = {"title": title or f"Problem {status}", "detail": words, "status": status}
-    return json(told, status, headers)
+    fields = {"title": title or f"Problem {status}", "detail": words, "status": status}
+    return json(fields, status, headers)
 
 
 def _model_of(version: str) -> str | None:
     """Named as `owner/name:version`, as a version alone, or as an official model."""
-    name, _, told = version.rpartition(":")
+    name, _, fields = version.rpartition(":")
     if version in MODELS:
         return version
-    known = {text: model for model, text in VERSIONS.items()}.get(told)
+    known = {text: model for model, text in VERSIONS.items()}.get(fields)
     return known if name in ("", known) else None
 
 

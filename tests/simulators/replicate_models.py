@@ -1,4 +1,4 @@
-"""What Replicate's models take, written down again from their pages, not from our own code.
+"""What Replicate's models accept, transcribed from their pages and not from our own code.
 
 Fields that a model does not know are refused here, so that a mistyped one is found out.
 """

@@ -24,7 +24,7 @@ ACTS: Final = {
     "blacken": "black=all",
     "truncate": "file=short",
 }
-"""Names for what is wanted often."""
+"""Names of common scripts."""
 _FAULT: Final = re.compile(
     r"([1-5]\d\d(?:html|in200)?|html|svg|empty|nothing|list|detail|drop|silent|huge|gzip|broken|strange"
     r"|short|hop|hops|loop|across)(?:x(\d+))?"
@@ -49,7 +49,7 @@ class Script:
     silent: bool = False
     """It is taken and never answered."""
     cut: int | None = None
-    """The line is cut after so many bytes of its answer."""
+    """The connection is cut after this many bytes of the response."""
     urls: str = ""
     """The answer's addresses: `none`, `full` as in fal's samples, or those of another host."""
     status: Faults = ()
@@ -69,7 +69,7 @@ class Script:
     """The type of the error that it ends with."""
     result: Faults = ()
     images: int | None = None
-    """How many pictures it makes, whatever was asked for."""
+    """How many pictures it makes, whatever was requested."""
     black: str = ""
     """`all`, or the indexes of those that are withheld, such as `0,2`."""
     one: bool = False
@@ -95,19 +95,19 @@ class Script:
     removed: bool = False
     """The output was there, and has been deleted."""
     partials: int | None = None
-    """How many partial pictures a stream has, whatever was asked for."""
+    """How many partial pictures a stream has, whatever was requested."""
     late: bool = False
     """It fails only after its answer has begun, inside of a success."""
     early: bool = False
     """A stream ends before its picture."""
     signature: int = 0
-    """The length of what comes with a picture, and says nothing to anybody."""
+    """The length of the opaque data that comes with a picture."""
     escaped: bool = False
     """Base64 is written in JSON's long way."""
     garbled: bool = False
     """It is no base64."""
     plain: bool = False
-    """What was asked for as a stream comes as a whole."""
+    """A requested stream is sent as one response."""
 
 
 def read_script(text: str, *, base: Script | None = None) -> Script:
@@ -128,7 +128,7 @@ def read_script(text: str, *, base: Script | None = None) -> Script:
 
 @dataclass(slots=True)
 class Rule:
-    """What jobs do that are not told it in their prompts."""
+    """What jobs do that have no script in their prompts."""
 
     text: str
     endpoint: str | None = None
@@ -138,7 +138,7 @@ class Rule:
     """How many jobs it is still for; None for all."""
 
     def applies(self, endpoint: str, prompt: str) -> bool:
-        """Asked once for each job."""
+        """Called once for each job."""
         fits = self.endpoint in (None, endpoint) and (self.words is None or self.words in prompt)
         if not fits or self.times == 0:
             return False

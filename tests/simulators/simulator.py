@@ -1,8 +1,8 @@
-"""What simulators of providers have in common: a script, a bill, jobs, files, and faults.
+"""Shared by simulators of providers: a script, a bill, jobs, files, and faults.
 
 A simulator serves its provider's routes, and beside them:
 
-    GET /bill       every job that was ever taken, with what became of it
+    GET /bill       every job ever accepted, with how it ended
     POST /script    {"script": …, "endpoint"?: …, "words"?: …, "times"?: …}: what jobs do from
                     here on, in the words of `script.py`
     DELETE /script  forget all of these
@@ -97,7 +97,7 @@ class Simulator(ABC):
 
     @abstractmethod
     def wish_of(self, entry: Entry) -> Wish:
-        """What a job is asked for."""
+        """What a job is requested to do."""
 
     @abstractmethod
     def error(self, status: int, script: Script) -> Response:
@@ -116,7 +116,7 @@ class Simulator(ABC):
         self._rules.insert(0, Rule(script, endpoint, words, times))
 
     def settled(self) -> list[Entry]:
-        """The bill as it stands by now."""
+        """The current bill."""
         now = time.time()
         for job in self.jobs.values():
             self.settle(job, now)
@@ -138,9 +138,9 @@ class Simulator(ABC):
         return links
 
     def script_for(self, endpoint: str, prompt: str) -> str:
-        told = self._in_prompt.search(prompt)
-        if told is not None:
-            return told[1]
+        match = self._in_prompt.search(prompt)
+        if match is not None:
+            return match[1]
         return next((rule.text for rule in self._rules if rule.applies(endpoint, prompt)), "")
 
     def read(self, text: str) -> Script:
@@ -192,7 +192,7 @@ class Simulator(ABC):
         return str(uuid4())
 
     def count(self, whose: str, what: str) -> int:
-        """How often this was asked for before."""
+        """How many times this was requested before."""
         self._calls[whose, what] += 1
         return self._calls[whose, what] - 1
 
@@ -228,7 +228,7 @@ class Simulator(ABC):
         return await self.answer(request, path)
 
     async def _show_bill(self, _: Request) -> Response:
-        return json([_told(entry) for entry in self.settled()])
+        return json([_bill_line(entry) for entry in self.settled()])
 
     async def _take_script(self, request: Request) -> Response:
         if request.method == "DELETE":
@@ -307,7 +307,7 @@ async def serving(simulator: Simulator, *, port: int = 0) -> AsyncIterator[str]:
         yield url
 
 
-def _told(entry: Entry) -> dict[str, Any]:
+def _bill_line(entry: Entry) -> dict[str, Any]:
     return {
         "request_id": entry.request_id,
         "endpoint": entry.endpoint,
@@ -332,7 +332,7 @@ async def _serve(simulator: Simulator, port: int) -> None:
 
 
 def run_as_program(kind: type[Simulator]) -> None:
-    """Serve a simulator, as the command line says, until it is told to stop."""
+    """Serve a simulator, as the command line says, until it is stopped."""
     parser = argparse.ArgumentParser(description=f"A {kind.provider} to test against, on loopback.")
     parser.add_argument("--port", type=int, default=0, help="0 takes any that is free")
     parser.add_argument("--bill", type=Path, help="the file that keeps what was taken")

@@ -1,4 +1,4 @@
-"""A Wavespeed to test against: its predictions over real HTTP, with a script and a bill.
+"""A simulated Wavespeed: its predictions over real HTTP, with a script and a bill.
 
 `python -m tests.simulators.wavespeed --port N --bill FILE` serves it on loopback; see
 `simulator.py`. Of its own it has the words `shape` and `state`, and faults such as `429in200`:
@@ -73,7 +73,7 @@ class WavespeedSimulator(Simulator):
                 job = self.jobs.get(job_id)
                 if job is None:
                     return _refused(404, "Prediction not found")
-                return await self.faulty(request, job, "status") or self._told(request, job)
+                return await self.faulty(request, job, "status") or self._prediction(request, job)
             case "POST", ["api", "v3", *model]:
                 return await self._create(request, "/".join(model))
         return _refused(404, "Not found")
@@ -88,7 +88,7 @@ class WavespeedSimulator(Simulator):
             return _refused(400, f"Invalid: {', '.join(faults) or 'prompt'}", error_code=1401)
 
         async def created(job: Job) -> Response:
-            return self._told(request, job, created=True)
+            return self._prediction(request, job, created=True)
 
         try:
             return await self.submission(request, model, given, created)
@@ -99,10 +99,10 @@ class WavespeedSimulator(Simulator):
         answer = await super().late_fault(request, fault, job)
         if not (job.script.names and fault[:3].isdigit()):
             return answer
-        told = orjson.loads(self._told(request, job, created=True).body)
-        return json({**told, "code": int(fault[:3]), "message": "failed"}, answer.status_code)
+        fields = orjson.loads(self._prediction(request, job, created=True).body)
+        return json({**fields, "code": int(fault[:3]), "message": "failed"}, answer.status_code)
 
-    def _told(self, request: Request, job: Job, *, created: bool = False) -> Response:
+    def _prediction(self, request: Request, job: Job, *, created: bool = False) -> Response:
         now = time.time()
         self.settle(job, now)
         entry, outcome = job.entry, None if created else job.entry.outcome
@@ -145,10 +145,10 @@ def _refused(
     error_code: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    told: dict[str, object] = {"code": status, "message": words}
+    fields: dict[str, object] = {"code": status, "message": words}
     if error_code is not None:
-        told["error_code"] = error_code
-    return json(told, status, headers)
+        fields["error_code"] = error_code
+    return json(fields, status, headers)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ LONG = timedelta(seconds=60)
 PLENTY = 10_000
 PRICE = 2
 MANY = 1_000
-OVER = timedelta(milliseconds=1)
+EXPIRED = timedelta(milliseconds=1)
 
 
 def a_model(name: str = "model", *, deadline: timedelta = timedelta(seconds=180)) -> ImageModel:

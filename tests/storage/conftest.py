@@ -1,4 +1,4 @@
-"""A store of every kind."""
+"""An object store of every kind."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A way to a server that can be blocked, slowed, cut, or led to another answer."""
+"""A proxy to a server that can be blocked, slowed or cut, or can answer in its place."""
 
 import asyncio
 import re
@@ -14,18 +14,18 @@ _CONNECTION: Final = re.compile(rb"(?i)\r\nconnection:[^\r]*")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What becomes of a connection. By itself it is passed on as it is."""
+    """How a connection is treated. By default it is passed on unchanged."""
 
     refuses: bool = False
     """It is reset before anything is read."""
     silent: bool = False
-    """What is asked is never answered."""
+    """Requests are never answered."""
     answer: bytes | None = None
-    """Told in place of the server's answer, which is not asked."""
+    """Sent instead of the server's response; the server is not called."""
     cut_answer_after: int | None = None
-    """So many bytes of the server's answer arrive, and then the connection ends."""
+    """This many bytes of the server's response arrive, and then the connection ends."""
     cut_request_after: int | None = None
-    """So many bytes of the request arrive at the server, and then both connections end."""
+    """This many bytes of the request arrive at the server, and then both connections end."""
 
 
 class Detour:
@@ -46,7 +46,7 @@ class Detour:
         self._end_what_is_open()
 
     def asks(self, chooses: Callable[[bytes], Fault]) -> None:
-        """Let this say what becomes of each request, from its head. A connection carries one."""
+        """Let this decide from its head how each request is treated. A connection carries one."""
         self._chooses = chooses
         self._end_what_is_open()
 
@@ -70,7 +70,7 @@ class Detour:
             head = await reader.readuntil(b"\r\n\r\n")
         except (OSError, asyncio.IncompleteReadError):
             return writer.transport.abort()
-        # Both sides are told that there is no second request, which nobody would be asked about.
+        # Both sides are told to close, since a second request would bypass the decision.
         only = _CONNECTION.sub(b"", head)[:-2] + b"Connection: close\r\n\r\n"
         return await _lead(self._chooses(head), self._port, reader, writer, read=only)
 

@@ -1,4 +1,4 @@
-"""Pictures that a model could have edited, with what it has changed: shifted, scaled, encoded."""
+"""Pictures as a model could have edited them: shifted, scaled, encoded."""
 
 import random
 from dataclasses import dataclass

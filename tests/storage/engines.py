@@ -1,4 +1,4 @@
-"""Processes that meet in one NATS, and a starter that remembers the hints that it was given.
+"""Processes that share one NATS, and a starter that records the hints that it receives.
 
 The starter stands for `Dispatcher`, with a set in place of the database's claims: what has been
 claimed once does not run again, however often its hint comes.
@@ -31,7 +31,7 @@ def some_outputs(count: int) -> list[OutputId]:
 
 
 class Claims:
-    """What the database decides: the first who asks has an output for good."""
+    """What the database decides: the first claim of an output is final."""
 
     def __init__(self) -> None:
         self.made: set[OutputId] = set()
@@ -87,7 +87,7 @@ class Worker:
         if not is_claimed:
             return None
         run = asyncio.create_task(self._run(hint.output_id))
-        await asyncio.sleep(0)  # only what has begun can be cut off
+        await asyncio.sleep(0)  # only a started run can be cut off
         self.runs.append(run)
         self._claims.notify()
         return run
@@ -122,7 +122,7 @@ class Sender:
 
 
 class OnNats:
-    """Opens processes: each is one of its own as far as NATS can tell."""
+    """Opens processes: each is a separate one for NATS."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Webhooks and what they are notified of, written straight into a database; and who delivers."""
+"""Webhooks and their events, written straight into a database, and processes that deliver them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,6 +1,6 @@
 """Damaged pictures, and a process that develops many of them as a child would develop one.
 
-`python -m tests.storage.mutants SEED COUNT` writes a line of JSON with what became of them. A
+`python -m tests.storage.mutants SEED COUNT` writes a line of JSON with how they ended. A
 process of its own for each would take ten times as long, most of it to start. The limits of time
 end this process, and with it the test, as no mutant may take so long.
 """
@@ -70,7 +70,7 @@ def whole_files() -> Sequence[bytes]:
 
 
 def mutants(seed: str, count: int) -> Iterator[bytes]:
-    """So many damaged files, the same ones for the same seed."""
+    """The given number of damaged files, the same ones for the same seed."""
     chance = random.Random(seed)
     for _ in range(count):
         data = bytearray(chance.choice(whole_files()))

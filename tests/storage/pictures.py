@@ -1,4 +1,4 @@
-"""Pictures for tests, whole and with whatever else a file can hold."""
+"""Pictures for tests, complete and with everything that a file can contain."""
 
 import struct
 import zlib

@@ -1,4 +1,6 @@
-"""Object stores that take links and offers over real HTTP, one like the other."""
+"""Object stores that accept signed URLs and presigned uploads over real HTTP, all with one
+interface.
+"""
 
 import re
 import time
@@ -28,7 +30,7 @@ PUT, POST = UploadMethod.PUT, UploadMethod.POST
 
 
 class Clock:
-    """The true time, or as many seconds before it as wanted: servers go by clocks of their own."""
+    """The true time, or a number of seconds before it: servers use their own clocks."""
 
     def __init__(self) -> None:
         self.behind = 0.0
@@ -38,7 +40,7 @@ class Clock:
 
 
 class Place:
-    """A store, and a client that has nothing but what it is given."""
+    """A store, and a client that has only what it is given."""
 
     def __init__(self, store: Objects, clock: Clock, http: httpx2.AsyncClient) -> None:
         self.store = store

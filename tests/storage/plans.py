@@ -1,4 +1,4 @@
-"""What the database does for a query, as its profiler tells."""
+"""The plan of a query in the database, according to its profiler."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ async def profiled(database: Database, collection: str) -> AsyncIterator[Profile
         yield profile
     finally:
         await database.commands.command("profile", 0)
-    told = database.commands["system.profile"].find(
+    profiles = database.commands["system.profile"].find(
         {"ns": f"{database.commands.name}.{collection}"}
     )
-    profile.commands += await told.sort("ts", 1).to_list()
+    profile.commands += await profiles.sort("ts", 1).to_list()

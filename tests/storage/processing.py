@@ -1,4 +1,4 @@
-"""What becomes of a viewer's file, and of a provider's."""
+"""How a file is processed, from a viewer and from a provider."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""No upload is offered that its store cannot take, whatever server the bucket is on."""
+"""Uploads are presigned only in forms that the server of the bucket supports."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -39,7 +39,7 @@ class Server:
         self.bucket = replace(bucket, endpoint=detour.url, public_endpoint=detour.url)
         self.lacks = lacks
         self.answer = NOT_IMPLEMENTED
-        """To what it lacks."""
+        """Mapped to what it does not support."""
         self.instead: Fault | None = None
         """Of all uploads."""
         self.uploads = 0
@@ -92,7 +92,7 @@ async def upload(client: GraphQLClient, method: str) -> tuple[str, list[str]]:
 
 
 @every_server
-async def test_every_server_is_offered_what_it_takes(
+async def test_every_server_is_offered_the_forms_it_supports(
     start_darkroom: StartDarkroom,
     ministack_bucket: Bucket,
     lacks: Callable[[bytes], bool],
@@ -108,7 +108,7 @@ async def test_every_server_is_offered_what_it_takes(
 
 
 @every_server
-async def test_what_is_found_out_leaves_nothing_behind(
+async def test_probing_a_server_leaves_nothing_behind(
     ceph_bucket: Bucket, lacks: Callable[[bytes], bool], abilities: UploadAbilities
 ) -> None:
     async with a_server(ceph_bucket, lacks) as server, open_bucket(server.bucket) as store:
@@ -116,7 +116,7 @@ async def test_what_is_found_out_leaves_nothing_behind(
         assert await keys_in(server.bucket) == {}
 
 
-async def test_it_is_found_out_once_for_all_processes(
+async def test_a_server_is_probed_once_for_all_processes(
     start_darkroom: StartDarkroom, ministack_bucket: Bucket
 ) -> None:
     async with a_server(ministack_bucket, takes_form) as server:
@@ -146,7 +146,7 @@ async def test_it_is_found_out_once_for_all_processes(
     ],
     ids=["503", "429", "403", "307", "refused", "cut"],
 )
-async def test_nothing_is_offered_or_remembered_while_it_is_not_known(
+async def test_nothing_is_offered_or_stored_while_support_is_unknown(
     start_darkroom: StartDarkroom, ministack_bucket: Bucket, instead: Fault
 ) -> None:
     async with a_server(ministack_bucket, takes_form) as server:
@@ -163,7 +163,7 @@ async def test_nothing_is_offered_or_remembered_while_it_is_not_known(
         assert await upload(client, "POST") == ("PUT", ["Content-Type", "If-None-Match"])
 
 
-async def test_a_form_that_fails_for_once_is_offered_again_later(
+async def test_a_form_that_fails_once_is_offered_again_later(
     start_darkroom: StartDarkroom, ministack_bucket: Bucket
 ) -> None:
     async with a_server(ministack_bucket, takes_form) as server:
@@ -179,7 +179,7 @@ async def test_a_form_that_fails_for_once_is_offered_again_later(
         assert (meanwhile[0], known, later[0]) == ("PUT", {}, "POST")
 
 
-async def test_the_check_says_what_a_server_lacks(ceph_bucket: Bucket) -> None:
+async def test_the_check_names_what_a_server_does_not_support(ceph_bucket: Bucket) -> None:
     lines = {
         takes_form: "n/a  It accepts an upload by POST: it takes no forms, and all uploads are "
         "offered by PUT.",

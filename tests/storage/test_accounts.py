@@ -1,4 +1,4 @@
-"""Accounts in MongoDB: they agree with the ledger and with the outputs, whatever is done."""
+"""Accounts in MongoDB: they always agree with the ledger and with the outputs."""
 
 import asyncio
 from dataclasses import replace
@@ -17,9 +17,9 @@ from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
     MANY,
-    OVER,
     PLENTY,
     PRICE,
     a_claim,
@@ -52,7 +52,7 @@ async def kinds(database: Database) -> dict[str, list[str]]:
     return lines
 
 
-async def test_an_account_is_made_once_however_many_ask(
+async def test_concurrent_requests_create_an_account_once(
     database: Database, accounts: MongoAccountRepository
 ) -> None:
     opened = await asyncio.gather(*(accounts.open(ANA, starting_credits=7) for _ in range(12)))
@@ -61,7 +61,7 @@ async def test_an_account_is_made_once_however_many_ask(
     assert await database.ledger.count_documents({}) == 1
 
 
-async def test_a_grant_is_made_once_under_one_key(accounts: MongoAccountRepository) -> None:
+async def test_a_grant_is_made_once_for_each_key(accounts: MongoAccountRepository) -> None:
     await accounts.open(ANA, starting_credits=0)
 
     granted = await asyncio.gather(*(accounts.grant(ANA, 5, key="invoice") for _ in range(6)))
@@ -72,7 +72,7 @@ async def test_a_grant_is_made_once_under_one_key(accounts: MongoAccountReposito
     assert another.balance == 10
 
 
-async def test_every_attempt_is_reserved_once_and_ended_once(
+async def test_every_attempt_is_reserved_once_and_settled_once(
     database: Database, accounts: MongoAccountRepository, claims: MongoClaimRepository
 ) -> None:
     turns = MongoTurnRepository(database)
@@ -109,7 +109,7 @@ async def test_every_attempt_is_reserved_once_and_ended_once(
     assert lines[f"{fails.id} 2"] == ["RESERVE"]
 
 
-async def test_of_several_images_what_was_delivered_is_paid_and_the_rest_released(
+async def test_delivered_images_are_charged_and_the_rest_is_released(
     database: Database, accounts: MongoAccountRepository, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database, images_per_model=4)
@@ -123,7 +123,7 @@ async def test_of_several_images_what_was_delivered_is_paid_and_the_rest_release
     assert (account.balance, account.reserved) == (PLENTY - 3 * PRICE, 0)
 
 
-async def test_what_the_account_does_not_bear_is_not_written(database: Database) -> None:
+async def test_a_start_without_enough_credits_is_not_written(database: Database) -> None:
     conversation, _ = await a_conversation(database)
     full = Conflict.LIMIT_REACHED
 
@@ -135,7 +135,7 @@ async def test_what_the_account_does_not_bear_is_not_written(database: Database)
     assert len(await kinds(database)) == 1
 
 
-async def test_who_has_spent_more_than_a_day_allows_starts_what_costs_nothing(
+async def test_a_viewer_over_the_daily_limit_starts_what_costs_nothing(
     database: Database,
 ) -> None:
     conversation, _ = await a_conversation(database)
@@ -148,7 +148,7 @@ async def test_who_has_spent_more_than_a_day_allows_starts_what_costs_nothing(
     assert isinstance(await another_turn(database, conversation, free), tuple)
 
 
-async def test_deleting_a_conversation_releases_what_its_outputs_held(
+async def test_deleting_a_conversation_releases_the_credits_of_its_outputs(
     database: Database, accounts: MongoAccountRepository
 ) -> None:
     conversation, turn = await a_conversation(database, "one", "two")
@@ -161,14 +161,14 @@ async def test_deleting_a_conversation_releases_what_its_outputs_held(
     assert (proof.reserved, proof.active_outputs) == (0, 0)
 
 
-async def test_what_is_past_its_time_ends_and_is_released_unless_somebody_holds_it(
+async def test_overdue_outputs_end_and_are_released_unless_claimed(
     database: Database, accounts: MongoAccountRepository, claims: MongoClaimRepository
 ) -> None:
     models = ("held", "dead", "postponed", "queued", "young")
     _, turn = await a_conversation(database, *models)
     held, dead, postponed, queued, young = (output.id for output in turn.outputs)
     await a_claim(database, held)
-    await a_claim(database, dead, lease=OVER)
+    await a_claim(database, dead, lease=EXPIRED)
     claim = await a_claim(database, postponed)
     for slot in (1, 2, 3):
         await database.turns.update_one(
@@ -196,7 +196,7 @@ async def test_what_is_past_its_time_ends_and_is_released_unless_somebody_holds_
     assert proof.active_outputs == 2
 
 
-async def test_the_proof_finds_what_does_not_agree(
+async def test_the_credit_check_finds_inconsistencies(
     database: Database, accounts: MongoAccountRepository
 ) -> None:
     await a_conversation(database)
@@ -213,7 +213,7 @@ async def test_the_proof_finds_what_does_not_agree(
     ]
 
 
-async def test_a_proof_taken_in_the_midst_of_it_all_holds(
+async def test_the_credit_check_passes_during_concurrent_writes(
     database: Database, accounts: MongoAccountRepository, claims: MongoClaimRepository
 ) -> None:
     await an_account(database)

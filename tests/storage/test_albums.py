@@ -1,4 +1,4 @@
-"""Albums in MongoDB: an image is in one or deleted, never both, and pages come from an index."""
+"""Albums in MongoDB: an image is in one or deleted, never both; pages come from an index."""
 
 import asyncio
 
@@ -42,7 +42,7 @@ async def put(
     )
 
 
-async def test_an_album_has_a_limit_that_two_changes_cannot_pass_together(
+async def test_two_concurrent_changes_cannot_exceed_the_limit_of_an_album(
     database: Database, albums: MongoAlbumRepository
 ) -> None:
     one, two, three = await images(database, 3)
@@ -57,7 +57,7 @@ async def test_an_album_has_a_limit_that_two_changes_cannot_pass_together(
     assert len((await albums.images(ANA, album_id, PageRequest())).items) == 2
 
 
-async def test_an_image_is_put_into_an_album_or_deleted(
+async def test_an_image_is_added_to_an_album_or_deleted_but_not_both(
     database: Database, albums: MongoAlbumRepository
 ) -> None:
     album_id = await an_album(albums)
@@ -89,7 +89,7 @@ async def test_a_page_of_an_album_is_read_from_an_index(
     assert command["docsExamined"] <= 11
 
 
-async def test_no_album_is_made_while_its_viewer_is_deleted(
+async def test_no_album_is_created_while_its_viewer_is_being_deleted(
     database: Database, albums: MongoAlbumRepository
 ) -> None:
     await an_account(database)

@@ -1,4 +1,4 @@
-"""Forks and deleted turns in MongoDB: no image is lost or left, whatever happens at once."""
+"""Forks and deleted turns in MongoDB: concurrent changes lose no images and leave none behind."""
 
 import asyncio
 from datetime import date
@@ -59,7 +59,7 @@ async def first_turn_of(database: Database, conversation: Conversation) -> Turn:
     return (await MongoTurnRepository(database).get_many(ANA, [turn_id]))[turn_id]
 
 
-async def test_who_else_has_an_image_is_found_by_an_index(
+async def test_other_conversations_with_an_image_are_found_by_an_index(
     database: Database, branches: MongoBranchRepository
 ) -> None:
     for _ in range(30):
@@ -77,7 +77,7 @@ async def test_who_else_has_an_image_is_found_by_an_index(
     assert all(one.get("docsExamined", 0) <= 2 for one in profile.commands)
 
 
-async def test_a_fork_has_at_most_so_many_turns(
+async def test_a_fork_has_a_maximum_number_of_turns(
     database: Database, branches: MongoBranchRepository
 ) -> None:
     conversation, turn = await a_conversation(database)
@@ -98,7 +98,7 @@ async def test_a_fork_has_at_most_so_many_turns(
     assert stolen is Conflict.STALE
 
 
-async def test_a_fork_and_the_end_of_its_original_leave_all_of_it_or_nothing(
+async def test_forking_a_conversation_while_it_is_deleted_is_atomic(
     database: Database, branches: MongoBranchRepository
 ) -> None:
     conversations = MongoConversationRepository(database)
@@ -116,7 +116,7 @@ async def test_a_fork_and_the_end_of_its_original_leave_all_of_it_or_nothing(
         assert keys == ([] if there else [record.image.key])
 
 
-async def test_a_turn_is_deleted_or_used_never_both(
+async def test_a_turn_is_deleted_or_used_but_never_both(
     database: Database, branches: MongoBranchRepository
 ) -> None:
     for _ in range(6):
@@ -133,7 +133,7 @@ async def test_a_turn_is_deleted_or_used_never_both(
         assert there == isinstance(deleted, KeptTurn)
 
 
-async def test_what_only_a_fork_has_is_still_referred_to(
+async def test_an_image_that_only_a_fork_has_is_still_referred_to(
     database: Database, branches: MongoBranchRepository
 ) -> None:
     conversation, turn = await a_conversation(database)
@@ -147,7 +147,7 @@ async def test_what_only_a_fork_has_is_still_referred_to(
     assert record.image.key in kept
 
 
-async def test_copies_hold_no_credits_no_previews_and_no_statistics(
+async def test_copies_have_no_credits_previews_or_statistics(
     database: Database, branches: MongoBranchRepository
 ) -> None:
     _, turn = await a_conversation(database, "one", "two", "three")
@@ -169,7 +169,7 @@ async def test_copies_hold_no_credits_no_previews_and_no_statistics(
     assert await MongoClaimRepository(database).land(running, [a_picture()], Report())
 
 
-async def test_nothing_is_forked_while_its_viewer_is_deleted(
+async def test_nothing_is_forked_while_its_viewer_is_being_deleted(
     database: Database, branches: MongoBranchRepository
 ) -> None:
     _, turn = await a_conversation(database)

@@ -17,7 +17,7 @@ LIMIT_SECONDS = 60
 
 
 async def run(command: str, bucket: Bucket | None, **environment: str) -> tuple[int, str]:
-    """The exit code, and what was said on either stream."""
+    """The exit code, and the output of both streams."""
     named = {}
     if bucket is not None:
         named = {
@@ -38,7 +38,7 @@ async def run(command: str, bucket: Bucket | None, **environment: str) -> tuple[
     return process.returncode, said.decode()
 
 
-async def test_a_bucket_that_anybody_may_read_does_not_pass(ministack_bucket: Bucket) -> None:
+async def test_a_publicly_readable_bucket_fails_the_check(ministack_bucket: Bucket) -> None:
     code, said = await run("check", ministack_bucket)
 
     assert code == 1
@@ -46,7 +46,7 @@ async def test_a_bucket_that_anybody_may_read_does_not_pass(ministack_bucket: Bu
     assert wrong == ["no   It refuses an unsigned URL: it answered 200."]
 
 
-async def test_a_bucket_is_made_where_there_is_none(ministack_bucket: Bucket) -> None:
+async def test_a_missing_bucket_is_created(ministack_bucket: Bucket) -> None:
     new = replace(ministack_bucket, name="made-by-a-command")
 
     first = await run("cors --create", new)
@@ -57,7 +57,7 @@ async def test_a_bucket_is_made_where_there_is_none(ministack_bucket: Bucket) ->
     assert await keys_in(new) == {}
 
 
-async def test_a_private_bucket_is_checked_and_left_as_it_was(ceph_bucket: Bucket) -> None:
+async def test_a_private_bucket_is_checked_and_left_unchanged(ceph_bucket: Bucket) -> None:
     # A Ceph of 2021 does not look at digests.
     digests = "no   It refuses an upload of another length or digest: it answered 200."
     app = "https://a.test"
@@ -77,7 +77,7 @@ async def test_a_private_bucket_is_checked_and_left_as_it_was(ceph_bucket: Bucke
     assert found == [(1, [digests, origins]), (1, [digests])]
 
 
-async def test_the_origins_of_the_settings_may_upload(ceph_bucket: Bucket) -> None:
+async def test_origins_of_the_settings_can_upload(ceph_bucket: Bucket) -> None:
     code, said = await run(
         "cors", ceph_bucket, DARKROOM_ALLOWED_ORIGINS="https://a.test,http://b.test:*"
     )
@@ -96,7 +96,7 @@ async def test_the_origins_of_the_settings_may_upload(ceph_bucket: Bucket) -> No
 
 
 async def _is_let_in(bucket: Bucket, origin: str, method: str) -> bool:
-    """As a browser asks before it does it."""
+    """The preflight request of a browser."""
     asked = {
         "Origin": origin,
         "Access-Control-Request-Method": method,
@@ -108,13 +108,13 @@ async def _is_let_in(bucket: Bucket, origin: str, method: str) -> bool:
 
 
 @pytest.mark.parametrize("command", ["check", "cors"])
-async def test_what_is_missing_is_said_in_a_sentence(
+async def test_missing_settings_are_reported_in_a_message(
     ministack_bucket: Bucket, command: str
 ) -> None:
     assert await run(command, None) == (2, "Set DARKROOM_S3_BUCKET to the name of the bucket.\n")
 
 
-async def test_a_bucket_that_is_not_there_takes_no_rules(ministack_bucket: Bucket) -> None:
+async def test_a_missing_bucket_cannot_be_configured(ministack_bucket: Bucket) -> None:
     code, said = await run("cors", ministack_bucket, DARKROOM_S3_BUCKET=a_bucket_name())
 
     assert (code, said) == (1, "the bucket answered NoSuchBucket.\n")

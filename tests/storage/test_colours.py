@@ -1,4 +1,4 @@
-"""What is kept has the colours that a file means, in sRGB, and is clear where the file is."""
+"""The stored picture has the colours that the file means, in sRGB, and its transparency."""
 
 import struct
 import zlib
@@ -149,7 +149,7 @@ KEYS = [
 
 @pytest.mark.parametrize("description", DESCRIPTIONS)
 @pytest.mark.parametrize(("colour", "bits", "key"), KEYS)
-async def test_one_colour_that_can_be_seen_through(
+async def test_a_transparent_colour_of_a_png_is_applied(
     process: Process, description: str, colour: int, bits: int, key: Pixel
 ) -> None:
     """Exactly that one: not its neighbours, and none that has only its high bytes."""
@@ -177,7 +177,7 @@ async def test_one_colour_that_can_be_seen_through(
 
 @pytest.mark.parametrize("description", DESCRIPTIONS)
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-async def test_a_palette_that_can_be_seen_through(
+async def test_a_palette_with_transparency_is_applied(
     process: Process, description: str, bits: int
 ) -> None:
     exponent, describe = DESCRIPTIONS[description]
@@ -202,13 +202,15 @@ async def test_a_palette_that_can_be_seen_through(
 
 
 @pytest.mark.parametrize("wrong", [b"", b"\0", bytes(3), bytes(6)])
-async def test_what_names_no_colour_leaves_all_of_it_opaque(process: Process, wrong: bytes) -> None:
+async def test_a_transparency_chunk_that_names_no_colour_is_ignored(
+    process: Process, wrong: bytes
+) -> None:
     processed = await process(png_of([(0,), (255,)], GREY, 8, (b"tRNS", wrong)))
 
     assert seen(opened(processed.original), 2) == [(0, 0, 0, 255), (255,) * 4]
 
 
-async def test_of_two_keys_the_first_counts(process: Process) -> None:
+async def test_of_two_transparency_chunks_the_first_counts(process: Process) -> None:
     keys = [(b"tRNS", struct.pack(">H", key)) for key in (0, 255)]
 
     processed = await process(png_of([(0,), (255,)], GREY, 8, *keys))
@@ -224,7 +226,7 @@ async def test_of_two_keys_the_first_counts(process: Process) -> None:
     ("colour", "bits"),
     [(GREY, 1), (GREY, 4), (GREY, 8), (GREY, 16), (GREY_ALPHA, 8), (GREY_ALPHA, 16)],
 )
-async def test_a_profile_of_grey_is_applied(
+async def test_a_grey_profile_is_applied(
     process: Process, colour: int, bits: int, exponent: float
 ) -> None:
     top = (1 << bits) - 1
@@ -246,7 +248,7 @@ async def test_a_profile_of_grey_is_applied(
 @pytest.mark.parametrize(
     ("image_format", "mode"), [("JPEG", "L"), ("JPEG", "RGB"), ("WEBP", "RGB")]
 )
-async def test_a_profile_of_grey_is_for_grey_jpegs_only(
+async def test_a_grey_profile_is_applied_to_grey_jpegs_only(
     process: Process, image_format: str, mode: str
 ) -> None:
     plain = Image.new(mode, (64, 48), 55 if mode == "L" else (55, 55, 55))
@@ -259,7 +261,7 @@ async def test_a_profile_of_grey_is_for_grey_jpegs_only(
 
 
 @pytest.mark.parametrize("colour", [GREY, GREY_ALPHA, RGB, RGBA])
-async def test_a_profile_that_does_not_fit_changes_nothing(process: Process, colour: int) -> None:
+async def test_a_profile_of_another_colour_space_is_ignored(process: Process, colour: int) -> None:
     space = b"RGB " if colour in (GREY, GREY_ALPHA) else b"GRAY"
     pixel = (100, 150, 200)[: 1 if space == b"RGB " else 3] + ((255,) if colour & 4 else ())
     profile = swapped_profile() if space == b"RGB " else a_profile(space, 1.0)
@@ -335,7 +337,9 @@ MEANT = {
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("row", MEANT)
-async def test_colours_by_numbers(process: Process, row: str, bits: int) -> None:
+async def test_colours_described_by_chunks_are_converted(
+    process: Process, row: str, bits: int
+) -> None:
     chunks, matrix, transfer = MEANT[row]
     pixels, top = (SOME, 255) if bits == 8 else (SOME_IN_16_BITS, 65_535)
 
@@ -351,7 +355,9 @@ async def test_colours_by_numbers(process: Process, row: str, bits: int) -> None
 
 @pytest.mark.parametrize("colour", [GREY, GREY_ALPHA, RGBA])
 @pytest.mark.parametrize("bits", [8, 16])
-async def test_grey_and_alpha_by_numbers(process: Process, colour: int, bits: int) -> None:
+async def test_grey_and_alpha_described_by_chunks_are_converted(
+    process: Process, colour: int, bits: int
+) -> None:
     top = (1 << bits) - 1
     parts = [(top // 5, top // 5, top // 5, top // 3), (top // 2,) * 3 + (top,)]
     pixels = [part if colour == RGBA else part[2:] if colour & 4 else part[:1] for part in parts]
@@ -363,7 +369,7 @@ async def test_grey_and_alpha_by_numbers(process: Process, colour: int, bits: in
         assert_alike(shown, (*expected, 255 * part[3] // top if colour & 4 else OPAQUE))
 
 
-async def test_a_narrow_range_is_widened(process: Process) -> None:
+async def test_a_narrow_range_is_expanded(process: Process) -> None:
     pixels = [(16,) * 3, (126,) * 3, (235,) * 3, (0,) * 3, (255,) * 3]
 
     processed = await process(png_of(pixels, RGB, 8, cicp(1, 13, 0, 0)))

@@ -1,4 +1,4 @@
-"""How long the database has been reached without a gap, whichever process noted it."""
+"""How long the database has been reachable without a gap, whichever process noted it."""
 
 import asyncio
 from datetime import timedelta
@@ -19,7 +19,7 @@ LEASE = timedelta(seconds=2)
 
 
 async def move_back(database: Database, **by: timedelta) -> None:
-    """As if what was noted had been noted earlier."""
+    """Set the notes back in time."""
     changes = {
         name: {"$subtract": [f"${name}", round(delta.total_seconds() * 1000)]}
         for name, delta in by.items()
@@ -27,11 +27,11 @@ async def move_back(database: Database, **by: timedelta) -> None:
     await database.periodic_jobs.update_one({"_id": "contact"}, [{"$set": changes}])
 
 
-async def test_it_begins_with_the_first_note(database: Database) -> None:
+async def test_a_contact_begins_with_the_first_note(database: Database) -> None:
     assert await MongoContactRepository(database).note(longest_gap=GAP) == timedelta(0)
 
 
-async def test_notes_of_any_process_continue_it(database: Database) -> None:
+async def test_notes_of_any_process_continue_a_contact(database: Database) -> None:
     await MongoContactRepository(database).note(longest_gap=GAP)
     await move_back(database, since=timedelta(seconds=20), at=timedelta(seconds=7))
 
@@ -41,7 +41,7 @@ async def test_notes_of_any_process_continue_it(database: Database) -> None:
 
 
 @pytest.mark.parametrize("seconds", [8, 60, 300])
-async def test_a_gap_ends_it(database: Database, seconds: int) -> None:
+async def test_a_gap_ends_a_contact(database: Database, seconds: int) -> None:
     """Also one that is a step of the database's clock: all leases have expired after it."""
     contacts = MongoContactRepository(database)
     await contacts.note(longest_gap=GAP)
@@ -52,7 +52,7 @@ async def test_a_gap_ends_it(database: Database, seconds: int) -> None:
     assert await contacts.note(longest_gap=GAP) < timedelta(seconds=5)
 
 
-async def test_a_clock_that_went_back_is_no_time_at_all(database: Database) -> None:
+async def test_a_clock_that_was_set_back_counts_as_no_time(database: Database) -> None:
     contacts = MongoContactRepository(database)
     await contacts.note(longest_gap=GAP)
     await move_back(database, since=timedelta(minutes=-5), at=timedelta(minutes=-5))
@@ -61,7 +61,7 @@ async def test_a_clock_that_went_back_is_no_time_at_all(database: Database) -> N
 
 
 class Sweeps:
-    """Stands for a dispatcher, and waits for a sweep that may take expired leases."""
+    """Stands in for a dispatcher, and waits for a sweep that may take expired leases."""
 
     def __init__(self) -> None:
         self.taken = asyncio.Event()
@@ -76,7 +76,7 @@ class Sweeps:
             self.taken.set()
 
 
-async def test_a_process_that_never_lives_for_a_lease_takes_expired_leases(
+async def test_expired_leases_are_taken_even_if_processes_live_shorter_than_a_lease(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeper, "_EVERY_SECONDS", 0.1)
@@ -102,10 +102,10 @@ async def test_a_process_that_never_lives_for_a_lease_takes_expired_leases(
     assert loop.time() - began >= LEASE.total_seconds()
 
 
-async def test_a_process_that_has_missed_the_database_waits_for_a_lease(
+async def test_a_process_that_lost_the_database_waits_for_a_lease(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where others have reached it: this one may have work of its own to renew first."""
+    """Also if others have reached it: this process may have its own claims to renew first."""
     monkeypatch.setattr(sweeper, "_EVERY_SECONDS", 0.1)
     contacts, sweeps, loop = MongoContactRepository(database), Sweeps(), asyncio.get_running_loop()
     await contacts.note(longest_gap=GAP)

@@ -175,7 +175,7 @@ async def test_keys_of_every_kind_sign(kind: str) -> None:
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_what_a_provider_has_signed_in_full_is_left_alone(
+async def test_a_file_signed_by_its_provider_is_left_unchanged(
     processor: ThreadedImageProcessor, image_format: str
 ) -> None:
     data = (SIGNED / f"signed.{image_format.lower()}").read_bytes()
@@ -184,7 +184,7 @@ async def test_what_a_provider_has_signed_in_full_is_left_alone(
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_a_file_that_has_to_change_names_the_signed_one(
+async def test_a_re_encoded_file_refers_to_the_signed_original(
     processor: ThreadedImageProcessor, image_format: str
 ) -> None:
     """A provider's manifest does not fit the file without its comment: ours refers to it."""
@@ -200,7 +200,7 @@ async def test_a_file_that_has_to_change_names_the_signed_one(
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_a_broken_manifest_of_a_provider_loses_no_image(
+async def test_a_broken_manifest_from_a_provider_does_not_lose_the_image(
     processor: ThreadedImageProcessor, image_format: str
 ) -> None:
     data = with_comment(with_manifest(encoded(a_picture(), image_format), SAYING))
@@ -229,7 +229,7 @@ def with_comment(data: bytes) -> bytes:
     return b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"WEBP" + chunks
 
 
-def test_what_cannot_sign_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_an_unusable_certificate_or_key_is_refused_at_startup(tmp_path: Path) -> None:
     key = KEYS["P-256"]()
     other = KEYS["P-256"]()
     weak = dsa.generate_private_key(2048)
@@ -245,7 +245,7 @@ def test_what_cannot_sign_is_refused_at_the_start(tmp_path: Path) -> None:
         ContentCredentials.read(tmp_path / "missing.pem", tmp_path / "missing.pem")
 
 
-async def test_settings_name_both_files_and_ones_that_can_be_used(tmp_path: Path) -> None:
+async def test_settings_need_both_files_and_both_must_be_usable(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be set together"):
         Settings(c2pa_certificate=tmp_path / "certificate.pem")
     settings = Settings(data_dir=tmp_path, c2pa_certificate=tmp_path / "a", c2pa_key=tmp_path / "b")

@@ -1,4 +1,4 @@
-"""Calls to the database: no cancellation reaches the driver, and there is a place for each."""
+"""Calls to the database: no cancellation reaches the driver, and their number is limited."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -21,7 +21,7 @@ from storage.mongo.preparation import prepare
 from storage.mongo.transaction import Transaction
 
 
-async def test_many_may_begin_with_an_empty_database_at_once(mongodb_uri: str) -> None:
+async def test_concurrent_processes_can_start_with_an_empty_database(mongodb_uri: str) -> None:
     name = f"test_{uuid4().hex}"
 
     async def begin(stack: AsyncExitStack, number: int) -> Database:
@@ -34,7 +34,7 @@ async def test_many_may_begin_with_an_empty_database_at_once(mongodb_uri: str) -
             await opened[0].client.drop_database(name)
 
 
-async def test_each_index_is_built_by_one_of_those_that_begin_at_once(mongodb_uri: str) -> None:
+async def test_each_index_is_built_by_one_of_the_concurrent_processes(mongodb_uri: str) -> None:
     builds = _Builds()
     name = f"test_{uuid4().hex}"
     client = AsyncMongoClient[dict[str, object]](mongodb_uri, event_listeners=[builds])
@@ -66,7 +66,7 @@ class _Builds(CommandListener):
     def failed(self, event: CommandFailedEvent) -> None: ...
 
 
-async def test_a_call_that_nobody_waits_for_comes_to_its_own_end(database: Database) -> None:
+async def test_an_abandoned_call_runs_to_its_end(database: Database) -> None:
     await database.turns.insert_one({"_id": "x"})
 
     async def slow_write() -> None:
@@ -83,7 +83,7 @@ async def test_a_call_that_nobody_waits_for_comes_to_its_own_end(database: Datab
     assert await database.turns.find_one({"_id": "x"}) == {"_id": "x", "done": True}
 
 
-async def test_callers_that_give_up_in_crowds_do_no_harm(database: Database) -> None:
+async def test_callers_that_give_up_in_large_numbers_do_no_harm(database: Database) -> None:
     await database.turns.insert_one({"_id": "x"})
 
     async def slow_read() -> None:
@@ -103,20 +103,22 @@ async def test_callers_that_give_up_in_crowds_do_no_harm(database: Database) -> 
     await database.ping()
 
 
-async def test_who_finds_no_place_is_told_so(database: Database) -> None:
-    calls, over = database.calls, asyncio.Event()
-    holding = [asyncio.create_task(calls.run(over.wait)) for _ in range(MAX_CALLS)]
+async def test_a_caller_without_a_free_connection_is_refused_as_overloaded(
+    database: Database,
+) -> None:
+    calls, release = database.calls, asyncio.Event()
+    holding = [asyncio.create_task(calls.run(release.wait)) for _ in range(MAX_CALLS)]
     await asyncio.sleep(0)
 
     with pytest.raises(Overloaded):
-        await calls.run(over.wait)
+        await calls.run(release.wait)
 
-    over.set()
+    release.set()
     assert await asyncio.gather(*holding) == [True] * MAX_CALLS
-    assert await calls.run(over.wait)
+    assert await calls.run(release.wait)
 
 
-async def test_a_failure_that_nobody_waits_for_is_nobodys_problem(database: Database) -> None:
+async def test_a_failure_of_an_abandoned_call_is_not_reported(database: Database) -> None:
     calls, begun = database.calls, asyncio.Event()
 
     async def fail() -> None:
@@ -133,7 +135,7 @@ async def test_a_failure_that_nobody_waits_for_is_nobodys_problem(database: Data
     assert caller.cancelled()
 
 
-async def test_transactions_of_one_account_do_not_get_in_one_anothers_way(
+async def test_transactions_of_one_account_do_not_conflict(
     database: Database,
 ) -> None:
     runs = 0
@@ -149,7 +151,7 @@ async def test_transactions_of_one_account_do_not_get_in_one_anothers_way(
     assert (runs, await database.accounts.find_one()) == (20, {"_id": "ana", "n": 20})
 
 
-async def test_who_waits_too_long_for_others_of_the_account_is_told_so(
+async def test_a_transaction_that_waits_too_long_for_its_account_is_refused_as_overloaded(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_go = asyncio.Event()

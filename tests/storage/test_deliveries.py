@@ -1,4 +1,4 @@
-"""The outbox: written with the state, delivered at least once, in order, fairly, not for ever."""
+"""The outbox: written with the state, delivered at least once, in order, fairly, with a limit."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +24,7 @@ from storage.mongo.webhooks import MongoWebhookRepository
 from tests.clients import PATIENCE_SECONDS
 from tests.receivers import Received, Receiver, a_receiver, fail, hang
 from tests.resilience.processes import eventually
-from tests.storage.builders import ANA, LONG, OVER, a_claim, a_conversation
+from tests.storage.builders import ANA, EXPIRED, LONG, a_claim, a_conversation
 from tests.storage.hooks import QUICK, SECRET, a_hook, a_turn_that_ends, delivering
 from tests.storage.plans import profiled
 
@@ -85,13 +85,13 @@ def waiting(webhook: Webhook, number: int, **facts: object) -> Document:
     }
 
 
-async def test_an_end_and_its_events_are_written_together_or_not_at_all(
+async def test_a_finished_turn_and_its_events_are_written_atomically(
     database: Database,
 ) -> None:
     webhook = await a_hook(database, "https://hooks.example.com/")
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database, "one", "two")
-    stale = await a_claim(database, turn.outputs[0].id, lease=OVER)
+    stale = await a_claim(database, turn.outputs[0].id, lease=EXPIRED)
     current = await a_claim(database, turn.outputs[0].id)
     failure = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 
@@ -106,7 +106,7 @@ async def test_an_end_and_its_events_are_written_together_or_not_at_all(
     assert await database.deliveries.count_documents({}) == 1
 
 
-async def test_overdue_outputs_are_announced_too(database: Database) -> None:
+async def test_overdue_outputs_send_events(database: Database) -> None:
     webhook = await a_hook(database, "https://hooks.example.com/")
     await a_conversation(database, "one", "two")
 
@@ -143,7 +143,7 @@ async def test_order_is_kept_for_each_turn_while_attempts_fail(
         one.verify(SECRET)
 
 
-async def test_what_comes_later_waits_for_the_first_of_its_turn_only(
+async def test_later_deliveries_wait_only_for_the_first_of_their_own_turn(
     database: Database, receiver: Receiver
 ) -> None:
     await a_hook(database, receiver.url + "/")
@@ -161,7 +161,7 @@ async def test_what_comes_later_waits_for_the_first_of_its_turn_only(
     assert len(receiver.ids_by_subject()[blocked.id]) == 1
 
 
-async def test_receivers_that_hang_delay_nobody_else(
+async def test_receivers_that_hang_do_not_delay_others(
     database: Database, receiver: Receiver
 ) -> None:
     receiver.scripts["/hang"] = hang
@@ -186,7 +186,7 @@ async def test_receivers_that_hang_delay_nobody_else(
     assert took < 2.0
 
 
-async def test_two_processes_share_the_work_and_send_nothing_twice(
+async def test_two_processes_share_the_deliveries_and_send_nothing_twice(
     database: Database, receiver: Receiver
 ) -> None:
     hooks = [await a_hook(database, f"{receiver.url}/{number}") for number in range(3)]
@@ -200,14 +200,14 @@ async def test_two_processes_share_the_work_and_send_nothing_twice(
     assert len(receiver.received) == 3 * 10
 
 
-async def test_a_webhook_is_held_by_one_until_its_lease_ends(
+async def test_a_webhook_is_claimed_by_one_process_until_its_lease_expires(
     database: Database, outbox: OutboxRepository
 ) -> None:
     await a_hook(database, "https://hooks.example.com/")
     assert await outbox.take(failing=False, lease=LONG) is None
     await a_turn_that_ends(database)
 
-    first = await outbox.take(failing=False, lease=OVER)
+    first = await outbox.take(failing=False, lease=EXPIRED)
     assert first is not None
     assert await outbox.take(failing=True, lease=LONG) is None
     second = await outbox.take(failing=False, lease=LONG)
@@ -225,7 +225,7 @@ async def test_a_webhook_is_held_by_one_until_its_lease_ends(
     assert await outbox.take(failing=False, lease=LONG) is not None
 
 
-async def test_what_is_added_while_it_is_released_is_not_forgotten(
+async def test_a_delivery_added_while_its_webhook_is_released_is_sent(
     database: Database, outbox: OutboxRepository
 ) -> None:
     await a_hook(database, "https://hooks.example.com/")
@@ -240,7 +240,7 @@ async def test_what_is_added_while_it_is_released_is_not_forgotten(
         await asyncio.gather(outbox.release(held), a_turn_that_ends(database))
 
 
-async def test_what_cannot_be_delivered_is_given_up_and_disables_the_webhook(
+async def test_an_undeliverable_event_is_given_up_and_disables_the_webhook(
     database: Database, receiver: Receiver
 ) -> None:
     receiver.scripts["/"] = fail
@@ -293,7 +293,7 @@ async def test_one_success_keeps_a_webhook_enabled(database: Database, receiver:
     assert (await MongoWebhookRepository(database).list(ANA))[0].enabled
 
 
-async def test_a_log_is_trimmed(database: Database, receiver: Receiver) -> None:
+async def test_the_delivery_log_is_trimmed(database: Database, receiver: Receiver) -> None:
     webhook = await a_hook(database, receiver.url + "/")
     old = [waiting(webhook, number) for number in range(MAX_LOGGED + 50)]
     for one in old[5:]:
@@ -313,7 +313,7 @@ async def test_a_log_is_trimmed(database: Database, receiver: Receiver) -> None:
     assert len((await in_order(database, webhook))[turn.id]) == 2
 
 
-async def test_a_queue_that_is_too_long_disables_its_webhook(
+async def test_an_outbox_that_is_too_long_disables_its_webhook(
     database: Database, outbox: OutboxRepository
 ) -> None:
     webhook = await a_hook(database, "https://hooks.example.com/")
@@ -328,9 +328,7 @@ async def test_a_queue_that_is_too_long_disables_its_webhook(
     assert await database.deliveries.find_one({"dueAt": {"$exists": True}}) is None
 
 
-async def test_nothing_is_searched_without_an_index(
-    database: Database, outbox: OutboxRepository
-) -> None:
+async def test_every_query_uses_an_index(database: Database, outbox: OutboxRepository) -> None:
     """Neither many webhooks that are not due, nor a long log, nor a long queue cost anything."""
     webhook = await a_hook(database, "https://hooks.example.com/")
     later = datetime.now(UTC) + LONG

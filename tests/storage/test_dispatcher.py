@@ -1,6 +1,6 @@
-"""The dispatcher as the queue of its own process: from a hint to a run, on a real database."""
+"""The dispatcher with an in-process queue: from a hint to a run, on a real database."""
 
-# ruff: noqa: ARG002 - the provider here does not look at what it is asked
+# ruff: noqa: ARG002 - the provider here ignores its arguments
 
 import asyncio
 import logging
@@ -161,7 +161,7 @@ async def given_back(database: Database, viewer_id: ViewerId, outputs: Iterable[
     return all([await claims.find_waiting(viewer_id, one) is not None for one in outputs])
 
 
-async def test_a_caption_needs_no_room_among_images_and_its_images_follow_at_once(
+async def test_a_caption_uses_no_capacity_of_images_and_its_images_follow_at_once(
     database: Database, provider: Hangs, tmp_path: Path
 ) -> None:
     writer, models = Writes(), ModelRegistry([a_model()])
@@ -187,7 +187,7 @@ async def test_a_caption_needs_no_room_among_images_and_its_images_follow_at_onc
     await dispatcher.stop(grace_seconds=5)
 
 
-async def test_a_caption_that_is_interrupted_is_continued_by_another_process(
+async def test_another_process_continues_an_interrupted_caption(
     database: Database, provider: Hangs, tmp_path: Path
 ) -> None:
     models, writer, other = ModelRegistry([a_model()]), Writes(), Writes()
@@ -219,7 +219,7 @@ async def shows(database: Database, post: Post, caption: str) -> PostStatus:
             await asyncio.sleep(0.02)
 
 
-async def test_a_run_moves_to_another_provider_only_where_there_is_room(
+async def test_a_run_moves_to_another_provider_only_if_it_has_capacity(
     database: Database, provider: Hangs, tmp_path: Path
 ) -> None:
     rejects, other = Rejects(), replace(a_model(), provider=provider.name)
@@ -230,16 +230,16 @@ async def test_a_run_moves_to_another_provider_only_where_there_is_room(
     dispatcher.enqueue(ANA, outputs)
     await provider.until_begun(ROOM // 2)
     async with asyncio.timeout(SOON_SECONDS):
-        while rejects.asked < ROOM:  # noqa: ASYNC110 - a provider tells nobody that it was asked
+        while rejects.asked < ROOM:  # noqa: ASYNC110 - a provider sends no notification of its calls
             await asyncio.sleep(0.02)
 
-    # A viewer has at most a half of each provider's runs: the others wait to be asked again.
+    # A viewer has at most half of each provider's runs: the others are searched for again later.
     assert provider.begun == ROOM // 2
     await dispatcher.stop(0)
     assert provider.begun == ROOM // 2
 
 
-async def test_what_is_enqueued_runs(
+async def test_an_enqueued_output_runs(
     database: Database, dispatcher: Dispatcher, provider: Hangs
 ) -> None:
     outputs = await outputs_of(database, 2)
@@ -277,7 +277,7 @@ async def test_a_hint_with_another_owner_starts_nothing(
     assert provider.begun == 0
 
 
-async def test_one_viewer_gets_half_and_the_rest_waits_in_the_database(
+async def test_one_viewer_gets_half_the_capacity_and_the_rest_waits_in_the_database(
     database: Database, dispatcher: Dispatcher, provider: Hangs
 ) -> None:
     outputs = await outputs_of(database, ROOM)
@@ -293,7 +293,7 @@ async def test_one_viewer_gets_half_and_the_rest_waits_in_the_database(
     await dispatcher.stop(0)
 
 
-async def test_what_found_no_room_starts_when_a_run_has_ended(
+async def test_an_output_that_waits_starts_when_a_run_has_ended(
     database: Database, dispatcher: Dispatcher, provider: Hangs
 ) -> None:
     filling = asyncio.create_task(dispatcher.fill())
@@ -336,7 +336,7 @@ class Counted(MongoClaimRepository):
         )
 
 
-async def test_what_this_process_has_written_is_read_only_once_there_is_room_again(
+async def test_outputs_enqueued_here_are_read_only_once_there_is_capacity_again(
     database: Database, provider: Hangs, tmp_path: Path
 ) -> None:
     claims = Counted(database)
@@ -359,7 +359,7 @@ async def test_what_this_process_has_written_is_read_only_once_there_is_room_aga
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 5, 10, 20, 40, 80, 160, 320])
-async def test_nothing_is_held_after_the_end_wherever_a_hint_has_got_to(
+async def test_no_output_is_claimed_after_the_stop_at_any_stage_of_a_hint(
     database: Database, dispatcher: Dispatcher, provider: Hangs, steps: int
 ) -> None:
     outputs = await outputs_of(database, 1)
@@ -376,7 +376,7 @@ async def test_nothing_is_held_after_the_end_wherever_a_hint_has_got_to(
     assert provider.begun == begun
 
 
-async def test_a_search_that_is_cancelled_loses_no_claim(
+async def test_a_cancelled_search_loses_no_claim(
     database: Database, dispatcher: Dispatcher, provider: Hangs
 ) -> None:
     outputs = await outputs_of(database, 2)
@@ -393,7 +393,7 @@ async def test_a_search_that_is_cancelled_loses_no_claim(
     assert await given_back(database, ANA, outputs)
 
 
-async def test_a_recalled_output_is_stopped_and_the_others_go_on(
+async def test_a_recalled_output_is_stopped_and_the_others_continue(
     database: Database, dispatcher: Dispatcher, provider: Hangs
 ) -> None:
     first, second = await outputs_of(database, 2)
@@ -410,7 +410,7 @@ async def test_a_recalled_output_is_stopped_and_the_others_go_on(
     await dispatcher.stop(0)
 
 
-async def test_a_run_has_no_context_variables_of_the_request_that_asked_for_it(
+async def test_a_run_does_not_inherit_context_variables_of_its_request(
     database: Database, dispatcher: Dispatcher, provider: Hangs
 ) -> None:
     outputs = await outputs_of(database, 1)
@@ -423,7 +423,7 @@ async def test_a_run_has_no_context_variables_of_the_request_that_asked_for_it(
     await dispatcher.stop(0)
 
 
-async def test_too_many_hints_are_dropped_and_it_says_so_once(
+async def test_too_many_hints_are_dropped_and_logged_once(
     database: Database, dispatcher: Dispatcher, caplog: pytest.LogCaptureFixture
 ) -> None:
     (output,) = await outputs_of(database, 1)
@@ -436,5 +436,7 @@ async def test_too_many_hints_are_dropped_and_it_says_so_once(
     await dispatcher.stop(0)
 
 
-def test_a_process_has_room_for_what_its_providers_take_together(dispatcher: Dispatcher) -> None:
+def test_the_capacity_of_a_process_is_the_sum_of_its_providers_limits(
+    dispatcher: Dispatcher,
+) -> None:
     assert dispatcher.max_concurrent_runs == ROOM

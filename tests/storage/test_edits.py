@@ -1,4 +1,4 @@
-"""Masks and edits: what a mask lets change, what is put back, and how much has been changed."""
+"""Masks and edits: where the base may change, what is restored, and drift."""
 
 import os
 from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ async def edit(
 
 
 @pytest.mark.parametrize("seed", range(EDITS))
-async def test_what_a_mask_excludes_is_put_back_and_drift_is_near_the_truth(
+async def test_pixels_outside_the_mask_are_restored_and_drift_is_accurate(
     processor: ThreadedImageProcessor, seed: int
 ) -> None:
     generated: Edit = generate_edit(seed)
@@ -76,7 +76,7 @@ async def test_what_a_mask_excludes_is_put_back_and_drift_is_near_the_truth(
     assert done.drift.outside_mask == pytest.approx(generated.outside_mask, abs=SHARE)
 
 
-async def test_an_edit_that_is_shifted_and_scaled_comes_to_its_place(
+async def test_a_shifted_and_scaled_edit_is_aligned(
     processor: ThreadedImageProcessor,
 ) -> None:
     generated = generate_edit(3, max_shift=0, max_scale=0)
@@ -92,7 +92,7 @@ async def test_an_edit_that_is_shifted_and_scaled_comes_to_its_place(
 
 
 @pytest.mark.parametrize("size", [(600, 400), (150, 100), (301, 201)])
-async def test_an_edit_of_another_size_is_put_into_the_frame_of_the_base(
+async def test_an_edit_of_another_size_is_resized_to_the_frame_of_the_base(
     processor: ThreadedImageProcessor, size: tuple[int, int]
 ) -> None:
     base = a_picture()
@@ -105,7 +105,7 @@ async def test_an_edit_of_another_size_is_put_into_the_frame_of_the_base(
     assert np.abs(pixels(result)[inside] - (255 - pixels(base)[inside])).mean() < 4
 
 
-async def test_an_edit_of_another_shape_is_found_where_the_model_has_put_it(
+async def test_an_edit_of_another_shape_is_aligned_where_the_model_has_put_it(
     processor: ThreadedImageProcessor,
 ) -> None:
     base = generate_edit(5).base.resize((300, 200))
@@ -120,7 +120,7 @@ async def test_an_edit_of_another_shape_is_found_where_the_model_has_put_it(
 
 
 @pytest.mark.parametrize(("value", "share"), [(255, 1), (128, 0.5), (64, 0.25), (0, 0)])
-async def test_grey_parts_of_a_mask_let_a_part_change(
+async def test_grey_parts_of_a_mask_are_blended(
     processor: ThreadedImageProcessor, value: int, share: float
 ) -> None:
     base, edited = Image.new("RGB", (90, 60), (20, 40, 60)), Image.new("RGB", (90, 60), "white")
@@ -163,7 +163,7 @@ def _clear(mask: Image.Image) -> Image.Image:
         *("larger", "smaller"),
     ],
 )
-async def test_a_mask_may_be_of_any_kind_and_size(
+async def test_a_mask_can_have_any_format_and_size(
     processor: ThreadedImageProcessor, mask: bytes
 ) -> None:
     base, edited = a_picture(), Image.new("RGB", (300, 200), (0, 255, 0))
@@ -177,7 +177,9 @@ async def test_a_mask_may_be_of_any_kind_and_size(
     assert (pixels(result)[clearly_inside] == (0, 255, 0)).all()
 
 
-async def test_a_feather_fades_outwards_and_ends(processor: ThreadedImageProcessor) -> None:
+async def test_a_feather_fades_outwards_and_ends_at_its_width(
+    processor: ThreadedImageProcessor,
+) -> None:
     base, edited = Image.new("L", (300, 200)), Image.new("L", (300, 200), 255)
 
     result = await edit(processor, base, edited, encoded(a_mask()), feather=20)
@@ -200,7 +202,7 @@ async def test_a_mask_without_white_changes_nothing(processor: ThreadedImageProc
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-async def test_what_can_be_seen_through_stays_so_outside_of_the_mask(
+async def test_transparency_outside_the_mask_is_kept(
     processor: ThreadedImageProcessor, mode: str
 ) -> None:
     base = a_picture(mode="RGBA")
@@ -220,7 +222,7 @@ async def test_what_can_be_seen_through_stays_so_outside_of_the_mask(
         ("image/webp", "image/webp"),
     ],
 )
-async def test_what_has_been_put_back_is_kept_losslessly_and_says_how_it_was_made(
+async def test_a_restored_image_is_stored_losslessly_with_its_provenance(
     processor: ThreadedImageProcessor, content_type: str | None, kept_as: str
 ) -> None:
     base = generate_edit(1).base
@@ -245,7 +247,7 @@ async def test_what_has_been_put_back_is_kept_losslessly_and_says_how_it_was_mad
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
-async def test_the_same_picture_has_not_drifted(
+async def test_an_identical_picture_has_no_drift(
     processor: ThreadedImageProcessor, mode: str
 ) -> None:
     picture = a_picture(mode=mode)
@@ -255,7 +257,7 @@ async def test_the_same_picture_has_not_drifted(
     assert drift == Drift(changed=0.0, outside_mask=0.0)
 
 
-async def test_another_picture_has_drifted_nearly_everywhere(
+async def test_a_different_picture_has_nearly_full_drift(
     processor: ThreadedImageProcessor,
 ) -> None:
     base = generate_edit(1).base
@@ -278,7 +280,7 @@ async def test_the_smallest_pictures_can_be_edited(
     assert result.getpixel((0, 0)) == (0, 0, 255)
 
 
-async def test_a_model_is_given_a_mask_that_is_clear_where_it_may_paint(
+async def test_a_model_receives_a_mask_that_is_transparent_where_it_may_paint(
     processor: ThreadedImageProcessor,
 ) -> None:
     soft = a_mask(value=90)

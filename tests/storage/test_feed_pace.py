@@ -6,8 +6,8 @@ from storage.mongo.feed_pace import FAST_CHANGES, FAST_SECONDS, FeedPace
 
 
 @pytest.mark.parametrize(("per_second", "fast"), [(1, False), (200, False), (1000, True)])
-def test_only_changes_that_come_fast_are_read_together(per_second: int, fast: bool) -> None:
-    """At 200 each second somebody may look at one of them: it is read at once."""
+def test_only_changes_in_quick_succession_are_read_together(per_second: int, fast: bool) -> None:
+    """At 200 a second a client may be waiting for one of them: it is read at once."""
     time = 0.0
     pace = FeedPace(None, lambda: time)
     assert not pace.is_fast

@@ -76,7 +76,7 @@ async def test_a_photo_becomes_a_jpeg(processor: UploadSandbox, row: str) -> Non
 
 
 @pytest.mark.parametrize("orientation", STORED)
-async def test_a_photo_is_turned_once(processor: UploadSandbox, orientation: int) -> None:
+async def test_a_photo_is_rotated_once(processor: UploadSandbox, orientation: int) -> None:
     """Its own property says how, and what EXIF repeats is not done again."""
     stored = a_picture().transpose(STORED[orientation])
     data = heic(stored, exif=exif(orientation).tobytes())
@@ -87,7 +87,7 @@ async def test_a_photo_is_turned_once(processor: UploadSandbox, orientation: int
     assert difference(opened(processed.original), a_picture()) < 4
 
 
-async def test_what_can_be_seen_through_becomes_a_webp(processor: UploadSandbox) -> None:
+async def test_transparency_becomes_a_webp(processor: UploadSandbox) -> None:
     picture = a_picture(mode="RGBA")
 
     processed = await processor.process_upload(heic(picture))
@@ -108,7 +108,7 @@ async def test_what_can_be_seen_through_becomes_a_webp(processor: UploadSandbox)
         ((2, 2), (200, 100, 50), (200, 100, 50)),
     ],
 )
-async def test_colours_by_numbers_are_brought_to_srgb(
+async def test_cicp_colours_are_converted_to_srgb(
     processor: UploadSandbox,
     code_points: tuple[int, int],
     pixel: tuple[int, int, int],
@@ -121,7 +121,7 @@ async def test_colours_by_numbers_are_brought_to_srgb(
     assert opened(processed.original).getpixel((30, 30)) == pytest.approx(expected, abs=4)
 
 
-async def test_a_profile_counts_more_than_numbers(processor: UploadSandbox) -> None:
+async def test_an_icc_profile_takes_precedence_over_cicp(processor: UploadSandbox) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
     processed = await processor.process_upload(heic(icc_profile=profile))
@@ -158,7 +158,7 @@ def noisy(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("row", INVALID)
-async def test_a_photo_that_is_not_valid(processor: UploadSandbox, row: str) -> None:
+async def test_an_invalid_photo_is_refused(processor: UploadSandbox, row: str) -> None:
     make, message = INVALID[row]
 
     refused = await refusal(processor, make())
@@ -178,7 +178,7 @@ async def test_a_photo_that_is_not_valid(processor: UploadSandbox, row: str) -> 
     ],
     ids=["no description", "AVIF", "a video", "half of a header", "zeros"],
 )
-async def test_what_is_no_photo_of_this_kind(processor: UploadSandbox, data: bytes) -> None:
+async def test_a_file_that_is_not_heic_is_refused(processor: UploadSandbox, data: bytes) -> None:
     assert content_type_of(data) is None
     refused = await refusal(processor, data)
 
@@ -191,7 +191,7 @@ def large() -> bytes:
 
 
 @pytest.mark.parametrize("limits", [Limits(decoding_seconds=0.05), Limits(seconds=0.08)])
-async def test_the_limits_of_time_hold(limits: Limits) -> None:
+async def test_the_time_limits_apply(limits: Limits) -> None:
     processor = UploadSandbox(limits=limits, max_child_seconds=PATIENCE_SECONDS)
 
     refused = await refusal(processor, large())
@@ -200,7 +200,7 @@ async def test_the_limits_of_time_hold(limits: Limits) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits memory")
-async def test_the_limit_of_memory_holds() -> None:
+async def test_the_memory_limit_applies() -> None:
     processor = UploadSandbox(
         limits=Limits(decoding_bytes=20_000_000), max_child_seconds=PATIENCE_SECONDS
     )
@@ -210,7 +210,7 @@ async def test_the_limit_of_memory_holds() -> None:
     assert refused.code is UserErrorCode.UPLOAD_INVALID
 
 
-async def test_a_provider_s_heic_is_refused_without_the_library() -> None:
+async def test_a_heic_from_a_provider_is_refused_without_the_library() -> None:
     """Its decoder is only trusted in the sandbox."""
     processor = ThreadedImageProcessor()
 
@@ -232,7 +232,7 @@ async def test_without_the_library_the_refusal_says_how_to_convert(
     assert "Convert the photo to JPEG" in str(refused)
 
 
-async def test_nothing_but_the_sandbox_loads_the_library() -> None:
+async def test_only_the_sandbox_loads_the_library() -> None:
     """It takes a while, and what it decodes is hostile."""
     code = "import app, sys; sys.exit('pillow_heif' in sys.modules)"
     process = await asyncio.create_subprocess_exec(

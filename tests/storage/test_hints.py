@@ -1,4 +1,4 @@
-"""Hints through NATS: their messages, and how they get from who enqueues to who runs outputs."""
+"""Hints through NATS: their messages, and their way from producers to workers."""
 
 import asyncio
 import json
@@ -61,24 +61,24 @@ UNREADABLE = {
     [AN_OUTPUT, *(output_id_of(new_post_id(), slot) for slot in (CAPTION_SLOT, 1, 24))],
     ids=("of a turn", "caption", "of a post", "last of a post"),
 )
-def test_a_hint_is_read_as_it_was_written(output_id: OutputId) -> None:
+def test_a_hint_is_read_as_written(output_id: OutputId) -> None:
     hint = Hint(ANA, output_id)
 
     assert parse_hint(encode_hint(hint)) == hint
     assert len(encode_hint(hint)) < HINT_BYTES
 
 
-def test_fields_that_a_later_process_adds_are_ignored() -> None:
+def test_fields_added_by_later_releases_are_ignored() -> None:
     assert parse_hint(a_message(model="m", timeout=0.01)) == Hint(ANA, AN_OUTPUT)
 
 
 @pytest.mark.parametrize("message", UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_a_message_of_another_form_is_no_hint(message: bytes) -> None:
+def test_a_message_of_another_form_is_not_a_hint(message: bytes) -> None:
     assert parse_hint(message) is None
 
 
 @pytest.mark.parametrize("message", UNREADABLE.values(), ids=UNREADABLE.keys())
-async def test_unreadable_messages_do_not_stop_the_hints_behind_them(
+async def test_unreadable_messages_do_not_block_the_hints_after_them(
     engine: OnNats, message: bytes
 ) -> None:
     (output,), worker = some_outputs(1), Worker()
@@ -90,7 +90,7 @@ async def test_unreadable_messages_do_not_stop_the_hints_behind_them(
     assert worker.hints == [output]
 
 
-async def test_what_is_enqueued_is_started(engine: OnNats) -> None:
+async def test_an_enqueued_output_is_started(engine: OnNats) -> None:
     outputs, worker = some_outputs(3), Worker()
     async with engine.sending() as sender, engine.working(worker):
         sender.enqueue(outputs)
@@ -100,7 +100,7 @@ async def test_what_is_enqueued_is_started(engine: OnNats) -> None:
     assert worker.viewers == {ANA}
 
 
-async def test_what_is_enqueued_before_anybody_works_is_started_later(engine: OnNats) -> None:
+async def test_a_hint_enqueued_before_any_worker_starts_is_started_later(engine: OnNats) -> None:
     outputs, worker = some_outputs(3), Worker()
     async with engine.sending() as sender:
         sender.enqueue(outputs)
@@ -108,7 +108,7 @@ async def test_what_is_enqueued_before_anybody_works_is_started_later(engine: On
             await worker.until(lambda: len(worker.begun) == 3)
 
 
-async def test_a_full_worker_leaves_hints_to_others(engine: OnNats) -> None:
+async def test_a_worker_at_capacity_leaves_hints_to_others(engine: OnNats) -> None:
     outputs, full, idle = some_outputs(ROOM * 2), Worker(), Worker()
     async with engine.sending() as sender, engine.working(full):
         sender.enqueue(outputs)
@@ -147,7 +147,7 @@ async def test_a_hint_enqueued_twice_runs_once(engine: OnNats) -> None:
     assert worker.begun == [output]
 
 
-async def test_hints_that_start_nothing_take_no_room(engine: OnNats) -> None:
+async def test_hints_that_start_nothing_use_no_capacity(engine: OnNats) -> None:
     (first, second), worker = some_outputs(2), Worker()
     async with engine.sending() as sender, engine.working(worker, room=2):
         sender.enqueue([first] * 10)
@@ -156,7 +156,7 @@ async def test_hints_that_start_nothing_take_no_room(engine: OnNats) -> None:
         await worker.until(lambda: worker.begun == [first, second])
 
 
-async def test_the_end_takes_nothing_new_and_stops_no_run(engine: OnNats) -> None:
+async def test_stopping_takes_no_new_hints_and_interrupts_no_run(engine: OnNats) -> None:
     outputs, worker = some_outputs(ROOM), Worker()
     async with engine.sending() as sender:
         async with engine.working(worker):
@@ -168,7 +168,7 @@ async def test_the_end_takes_nothing_new_and_stops_no_run(engine: OnNats) -> Non
     assert not worker.cut_off
 
 
-async def test_the_end_does_not_wait_for_ever_for_a_decision(engine: OnNats) -> None:
+async def test_stopping_waits_for_a_decision_up_to_a_limit(engine: OnNats) -> None:
     (output,), worker = some_outputs(1), Worker()
     worker.may_decide.clear()
     async with engine.sending() as sender, engine.working(worker):
@@ -191,7 +191,7 @@ async def test_cancelling_a_run_leaves_the_loop_alive(engine: OnNats) -> None:
     assert worker.cut_off == [first]
 
 
-async def test_a_start_that_breaks_leaves_the_loop_alive(engine: OnNats) -> None:
+async def test_a_start_that_raises_leaves_the_loop_alive(engine: OnNats) -> None:
     (first, second), worker = some_outputs(2), Worker()
     async with engine.sending() as sender, engine.working(worker, room=1):
         worker.breaks = True
@@ -203,7 +203,7 @@ async def test_a_start_that_breaks_leaves_the_loop_alive(engine: OnNats) -> None
         await worker.until(lambda: worker.begun == [second])
 
 
-async def test_a_run_has_no_context_variables_of_the_request_that_asked_for_it(
+async def test_a_run_does_not_inherit_context_variables_of_its_request(
     engine: OnNats,
 ) -> None:
     (output,), worker = some_outputs(1), Worker()
@@ -215,7 +215,7 @@ async def test_a_run_has_no_context_variables_of_the_request_that_asked_for_it(
     assert worker.requests == {"none"}
 
 
-async def test_a_full_outbox_drops_hints_and_says_so(
+async def test_a_full_outbox_drops_hints_and_logs_it(
     nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     outputs, worker = some_outputs(10), Worker()

@@ -1,4 +1,4 @@
-"""Images in MongoDB: pages from an index, marks, and deletion that never hurts a turn."""
+"""Images in MongoDB: pages from an index, favourites, and deletion that never damages a turn."""
 
 import asyncio
 from dataclasses import replace
@@ -84,7 +84,7 @@ async def referring(database: Database, image: Image) -> Turn | None:
     return None if isinstance(written, Conflict) else written[1]
 
 
-async def test_pages_have_no_gaps_and_no_doubles_also_at_one_instant(
+async def test_pages_have_no_gaps_and_no_duplicates_at_equal_times(
     database: Database, images: MongoImageRepository
 ) -> None:
     ids = await many_pictures(database, 31)
@@ -98,7 +98,7 @@ async def test_pages_have_no_gaps_and_no_doubles_also_at_one_instant(
 
 
 @pytest.mark.parametrize("favourite", [None, True])
-async def test_a_page_of_50_is_one_query_on_an_index_however_deep(
+async def test_a_page_of_50_takes_one_indexed_query_at_any_depth(
     database: Database, images: MongoImageRepository, favourite: bool | None
 ) -> None:
     ids = await many_pictures(database, 400)
@@ -121,7 +121,9 @@ async def test_a_page_of_50_is_one_query_on_an_index_however_deep(
         request = PageRequest(50, page.positions[-1])
 
 
-async def test_a_mark_is_the_owners(database: Database, images: MongoImageRepository) -> None:
+async def test_only_the_owner_can_mark_an_image(
+    database: Database, images: MongoImageRepository
+) -> None:
     (image_id,) = await many_pictures(database, 1)
 
     assert await images.set_favourite(BOB, [image_id], True) == {}
@@ -132,7 +134,7 @@ async def test_a_mark_is_the_owners(database: Database, images: MongoImageReposi
     assert await images.get_many(ANA, [image_id]) == marked
 
 
-async def test_a_record_of_before_there_were_favourites_is_none(
+async def test_an_image_stored_before_favourites_is_not_one(
     database: Database, images: MongoImageRepository
 ) -> None:
     (image_id,) = await many_pictures(database, 1)
@@ -143,7 +145,7 @@ async def test_a_record_of_before_there_were_favourites_is_none(
     assert await all_pages(images, 1, favourite=True) == []
 
 
-async def test_only_the_owner_deletes_an_image(
+async def test_only_the_owner_can_delete_an_image(
     database: Database, images: MongoImageRepository
 ) -> None:
     _, turn = await a_conversation(database)
@@ -156,7 +158,7 @@ async def test_only_the_owner_deletes_an_image(
     assert not await images.any_refers_to(ANA, [image_id])
 
 
-async def test_another_viewers_use_keeps_nobodys_image(
+async def test_an_image_used_by_another_viewer_can_be_deleted(
     database: Database, images: MongoImageRepository
 ) -> None:
     record = a_picture()
@@ -169,7 +171,7 @@ async def test_another_viewers_use_keeps_nobodys_image(
     assert await images.delete_unless_used(ANA, [record.image.id]) is None
 
 
-async def test_a_sibling_goes_on_when_an_image_of_its_turn_is_deleted(
+async def test_deleting_an_image_does_not_affect_a_running_sibling(
     database: Database, images: MongoImageRepository
 ) -> None:
     _, turn = await a_conversation(database, "one", "two")
@@ -186,7 +188,7 @@ async def test_a_sibling_goes_on_when_an_image_of_its_turn_is_deleted(
 
 
 @pytest.mark.parametrize("use", ["source", "reference"])
-async def test_an_image_is_deleted_or_used_whoever_comes_first(
+async def test_an_image_is_deleted_or_used_but_not_both(
     database: Database, images: MongoImageRepository, use: str
 ) -> None:
     records = [a_picture() for _ in range(25)]
@@ -208,7 +210,7 @@ async def test_an_image_is_deleted_or_used_whoever_comes_first(
         assert await images.any_refers_to(ANA, [image.id]) is was_used
 
 
-async def test_a_deletion_in_the_midst_of_a_landing_takes_what_has_landed(
+async def test_a_deletion_during_a_delivery_deletes_what_was_delivered(
     database: Database, images: MongoImageRepository
 ) -> None:
     turns = MongoTurnRepository(database)
@@ -225,7 +227,7 @@ async def test_a_deletion_in_the_midst_of_a_landing_takes_what_has_landed(
         assert [output.images for output in stored.outputs] == [(), (second.image,)]
 
 
-async def test_deleting_a_conversation_keeps_favourites_and_what_others_use(
+async def test_deleting_a_conversation_keeps_favourites_and_images_used_elsewhere(
     database: Database, images: MongoImageRepository
 ) -> None:
     conversation, turn = await a_conversation(database, "one", "two", "three")
@@ -246,7 +248,7 @@ async def test_deleting_a_conversation_keeps_favourites_and_what_others_use(
     assert set(kept) == {marked.id, used.id}
 
 
-async def test_an_image_whose_conversation_is_gone_can_be_deleted(
+async def test_an_image_of_a_deleted_conversation_can_be_deleted(
     database: Database, images: MongoImageRepository
 ) -> None:
     conversation, turn = await a_conversation(database)

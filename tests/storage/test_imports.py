@@ -1,6 +1,4 @@
-"""Imports in MongoDB: what they write refers to images that are there, and is taken back if they
-fail.
-"""
+"""Imports in MongoDB: what they write refers to existing images, and is deleted if they fail."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -22,9 +20,9 @@ from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
     MANY,
-    OVER,
     a_conversation,
     a_gallery,
     a_picture,
@@ -51,7 +49,7 @@ async def a_claim(imports: MongoImportRepository, *, lease: timedelta = LONG) ->
     return claim
 
 
-async def test_an_image_that_was_deleted_meanwhile_is_made_again(database: Database) -> None:
+async def test_an_import_recreates_an_image_deleted_in_the_meantime(database: Database) -> None:
     """It is in the gallery as soon as it is made, and can be deleted there."""
     await an_account(database)
     images, imports = MongoImageRepository(database), MongoImportRepository(database)
@@ -83,13 +81,13 @@ async def test_an_image_that_was_deleted_meanwhile_is_made_again(database: Datab
     assert await imports.complete(claim, [(conversation, "")], kept=LONG)
 
 
-async def test_what_a_failed_import_has_made_is_taken_back_by_whoever_goes_on(
+async def test_a_takeover_deletes_what_a_failed_import_has_made(
     database: Database,
 ) -> None:
     """Its images stay where the viewer has used them since."""
     await an_account(database)
     imports, pictures = MongoImportRepository(database), [a_picture() for _ in range(3)]
-    claim = await a_claim(imports, lease=OVER)
+    claim = await a_claim(imports, lease=EXPIRED)
     conversation, turn = await a_conversation(database)
     await MongoConversationRepository(database).delete(ANA, conversation.id)
     running = await a_post(database)
@@ -132,10 +130,12 @@ async def test_what_a_failed_import_has_made_is_taken_back_by_whoever_goes_on(
     assert (await MongoAccountRepository(database).prove()).discrepancies == ()
 
 
-async def test_an_abandoned_import_fails_once_all_is_taken_back(database: Database) -> None:
+async def test_an_abandoned_import_fails_once_everything_it_made_is_deleted(
+    database: Database,
+) -> None:
     await an_account(database)
     imports = MongoImportRepository(database)
-    claim = await a_claim(imports, lease=OVER)
+    claim = await a_claim(imports, lease=EXPIRED)
     assert await imports.add_images(claim, [a_picture()])
 
     await imports.abandon(max_tries=1, error=FAILURE, kept=LONG)

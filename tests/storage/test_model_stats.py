@@ -1,4 +1,4 @@
-"""Counts of models in MongoDB: written with what happens, each fact once, read by one query."""
+"""Statistics of models in MongoDB: written with each event, counted once, read by one query."""
 
 import asyncio
 import os
@@ -20,9 +20,9 @@ from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
     MANY,
-    OVER,
     PRICE,
     a_claim,
     a_conversation,
@@ -51,7 +51,7 @@ async def choose(database: Database, turn: Turn, slot: int, *, chosen: bool = Tr
     await MongoChoiceRepository(database).choose(ANA, turn.id, slot, chosen=chosen)
 
 
-async def test_each_end_of_an_output_is_counted_once(database: Database) -> None:
+async def test_each_finished_output_is_counted_once(database: Database) -> None:
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database, "lands", "fails", "is-late", "is-cancelled")
     await deliver(database, turn, 1)
@@ -76,7 +76,7 @@ async def test_each_end_of_an_output_is_counted_once(database: Database) -> None
     assert found["fails"].median_seconds is None
 
 
-async def test_a_retry_is_asked_and_counted_for_itself(database: Database) -> None:
+async def test_a_retry_is_counted_separately(database: Database) -> None:
     _, turn = await a_conversation(database, "one")
     assert await MongoClaimRepository(database).fail(
         await a_claim(database, turn.outputs[0].id), FAILURE
@@ -95,7 +95,7 @@ async def test_a_retry_is_asked_and_counted_for_itself(database: Database) -> No
     assert (found["other"].asked, found["other"].failed, found["other"].delivered) == (1, 0, 1)
 
 
-async def test_a_choice_counts_against_the_outputs_that_it_was_made_among(
+async def test_a_choice_counts_against_the_outputs_it_was_chosen_from(
     database: Database,
 ) -> None:
     _, turn = await a_conversation(database, "first", "second", "late", "fails")
@@ -125,7 +125,7 @@ async def test_a_choice_counts_against_the_outputs_that_it_was_made_among(
     assert await rates() == dict.fromkeys(moved, nothing)
 
 
-async def test_facts_of_many_turns_at_once_are_all_counted(database: Database) -> None:
+async def test_concurrent_counts_of_many_turns_are_all_added(database: Database) -> None:
     turns = await asyncio.gather(*(a_conversation(database, "one", "two") for _ in range(8)))
 
     await asyncio.gather(*(deliver(database, turn, 2) for _, turn in turns))
@@ -136,9 +136,9 @@ async def test_facts_of_many_turns_at_once_are_all_counted(database: Database) -
     assert day["ownerId"] == ANA
 
 
-async def test_a_lease_that_was_lost_counts_nothing(database: Database) -> None:
+async def test_a_worker_that_lost_its_lease_counts_nothing(database: Database) -> None:
     _, turn = await a_conversation(database, "one")
-    lost = await a_claim(database, turn.outputs[0].id, lease=OVER)
+    lost = await a_claim(database, turn.outputs[0].id, lease=EXPIRED)
     await a_claim(database, turn.outputs[0].id, lease=LONG)
 
     assert not await MongoClaimRepository(database).land(lost, [a_picture()], Report())
@@ -146,7 +146,7 @@ async def test_a_lease_that_was_lost_counts_nothing(database: Database) -> None:
     assert (await stats_of(database))["one"].delivered == 0
 
 
-async def test_the_statistics_of_many_turns_are_one_query_of_a_few_documents(
+async def test_statistics_of_many_turns_take_one_query_of_a_few_documents(
     database: Database,
 ) -> None:
     models = [f"model-{number}" for number in range(40)]
@@ -172,7 +172,7 @@ async def test_the_statistics_of_many_turns_are_one_query_of_a_few_documents(
 
 
 async def _write_turns(database: Database, models: list[str]) -> int:
-    """Turns of two of many models each, over the last days, and as many of somebody else."""
+    """Turns of two of many models each, over the last days, and as many of another viewer."""
     random, now = Random(1), datetime.now(UTC)
     conversation_id, asked = new_conversation_id(), 0
     for number in range(DAYS):

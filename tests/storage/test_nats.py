@@ -109,7 +109,7 @@ async def test_long_runs_are_not_given_to_a_second_worker(
         assert not first.ended + second.ended
 
 
-async def test_a_hint_that_nobody_acknowledged_comes_again(hasty: OnNats) -> None:
+async def test_an_unacknowledged_hint_is_redelivered(hasty: OnNats) -> None:
     (output,), worker = some_outputs(1), Worker()
     worker.may_decide.clear()
     async with hasty.sending() as sender, hasty.working(worker):
@@ -135,7 +135,7 @@ async def a_hanging_worker(url: str) -> AsyncIterator[asyncio.subprocess.Process
         await process.communicate()
 
 
-async def test_a_hint_whose_worker_was_killed_comes_to_another_one(
+async def test_a_hint_of_a_killed_worker_is_redelivered_to_another(
     hasty: OnNats, nats_server: NatsServer
 ) -> None:
     (output,), worker = some_outputs(1), Worker()
@@ -152,10 +152,10 @@ async def test_a_hint_whose_worker_was_killed_comes_to_another_one(
     await until_no_hint_is_left(nats_server.url)
 
 
-async def test_a_worker_that_stops_gives_back_hints_that_it_has_not_decided(
+async def test_a_stopping_worker_returns_undecided_hints(
     engine: OnNats,
 ) -> None:
-    """Wherever a hint has got to: long before NATS would deliver it again by itself."""
+    """At every stage of a hint: long before NATS would redeliver it."""
     outputs, claims = some_outputs(30), Claims()
     async with engine.sending() as sender:
         for number, output in enumerate(outputs):
@@ -169,7 +169,7 @@ async def test_a_worker_that_stops_gives_back_hints_that_it_has_not_decided(
             await other.until(lambda: claims.made == set(outputs))
 
 
-async def test_a_start_that_breaks_does_not_come_again_and_again(
+async def test_a_start_that_raises_is_not_redelivered_forever(
     hasty: OnNats, nats_server: NatsServer
 ) -> None:
     (output,), worker = some_outputs(1), Worker()
@@ -193,7 +193,7 @@ async def test_unparsable_messages_are_acknowledged(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_a_broker_restart_runs_nothing_twice_and_cancels_nothing(
+async def test_a_restart_of_the_broker_runs_nothing_twice_and_cancels_nothing(
     hasty: OnNats, nats_server: NatsServer, number: signal.Signals
 ) -> None:
     outputs, later = some_outputs(ROOM), some_outputs(2)
@@ -214,7 +214,7 @@ async def test_a_broker_restart_runs_nothing_twice_and_cancels_nothing(
         assert not first.ended + second.ended + first.cut_off + second.cut_off
 
 
-async def test_a_broker_that_has_lost_everything_is_set_up_again_by_who_enqueues(
+async def test_a_producer_sets_up_a_broker_that_has_lost_its_data(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
     async with engine.sending() as sender:
@@ -224,14 +224,14 @@ async def test_a_broker_that_has_lost_everything_is_set_up_again_by_who_enqueues
         await nats_server.start()
 
         async def goes_on() -> bool:
-            # Those sent before somebody has noticed are lost, which the database makes up for.
+            # Hints sent before the loss is noticed are lost; the database makes up for them.
             sender.enqueue(some_outputs(1))
             return await has_hints(nats_server.url)
 
         await eventually(goes_on, within=SOON_SECONDS, what="hints are kept again", every=0.2)
 
 
-async def test_a_broker_that_has_lost_everything_is_set_up_again_by_who_takes(
+async def test_a_consumer_sets_up_a_broker_that_has_lost_its_data(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
     (first, second), worker = some_outputs(2), Worker()
@@ -257,7 +257,7 @@ async def test_a_broker_that_has_lost_everything_is_set_up_again_by_who_takes(
     }
 
 
-async def test_the_broker_is_away_when_a_mutation_enqueues_no_error_no_delay(
+async def test_a_mutation_neither_fails_nor_waits_while_the_broker_is_unavailable(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
     outputs, worker = some_outputs(200), Worker()
@@ -275,7 +275,7 @@ async def test_the_broker_is_away_when_a_mutation_enqueues_no_error_no_delay(
             await worker.until(lambda: set(outputs) <= set(worker.hints))
 
 
-async def test_processes_start_while_the_broker_is_away(tmp_path: Path) -> None:
+async def test_processes_start_while_the_broker_is_unavailable(tmp_path: Path) -> None:
     (output,), worker = some_outputs(1), Worker()
     server = NatsServer(tmp_path, binary=need("nats-server"))
     engine = OnNats(server.url, is_away=True)
@@ -289,7 +289,7 @@ async def test_processes_start_while_the_broker_is_away(tmp_path: Path) -> None:
     await server.kill()
 
 
-async def test_what_cannot_be_sent_in_time_is_dropped_and_said(
+async def test_a_hint_that_cannot_be_sent_in_time_is_dropped_and_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     engine = OnNats(f"nats://127.0.0.1:{free_port()}", is_away=True)
@@ -305,7 +305,7 @@ async def test_what_cannot_be_sent_in_time_is_dropped_and_said(
     assert vars(dropped)["reasons"] == {"TimeoutError": 1}
 
 
-async def test_stop_does_not_enqueue(engine: OnNats, nats_server: NatsServer) -> None:
+async def test_stopping_does_not_enqueue_hints(engine: OnNats, nats_server: NatsServer) -> None:
     outputs, worker = some_outputs(ROOM), Worker()
     async with engine.sending() as sender:
         async with engine.working(worker):
@@ -316,7 +316,7 @@ async def test_stop_does_not_enqueue(engine: OnNats, nats_server: NatsServer) ->
         assert await hints_in(nats_server.url) == 0
 
 
-async def test_a_stopped_worker_asks_for_nothing_more_while_its_runs_end(
+async def test_a_stopping_worker_requests_no_hints_while_its_runs_end(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
     (first, second), stopped, other = some_outputs(2), Worker(), Worker()
@@ -334,7 +334,7 @@ async def test_a_stopped_worker_asks_for_nothing_more_while_its_runs_end(
             sender.enqueue([first])
             await stopped.until(lambda: stopped.begun == [first])
             await eventually(asked, within=SOON_SECONDS, what="asked for more")
-        # By itself the question would stand for longer than this.
+        # The pull request itself would last longer than this.
         await eventually(asked_no_more, within=PULL_SECONDS / 2, what="asked for nothing more")
 
         sender.enqueue([second])
@@ -345,7 +345,7 @@ async def test_a_stopped_worker_asks_for_nothing_more_while_its_runs_end(
     assert stopped.hints == [first]
 
 
-async def test_a_stop_does_not_wait_for_a_broker_that_is_away(
+async def test_stopping_does_not_wait_for_an_unavailable_broker(
     engine: OnNats, nats_server: NatsServer
 ) -> None:
     worker = Worker()
@@ -392,7 +392,9 @@ async def test_a_frozen_broker_is_used_again_once_it_thaws(
         await worker.until(lambda: output in worker.begun)
 
 
-async def test_deployments_with_other_databases_do_not_meet(nats_server: NatsServer) -> None:
+async def test_deployments_with_different_databases_do_not_share_hints(
+    nats_server: NatsServer,
+) -> None:
     ours, theirs = some_outputs(1), some_outputs(1)
     we, they = Worker(), Worker()
     one, other = (OnNats(nats_server.url, name=name) for name in ("one", "one-outputs"))
@@ -428,7 +430,7 @@ async def test_credentials_are_taken_from_the_url(
         await server.kill()
 
 
-async def test_wrong_credentials_are_said_without_being_told(tmp_path: Path) -> None:
+async def test_wrong_credentials_are_reported_without_revealing_them(tmp_path: Path) -> None:
     server = NatsServer(
         tmp_path,
         binary=need("nats-server"),
@@ -451,7 +453,7 @@ async def test_wrong_credentials_are_said_without_being_told(tmp_path: Path) -> 
     assert "canary" not in repr(vars(connection))
 
 
-async def test_with_tls_nothing_secret_is_said_in_the_clear() -> None:
+async def test_with_tls_no_credentials_are_sent_in_clear_text() -> None:
     heard = bytearray()
 
     async def pose_as_nats(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

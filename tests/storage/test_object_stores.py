@@ -1,4 +1,4 @@
-"""What every object store does, in a folder and in a bucket alike."""
+"""The contract of every object store, in a folder and in a bucket alike."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ NOT_KEYS = ["", "/", "../secret", "images/3f/x.png", "images//x.png", "uploads/3
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "image/webp"])
-async def test_what_was_put_can_be_got(place: Place, content_type: str) -> None:
+async def test_an_object_that_was_stored_can_be_read(place: Place, content_type: str) -> None:
     key = new_key("images", content_type)
     thumbnail_key = rendition_key(key, 1024)
 
@@ -43,14 +43,14 @@ async def test_what_was_put_can_be_got(place: Place, content_type: str) -> None:
     assert await place.store.get(thumbnail_key) == b"its thumbnail"
 
 
-async def test_an_object_may_be_large(place: Place) -> None:
+async def test_an_object_can_be_large(place: Place) -> None:
     data = os.urandom(12_000_000)
 
     assert await place.store.get(await place.put(data)) == data
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 40])
-async def test_an_object_may_come_in_parts(place: Place, count: int) -> None:
+async def test_an_object_can_be_stored_in_parts(place: Place, count: int) -> None:
     part = os.urandom(500_000)
     key = new_key("exports", "application/zip")
 
@@ -61,7 +61,7 @@ async def test_an_object_may_come_in_parts(place: Place, count: int) -> None:
     assert (link.status_code, link.headers["content-type"]) == (200, "application/zip")
 
 
-async def test_a_piece_of_an_object_can_be_read(place: Place) -> None:
+async def test_a_range_of_an_object_can_be_read(place: Place) -> None:
     key = await place.put(PICTURE)
 
     assert await place.store.size(key) == len(PICTURE)
@@ -72,7 +72,7 @@ async def test_a_piece_of_an_object_can_be_read(place: Place) -> None:
             await missing(new_key("images", "image/png"))
 
 
-async def test_of_parts_that_fail_nothing_is_kept(place: Place) -> None:
+async def test_of_parts_that_fail_nothing_is_stored(place: Place) -> None:
     key = new_key("exports", "application/zip")
 
     with pytest.raises(ZeroDivisionError):
@@ -83,7 +83,7 @@ async def test_of_parts_that_fail_nothing_is_kept(place: Place) -> None:
     assert [one async for one in place.store.keys(shard_of(key), folders=["exports"])] == []
 
 
-async def test_what_another_process_has_stored_of_an_object_is_deleted(place: Place) -> None:
+async def test_an_object_partly_stored_by_another_process_is_deleted(place: Place) -> None:
     """It may be storing it still, and does not end it then."""
     key, goes_on, stored = new_key("exports", "application/zip"), asyncio.Event(), asyncio.Event()
 
@@ -122,7 +122,7 @@ async def test_an_empty_object_is_an_object(place: Place) -> None:
     assert await place.store.get(await place.put(b"")) == b""
 
 
-async def test_many_are_put_and_got_at_once(place: Place) -> None:
+async def test_many_objects_are_stored_and_read_at_once(place: Place) -> None:
     keys = await asyncio.gather(*(place.put(bytes([n]) * 1000) for n in range(100)))
 
     found = await asyncio.gather(*(place.store.get(key) for key in keys))
@@ -130,7 +130,7 @@ async def test_many_are_put_and_got_at_once(place: Place) -> None:
     assert found == [bytes([n]) * 1000 for n in range(100)]
 
 
-async def test_no_more_is_read_than_is_wanted(place: Place) -> None:
+async def test_no_more_is_read_than_requested(place: Place) -> None:
     key = await place.put(PICTURE)
 
     assert await place.store.get(key, max_bytes=len(PICTURE)) == PICTURE
@@ -138,12 +138,12 @@ async def test_no_more_is_read_than_is_wanted(place: Place) -> None:
         await place.store.get(key, max_bytes=len(PICTURE) - 1)
 
 
-async def test_what_was_never_put_is_missing(place: Place) -> None:
+async def test_an_unknown_object_is_missing(place: Place) -> None:
     with pytest.raises(ObjectMissing):
         await place.store.get(new_key("images", "image/png"))
 
 
-async def test_what_was_deleted_is_missing_and_nothing_else(place: Place) -> None:
+async def test_a_deletion_removes_the_given_objects_only(place: Place) -> None:
     gone, kept = await place.put(), await place.put()
 
     await place.store.delete([gone, new_key("images", "image/png"), gone])
@@ -155,7 +155,7 @@ async def test_what_was_deleted_is_missing_and_nothing_else(place: Place) -> Non
     assert await place.store.get(kept) == PICTURE
 
 
-async def test_more_can_be_deleted_than_a_server_deletes_at_once(place: Place) -> None:
+async def test_more_objects_can_be_deleted_than_a_server_takes_in_one_request(place: Place) -> None:
     first, last = await place.put(), await place.put()
     between = [new_key("images", "image/png") for _ in range(1100)]
 
@@ -166,7 +166,7 @@ async def test_more_can_be_deleted_than_a_server_deletes_at_once(place: Place) -
             await place.store.get(key)
 
 
-async def test_a_listing_is_whole_however_long_it_is(place: Place) -> None:
+async def test_a_listing_of_any_length_is_complete(place: Place) -> None:
     shard = "7c"
     put = {f"images/{shard}/{shard}{number:038x}.png" for number in range(LISTED_AT_ONCE + 1)}
     waiting = asyncio.Semaphore(20)
@@ -189,7 +189,7 @@ async def test_a_listing_is_whole_however_long_it_is(place: Place) -> None:
 
 
 @pytest.mark.parametrize("key", NOT_KEYS)
-async def test_what_is_no_key_is_refused(place: Place, key: str) -> None:
+async def test_an_invalid_key_is_refused(place: Place, key: str) -> None:
     file = DeclaredFile(content_type="image/png", byte_size=1)
 
     with pytest.raises(ValueError, match="not a key"):
@@ -208,7 +208,7 @@ async def test_what_is_no_key_is_refused(place: Place, key: str) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "image/webp"])
-async def test_a_link_opens_its_object(place: Place, content_type: str) -> None:
+async def test_a_signed_url_returns_its_object(place: Place, content_type: str) -> None:
     key = await place.put(content_type=content_type)
 
     answer = await place.http.get(place.store.link(key).url)
@@ -219,7 +219,7 @@ async def test_a_link_opens_its_object(place: Place, content_type: str) -> None:
     assert answer.headers["etag"]
 
 
-async def test_what_a_link_gives_can_be_cached(place: Place) -> None:
+async def test_the_response_to_a_signed_url_can_be_cached(place: Place) -> None:
     answer = await place.http.get(place.store.link(await place.put()).url)
 
     found = re.fullmatch(r"private, max-age=(\d+), immutable", answer.headers["cache-control"])
@@ -227,7 +227,7 @@ async def test_what_a_link_gives_can_be_cached(place: Place) -> None:
     assert int(found[1]) >= LINK_WINDOW_SECONDS - 2
 
 
-async def test_a_part_can_be_asked_for_and_what_is_known_is_not_sent_again(place: Place) -> None:
+async def test_a_signed_url_supports_ranges_and_conditional_requests(place: Place) -> None:
     url = place.store.link(await place.put()).url
 
     part = await place.http.get(url, headers={"Range": "bytes=10-19"})
@@ -237,7 +237,9 @@ async def test_a_part_can_be_asked_for_and_what_is_known_is_not_sent_again(place
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_a_link_stays_the_same_for_half_an_hour_and_opens_as_long(place: Place) -> None:
+async def test_a_signed_url_is_stable_for_half_an_hour_and_valid_for_as_long_again(
+    place: Place,
+) -> None:
     key = await place.put()
     given: dict[str, list[float]] = {}
 
@@ -252,7 +254,7 @@ async def test_a_link_stays_the_same_for_half_an_hour_and_opens_as_long(place: P
     assert all(abs(len(moments) - LINK_WINDOW_SECONDS) <= 2 for moments in whole)
 
 
-async def test_a_link_given_half_an_hour_ago_still_opens(place: Place) -> None:
+async def test_a_signed_url_from_half_an_hour_ago_is_still_valid(place: Place) -> None:
     key = await place.put()
     place.clock.behind = LINK_WINDOW_SECONDS - 2
     url = place.store.link(key).url
@@ -261,7 +263,7 @@ async def test_a_link_given_half_an_hour_ago_still_opens(place: Place) -> None:
     assert (await place.http.get(url)).status_code == 200
 
 
-async def test_an_ended_link_opens_nothing(place: Place) -> None:
+async def test_an_expired_url_is_refused(place: Place) -> None:
     key = await place.put()
     place.clock.behind = 2 * LINK_WINDOW_SECONDS + 1
     link = place.store.link(key)
@@ -271,7 +273,7 @@ async def test_an_ended_link_opens_nothing(place: Place) -> None:
     assert (await place.http.get(link.url)).status_code == 403
 
 
-async def test_an_altered_link_opens_nothing(place: Place) -> None:
+async def test_a_modified_url_is_refused(place: Place) -> None:
     key, other = await place.put(), await place.put()
     url = place.store.link(key).url
     sealed = ("expires", "signature", "X-Amz-Date", "X-Amz-Expires", "X-Amz-Signature")
@@ -285,7 +287,7 @@ async def test_an_altered_link_opens_nothing(place: Place) -> None:
     assert await place.store.get(key) == PICTURE
 
 
-async def test_nothing_opens_without_a_signature(private_place: Place) -> None:
+async def test_a_url_without_a_signature_is_refused(private_place: Place) -> None:
     key = await private_place.put()
     address = private_place.store.link(key).url.partition("?")[0]
 
@@ -295,7 +297,7 @@ async def test_nothing_opens_without_a_signature(private_place: Place) -> None:
     assert await private_place.store.get(key) == PICTURE
 
 
-async def test_there_are_no_links_to_uploads(place: Place) -> None:
+async def test_uploads_have_no_signed_urls(place: Place) -> None:
     with pytest.raises(ValueError, match="not a key that has links"):
         place.store.link(new_key("uploads", "image/png"))
 
@@ -306,7 +308,7 @@ async def test_there_are_no_links_to_uploads(place: Place) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "image/webp"])
 @pytest.mark.parametrize("with_digest", [False, True])
-async def test_an_offer_takes_what_was_declared(
+async def test_a_presigned_upload_accepts_the_declared_file(
     place: Place, method: UploadMethod, content_type: str, with_digest: bool
 ) -> None:
     key, offer = place.offer(method, with_digest=with_digest, content_type=content_type)
@@ -317,7 +319,7 @@ async def test_an_offer_takes_what_was_declared(
     assert await place.store.get(key, max_bytes=len(PICTURE)) == PICTURE
 
 
-async def test_an_offer_takes_the_form_of_a_phone(place: Place) -> None:
+async def test_a_presigned_upload_accepts_the_form_of_a_phone(place: Place) -> None:
     key, offer = place.offer(POST)
     fields = "".join(
         NATIVE_FIELD.format(name=name, value=offer.fields[name]) for name in offer.fields
@@ -331,7 +333,7 @@ async def test_an_offer_takes_the_form_of_a_phone(place: Place) -> None:
     assert await place.store.get(key) == PICTURE
 
 
-async def test_nothing_else_is_sent_along(private_place: Place) -> None:
+async def test_a_presigned_upload_accepts_no_additional_fields(private_place: Place) -> None:
     """What works in development and never in a bucket is found out in development."""
     place = private_place
     token = {"Authorization": "Bearer x"}
@@ -358,7 +360,7 @@ async def test_nothing_else_is_sent_along(private_place: Place) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_an_offer_takes_as_much_as_an_upload_may_have(
+async def test_a_presigned_upload_accepts_the_maximum_size(
     place: Place, method: UploadMethod
 ) -> None:
     data = os.urandom(5_000_000)
@@ -369,7 +371,9 @@ async def test_an_offer_takes_as_much_as_an_upload_may_have(
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_an_offer_ends_after_a_quarter_of_an_hour(place: Place, method: UploadMethod) -> None:
+async def test_a_presigned_upload_expires_after_a_quarter_of_an_hour(
+    place: Place, method: UploadMethod
+) -> None:
     place.clock.behind = 14 * 60
     key, offer = place.offer(method)
     place.clock.behind = 15 * 60 + 2
@@ -424,7 +428,7 @@ async def test_a_second_file_is_refused(place: Place) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_an_altered_offer_takes_nothing(place: Place, method: UploadMethod) -> None:
+async def test_a_modified_presigned_upload_is_refused(place: Place, method: UploadMethod) -> None:
     key, offer = place.offer(method)
     other = new_key("uploads", "image/png")
     sealed = next((name for name in ("offer", "X-Amz-Signature") if f"{name}=" in offer.url), None)
@@ -440,7 +444,7 @@ async def test_an_altered_offer_takes_nothing(place: Place, method: UploadMethod
         await assert_refused(place, key, offer, instead=another(offer, "x-amz-date"))
 
 
-async def test_an_altered_signature_of_a_form_is_none(private_place: Place) -> None:
+async def test_a_modified_signature_of_a_form_is_refused(private_place: Place) -> None:
     key, offer = private_place.offer(POST)
     if "x-amz-signature" in offer.fields:
         changed = another(offer, "x-amz-signature")
@@ -449,7 +453,7 @@ async def test_an_altered_signature_of_a_form_is_none(private_place: Place) -> N
         await assert_refused(private_place, key, offer, url=altered(offer.url, "offer"))
 
 
-async def test_an_offer_of_one_method_is_none_of_another(place: Place) -> None:
+async def test_a_presigned_upload_of_one_method_is_not_valid_for_another(place: Place) -> None:
     key, to_put = place.offer(PUT)
     _, to_post = place.offer(POST, key=key)
 
@@ -463,7 +467,7 @@ async def test_an_offer_of_one_method_is_none_of_another(place: Place) -> None:
     await assert_refused(place, key, crossed)
 
 
-def test_what_cannot_be_offered_is_our_own_fault(place: Place) -> None:
+def test_an_invalid_presigned_upload_is_a_programming_error(place: Place) -> None:
     key = new_key("uploads", "image/png")
 
     for file in (

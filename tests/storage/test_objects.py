@@ -1,4 +1,4 @@
-"""Objects are whole or not there, keys lead nowhere else, and links end when they say so."""
+"""Objects are complete or missing, keys never lead elsewhere, and signed URLs expire in time."""
 
 import asyncio
 import os
@@ -98,7 +98,7 @@ def query_of(url: str) -> str:
 
 @pytest.mark.parametrize("folder", ["images", "previews", "samples"])
 @pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "image/webp"])
-async def test_what_was_put_can_be_got(
+async def test_an_object_that_was_stored_can_be_read(
     store: FolderObjectStore, folder: str, content_type: str
 ) -> None:
     port: ObjectStore = store
@@ -112,7 +112,7 @@ async def test_what_was_put_can_be_got(
     assert await port.get(thumbnail_key) == b"its thumbnail"
 
 
-async def test_a_part_can_be_read(store: FolderObjectStore) -> None:
+async def test_a_range_can_be_read(store: FolderObjectStore) -> None:
     key = new_key("images", "image/png")
     await store.put(key, b"0123456789")
 
@@ -130,7 +130,7 @@ async def test_an_empty_object_is_an_object(store: FolderObjectStore) -> None:
     assert await store.get(key) == b""
 
 
-async def test_what_was_deleted_is_missing(store: FolderObjectStore) -> None:
+async def test_a_deleted_object_is_missing(store: FolderObjectStore) -> None:
     gone, kept = new_key("images", "image/png"), new_key("images", "image/png")
     await store.put(gone, b"gone")
     await store.put(kept, b"kept")
@@ -144,7 +144,7 @@ async def test_what_was_deleted_is_missing(store: FolderObjectStore) -> None:
     assert await store.get(kept) == b"kept"
 
 
-async def test_deleting_passes_over_what_is_not_there(store: FolderObjectStore) -> None:
+async def test_deleting_skips_missing_objects(store: FolderObjectStore) -> None:
     missing, there = new_key("images", "image/png"), new_key("images", "image/png")
     await store.delete([missing])
     await store.put(there, b"there")
@@ -155,12 +155,12 @@ async def test_deleting_passes_over_what_is_not_there(store: FolderObjectStore) 
         await store.get(there)
 
 
-async def test_a_missing_object_is_told_as_the_port_says(store: FolderObjectStore) -> None:
+async def test_a_missing_object_raises_the_error_of_the_port(store: FolderObjectStore) -> None:
     with pytest.raises(StoreUnavailable):
         await store.get(new_key("images", "image/png"))
 
 
-async def test_a_folder_that_cannot_be_used_is_an_unavailable_store(tmp_path: Path) -> None:
+async def test_an_unusable_folder_is_an_unavailable_store(tmp_path: Path) -> None:
     (tmp_path / "objects").write_text("a file where the folder should be")
     store = FolderObjectStore(tmp_path / "objects", public_url="", signer=Signer(b"a secret"))
 
@@ -211,7 +211,7 @@ async def test_only_objects_are_listed(store: FolderObjectStore, tmp_path: Path)
     assert [found.key for found in await listed(store)] == [key]
 
 
-async def test_a_store_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+async def test_an_unreadable_store_is_not_listed_as_empty(tmp_path: Path) -> None:
     (tmp_path / "objects").write_text("a file where the folder should be")
     store = FolderObjectStore(tmp_path / "objects", public_url="", signer=Signer(b"a secret"))
 
@@ -245,7 +245,7 @@ async def test_a_full_disk_leaves_nothing_behind(store: FolderObjectStore, tmp_p
         await store.get(key)
 
 
-async def test_readers_see_the_whole_object_or_none(store: FolderObjectStore) -> None:
+async def test_readers_see_the_complete_object_or_none(store: FolderObjectStore) -> None:
     keys = [new_key("images", "image/png") for _ in range(20)]
     whole = os.urandom(2_000_000)
     seen: list[bytes] = []
@@ -269,7 +269,9 @@ async def test_readers_see_the_whole_object_or_none(store: FolderObjectStore) ->
     assert all(data == whole for data in seen)
 
 
-def test_a_killed_process_leaves_only_whole_objects_and_known_leftovers(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_only_complete_objects_and_known_temporary_files(
+    tmp_path: Path,
+) -> None:
     program = textwrap.dedent(
         """
         import asyncio, sys
@@ -309,7 +311,7 @@ def test_a_killed_process_leaves_only_whole_objects_and_known_leftovers(tmp_path
 
 
 @pytest.mark.parametrize("key", NOT_KEYS.values(), ids=NOT_KEYS.keys())
-async def test_what_is_not_a_key_is_refused_before_the_disk_is_touched(
+async def test_an_invalid_key_is_refused_before_the_disk_is_accessed(
     store: FolderObjectStore, tmp_path: Path, key: str
 ) -> None:
     with pytest.raises(ValueError, match="not a key"):
@@ -327,7 +329,7 @@ async def test_what_is_not_a_key_is_refused_before_the_disk_is_touched(
     assert is_empty(tmp_path)
 
 
-async def test_one_wrong_key_keeps_all_from_being_deleted(store: FolderObjectStore) -> None:
+async def test_one_invalid_key_keeps_all_from_being_deleted(store: FolderObjectStore) -> None:
     key = new_key("images", "image/png")
     await store.put(key, b"kept")
 
@@ -338,7 +340,7 @@ async def test_one_wrong_key_keeps_all_from_being_deleted(store: FolderObjectSto
 
 
 @pytest.mark.parametrize("linked", ["images", "images/3f", f"images/3f/{NAME}.png"])
-async def test_symbolic_links_lead_nowhere(
+async def test_symbolic_links_are_not_followed(
     store: FolderObjectStore, tmp_path: Path, linked: str
 ) -> None:
     key = f"images/3f/{NAME}.png"
@@ -361,7 +363,7 @@ async def test_symbolic_links_lead_nowhere(
 
 
 @pytest.mark.parametrize("linked", ["images", "images/3f"])
-async def test_nothing_is_put_through_a_symbolic_link(
+async def test_nothing_is_stored_through_a_symbolic_link(
     store: FolderObjectStore, tmp_path: Path, linked: str
 ) -> None:
     outside = tmp_path / "outside"
@@ -376,7 +378,7 @@ async def test_nothing_is_put_through_a_symbolic_link(
     assert files_below(outside) == []
 
 
-async def test_putting_replaces_a_symbolic_link_and_not_what_it_names(
+async def test_storing_replaces_a_symbolic_link_and_not_its_target(
     store: FolderObjectStore, tmp_path: Path
 ) -> None:
     key = f"images/3f/{NAME}.png"
@@ -406,7 +408,9 @@ async def test_only_a_regular_file_is_an_object(store: FolderObjectStore, tmp_pa
 # Links
 
 
-def test_a_link_is_absolute_and_says_when_it_ends(store: FolderObjectStore, clock: Clock) -> None:
+def test_a_signed_url_is_absolute_and_has_its_expiry(
+    store: FolderObjectStore, clock: Clock
+) -> None:
     key = new_key("images", "image/png")
 
     link = store.link(key)
@@ -418,7 +422,7 @@ def test_a_link_is_absolute_and_says_when_it_ends(store: FolderObjectStore, cloc
     assert store.seconds_left(key, address.query) == link.expires_at.timestamp() - clock.now
 
 
-def test_a_link_stays_the_same_for_half_an_hour_and_is_valid_for_half_an_hour_more(
+def test_a_signed_url_is_stable_for_half_an_hour_and_valid_for_as_long_again(
     store: FolderObjectStore, clock: Clock
 ) -> None:
     key = new_key("images", "image/png")
@@ -434,7 +438,7 @@ def test_a_link_stays_the_same_for_half_an_hour_and_is_valid_for_half_an_hour_mo
     assert {len(moments) for moments in whole_windows} == {HALF_AN_HOUR}
 
 
-def test_links_do_not_all_change_at_once(store: FolderObjectStore, clock: Clock) -> None:
+def test_signed_urls_do_not_all_change_at_once(store: FolderObjectStore, clock: Clock) -> None:
     keys = [new_key("images", "image/png") for _ in range(300)]
     most_at_once, changed = 0, 0
     before = [store.link(key) for key in keys]
@@ -449,7 +453,9 @@ def test_links_do_not_all_change_at_once(store: FolderObjectStore, clock: Clock)
     assert most_at_once < len(keys) / 8
 
 
-def test_a_link_opens_until_it_ends_and_not_after(store: FolderObjectStore, clock: Clock) -> None:
+def test_a_signed_url_is_valid_until_it_expires_and_not_after(
+    store: FolderObjectStore, clock: Clock
+) -> None:
     key = new_key("images", "image/png")
     link = store.link(key)
     query = query_of(link.url)
@@ -462,7 +468,7 @@ def test_a_link_opens_until_it_ends_and_not_after(store: FolderObjectStore, cloc
     assert store.seconds_left(key, query) is None
 
 
-def test_no_character_of_a_link_can_be_another(store: FolderObjectStore) -> None:
+def test_no_character_of_a_signed_url_can_be_changed(store: FolderObjectStore) -> None:
     key = new_key("images", "image/png")
     query = query_of(store.link(key).url)
     assert store.seconds_left(key, query) is not None
@@ -477,7 +483,7 @@ def test_no_character_of_a_link_can_be_another(store: FolderObjectStore) -> None
             assert altered == key or store.seconds_left(altered, query) is None
 
 
-def test_a_link_opens_no_other_key(store: FolderObjectStore) -> None:
+def test_a_signed_url_is_valid_for_no_other_key(store: FolderObjectStore) -> None:
     key = new_key("images", "image/png")
     query = query_of(store.link(key).url)
 
@@ -485,7 +491,7 @@ def test_a_link_opens_no_other_key(store: FolderObjectStore) -> None:
         assert store.seconds_left(other, query) is None
 
 
-def test_only_this_deployment_and_only_for_links_can_sign(
+def test_only_this_deployment_can_sign_and_only_urls(
     store: FolderObjectStore, tmp_path: Path, clock: Clock
 ) -> None:
     key = new_key("images", "image/png")
@@ -504,7 +510,7 @@ def test_only_this_deployment_and_only_for_links_can_sign(
     assert store.seconds_left(key, query_of(stranger.link(key).url)) is None
 
 
-def test_a_page_of_links_costs_next_to_nothing(store: FolderObjectStore) -> None:
+def test_signing_a_page_of_urls_takes_little_time(store: FolderObjectStore) -> None:
     keys = [new_key("images", "image/png") for _ in range(100)]
 
     def seconds() -> float:

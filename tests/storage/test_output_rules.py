@@ -1,4 +1,4 @@
-"""Each MongoDB expression decides as its rule does, over all states that a rule tells apart.
+"""Each MongoDB expression decides as its rule does, over all states that a rule distinguishes.
 
 MongoDB decides about hundreds of states in one round trip. `$$now` replaces `$$NOW`, so that their
 instants can lie exactly on a rule's limits, and one step of the database's clock beside them.
@@ -63,7 +63,7 @@ OF_ONE_OUTPUT: Final[Mapping[str, tuple[Document, Decide]]] = {
 }
 
 
-async def test_what_decides_about_one_output(database: Database) -> None:
+async def test_the_rules_for_one_output_agree_with_the_database(database: Database) -> None:
     outputs = [
         _present(
             status=status,
@@ -93,7 +93,7 @@ async def test_what_decides_about_one_output(database: Database) -> None:
         assert {found[name] for found in decided} == {True, False}, name
 
 
-async def test_what_ends_with_a_caption(database: Database) -> None:
+async def test_the_rules_for_a_failed_caption_agree_with_the_database(database: Database) -> None:
     outputs = [
         _present(slot=1, status=status.value, queuedAt=NOW, waits=waits)
         for status, waits in product(OutputStatus, (MISSING, False, True))
@@ -116,7 +116,9 @@ async def test_what_ends_with_a_caption(database: Database) -> None:
         assert found["ends"][1:] == expected, caption
 
 
-async def test_the_status_of_a_turn(database: Database) -> None:
+async def test_the_rule_for_the_status_of_a_turn_agrees_with_the_database(
+    database: Database,
+) -> None:
     turns = [outputs for count in range(1, 5) for outputs in product(OutputStatus, repeat=count)]
     documents = [{"outputs": [{"status": one.value} for one in outputs]} for outputs in turns]
     is_unfinished = {"$in": [output_rules.STATUS, UNFINISHED_PARENT["$in"]]}
@@ -130,7 +132,7 @@ async def test_the_status_of_a_turn(database: Database) -> None:
         assert found["is_unfinished"] == any(map(rules.may_be_cancelled, outputs)), outputs
 
 
-async def test_what_a_claim_may_write_and_whether_it_is_wanted(database: Database) -> None:
+async def test_the_rules_for_writes_of_a_claim_agree_with_the_database(database: Database) -> None:
     _, turn = await a_conversation(database)
     run = Run(provider="vendor", tries=1, rejected=False, job=None)
     journals = ((), (run,), (replace(run, landed=True), run))
@@ -165,7 +167,7 @@ async def test_what_a_claim_may_write_and_whether_it_is_wanted(database: Databas
             ], (query, claim.output)
 
 
-async def test_which_runs_a_write_stores(database: Database) -> None:
+async def test_the_rule_for_stored_runs_agrees_with_the_database(database: Database) -> None:
     known = [
         Run(provider="vendor", tries=tries, rejected=rejected, job=job)
         for tries, rejected, job in product((0, 1, 2), (True, False), (None, {"id": "job"}))
@@ -219,7 +221,7 @@ TURNS: Final = st.lists(
     max_examples=100,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-async def test_the_fair_order(
+async def test_the_fair_order_agrees_with_the_database(
     database: Database,
     *,
     turns: list[tuple[ViewerId, list[Document]]],

@@ -1,4 +1,4 @@
-"""The owner is in every filter of a viewer's and a worker's reads and writes: it is the shard key.
+"""The owner is in every filter of reads and writes of viewers and workers: it is the shard key.
 
 Found by watching the commands that the driver sends, so that no filter can be forgotten.
 """
@@ -66,9 +66,9 @@ from storage.mongo.waiting_turns import MongoWaitingTurnRepository
 from storage.mongo.webhooks import MongoWebhookRepository
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
     MANY,
-    OVER,
     a_claim,
     a_conversation,
     a_picture,
@@ -124,7 +124,7 @@ def _filters_of(name: str, command: Mapping[str, Any]) -> Iterator[Mapping[str, 
 
 @pytest.fixture
 async def watched(database: Database, mongodb_uri: str) -> AsyncIterator[tuple[Database, Filters]]:
-    """The test's database by a client of its own, with a listener."""
+    """The test's database through a separate client, with a listener."""
     filters = Filters()
     monitoring.register(filters)
     try:
@@ -134,7 +134,7 @@ async def watched(database: Database, mongodb_uri: str) -> AsyncIterator[tuple[D
         monitoring._LISTENERS.command_listeners.remove(filters)  # there is no public way
 
 
-async def test_every_filter_names_the_owner(watched: tuple[Database, Filters]) -> None:
+async def test_every_filter_has_the_owner(watched: tuple[Database, Filters]) -> None:
     database, filters = watched
 
     await _do_everything(database)
@@ -145,7 +145,7 @@ async def test_every_filter_names_the_owner(watched: tuple[Database, Filters]) -
         assert owner == ANA, f"{command} of {collection}: {query}"
 
 
-async def test_every_filter_of_a_worker_names_the_owner(
+async def test_every_filter_of_a_worker_has_the_owner(
     database: Database, watched: tuple[Database, Filters]
 ) -> None:
     _, turn = await a_conversation(database, "one", "two", "three", "four")
@@ -166,7 +166,7 @@ async def test_every_filter_of_a_worker_names_the_owner(
         assert query.get("_id" if collection in BY_OWNER else "ownerId") == ANA, query
 
 
-async def test_every_filter_of_a_deliverer_names_the_owner(
+async def test_every_filter_of_the_webhook_delivery_has_the_owner(
     database: Database, watched: tuple[Database, Filters]
 ) -> None:
     await a_hook(database, "https://hooks.example.com/")
@@ -181,7 +181,7 @@ async def test_every_filter_of_a_deliverer_names_the_owner(
     await outbox.set_delivered(held, first, Answer(200))
     await outbox.set_failing(held, True)
     failed = Answer(500, "…")
-    assert await outbox.set_failed(held, second, failed, pause=OVER, give_up_after=LONG)
+    assert await outbox.set_failed(held, second, failed, pause=EXPIRED, give_up_after=LONG)
     await outbox.release(held)
     held = await outbox.take(failing=True, lease=LONG)
     assert held is not None
@@ -194,7 +194,7 @@ async def test_every_filter_of_a_deliverer_names_the_owner(
     assert len(filters) > 12
 
 
-async def test_another_viewers_hint_claims_nothing(database: Database) -> None:
+async def test_a_hint_with_another_owner_claims_nothing(database: Database) -> None:
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database)
     stranger = viewer_id_of("tests", "bob")
@@ -217,14 +217,14 @@ async def _calls_of_a_worker(
     waiting = await as_stored(database, third.id)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "find_waiting": lambda: claims.find_waiting(ANA, third.id),
-        "claim": lambda: claims.claim(waiting, lease=OVER),
+        "claim": lambda: claims.claim(waiting, lease=EXPIRED),
         "earlier_messages": lambda: claims.earlier_messages(claim, limit=1),
         "renew": lambda: claims.renew(claim, lease=LONG),
         "save_runs": lambda: claims.save_runs(claim, []),
         "is_abandoned": lambda: claims.is_abandoned(claim),
         "show_progress": lambda: claims.show_progress(claim, progress=0.5),
         "give_back": lambda: claims.give_back(claim),
-        "postpone": lambda: claims.postpone(claim, [], delay=OVER),
+        "postpone": lambda: claims.postpone(claim, [], delay=EXPIRED),
         "add_images": lambda: claims.add_images(claim, [a_picture(first.id)], Report(), runs=[]),
         "land": lambda: claims.land(claim, [a_picture(first.id)], Report()),
         "land_caption": lambda: claims.land_caption(caption, CaptionDelivery(text="Words")),
@@ -242,7 +242,7 @@ async def _calls_of_a_worker(
 
 
 async def _do_everything(database: Database) -> None:
-    """Every method that is called for a viewer, with whatever makes it send all its commands."""
+    """Every method called for a viewer, with arguments that make it send all its commands."""
     accounts, viewers = MongoAccountRepository(database), MongoViewerRepository(database)
     images, prompts = MongoImageRepository(database), MongoPromptRepository(database)
     source, unused = a_picture(), a_picture()

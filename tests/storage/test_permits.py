@@ -55,7 +55,7 @@ async def expire(database: Database, *, seconds: float) -> None:
     )
 
 
-async def test_many_processes_at_the_same_time_get_as_many_as_there_are(
+async def test_concurrent_processes_get_as_many_permits_as_there_are(
     database: Database,
 ) -> None:
     taken = await asyncio.gather(
@@ -66,7 +66,7 @@ async def test_many_processes_at_the_same_time_get_as_many_as_there_are(
     assert sorted(ids) == [f"local/{index}" for index in range(5)]
 
 
-async def test_a_permit_of_a_dead_process_is_kept_for_its_output_and_then_free(
+async def test_a_permit_of_a_dead_process_is_kept_for_its_output_and_then_freed(
     database: Database,
 ) -> None:
     first = await take(database, at_most=1)
@@ -84,7 +84,9 @@ async def test_a_permit_of_a_dead_process_is_kept_for_its_output_and_then_free(
     assert await take(database, SECOND, at_most=1) is not None
 
 
-async def test_who_has_lost_a_permit_neither_renews_nor_returns_it(database: Database) -> None:
+async def test_a_process_that_lost_a_permit_neither_renews_nor_returns_it(
+    database: Database,
+) -> None:
     repository = MongoPermitRepository(database)
     lost = await take(database, at_most=1)
     await expire(database, seconds=11)
@@ -100,7 +102,7 @@ async def test_who_has_lost_a_permit_neither_renews_nor_returns_it(database: Dat
     assert not await repository.is_free("local", at_most=1)
 
 
-async def test_a_lower_limit_takes_none_above_it_and_a_higher_one_makes_more(
+async def test_permits_above_a_lowered_limit_are_not_given_and_a_raised_limit_adds_some(
     database: Database,
 ) -> None:
     repository = MongoPermitRepository(database)
@@ -176,7 +178,7 @@ async def test_two_processes_together_run_no_more_than_there_are_permits(
     assert await MongoPermitRepository(database).is_free("local", at_most=1)
 
 
-async def test_what_waits_in_one_process_starts_when_another_gives_permits_back(
+async def test_an_output_waiting_in_one_process_starts_when_another_returns_permits(
     database: Database, provider: Counts, tmp_path: Path
 ) -> None:
     async with two_processes(database, tmp_path, provider) as (one, other):
@@ -189,7 +191,7 @@ async def test_what_waits_in_one_process_starts_when_another_gives_permits_back(
 
         await one.stop(0)
 
-        # Nobody sweeps here: the other one has looked for a permit by itself.
+        # No sweeper runs here: the other process has looked for a permit on its own.
         await provider.until_begun(AT_MOST + 1)
         assert provider.most == AT_MOST
 

@@ -1,4 +1,4 @@
-"""What comes out of the darkroom is whole, upright, bare, and what was put in."""
+"""Processed pictures are complete, upright and bare, and show what was uploaded."""
 
 import asyncio
 import random
@@ -75,7 +75,7 @@ async def test_a_bare_picture_is_kept_byte_for_byte(
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("orientation", range(2, 9))
-async def test_a_picture_is_turned_upright(
+async def test_a_picture_is_rotated_upright(
     processor: ImageProcessor, image_format: str, orientation: int
 ) -> None:
     upright = a_picture()
@@ -92,9 +92,7 @@ async def test_a_picture_is_turned_upright(
 
 
 @pytest.mark.parametrize("lossless", [True, False])
-async def test_turning_a_webp_loses_nothing_that_it_had(
-    processor: ImageProcessor, lossless: bool
-) -> None:
+async def test_rotating_a_webp_loses_nothing(processor: ImageProcessor, lossless: bool) -> None:
     picture = a_picture(64, 48, "RGBA").copy()
     picture.putalpha(picture.getchannel("A").point(lambda alpha: 255 * (alpha > 127)))
     data = encoded(picture, "WEBP", lossless=lossless, exif=exif(3), exact=True)
@@ -107,9 +105,7 @@ async def test_turning_a_webp_loses_nothing_that_it_had(
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-async def test_a_jpeg_in_grey_or_for_print_is_turned_too(
-    processor: ImageProcessor, mode: str
-) -> None:
+async def test_a_grey_or_cmyk_jpeg_is_rotated(processor: ImageProcessor, mode: str) -> None:
     data = encoded(a_picture(mode=mode), "JPEG", exif=exif(6))
 
     processed = await processor.process(data)
@@ -119,7 +115,7 @@ async def test_a_jpeg_in_grey_or_for_print_is_turned_too(
 
 
 @pytest.mark.parametrize("made", [png_with_everything, jpeg_with_everything, webp_with_everything])
-async def test_metadata_goes_and_no_pixel_changes(
+async def test_metadata_is_removed_and_no_pixel_changes(
     processor: ImageProcessor, made: Callable[[], bytes]
 ) -> None:
     data = made()
@@ -148,7 +144,7 @@ async def test_a_progressive_jpeg_keeps_all_its_scans(processor: ImageProcessor)
     assert difference(opened(processed.original), Image.open(BytesIO(data))) == 0
 
 
-async def test_an_srgb_profile_goes_without_a_trace(processor: ImageProcessor) -> None:
+async def test_an_srgb_profile_is_removed(processor: ImageProcessor) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     bare = encoded(a_picture(), "PNG")
 
@@ -159,7 +155,7 @@ async def test_an_srgb_profile_goes_without_a_trace(processor: ImageProcessor) -
 
 @pytest.mark.parametrize("name", ["swap", "sRGB"])
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_colours_of_another_space_are_brought_to_srgb_whatever_its_name(
+async def test_colours_of_another_space_are_converted_to_srgb_whatever_its_name(
     processor: ImageProcessor, image_format: str, name: str
 ) -> None:
     data = encoded(a_picture(), image_format, icc_profile=swapped_profile(name))
@@ -176,7 +172,7 @@ async def test_colours_of_another_space_are_brought_to_srgb_whatever_its_name(
 
 @pytest.mark.parametrize("profile", [b"", b"no profile", bytes(200)])
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_a_broken_profile_is_no_reason_to_lose_a_picture(
+async def test_a_broken_profile_does_not_lose_the_picture(
     processor: ImageProcessor, image_format: str, profile: bytes
 ) -> None:
     processed = await processor.process(
@@ -186,7 +182,7 @@ async def test_a_broken_profile_is_no_reason_to_lose_a_picture(
     assert difference(opened(processed.original), a_picture()) < 4
 
 
-async def test_a_profile_behind_the_pixels_of_a_png_comes_too_late(
+async def test_a_profile_after_the_pixels_of_a_png_is_ignored(
     processor: ImageProcessor,
 ) -> None:
     data = encoded(a_picture(), "PNG")
@@ -197,7 +193,7 @@ async def test_a_profile_behind_the_pixels_of_a_png_comes_too_late(
     assert difference(opened(processed.original), a_picture()) == 0
 
 
-async def test_a_webp_is_only_what_its_header_announces(processor: ImageProcessor) -> None:
+async def test_unannounced_parts_of_a_webp_are_ignored(processor: ImageProcessor) -> None:
     """Other decoders do without the profile and the orientation."""
     options: dict[str, Any] = {"icc_profile": swapped_profile(), "exif": exif(6), "lossless": True}
     data = bytearray(encoded(a_picture(), "WEBP", **options))
@@ -208,7 +204,7 @@ async def test_a_webp_is_only_what_its_header_announces(processor: ImageProcesso
     assert difference(opened(processed.original), a_picture()) == 0
 
 
-async def test_text_that_unpacks_without_end_is_not_unpacked(
+async def test_compressed_text_that_expands_without_end_is_not_decompressed(
     processor: ImageProcessor,
 ) -> None:
     bomb = zlib.compress(bytes(50_000_000), 9)
@@ -224,7 +220,7 @@ async def test_text_that_unpacks_without_end_is_not_unpacked(
 @pytest.mark.parametrize(
     "tampered", [b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"II", b"", b"nonsense"]
 )
-async def test_broken_exif_is_no_reason_to_lose_a_picture(
+async def test_broken_exif_does_not_lose_the_picture(
     processor: ImageProcessor, tampered: bytes
 ) -> None:
     bare = encoded(a_picture(), "JPEG")
@@ -250,7 +246,7 @@ async def test_broken_exif_is_no_reason_to_lose_a_picture(
     ],
 )
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
-async def test_there_are_thumbnails_of_each_width_below_the_originals(
+async def test_there_is_a_thumbnail_of_each_width_below_that_of_the_original(
     processor: ImageProcessor, image_format: str, width: int, expected: list[int]
 ) -> None:
     height = max(1, width * 2 // 3)
@@ -267,9 +263,7 @@ async def test_there_are_thumbnails_of_each_width_below_the_originals(
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
-async def test_thumbnails_keep_what_can_be_seen_through(
-    processor: ImageProcessor, image_format: str
-) -> None:
+async def test_thumbnails_keep_transparency(processor: ImageProcessor, image_format: str) -> None:
     picture = a_picture(600, 400, "RGBA")
 
     processed = await processor.process(encoded(picture, image_format))
@@ -289,7 +283,7 @@ async def test_thumbnails_keep_what_can_be_seen_through(
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16"])
-async def test_every_kind_of_png_looks_right_when_small(
+async def test_thumbnails_of_every_kind_of_png_are_correct(
     processor: ImageProcessor, mode: str
 ) -> None:
     grey = Image.linear_gradient("L").resize((400, 400))
@@ -309,7 +303,7 @@ async def test_every_kind_of_png_looks_right_when_small(
     assert processed.original.data == data
 
 
-async def test_what_a_webp_cannot_hold_is_left_out(processor: ImageProcessor) -> None:
+async def test_thumbnails_beyond_the_limits_of_webp_are_omitted(processor: ImageProcessor) -> None:
     processed = await processor.process(encoded(Image.new("1", (300, 30_000), 1), "PNG"))
     preview = await processor.preview(encoded(Image.new("1", (300, 30_000), 1), "PNG"))
 
@@ -376,7 +370,9 @@ async def test_a_preview_is_a_small_webp(
     ],
     ids=lambda data: data[:12].decode("latin-1") or "nothing",
 )
-async def test_what_is_no_picture_is_refused(processor: ImageProcessor, data: bytes) -> None:
+async def test_a_file_that_is_not_a_picture_is_refused(
+    processor: ImageProcessor, data: bytes
+) -> None:
     await assert_no_picture(processor, data)
 
 
@@ -388,7 +384,7 @@ async def test_other_formats_are_refused_whatever_their_name(
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_a_picture_that_was_cut_off_anywhere_is_refused_or_whole(
+async def test_a_picture_cut_off_at_any_byte_is_refused_or_complete(
     processor: ImageProcessor, image_format: str
 ) -> None:
     data = encoded(a_picture(40, 30), image_format, exif=exif(6))
@@ -408,7 +404,7 @@ async def test_a_picture_that_was_cut_off_anywhere_is_refused_or_whole(
     assert taken < len(places) / 3
 
 
-async def test_a_flipped_bit_in_a_png_is_found_or_changes_no_pixel(
+async def test_a_flipped_bit_in_a_png_is_detected_or_changes_no_pixel(
     processor: ImageProcessor,
 ) -> None:
     data = encoded(a_picture(40, 30), "PNG")
@@ -425,7 +421,7 @@ async def test_a_flipped_bit_in_a_png_is_found_or_changes_no_pixel(
 
 
 async def picture_or_refusal(processor: ImageProcessor, data: bytes) -> Image.Image | None:
-    """What becomes of it, or None where it is refused."""
+    """The processed picture, or None if it is refused."""
     try:
         return opened((await processor.process(data)).original)
     except GenerationFailed:
@@ -433,7 +429,7 @@ async def picture_or_refusal(processor: ImageProcessor, data: bytes) -> Image.Im
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_any_bytes_give_a_picture_or_the_right_error(
+async def test_any_bytes_give_a_picture_or_the_expected_error(
     processor: ImageProcessor, image_format: str
 ) -> None:
     data = encoded(a_picture(40, 30, "RGB"), image_format, exif=exif(5), icc_profile=b"profile")
@@ -462,7 +458,7 @@ async def test_a_png_without_its_palette_is_refused(processor: ImageProcessor) -
     await assert_no_picture(processor, data[:start] + data[end:])
 
 
-async def test_a_png_that_lies_about_its_size_is_refused(processor: ImageProcessor) -> None:
+async def test_a_png_with_a_false_size_is_refused(processor: ImageProcessor) -> None:
     data = encoded(a_picture(), "PNG")
 
     for size in ((300, 201), (301, 200), (299, 199), (3000, 2000), (0, 200), (300, 0)):
@@ -471,7 +467,7 @@ async def test_a_png_that_lies_about_its_size_is_refused(processor: ImageProcess
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 5), (9, 7), (33, 65)])
 @pytest.mark.parametrize(("depth", "colour", "channels"), [(1, 0, 1), (8, 2, 3), (16, 6, 4)])
-async def test_an_interlaced_png_is_a_picture_as_well(
+async def test_an_interlaced_png_is_accepted(
     processor: ImageProcessor, size: tuple[int, int], depth: int, colour: int, channels: int
 ) -> None:
     width, height = size
@@ -506,7 +502,7 @@ async def test_an_interlaced_png_is_a_picture_as_well(
     await assert_no_picture(processor, interlaced(rows[:-1]))
 
 
-async def test_a_webp_that_lies_about_its_size_is_refused(processor: ImageProcessor) -> None:
+async def test_a_webp_with_a_false_size_is_refused(processor: ImageProcessor) -> None:
     data = bytearray(encoded(a_picture(), "WEBP", exif=exif(1)))
     assert data[12:16] == b"VP8X"
 
@@ -531,7 +527,9 @@ def bombs() -> dict[str, bytes]:
     }
 
 
-async def test_a_bomb_is_refused_before_it_goes_off(processor: ImageProcessor) -> None:
+async def test_a_decompression_bomb_is_refused_before_it_is_decoded(
+    processor: ImageProcessor,
+) -> None:
     for name, bomb in bombs().items():
         assert len(bomb) < 200_000, name
         detail = await assert_no_picture(processor, bomb)
@@ -554,13 +552,13 @@ def slow_ones() -> dict[str, bytes]:
     }
 
 
-async def test_what_is_made_to_take_long_is_given_up_soon(processor: ImageProcessor) -> None:
+async def test_a_picture_made_to_be_slow_is_given_up_early(processor: ImageProcessor) -> None:
     for name, data in slow_ones().items():
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await assert_no_picture(processor, data), name
 
 
-async def test_what_stands_behind_the_pixels_of_a_png_takes_no_time(
+async def test_data_after_the_pixels_of_a_png_takes_no_time(
     processor: ImageProcessor,
 ) -> None:
     data = encoded(a_picture(), "PNG")
@@ -569,7 +567,7 @@ async def test_what_stands_behind_the_pixels_of_a_png_takes_no_time(
         await processor.process(data[:-12] + png_chunk(b"IDAT", bytes(40_000_000)) + data[-12:])
 
 
-async def test_a_jpeg_that_tells_two_sizes_is_refused(processor: ImageProcessor) -> None:
+async def test_a_jpeg_with_two_sizes_is_refused(processor: ImageProcessor) -> None:
     data = encoded(a_picture(), "JPEG")
     frame = data.index(b"\xff\xc0")
     segment = data[frame : frame + 19]
@@ -582,7 +580,7 @@ async def test_a_jpeg_that_tells_two_sizes_is_refused(processor: ImageProcessor)
     assert "instead of (300, 200)" in detail
 
 
-async def test_a_large_picture_is_no_bomb(processor: ImageProcessor) -> None:
+async def test_a_large_picture_is_not_a_decompression_bomb(processor: ImageProcessor) -> None:
     """Between Pillow's own limit of 89 megapixels and ours of 100, where Pillow would warn."""
     data = encoded(Image.new("L", (9_800, 9_900), 77), "JPEG")
 
@@ -593,7 +591,7 @@ async def test_a_large_picture_is_no_bomb(processor: ImageProcessor) -> None:
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
-async def test_pictures_that_move_are_refused(processor: ImageProcessor, image_format: str) -> None:
+async def test_animated_pictures_are_refused(processor: ImageProcessor, image_format: str) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
 
     moving = encoded(frames[0], image_format, save_all=True, append_images=frames[1:], duration=100)
@@ -601,7 +599,7 @@ async def test_pictures_that_move_are_refused(processor: ImageProcessor, image_f
     assert "frames" in await assert_no_picture(processor, moving)
 
 
-async def test_of_several_jpegs_in_one_file_the_first_is_the_picture(
+async def test_of_several_jpegs_in_one_file_the_first_is_used(
     processor: ImageProcessor,
 ) -> None:
     several = encoded(a_picture(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
@@ -616,7 +614,9 @@ async def test_of_several_jpegs_in_one_file_the_first_is_the_picture(
 # Threads
 
 
-async def test_the_event_loop_stays_free_meanwhile(processor: ImageProcessor) -> None:
+async def test_the_event_loop_is_not_blocked_while_pictures_are_processed(
+    processor: ImageProcessor,
+) -> None:
     noise = Image.effect_noise((2048, 2048), 40)
     data = encoded(Image.merge("RGB", (noise, noise, noise)), "PNG", compress_level=1)
     working = asyncio.gather(processor.process(data), processor.process(data))
@@ -630,7 +630,9 @@ async def test_the_event_loop_stays_free_meanwhile(processor: ImageProcessor) ->
     assert turns_of_the_loop > 50
 
 
-async def test_many_at_once_all_come_out_right(processor: ImageProcessor) -> None:
+async def test_many_concurrent_pictures_are_all_processed_correctly(
+    processor: ImageProcessor,
+) -> None:
     colours = [(17 * number, 255 - 17 * number, 99) for number in range(15)]
 
     processed = await asyncio.gather(
@@ -645,7 +647,7 @@ async def test_many_at_once_all_come_out_right(processor: ImageProcessor) -> Non
 
 @pytest.mark.parametrize(("mode", "content_type"), [("RGB", "image/jpeg"), ("RGBA", "image/png")])
 @pytest.mark.parametrize("max_bytes", [200_000, 5_000, 10])
-async def test_a_picture_is_made_smaller_until_it_fits(
+async def test_a_picture_is_reduced_until_it_fits(
     processor: ImageProcessor, mode: str, content_type: str, max_bytes: int
 ) -> None:
     noise = Image.effect_noise((900, 600), 80).convert("RGB")

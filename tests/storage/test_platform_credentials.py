@@ -1,4 +1,4 @@
-"""A bucket without a key of the settings: the credentials are the platform's, and change."""
+"""A bucket without a key in the settings: the credentials come from the platform, and change."""
 
 import os
 from collections.abc import AsyncIterator
@@ -75,7 +75,7 @@ def token_in(url: str) -> str:
 
 @pytest.fixture
 async def strict_bucket(tmp_path: Path) -> AsyncIterator[Bucket]:
-    """On a server that wants the first token."""
+    """On a server that requires the first token."""
     server = Ministack(tmp_path, session_token="token/1+=")
     try:
         await server.start()
@@ -85,7 +85,7 @@ async def strict_bucket(tmp_path: Path) -> AsyncIterator[Bucket]:
         await server.stop()
 
 
-async def test_everything_is_signed_with_the_token_of_the_platform(
+async def test_every_request_and_url_is_signed_with_the_session_token(
     platform: Platform, strict_bucket: Bucket
 ) -> None:
     key, uploaded = new_key("images", "image/png"), new_key("uploads", "image/png")
@@ -108,10 +108,10 @@ async def test_everything_is_signed_with_the_token_of_the_platform(
     assert platform.given == 1
 
 
-async def test_what_is_signed_says_when_its_credentials_end_and_new_ones_follow(
+async def test_signed_urls_end_with_their_credentials_and_new_ones_follow(
     platform: Platform, bucket: Bucket
 ) -> None:
-    platform.life = timedelta(minutes=10)  # less than the library wants: it asks each time
+    platform.life = timedelta(minutes=10)  # less than the library's minimum: it refreshes each time
     key = new_key("images", "image/png")
     async with open_bucket(bucket, look_seconds=0.05) as store:
         first = store.link(key)
@@ -130,7 +130,7 @@ async def test_what_is_signed_says_when_its_credentials_end_and_new_ones_follow(
     assert token_in(first.url) != token_in(store.link(key).url)
 
 
-async def test_environment_variables_are_credentials_too(
+async def test_environment_variables_are_credentials(
     platform: Platform, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -145,7 +145,7 @@ async def test_environment_variables_are_credentials_too(
     assert platform.given == 0
 
 
-async def test_without_any_credentials_there_is_a_sentence(
+async def test_missing_credentials_are_reported_in_a_message(
     platform: Platform, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
@@ -155,7 +155,7 @@ async def test_without_any_credentials_there_is_a_sentence(
             pass
 
 
-async def test_a_signature_with_a_token_is_what_botocore_would_have_made(
+async def test_a_signature_with_a_session_token_equals_that_of_botocore(
     platform: Platform, bucket: Bucket
 ) -> None:
     key = new_key("images", "image/png")

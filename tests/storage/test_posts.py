@@ -23,9 +23,9 @@ from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
     MANY,
-    OVER,
     PLENTY,
     PRICE,
     a_claim,
@@ -97,7 +97,7 @@ async def test_a_new_post_waits_for_its_caption(
     assert await claims.claim(waiting, lease=LONG) is None
 
 
-async def test_the_caption_lands_before_any_image_is_begun(
+async def test_the_caption_is_delivered_before_any_image_starts(
     database: Database, claims: MongoClaimRepository
 ) -> None:
     post = await a_post(database, "one", "two")
@@ -137,7 +137,7 @@ async def test_images_are_not_overdue_while_they_wait(
     await prove(database, balance=PLENTY, active=2, reserved=PRICE + 1)
 
 
-async def test_a_caption_that_fails_ends_the_post_and_nothing_is_charged(
+async def test_a_failed_caption_ends_the_post_and_charges_nothing(
     database: Database, outputs: MongoOutputRepository
 ) -> None:
     post = await a_post(database, "one", "two")
@@ -155,7 +155,7 @@ async def test_a_caption_that_fails_ends_the_post_and_nothing_is_charged(
     await prove(database, balance=PLENTY, active=0, reserved=0)
 
 
-async def test_a_caption_is_written_again_with_the_images_that_wanted_it(
+async def test_a_caption_is_retried_with_the_images_that_depend_on_it(
     database: Database, posts: MongoPostRepository
 ) -> None:
     post = await a_post(database, "one", "two")
@@ -181,7 +181,7 @@ async def test_a_caption_is_written_again_with_the_images_that_wanted_it(
     assert (await read(database, post)).status is PostStatus.GENERATING_IMAGES
 
 
-async def test_a_caption_that_is_not_liked_is_written_again_and_images_stay(
+async def test_a_caption_can_be_rewritten_while_the_images_stay(
     database: Database, posts: MongoPostRepository, claims: MongoClaimRepository
 ) -> None:
     post = await a_post(database, "one", "two")
@@ -212,7 +212,7 @@ async def test_a_caption_that_is_not_liked_is_written_again_and_images_stay(
     await prove(database, balance=PLENTY - PRICE - 1, active=1, reserved=PRICE)
 
 
-async def test_a_post_is_cancelled_with_its_caption_and_tried_again_only_with_one(
+async def test_a_post_cancelled_with_its_caption_can_be_retried_only_with_a_caption(
     database: Database, outputs: MongoOutputRepository
 ) -> None:
     post = await a_post(database, "one")
@@ -232,7 +232,7 @@ async def test_a_post_is_cancelled_with_its_caption_and_tried_again_only_with_on
     await prove(database, balance=PLENTY, active=0, reserved=0)
 
 
-async def test_an_image_that_is_tried_again_while_the_caption_is_written_waits_for_it(
+async def test_an_image_retried_while_the_caption_is_written_waits_for_it(
     database: Database, outputs: MongoOutputRepository
 ) -> None:
     post = await a_post(database, "one", "two")
@@ -250,11 +250,11 @@ async def test_an_image_that_is_tried_again_while_the_caption_is_written_waits_f
     await a_claim(database, post.outputs[0].id)
 
 
-async def test_a_worker_that_lost_a_caption_writes_nothing(
+async def test_a_worker_that_lost_its_claim_on_a_caption_writes_nothing(
     database: Database, claims: MongoClaimRepository
 ) -> None:
     post = await a_post(database, "one")
-    old = await a_claim(database, post.caption_output.id, lease=OVER)
+    old = await a_claim(database, post.caption_output.id, lease=EXPIRED)
     await asyncio.sleep(0.01)
     new = await a_claim(database, post.caption_output.id)
 
@@ -265,7 +265,7 @@ async def test_a_worker_that_lost_a_caption_writes_nothing(
     assert (await read(database, post)).caption == WORDS
 
 
-async def test_a_post_holds_its_references_and_is_deleted_with_its_images(
+async def test_a_post_keeps_its_references_and_is_deleted_with_its_images(
     database: Database, posts: MongoPostRepository, claims: MongoClaimRepository
 ) -> None:
     images = MongoImageRepository(database)
@@ -307,7 +307,9 @@ async def test_an_image_of_a_post_can_be_deleted(
     assert without.status is PostStatus.GENERATED
 
 
-async def test_posts_come_newest_first(database: Database, posts: MongoPostRepository) -> None:
+async def test_posts_are_listed_newest_first(
+    database: Database, posts: MongoPostRepository
+) -> None:
     made = [await a_post(database, "one") for _ in range(3)]
 
     page = await posts.page(ANA, PageRequest(2))

@@ -1,4 +1,4 @@
-"""Previews that come when nobody wants them any more."""
+"""Previews that arrive too late."""
 
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -25,7 +25,7 @@ async def processor() -> AsyncIterator[ThreadedImageProcessor]:
     await processor.aclose()
 
 
-async def test_a_preview_that_came_after_the_deletion_is_cleared_away(
+async def test_a_preview_that_arrives_after_the_deletion_is_deleted(
     database: Database, processor: ThreadedImageProcessor, tmp_path: Path
 ) -> None:
     store = FolderObjectStore(tmp_path, public_url="", signer=Signer(b"-"))

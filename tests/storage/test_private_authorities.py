@@ -1,4 +1,4 @@
-"""MongoDB and NATS over TLS, with certificates of an authority that only we know."""
+"""MongoDB and NATS over TLS, with certificates of a private authority."""
 
 import asyncio
 import gc
@@ -60,7 +60,7 @@ async def encrypted_mongod(folder: Path, authority: Authority) -> AsyncIterator[
         await process.wait()
 
 
-async def test_mongodb_is_reached_with_its_authority_and_not_without(
+async def test_mongodb_is_reached_only_with_its_private_authority(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with encrypted_mongod(tmp_path, authority) as uri:
@@ -85,7 +85,7 @@ async def test_mongodb_is_reached_with_its_authority_and_not_without(
 
 
 @pytest.mark.parametrize("scheme", ["tls", "nats"])
-async def test_nats_is_reached_with_its_authority_and_not_without(
+async def test_nats_is_reached_only_with_its_private_authority(
     authority: Authority, tmp_path: Path, scheme: str
 ) -> None:
     pem = authority.issue(tmp_path / "nats.pem")
@@ -120,7 +120,7 @@ async def test_nats_is_reached_with_its_authority_and_not_without(
         ("mongodb+srv://u:p@a/x?w=1", "mongodb+srv://u:p@a/x?w=1&tls=true&tlsCAFile={}"),
     ],
 )
-def test_the_uri_says_where_the_authorities_are(authority: Authority, uri: str, made: str) -> None:
+def test_the_uri_includes_the_authority_file(authority: Authority, uri: str, made: str) -> None:
     settings = Settings(mongodb_uri=SecretStr(uri), mongodb_ca_file=authority.file)
 
     assert settings.mongodb_uri is not None
@@ -128,7 +128,7 @@ def test_the_uri_says_where_the_authorities_are(authority: Authority, uri: str, 
     assert found.replace("%2F", "/") == made.format(authority.file)
 
 
-def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_of_authorities_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_NATS_CA_FILE", "/nowhere/ca.pem")
 
     with pytest.raises(SettingsError, match="should name a file; /nowhere"):

@@ -1,4 +1,4 @@
-"""Prompts in MongoDB: counted in the transaction that begins the turn, found with an index."""
+"""Prompts in MongoDB: counted in the transaction that starts the turn, found with an index."""
 
 import asyncio
 
@@ -35,7 +35,7 @@ async def page(
     return list(found.items)
 
 
-async def test_a_use_is_counted_with_its_turn_or_not_at_all(
+async def test_a_use_is_counted_in_the_same_transaction_as_its_turn(
     database: Database, prompts: MongoPromptRepository
 ) -> None:
     conversation, _ = await a_conversation(database)
@@ -52,7 +52,7 @@ async def test_a_use_is_counted_with_its_turn_or_not_at_all(
     assert (await page(prompts))[0].last_used_at >= written[1].created_at
 
 
-async def test_many_starts_at_once_count_each_use(
+async def test_concurrent_starts_count_each_use(
     database: Database, prompts: MongoPromptRepository
 ) -> None:
     await an_account(database)
@@ -75,7 +75,7 @@ async def test_the_same_text_of_two_viewers_is_two_prompts(
     assert not (await prompts.get_many(BOB, [theirs]))[theirs].favourite
 
 
-async def test_a_mark_outlives_the_next_use(
+async def test_a_mark_is_kept_at_the_next_use(
     database: Database, prompts: MongoPromptRepository
 ) -> None:
     await a_conversation(database)
@@ -86,7 +86,7 @@ async def test_a_mark_outlives_the_next_use(
     assert [(one.uses, one.favourite) for one in await page(prompts)] == [(2, True)]
 
 
-async def test_pages_have_no_gaps_also_at_one_instant(
+async def test_pages_have_no_gaps_at_equal_times(
     database: Database, prompts: MongoPromptRepository
 ) -> None:
     for number in range(7):
@@ -106,7 +106,7 @@ async def test_pages_have_no_gaps_also_at_one_instant(
     assert seen == ids == sorted(ids, reverse=True)
 
 
-async def test_a_page_and_a_search_are_one_query_on_an_index(
+async def test_a_page_and_a_search_each_take_one_indexed_query(
     database: Database, prompts: MongoPromptRepository
 ) -> None:
     await a_conversation(database, message="A rare orchid")
@@ -141,7 +141,7 @@ async def test_a_page_and_a_search_are_one_query_on_an_index(
     assert command["docsExamined"] == 1
 
 
-async def test_a_conversation_has_so_many_words_and_not_more(database: Database) -> None:
+async def test_the_searchable_words_of_a_conversation_are_limited(database: Database) -> None:
     many = " ".join(f"w{number}" for number in range(400))
     more = " ".join(f"v{number}" for number in range(400))
     conversation, _ = await a_conversation(database, message=many)
@@ -157,7 +157,7 @@ async def test_a_conversation_has_so_many_words_and_not_more(database: Database)
     assert stored["words"][-1] == "v96"
 
 
-async def test_a_search_among_conversations_uses_its_index(database: Database) -> None:
+async def test_a_search_of_conversations_uses_its_index(database: Database) -> None:
     repository = MongoConversationRepository(database)
     await a_conversation(database, message="A rare orchid")
     for _ in range(30):

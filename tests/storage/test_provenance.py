@@ -1,4 +1,4 @@
-"""Files say that a model made their picture, whatever their format, and no pixel changes by it."""
+"""Files of any format say that a model made their picture, and no pixel changes by it."""
 
 import struct
 from collections.abc import AsyncIterator
@@ -137,7 +137,7 @@ async def test_a_webp_of_every_kind_is_marked(
 
 
 @pytest.mark.parametrize("make", [png_with_everything, jpeg_with_everything, webp_with_everything])
-async def test_what_else_was_in_the_file_goes_and_its_own_xmp_too(
+async def test_other_metadata_is_removed_and_its_own_xmp_replaced(
     processor: ImageProcessor, make: object
 ) -> None:
     data = make()  # type: ignore[operator]
@@ -151,9 +151,7 @@ async def test_what_else_was_in_the_file_goes_and_its_own_xmp_too(
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_what_is_encoded_again_is_marked(
-    processor: ImageProcessor, image_format: str
-) -> None:
+async def test_a_re_encoded_image_is_marked(processor: ImageProcessor, image_format: str) -> None:
     turned = with_manifest(encoded(a_picture(), image_format, exif=exif(6)), SAYING)
     recoloured = with_manifest(
         encoded(a_picture(), image_format, icc_profile=swapped_profile()), SAYING
@@ -170,11 +168,11 @@ async def test_what_is_encoded_again_is_marked(
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("with_xmp", [False, True])
-async def test_a_file_whose_manifest_says_it_is_kept_byte_for_byte(
+async def test_a_file_with_a_valid_manifest_is_kept_byte_for_byte(
     processor: ImageProcessor, image_format: str, with_xmp: bool
 ) -> None:
     """Any other byte would break its signature."""
-    # Pillow writes no XMP into a PNG of its own accord.
+    # Pillow writes no XMP into a PNG unless requested.
     options = {"xmp": b"<x/>"} if with_xmp and image_format != "PNG" else {}
     data = with_manifest(encoded(a_picture(1100, 700), image_format, **options), SAYING)
     if with_xmp and image_format == "PNG":
@@ -210,7 +208,7 @@ async def test_real_content_credentials_stay_valid(
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("content", [b"", b"something else", SAYING])
-async def test_a_manifest_stays_beside_what_is_added(
+async def test_a_manifest_is_kept_beside_added_metadata(
     processor: ImageProcessor, image_format: str, content: bytes
 ) -> None:
     """Where it does not say it, or something else in the file had to go."""
@@ -240,7 +238,7 @@ async def test_a_manifest_stays_beside_what_is_added(
         ("WEBP", struct.pack("<4sI", b"C2PA", 9_000) + b"jumb"),
     ],
 )
-async def test_what_is_behind_the_end_is_no_manifest(
+async def test_bytes_after_the_end_of_the_file_are_no_manifest(
     processor: ImageProcessor, image_format: str, behind: bytes
 ) -> None:
     data = encoded(a_picture(), image_format)

@@ -1,4 +1,4 @@
-"""A bucket's troubles are told as the port says, in time; and what is signed, S3 understands."""
+"""Failures of a bucket raise the errors of the port, in time; its signatures are valid for S3."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from storage.objects.bucket import Bucket, open_client
 from storage.objects.s3 import open_bucket
 from storage.objects.sigv4 import Signer
 from tests.conftest import StartDarkroom
-from tests.operations import SMALL, over, start
+from tests.operations import SMALL, start, until_finished
 from tests.storage.detours import Detour, Fault, detour_to
 from tests.storage.places import PICTURE, POST, PUT, Place, place_in_bucket
 
@@ -28,7 +28,7 @@ ERROR = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>InternalError</Code><Message>secret words</Message></Error>"""
 
 
-def told(status: str, body: bytes, content_type: str = "application/xml") -> bytes:
+def http_response(status: str, body: bytes, content_type: str = "application/xml") -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nConnection: close\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -59,21 +59,27 @@ def shop(module_shop: tuple[Objects, Detour], ministack: Place) -> Iterator[Shop
 FAULTS = {
     "refused": Fault(refuses=True),
     "silent": Fault(silent=True),
-    "503": Fault(answer=told("503 Slow Down", ERROR)),
-    "500 with HTML": Fault(answer=told("500 Oh", b"<html>", "text/html")),
-    "502 with nothing": Fault(answer=told("502 Bad Gateway", b"")),
-    "403": Fault(answer=told("403 Forbidden", ERROR.replace(b"InternalError", b"AccessDenied"))),
-    "no bucket": Fault(answer=told("404 Not Found", ERROR.replace(b"Internal", b"NoSuchBucket"))),
-    "an error with 200": Fault(answer=told("200 OK", ERROR)),
-    "a page with 200": Fault(answer=told("200 OK", b"<html>Welcome</html>", "text/html")),
-    "nothing with 200": Fault(answer=told("200 OK", b"")),
+    "503": Fault(answer=http_response("503 Slow Down", ERROR)),
+    "500 with HTML": Fault(answer=http_response("500 Oh", b"<html>", "text/html")),
+    "502 with nothing": Fault(answer=http_response("502 Bad Gateway", b"")),
+    "403": Fault(
+        answer=http_response("403 Forbidden", ERROR.replace(b"InternalError", b"AccessDenied"))
+    ),
+    "no bucket": Fault(
+        answer=http_response("404 Not Found", ERROR.replace(b"Internal", b"NoSuchBucket"))
+    ),
+    "an error with 200": Fault(answer=http_response("200 OK", ERROR)),
+    "a page with 200": Fault(answer=http_response("200 OK", b"<html>Welcome</html>", "text/html")),
+    "nothing with 200": Fault(answer=http_response("200 OK", b"")),
     "no HTTP": Fault(answer=b"SSH-2.0-OpenSSH_9.2\r\n"),
     "a cut in the head": Fault(cut_answer_after=30),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-async def test_a_bucket_that_fails_is_an_unavailable_store(shop: Shop, fault: Fault) -> None:
+async def test_a_failing_bucket_is_reported_as_an_unavailable_store(
+    shop: Shop, fault: Fault
+) -> None:
     key, new = new_key("images", "image/png"), new_key("images", "image/png")
     await shop.direct.put(key, PICTURE)
     shop.detour.becomes(fault)
@@ -94,7 +100,7 @@ async def test_a_bucket_that_fails_is_an_unavailable_store(shop: Shop, fault: Fa
 
 
 @pytest.mark.parametrize("cut", [400, 1_000, 100_000, 1_999_000])
-async def test_an_object_whose_bytes_are_cut_on_the_way_is_not_kept(shop: Shop, cut: int) -> None:
+async def test_an_object_whose_bytes_are_cut_off_is_not_stored(shop: Shop, cut: int) -> None:
     key = new_key("images", "image/png")
     shop.detour.becomes(Fault(cut_request_after=cut))
 
@@ -106,7 +112,7 @@ async def test_an_object_whose_bytes_are_cut_on_the_way_is_not_kept(shop: Shop, 
 
 
 @pytest.mark.parametrize("cut", [100, 1_000, 1_000_000, 1_999_999])
-async def test_half_an_object_is_never_given(shop: Shop, cut: int) -> None:
+async def test_a_partial_object_is_never_returned(shop: Shop, cut: int) -> None:
     key = new_key("images", "image/png")
     await shop.direct.put(key, bytes(2_000_000))
     shop.detour.becomes(Fault(cut_answer_after=cut))
@@ -115,10 +121,10 @@ async def test_half_an_object_is_never_given(shop: Shop, cut: int) -> None:
         await shop.store.get(key)
 
 
-async def test_who_has_done_already_what_was_wanted_does_not_wait_for_a_silent_bucket(
+async def test_a_deletion_after_a_commit_does_not_wait_for_a_silent_bucket(
     shop: Shop, ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It took as long as an operation may, and what had been committed was told as a failure."""
+    """Otherwise a committed write would be reported as failed after the timeout of the store."""
     monkeypatch.setattr("domain.execution.image_writer._DELETE_SECONDS", 1.0)
     shop.detour.becomes(Fault(silent=True))
     bucket = replace(ministack_bucket, endpoint=shop.detour.url)
@@ -128,7 +134,7 @@ async def test_who_has_done_already_what_was_wanted_does_not_wait_for_a_silent_b
         await shop.detour.used.wait()
 
 
-async def test_a_store_that_was_away_is_used_again(shop: Shop) -> None:
+async def test_a_store_that_was_unavailable_is_used_again(shop: Shop) -> None:
     key = new_key("images", "image/png")
     shop.detour.becomes(Fault(silent=True))
     with pytest.raises(StoreUnavailable):
@@ -140,9 +146,11 @@ async def test_a_store_that_was_away_is_used_again(shop: Shop) -> None:
     assert await shop.store.get(key) == PICTURE
 
 
-async def test_one_failure_is_not_told(shop: Shop, ministack_bucket: Bucket) -> None:
+async def test_a_single_failure_is_retried_without_an_error(
+    shop: Shop, ministack_bucket: Bucket
+) -> None:
     key = new_key("images", "image/png")
-    shop.detour.becomes(Fault(answer=told("503 Slow Down", ERROR)))
+    shop.detour.becomes(Fault(answer=http_response("503 Slow Down", ERROR)))
 
     async with open_bucket(replace(ministack_bucket, endpoint=shop.detour.url)) as store:
         putting = asyncio.create_task(store.put(key, PICTURE))
@@ -154,7 +162,7 @@ async def test_one_failure_is_not_told(shop: Shop, ministack_bucket: Bucket) -> 
     assert await shop.direct.get(key) == PICTURE
 
 
-async def test_connections_are_kept_and_closed_at_the_end(ministack_bucket: Bucket) -> None:
+async def test_connections_are_reused_and_closed_at_the_end(ministack_bucket: Bucket) -> None:
     async with detour_to(ministack_bucket.endpoint) as detour:
         async with open_bucket(replace(ministack_bucket, endpoint=detour.url)) as store:
             for _ in range(20):
@@ -167,7 +175,7 @@ async def test_connections_are_kept_and_closed_at_the_end(ministack_bucket: Buck
             await store.get(key)
 
 
-async def test_what_the_machine_was_told_for_other_tools_plays_no_part(
+async def test_aws_variables_of_the_machine_are_ignored(
     ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
@@ -182,7 +190,7 @@ async def test_what_the_machine_was_told_for_other_tools_plays_no_part(
 # Signatures
 
 
-async def test_a_signature_is_what_botocore_would_have_made(ministack_bucket: Bucket) -> None:
+async def test_a_signature_equals_that_of_botocore(ministack_bucket: Bucket) -> None:
     key = new_key("images", "image/png")
     virtual = replace(ministack_bucket, addressing="virtual", endpoint="https://s3.test")
     for bucket in (ministack_bucket, replace(virtual, public_endpoint="https://s3.test")):
@@ -205,7 +213,7 @@ async def test_a_signature_is_what_botocore_would_have_made(ministack_bucket: Bu
         assert url.startswith(bucket.public_url + "/")
 
 
-async def test_the_names_of_clients_and_of_this_process_may_differ(
+async def test_the_public_url_and_the_internal_url_can_differ(
     ministack_bucket: Bucket,
 ) -> None:
     named = ministack_bucket.endpoint.replace("127.0.0.1", "localhost")
@@ -221,13 +229,13 @@ async def test_the_names_of_clients_and_of_this_process_may_differ(
         assert (await place.send(post)).is_success
 
 
-async def test_another_process_gives_the_same_link(ministack: Place, shop: Shop) -> None:
+async def test_another_process_returns_the_same_url(ministack: Place, shop: Shop) -> None:
     key = new_key("images", "image/png")
 
     assert ministack.store.link(key) == shop.direct.link(key)
 
 
-def test_a_page_of_links_costs_next_to_nothing(ministack: Place) -> None:
+def test_signing_a_page_of_urls_takes_little_time(ministack: Place) -> None:
     keys = [new_key("images", "image/png") for _ in range(200)]
 
     def seconds() -> float:
@@ -241,7 +249,7 @@ def test_a_page_of_links_costs_next_to_nothing(ministack: Place) -> None:
     assert min(seconds() for _ in range(20)) < 0.005
 
 
-async def test_a_darkroom_with_a_bucket_keeps_nothing_in_its_folder(
+async def test_with_a_bucket_nothing_is_stored_in_the_data_folder(
     ministack_bucket: Bucket, start_darkroom: StartDarkroom, ministack: Place
 ) -> None:
     darkroom = await start_darkroom(
@@ -253,7 +261,7 @@ async def test_a_darkroom_with_a_bucket_keeps_nothing_in_its_folder(
     client = darkroom.client()
 
     payload = await start(client, userMessage="A red bridge", options=SMALL)
-    turn = await over(client, payload["turn"])
+    turn = await until_finished(client, payload["turn"])
 
     [image] = turn["outputs"][0]["images"]
     answer = await ministack.http.get(image["url"])
@@ -263,5 +271,5 @@ async def test_a_darkroom_with_a_bucket_keeps_nothing_in_its_folder(
     assert (await ministack.http.get(f"{darkroom.url}/objects/x")).status_code == 404
 
 
-def test_a_secret_is_not_shown(ministack_bucket: Bucket) -> None:
+def test_the_secret_is_not_shown(ministack_bucket: Bucket) -> None:
     assert "canary" not in repr(replace(ministack_bucket, secret="canary"))

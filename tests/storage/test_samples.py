@@ -1,4 +1,4 @@
-"""The shipped sample images: small, whole, and by models that exist."""
+"""The shipped sample images: small, complete, and by models that exist."""
 
 from io import BytesIO
 
@@ -14,7 +14,7 @@ from storage.imaging.renditions import THUMBNAIL_WIDTHS, process
 from storage.imaging.samples import FOLDER, load_samples
 
 
-def test_the_files_are_those_of_the_script_and_small() -> None:
+def test_the_files_are_those_of_the_script_and_are_small() -> None:
     samples = load_samples()
 
     assert [(sample.model_id, sample.prompt) for sample in samples] == [
@@ -26,7 +26,7 @@ def test_the_files_are_those_of_the_script_and_small() -> None:
     )
 
 
-def test_their_models_are_in_the_catalogue() -> None:
+def test_the_models_of_the_samples_are_in_the_catalogue() -> None:
     registry = load_catalogue(rehearsals=False, with_credentials={"local"})
 
     models = {model.id for model in registry.all() if model.available}
@@ -34,7 +34,7 @@ def test_their_models_are_in_the_catalogue() -> None:
     assert {sample.model_id for sample in load_samples()} <= models
 
 
-def test_each_has_what_the_image_pipeline_would_make_of_it() -> None:
+def test_each_sample_equals_the_output_of_the_image_pipeline() -> None:
     for sample in load_samples():
         image = sample.image
         for rendition in (image.original, *image.thumbnails):

@@ -1,4 +1,4 @@
-"""The placeholder says what it should, read back by a decoder of the tests' own."""
+"""The placeholder has the expected content, read by a decoder of the tests."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ def plain(width: int, height: int, colour: Rgba) -> Decoded:
     "colour",
     [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40)],
 )
-def test_a_plain_colour_comes_back(colour: tuple[int, int, int]) -> None:
+def test_a_plain_colour_is_restored(colour: tuple[int, int, int]) -> None:
     decoded = plain(32, 32, (*colour, 255))
 
     assert decoded.average == pytest.approx([value / 255 for value in colour], abs=0.05)
@@ -104,14 +104,14 @@ def test_a_plain_colour_comes_back(colour: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize(
     ("width", "height"), [(32, 32), (32, 18), (18, 32), (32, 24), (24, 32), (100, 30), (1, 1)]
 )
-def test_the_aspect_ratio_comes_back(width: int, height: int) -> None:
+def test_the_aspect_ratio_is_restored(width: int, height: int) -> None:
     decoded = plain(width, height, (90, 120, 150, 255))
 
     assert decoded.ratio == pytest.approx(width / height, rel=0.2)
     assert decoded.is_landscape == (width > height)
 
 
-def test_alpha_is_told_only_where_something_can_be_seen_through() -> None:
+def test_alpha_is_encoded_only_if_there_is_transparency() -> None:
     opaque = plain(20, 20, (10, 20, 30, 255))
     nearly = Decoded(
         thumbhash_of(20, 20, pixels(20, 20, lambda x, y: (10, 20, 30, 254 if x == y == 7 else 255)))
@@ -121,7 +121,7 @@ def test_alpha_is_told_only_where_something_can_be_seen_through() -> None:
     assert nearly.has_alpha
 
 
-def test_what_cannot_be_seen_does_not_colour_the_average() -> None:
+def test_fully_transparent_pixels_do_not_affect_the_average() -> None:
     def half_seen(x: int, y: int) -> Rgba:
         return (255, 0, 0, 255) if x < 16 else (0, 255, 0, 0)
 
@@ -133,14 +133,14 @@ def test_what_cannot_be_seen_does_not_colour_the_average() -> None:
     assert decoded.at(0.9, 0.5)[3] < 0.2
 
 
-def test_a_picture_of_nothing_has_a_placeholder() -> None:
+def test_an_empty_picture_has_a_placeholder() -> None:
     decoded = plain(10, 10, (1, 2, 3, 0))
 
     assert decoded.has_alpha
     assert decoded.opacity == 0
 
 
-def test_light_and_colour_are_where_they_were() -> None:
+def test_light_and_colour_are_restored_in_place() -> None:
     def corners(x: int, y: int) -> Rgba:
         return (255 * (x >= 16), 255 * (y >= 12), 60, 255)
 
@@ -154,7 +154,7 @@ def test_light_and_colour_are_where_they_were() -> None:
             assert blue == pytest.approx(60 / 255, abs=0.25)
 
 
-def test_a_gradient_stays_close_to_itself() -> None:
+def test_a_gradient_is_restored_approximately() -> None:
     decoded = Decoded(
         thumbhash_of(32, 32, pixels(32, 32, lambda x, y: (8 * x, 8 * y, 8 * (31 - x), 255)))
     )
@@ -170,7 +170,7 @@ def test_a_gradient_stays_close_to_itself() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(1, 100), (100, 1), (3, 3), (32, 32), (100, 100)])
 @pytest.mark.parametrize("alpha", [255, 128])
-def test_it_never_takes_more_than_25_bytes(width: int, height: int, alpha: int) -> None:
+def test_a_placeholder_has_at_most_25_bytes(width: int, height: int, alpha: int) -> None:
     def noise(x: int, y: int) -> Rgba:
         return (x * 89 + y * 47) % 256, (x * 31 + y * 97) % 256, (x * y * 7) % 256, alpha
 

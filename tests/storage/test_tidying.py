@@ -1,4 +1,4 @@
-"""Left-over bytes: what nothing refers to goes once it is old, what is in use never does."""
+"""Orphan collection: orphans are deleted once they are old, and objects in use never are."""
 
 import asyncio
 import logging
@@ -77,7 +77,7 @@ class Uploads(MongoUploadRepository):
 
 @dataclass(slots=True)
 class Shelf:
-    """A store of one test's own, in which things can be two days old."""
+    """A separate store for one test, in which objects can be two days old."""
 
     store: Objects
     folder: Path | None
@@ -202,7 +202,7 @@ def nothing_refers_to() -> set[str]:
     return {*keys, rendition_key(new_key("images", "image/png"), 256)}
 
 
-async def test_what_is_left_over_goes_once_it_is_old_and_what_is_in_use_stays(
+async def test_orphans_are_deleted_once_they_are_old_and_objects_in_use_are_kept(
     database: Database, shelf: Shelf
 ) -> None:
     used = await everything_in_use(database, Uploads(database))
@@ -217,7 +217,7 @@ async def test_what_is_left_over_goes_once_it_is_old_and_what_is_in_use_stays(
     assert await shelf.keys() == used
 
 
-async def test_what_is_younger_than_a_day_stays(database: Database, in_folder: Shelf) -> None:
+async def test_orphans_younger_than_a_day_are_kept(database: Database, in_folder: Shelf) -> None:
     old, young = nothing_refers_to(), nothing_refers_to()
     await in_folder.put(*old, *young)
     await in_folder.mark(database)
@@ -228,25 +228,25 @@ async def test_what_is_younger_than_a_day_stays(database: Database, in_folder: S
     assert await in_folder.keys() == young
 
 
-async def test_bytes_of_uploads_that_are_over_go_at_once(database: Database, shelf: Shelf) -> None:
+async def test_bytes_of_ended_uploads_are_deleted_at_once(database: Database, shelf: Shelf) -> None:
     uploads = Uploads(database)
-    at_work, over, never_came = (new_key("uploads", "image/png") for _ in range(3))
-    await shelf.put(at_work, over)
-    left = await uploads.add(at_work, is_over=False)
-    for key in (over, never_came):
+    running, ended, never_came = (new_key("uploads", "image/png") for _ in range(3))
+    await shelf.put(running, ended)
+    left = await uploads.add(running, is_over=False)
+    for key in (ended, never_came):
         await uploads.add(key, is_over=True)
 
     await shelf.tidier(database, uploads=uploads).tidy()
 
-    assert await shelf.keys() == {at_work}
+    assert await shelf.keys() == {running}
     assert await uploads.left() == [left]
 
 
-async def test_what_is_over_goes_with_its_bytes_however_much_it_is(
+async def test_expired_records_are_deleted_with_their_objects_in_any_number(
     database: Database, in_folder: Shelf
 ) -> None:
-    """Orphan collection would keep so many in one shard."""
-    lasting, over = ZIPS[0], ZIPS[1:]
+    """Orphan collection would keep this many in one shard."""
+    lasting, ended = ZIPS[0], ZIPS[1:]
     await in_folder.put(*ZIPS)
     for key in ZIPS:
         expires_at = datetime.now(UTC) + (TWO_DAYS if key == lasting else -TWO_DAYS)
@@ -257,12 +257,12 @@ async def test_what_is_over_goes_with_its_bytes_however_much_it_is(
     await in_folder.tidier(database).tidy()
 
     assert await in_folder.keys() == {lasting}
-    assert len(over) > 20
+    assert len(ended) > 20
     assert [one["_id"] async for one in database.exports.find({})] == [lasting]
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=("own", "shared with another database"))
-async def test_deleted_conversations_go_at_their_time(
+async def test_deleted_conversations_are_purged_at_their_time(
     database: Database, in_folder: Shelf, shared: bool
 ) -> None:
     conversation, turn = await a_conversation(database)
@@ -329,7 +329,7 @@ async def failed_and_retried(database: Database, claim: Claim) -> tuple[set[str]
     return previews, set()
 
 
-async def deleted_at_work(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
+async def deleted_while_running(database: Database, claim: Claim) -> tuple[set[str], set[str]]:
     preview = await a_shown_preview(database, claim)
     conversations = MongoConversationRepository(database)
     assert await conversations.delete(ANA, conversation_of(claim)) == [preview]
@@ -357,13 +357,13 @@ WAYS: list[Way] = [
     failed,
     cancelled,
     failed_and_retried,
-    deleted_at_work,
+    deleted_while_running,
     deleted_when_landed,
 ]
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_a_killed_process_did_not_clear_away_is_left_over(
+async def test_objects_left_by_a_killed_process_are_orphans(
     database: Database, in_folder: Shelf, way: Way
 ) -> None:
     await another_turn(database, (await a_conversation(database))[0])
@@ -381,7 +381,7 @@ async def test_what_a_killed_process_did_not_clear_away_is_left_over(
 # Several processes
 
 
-async def test_a_chore_is_done_by_one_process_at_a_time(
+async def test_a_periodic_job_is_done_by_one_process_at_a_time(
     mongodb_uri: str, database: Database
 ) -> None:
     async with open_database(mongodb_uri, database.commands.name) as second:
@@ -397,7 +397,7 @@ async def test_a_chore_is_done_by_one_process_at_a_time(
             await database.periodic_jobs.update_one({}, [{"$set": {"notBefore": "$$NOW"}}])
 
 
-async def test_a_chore_that_is_not_due_writes_nothing(database: Database) -> None:
+async def test_a_periodic_job_that_is_not_due_writes_nothing(database: Database) -> None:
     periodic_jobs = MongoPeriodicJobRepository(database)
     assert await periodic_jobs.begin("shards", every=timedelta(hours=1)) is not None
     before = await database.periodic_jobs.find_one()
@@ -438,13 +438,13 @@ async def test_two_processes_share_the_shards(
 # What goes wrong
 
 
-async def test_a_store_that_was_away_is_tidied_once_it_is_back(
+async def test_orphan_collection_resumes_once_an_unavailable_store_is_back(
     database: Database, in_folder: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     uploads = Uploads(database)
-    left, over = new_key("previews", "image/webp"), new_key("uploads", "image/png")
-    await in_folder.put(left, over)
-    await uploads.add(over, is_over=True)
+    left, ended = new_key("previews", "image/webp"), new_key("uploads", "image/png")
+    await in_folder.put(left, ended)
+    await uploads.add(ended, is_over=True)
     await in_folder.mark(database)
     await in_folder.grow_old(left)
     assert in_folder.folder is not None
@@ -455,18 +455,18 @@ async def test_a_store_that_was_away_is_tidied_once_it_is_back(
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             await tidier.tidy()
-    told = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     in_folder.folder.unlink()
     elsewhere.rename(in_folder.folder)
     await tidier.tidy()
     await in_folder.tidy(database, left)
 
-    assert told == ["orphaned objects kept: object store unavailable"]
+    assert messages == ["orphaned objects kept: object store unavailable"]
     assert await in_folder.keys() == set()
     assert await uploads.left() == []
 
 
-async def test_a_bucket_that_was_away_is_tidied_once_it_is_back(
+async def test_orphan_collection_resumes_once_an_unavailable_bucket_is_back(
     database: Database, in_bucket: Shelf, ministack_bucket: Bucket
 ) -> None:
     left = nothing_refers_to()
@@ -489,7 +489,7 @@ async def test_a_bucket_that_was_away_is_tidied_once_it_is_back(
     assert await in_bucket.keys() == set()
 
 
-async def test_a_database_that_was_away_is_asked_again(
+async def test_orphan_collection_asks_an_unavailable_database_again(
     tmp_path: Path, in_folder: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "mongod").mkdir()
@@ -516,7 +516,7 @@ async def test_a_database_that_was_away_is_asked_again(
     assert owners.ours_since is not None
 
 
-async def test_nothing_is_deleted_for_the_wrong_database(
+async def test_nothing_is_deleted_with_the_wrong_database(
     mongodb_uri: str, database: Database, shelf: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     used = await everything_in_use(database, Uploads(database))
@@ -541,7 +541,7 @@ async def test_nothing_is_deleted_for_the_wrong_database(
     assert len(caplog.records) == 4  # once in the life of each tidier
 
 
-async def test_nothing_is_deleted_before_others_could_have_left_their_marks(
+async def test_nothing_is_deleted_before_other_databases_could_have_left_a_mark(
     database: Database, in_folder: Shelf
 ) -> None:
     # Of a database whose Darkroom does not run just now.
@@ -554,7 +554,7 @@ async def test_nothing_is_deleted_before_others_could_have_left_their_marks(
     assert await in_folder.keys() == others
 
 
-async def test_a_database_that_was_restored_is_another_one(
+async def test_a_restored_database_counts_as_another_one(
     mongodb_uri: str, database: Database
 ) -> None:
     keys = MongoReferencedObjectRepository(database)
@@ -569,7 +569,7 @@ async def test_a_database_that_was_restored_is_another_one(
         assert await keys.owner() != before
 
 
-async def test_more_than_what_is_in_use_is_left_to_an_operator(
+async def test_orphans_that_outnumber_objects_in_use_are_left_to_an_operator(
     database: Database, in_folder: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     shard = SHARDS[0]
@@ -590,7 +590,7 @@ async def test_more_than_what_is_in_use_is_left_to_an_operator(
 # What it costs
 
 
-async def test_a_shard_is_found_by_index(database: Database) -> None:
+async def test_a_shard_is_found_by_an_index(database: Database) -> None:
     uploads = Uploads(database)
     for _ in range(MANY_TURNS):
         await everything_in_use_of(database, uploads)
@@ -617,14 +617,14 @@ async def everything_in_use_of(database: Database, uploads: Uploads) -> None:
     await uploads.add(new_key("uploads", "image/png"), is_over=False)
 
 
-def test_a_mark_is_a_key_that_has_no_link(in_folder: Shelf) -> None:
+def test_the_key_of_a_mark_has_no_url(in_folder: Shelf) -> None:
     key = mark_key("a database")
 
     with pytest.raises(ValueError, match="not a key that has links"):
         in_folder.store.link(key)
 
 
-async def test_a_mark_is_not_told_among_the_objects(database: Database, shelf: Shelf) -> None:
+async def test_a_mark_is_not_listed_among_the_objects(database: Database, shelf: Shelf) -> None:
     await shelf.mark(database)
 
     assert await shelf.keys() == set()

@@ -1,4 +1,4 @@
-"""Transactions: they commit or say what was in their way, and nothing reaches past them."""
+"""Transactions: they commit or return their conflict, and no call escapes them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,7 +30,9 @@ from tests.storage.test_turns import FAILURE
 KEY = IdempotencyKey("key", "sendEdit", "…")
 
 
-async def test_what_is_aborted_is_rolled_back_and_says_why(database: Database) -> None:
+async def test_an_aborted_transaction_is_rolled_back_and_returns_its_reason(
+    database: Database,
+) -> None:
     async def work(transaction: Transaction) -> None:
         await transaction.turns.insert_one({"_id": "x"})
         raise Abort(Conflict.LIMIT_REACHED)
@@ -39,7 +41,7 @@ async def test_what_is_aborted_is_rolled_back_and_says_why(database: Database) -
     assert await database.turns.find_one({"_id": "x"}) is None
 
 
-async def test_what_is_contended_is_begun_again(database: Database) -> None:
+async def test_a_transaction_with_a_write_conflict_is_retried(database: Database) -> None:
     runs = 0
 
     async def work(transaction: Transaction) -> int:
@@ -57,7 +59,7 @@ async def test_what_is_contended_is_begun_again(database: Database) -> None:
     assert [found["_id"] async for found in database.turns.find()] == [3]
 
 
-async def test_a_transaction_that_has_ended_refuses_every_call(database: Database) -> None:
+async def test_an_ended_transaction_refuses_every_call(database: Database) -> None:
     async def work(transaction: Transaction) -> Transaction:
         assert await transaction.turns.find_one({}) is None
         return transaction
@@ -100,7 +102,7 @@ async def _run(nested: Callable[[], Awaitable[object]]) -> object:
     return await nested()
 
 
-async def test_a_turn_says_what_it_conflicts_with(database: Database) -> None:
+async def test_appending_a_turn_returns_its_conflict(database: Database) -> None:
     conversation, turn = await a_conversation(database)
     gone = Reference(a_picture().image, ReferenceOrigin.MANUAL)
     other, _ = await a_conversation(database)
@@ -108,7 +110,7 @@ async def test_a_turn_says_what_it_conflicts_with(database: Database) -> None:
     written = await another_turn(database, conversation, key=KEY)
 
     assert not isinstance(written, Conflict)
-    # The key comes first: the conversation is stale because of what was made under it.
+    # The key comes first: the conversation is stale because of the turn made under that key.
     assert await another_turn(database, conversation, key=KEY) is Conflict.KEY_USED
     assert await another_turn(database, conversation) is Conflict.STALE
     plan = a_plan(references=(gone,))
@@ -118,7 +120,7 @@ async def test_a_turn_says_what_it_conflicts_with(database: Database) -> None:
     assert turn.version == 1
 
 
-async def test_a_start_says_what_it_conflicts_with(database: Database) -> None:
+async def test_starting_a_conversation_returns_its_conflict(database: Database) -> None:
     async def start(*, key: IdempotencyKey | None = None, max_active_outputs: int = MANY) -> object:
         return await MongoConversationRepository(database).start(
             ANA,
@@ -140,7 +142,7 @@ async def test_a_start_says_what_it_conflicts_with(database: Database) -> None:
     assert await database.idempotency.count_documents({}) == 1
 
 
-async def test_a_retry_says_what_it_conflicts_with(database: Database) -> None:
+async def test_retrying_an_output_returns_its_conflict(database: Database) -> None:
     turns = MongoTurnRepository(database)
     _, turn = await a_conversation(database)
     await MongoClaimRepository(database).fail(await a_claim(database, turn.outputs[0].id), FAILURE)

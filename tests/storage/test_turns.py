@@ -1,4 +1,4 @@
-"""Turns in MongoDB: claims, fences, the derived status, and transactions that hold."""
+"""Turns in MongoDB: claims, fences, the derived status, and atomic transactions."""
 
 import asyncio
 from datetime import timedelta
@@ -22,8 +22,8 @@ from storage.mongo.turns import MongoTurnRepository
 from tests.serving import free_port
 from tests.storage.builders import (
     ANA,
+    EXPIRED,
     LONG,
-    OVER,
     a_claim,
     a_conversation,
     a_gallery,
@@ -54,7 +54,7 @@ async def land(claims: MongoClaimRepository, claim: Claim, *records: ImageRecord
     return await claims.land(claim, records or [a_picture(claim.output.id)], Report())
 
 
-async def test_of_many_workers_one_gets_the_output(
+async def test_of_many_workers_one_claims_the_output(
     database: Database, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database)
@@ -66,7 +66,7 @@ async def test_of_many_workers_one_gets_the_output(
     assert [claim.output.fence for claim in got if claim] == [1]
 
 
-async def test_a_claim_starts_the_output_and_its_clock(database: Database) -> None:
+async def test_a_claim_starts_the_output_and_sets_its_deadline(database: Database) -> None:
     _, turn = await a_conversation(database)
 
     claim = await a_claim(database, turn.outputs[0].id)
@@ -77,11 +77,11 @@ async def test_a_claim_starts_the_output_and_its_clock(database: Database) -> No
     assert claim.parent.version == turn.version + 1
 
 
-async def test_a_worker_that_lost_its_lease_can_write_nothing(
+async def test_a_worker_that_lost_its_lease_cannot_write(
     database: Database, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database)
-    dead = await a_claim(database, turn.outputs[0].id, lease=OVER)
+    dead = await a_claim(database, turn.outputs[0].id, lease=EXPIRED)
     await asyncio.sleep(0.01)
     living = await a_claim(database, turn.outputs[0].id)
 
@@ -102,7 +102,7 @@ async def test_a_worker_that_lost_its_lease_can_write_nothing(
     assert await land(claims, living)
 
 
-async def test_landing_writes_the_output_and_its_images_or_nothing(
+async def test_delivery_writes_the_output_and_its_images_atomically(
     database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database)
@@ -128,7 +128,7 @@ async def test_landing_writes_the_output_and_its_images_or_nothing(
     assert await database.images.count_documents({}) == 2
 
 
-async def test_the_turns_status_follows_its_outputs_in_the_same_write(
+async def test_the_status_of_a_turn_changes_in_the_same_write_as_its_outputs(
     database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database, "one", "two", "three")
@@ -147,7 +147,7 @@ async def test_the_turns_status_follows_its_outputs_in_the_same_write(
     assert [state.version for state in seen] == list(range(1, 8))
 
 
-async def test_progress_never_goes_back(
+async def test_progress_never_decreases(
     database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database)
@@ -159,7 +159,7 @@ async def test_progress_never_goes_back(
     assert (await read(turns, turn)).outputs[0].progress == 0.6
 
 
-async def test_renewing_a_lease_is_nobodys_news(
+async def test_renewing_a_lease_is_not_an_update(
     database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database)
@@ -171,14 +171,14 @@ async def test_renewing_a_lease_is_nobodys_news(
     assert await read(turns, turn) == before
 
 
-async def test_what_nobody_holds_is_found_when_it_should_be(
+async def test_unclaimed_outputs_are_found_when_they_are_due(
     database: Database, claims: MongoClaimRepository
 ) -> None:
     _, turn = await a_conversation(database, "queued", "held", "given back", "dead", "ended")
     _, held, given_back, dead, ended = (output.id for output in turn.outputs)
     await a_claim(database, held)
     await claims.give_back(await a_claim(database, given_back))
-    await a_claim(database, dead, lease=OVER)
+    await a_claim(database, dead, lease=EXPIRED)
     await claims.fail(await a_claim(database, ended), FAILURE)
     await asyncio.sleep(0.01)
 
@@ -194,7 +194,7 @@ async def test_what_nobody_holds_is_found_when_it_should_be(
     assert await found(LONG, expired=True) == ["given back", "dead"]
 
 
-async def test_a_turn_that_is_there_is_never_written_over(database: Database) -> None:
+async def test_an_existing_turn_is_never_overwritten(database: Database) -> None:
     conversation, _ = await a_conversation(database)
 
     written = await asyncio.gather(*(another_turn(database, conversation) for _ in range(8)))
@@ -205,7 +205,7 @@ async def test_a_turn_that_is_there_is_never_written_over(database: Database) ->
     assert count == 2
 
 
-async def test_a_picture_that_is_being_used_and_deleted_at_once_is_never_half_gone(
+async def test_an_image_used_and_deleted_concurrently_is_never_partly_deleted(
     database: Database, claims: MongoClaimRepository
 ) -> None:
     conversations = MongoConversationRepository(database)
@@ -225,7 +225,7 @@ async def test_a_picture_that_is_being_used_and_deleted_at_once_is_never_half_go
         assert exists == (used is not Conflict.IMAGE_GONE)
 
 
-async def test_a_picture_that_has_been_deleted_is_never_referred_to(
+async def test_a_deleted_image_is_never_referred_to(
     database: Database, claims: MongoClaimRepository
 ) -> None:
     conversations = MongoConversationRepository(database)
@@ -240,7 +240,7 @@ async def test_a_picture_that_has_been_deleted_is_never_referred_to(
     assert await another_turn(database, other, plan) is Conflict.IMAGE_GONE
 
 
-async def test_deleting_tells_whose_bytes_nobody_needs_any_more(
+async def test_a_deletion_returns_the_keys_of_objects_that_nothing_refers_to(
     database: Database, claims: MongoClaimRepository
 ) -> None:
     conversations = MongoConversationRepository(database)
@@ -260,7 +260,7 @@ async def test_deleting_tells_whose_bytes_nobody_needs_any_more(
     assert not await land(claims, claim)
 
 
-async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_work(
+async def test_changed_turns_are_read_with_the_latest_and_running_ones(
     database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
 ) -> None:
     conversation, first = await a_conversation(database)
@@ -288,7 +288,7 @@ async def test_turns_changed_since_a_moment_come_with_the_latest_and_those_at_wo
     assert await indexes(now) == [0, 2, 3]
 
 
-async def test_a_database_that_is_away_is_told_as_overloaded(database: Database) -> None:
+async def test_an_unavailable_database_is_reported_as_overloaded(database: Database) -> None:
     uri = f"mongodb://127.0.0.1:{free_port()}/"
     nowhere = open_database(uri, "nothing", start_seconds=0.5)
 
@@ -296,7 +296,7 @@ async def test_a_database_that_is_away_is_told_as_overloaded(database: Database)
         await nowhere.__aenter__()
 
 
-async def test_what_has_changed_comes_in_pages_and_the_latest_last(
+async def test_changed_turns_are_read_in_pages_with_the_latest_last(
     database: Database, turns: MongoTurnRepository
 ) -> None:
     conversation, _ = await a_conversation(database)

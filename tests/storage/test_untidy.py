@@ -1,4 +1,6 @@
-"""What is untidy but whole is accepted from viewers and providers; what is incomplete is not."""
+"""Untidy but complete pictures are accepted from viewers and providers; incomplete ones are
+refused.
+"""
 
 from collections.abc import AsyncIterator
 
@@ -39,7 +41,7 @@ async def assert_refused(process: Process, data: bytes) -> str:
 
 
 def on_grey(picture: Image.Image) -> Image.Image:
-    """What is seen of it, whatever colour it has where it is clear."""
+    """What is visible of it, whatever the colour of transparent pixels."""
     return Image.alpha_composite(Image.new("RGBA", picture.size, "grey"), picture.convert("RGBA"))
 
 
@@ -51,7 +53,7 @@ def seen_apart(kept: Image.Image, shown: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("row", UNTIDY)
-async def test_what_is_untidy_but_whole_is_made_anew_from_its_pixels(
+async def test_an_untidy_but_complete_picture_is_re_encoded_from_its_pixels(
     process: Process, row: str
 ) -> None:
     untidy = UNTIDY[row]
@@ -73,18 +75,18 @@ async def test_what_is_untidy_but_whole_is_made_anew_from_its_pixels(
 
 
 @pytest.mark.parametrize("row", INCOMPLETE)
-async def test_what_is_incomplete_is_refused(process: Process, row: str) -> None:
+async def test_an_incomplete_picture_is_refused(process: Process, row: str) -> None:
     await assert_refused(process, INCOMPLETE[row]())
 
 
 @pytest.mark.parametrize("row", SEVERAL_FRAMES)
-async def test_what_has_several_frames_is_refused(process: Process, row: str) -> None:
+async def test_a_picture_with_several_frames_is_refused(process: Process, row: str) -> None:
     message = await assert_refused(process, SEVERAL_FRAMES[row]())
 
     assert message == MOVES or "frame" in message
 
 
-async def test_a_child_does_the_same() -> None:
+async def test_the_sandbox_gives_the_same_result() -> None:
     async with processing("uploaded") as process:
         row = next(iter(UNTIDY))
         processed = await process(UNTIDY[row].make())
@@ -96,7 +98,7 @@ async def test_a_child_does_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", SCANS)
-async def test_a_provider_s_tidy_jpeg_is_kept_byte_for_byte(name: str) -> None:
+async def test_a_tidy_jpeg_from_a_provider_is_kept_byte_for_byte(name: str) -> None:
     processor = ThreadedImageProcessor()
     data = a_jpeg_of(name)
 

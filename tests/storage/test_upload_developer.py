@@ -1,4 +1,4 @@
-"""Uploads come out upright, bare and encoded anew, or are refused; no process is left behind."""
+"""Uploads become upright, bare and re-encoded images, or are refused; no process is left behind."""
 
 import asyncio
 import json
@@ -129,7 +129,7 @@ NOT_THESE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("row", NOT_THESE)
-async def test_type_that_is_not_taken(processor: UploadSandbox, row: str) -> None:
+async def test_a_type_that_is_not_accepted_is_refused(processor: UploadSandbox, row: str) -> None:
     refused = await refusal(processor, NOT_THESE[row])
 
     assert refused.code is UserErrorCode.UPLOAD_TYPE_UNSUPPORTED
@@ -254,7 +254,7 @@ INVALID: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("row", INVALID)
-async def test_upload_that_is_not_valid(processor: UploadSandbox, row: str) -> None:
+async def test_an_invalid_picture_is_refused(processor: UploadSandbox, row: str) -> None:
     refused = await refusal(processor, INVALID[row]())
 
     assert refused.code is UserErrorCode.UPLOAD_INVALID
@@ -265,7 +265,7 @@ def slow_and_large() -> bytes:
     return encoded(a_picture(4_000, 3_000), "JPEG", progressive=True)
 
 
-async def test_decoding_above_5_s() -> None:
+async def test_decoding_for_more_than_5_s_is_refused() -> None:
     limits = Limits(decoding_seconds=0.02)
     processor = UploadSandbox(limits=limits)
 
@@ -275,7 +275,7 @@ async def test_decoding_above_5_s() -> None:
     assert str(refused) == TOO_SLOW
 
 
-async def test_decoding_and_encoding_above_8_s() -> None:
+async def test_decoding_and_encoding_for_more_than_8_s_is_refused() -> None:
     processor = UploadSandbox(limits=Limits(seconds=0.05))
 
     assert str(await refusal(processor, slow_and_large())) == TOO_SLOW
@@ -283,7 +283,7 @@ async def test_decoding_and_encoding_above_8_s() -> None:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @LINUX
-async def test_decoding_above_512_mb(image_format: str) -> None:
+async def test_decoding_with_more_than_512_mb_is_refused(image_format: str) -> None:
     processor = UploadSandbox(limits=Limits(decoding_bytes=20_000_000))
     data = encoded(a_picture(4_000, 3_000), image_format)
 
@@ -294,7 +294,7 @@ async def test_decoding_above_512_mb(image_format: str) -> None:
 
 
 @LINUX
-async def test_what_takes_too_much_memory_once_it_is_decoded() -> None:
+async def test_a_picture_that_needs_too_much_memory_after_decoding_is_refused() -> None:
     processor = UploadSandbox(limits=Limits(memory_bytes=60_000_000))
 
     refused = await refusal(processor, encoded(a_picture(4_000, 3_000), "JPEG", exif=exif(6)))
@@ -358,7 +358,7 @@ def png_with_a_tail(text: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("row", POLYGLOTS)
-async def test_polyglot_loses_its_foreign_part(here: InThisProcess, row: str) -> None:
+async def test_a_polyglot_file_loses_its_foreign_part(here: InThisProcess, row: str) -> None:
     data = POLYGLOTS[row]()
     words = (CANARY[:16], b"<script>", b"PK\x03\x04", b"evil.html")
     assert any(word in data for word in words)
@@ -370,7 +370,7 @@ async def test_polyglot_loses_its_foreign_part(here: InThisProcess, row: str) ->
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("orientation", range(2, 9))
-async def test_exif_orientation_is_turned_upright(
+async def test_exif_orientation_is_applied(
     here: InThisProcess, image_format: str, orientation: int
 ) -> None:
     upright = a_picture()
@@ -434,8 +434,8 @@ async def test_metadata_is_removed(here: InThisProcess, image_format: str, row: 
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_icc_is_reduced_to_srgb(here: InThisProcess, image_format: str) -> None:
-    """By a profile in which red and blue have changed places, so that nobody can overlook it."""
+async def test_icc_profiles_are_converted_to_srgb(here: InThisProcess, image_format: str) -> None:
+    """By a profile in which red and blue are swapped, so that the effect is obvious."""
     data = encoded(a_picture(), image_format, icc_profile=swapped_profile())
     red, green, blue = a_picture().split()
 
@@ -465,7 +465,7 @@ async def test_transparency_is_kept(
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
-async def test_every_kind_of_png_is_taken(here: InThisProcess, mode: str) -> None:
+async def test_every_kind_of_png_is_accepted(here: InThisProcess, mode: str) -> None:
     grey = Image.linear_gradient("L").resize((400, 400))
     shown = grey if mode == "I;16" else grey.convert(mode)
     if mode == "I;16":
@@ -477,7 +477,7 @@ async def test_every_kind_of_png_is_taken(here: InThisProcess, mode: str) -> Non
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-async def test_every_kind_of_jpeg_is_taken(here: InThisProcess, mode: str) -> None:
+async def test_every_kind_of_jpeg_is_accepted(here: InThisProcess, mode: str) -> None:
     data = encoded(a_picture(mode=mode), "JPEG", exif=exif(6))
 
     _, kept = await made_of(here, data, CANARY)
@@ -488,7 +488,7 @@ async def test_every_kind_of_jpeg_is_taken(here: InThisProcess, mode: str) -> No
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("size", [(16, 16), (8_192, 16), (16, 8_192)])
-async def test_the_smallest_and_the_longest_are_taken(
+async def test_the_smallest_and_the_longest_pictures_are_accepted(
     here: InThisProcess, image_format: str, size: tuple[int, int]
 ) -> None:
     _, kept = await made_of(here, encoded(Image.new("RGB", size, "#808080"), image_format))
@@ -506,7 +506,7 @@ ODD_SCANS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("row", ODD_SCANS)
-async def test_a_jpeg_with_too_many_coded_pixels_is_encoded_from_what_decodes(
+async def test_a_jpeg_with_too_many_coded_pixels_is_re_encoded(
     here: InThisProcess, row: str
 ) -> None:
     data = ODD_SCANS[row]()
@@ -518,7 +518,7 @@ async def test_a_jpeg_with_too_many_coded_pixels_is_encoded_from_what_decodes(
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 5}])
 @pytest.mark.parametrize("colour", ["white", "black", "#808080", "#123456"])
-async def test_a_jpeg_of_one_colour_is_taken(
+async def test_a_jpeg_of_one_colour_is_accepted(
     here: InThisProcess, colour: str, options: dict[str, Any]
 ) -> None:
     plain = Image.new("RGB", (700, 700), colour)
@@ -529,7 +529,7 @@ async def test_a_jpeg_of_one_colour_is_taken(
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-async def test_40_megapixels_are_taken(processor: UploadSandbox, image_format: str) -> None:
+async def test_40_megapixels_are_accepted(processor: UploadSandbox, image_format: str) -> None:
     options = {"PNG": {"compress_level": 1}, "WEBP": {"method": 0}}.get(image_format, {})
     data = encoded(a_picture(8_000, 5_000), image_format, **options)
 
@@ -549,12 +549,12 @@ async def eventually(condition: Callable[[], bool], *, within: float = PATIENCE_
             await asyncio.sleep(0.01)
 
 
-async def until_at_work(count: int, before: set[int]) -> None:
+async def until_running(count: int, before: set[int]) -> None:
     await eventually(lambda: len(our_processes() - before) >= count)
 
 
 @LINUX
-async def test_two_at_once_and_the_others_in_order(
+async def test_two_files_are_decoded_at_once_and_the_others_in_order(
     processor: UploadSandbox,
 ) -> None:
     before, most, ended = our_processes(), 0, []
@@ -574,7 +574,7 @@ async def test_two_at_once_and_the_others_in_order(
     assert all(abs(place - number) <= 1 for place, number in enumerate(ended))
 
 
-async def test_too_many_that_wait_are_sent_away() -> None:
+async def test_files_beyond_the_waiting_limit_are_refused() -> None:
     processor = UploadSandbox(children=1, max_waiting=1)
     data = encoded(a_picture())
 
@@ -587,7 +587,7 @@ async def test_too_many_that_wait_are_sent_away() -> None:
     await processor.aclose()
 
 
-async def test_who_waits_too_long_is_sent_away() -> None:
+async def test_a_file_that_waits_too_long_is_refused() -> None:
     processor = UploadSandbox(children=1, max_wait_seconds=0.01)
     data = encoded(a_picture())
 
@@ -600,14 +600,14 @@ async def test_who_waits_too_long_is_sent_away() -> None:
 
 
 @LINUX
-async def test_whoever_goes_away_leaves_no_process(
+async def test_a_cancelled_caller_leaves_no_process_behind(
     processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before = our_processes()
     with monkeypatch.context() as patched:
         await pretend(patched, tmp_path, b"ready\n", "exec sleep 60")
         working = [asyncio.create_task(process(processor, encoded(a_picture()))) for _ in range(3)]
-        await until_at_work(2, before)
+        await until_running(2, before)
 
         for task in working:
             task.cancel()
@@ -619,7 +619,7 @@ async def test_whoever_goes_away_leaves_no_process(
 
 
 @LINUX
-async def test_whoever_goes_away_at_any_moment_leaves_a_place(
+async def test_a_caller_cancelled_at_any_moment_frees_its_capacity(
     processor: UploadSandbox,
 ) -> None:
     data = encoded(a_picture())
@@ -636,10 +636,10 @@ async def test_whoever_goes_away_at_any_moment_leaves_a_place(
 
 
 @LINUX
-async def test_closing_ends_what_is_at_work() -> None:
+async def test_closing_ends_running_sandboxes() -> None:
     processor, before = UploadSandbox(), our_processes()
     working = asyncio.create_task(process(processor, slow_and_large()))
-    await until_at_work(1, before)
+    await until_running(1, before)
 
     await processor.aclose()
 
@@ -648,7 +648,7 @@ async def test_closing_ends_what_is_at_work() -> None:
         await working
 
 
-async def test_a_child_that_somebody_kills_is_not_the_pictures_fault(
+async def test_a_sandbox_killed_from_outside_is_not_a_user_error(
     processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     await pretend(monkeypatch, tmp_path, b"ready\n", "kill -KILL $$")
@@ -657,7 +657,7 @@ async def test_a_child_that_somebody_kills_is_not_the_pictures_fault(
         await process(processor, encoded(a_picture()))
 
 
-async def test_a_machine_that_is_too_busy_is_not_the_pictures_fault(
+async def test_a_machine_that_is_too_busy_is_not_a_user_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     processor = UploadSandbox(max_child_seconds=0.5)
@@ -668,7 +668,7 @@ async def test_a_machine_that_is_too_busy_is_not_the_pictures_fault(
             await process(processor, encoded(a_picture()))
 
 
-async def test_a_child_that_cannot_be_started_is_not_the_pictures_fault(
+async def test_a_sandbox_that_cannot_be_started_is_not_a_user_error(
     processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for nowhere in ("/nowhere/python", "/bin/false"):
@@ -692,7 +692,7 @@ asyncio.run(main())
 
 
 @LINUX
-async def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
+async def test_a_sandbox_ends_with_its_parent(tmp_path: Path) -> None:
     """Also while it decodes, which takes seconds here."""
     noise, large = Image.effect_noise((1_000, 1_000), 60), Image.new("L", (8_000, 5_000))
     for x, y in product(range(8), range(5)):
@@ -702,12 +702,12 @@ async def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
         *(sys.executable, "-c", PARENT, tmp_path / "large.png"), cwd=ROOT
     )
 
-    def children_at_work() -> list[Path]:
+    def running_sandboxes() -> list[Path]:
         listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         return [Path("/proc", pid) for pid in listed if memory_of(Path("/proc", pid)) > 100_000]
 
-    await eventually(lambda: bool(children_at_work()))
-    [child] = children_at_work()
+    await eventually(lambda: bool(running_sandboxes()))
+    [child] = running_sandboxes()
     parent.kill()
     await parent.wait()
 
@@ -723,7 +723,7 @@ def memory_of(process: Path) -> int:
     return next((int(x.split()[1]) for x in status.splitlines() if x.startswith("VmRSS")), 0)
 
 
-async def test_a_child_sees_nothing_of_the_environment(
+async def test_a_sandbox_sees_no_environment_variables(
     processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DARKROOM_FAL_KEY", CANARY.decode())
@@ -779,8 +779,8 @@ uvloop.run(main())
 
 
 @LINUX
-async def test_all_of_it_by_uvloop(tmp_path: Path) -> None:
-    """It has processes and pipes of its own, and the API runs on it."""
+async def test_everything_works_with_uvloop(tmp_path: Path) -> None:
+    """It implements processes and pipes itself, and the API runs on it."""
     (tmp_path / "picture.png").write_bytes(encoded(a_picture()))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", BY_UVLOOP, tmp_path / "picture.png"),
@@ -807,7 +807,7 @@ for way in (lambda: open("/dev/null"), socket.socket, os.pipe):
 """
 
 
-async def test_a_decoder_that_is_taken_over_can_open_nothing() -> None:
+async def test_a_compromised_decoder_can_open_nothing() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", LOCKED_UP, cwd=ROOT)
 
     assert await process.wait() == 0
@@ -815,8 +815,8 @@ async def test_a_decoder_that_is_taken_over_can_open_nothing() -> None:
 
 def an_answer(**changed: Any) -> bytes:
     data = encoded(a_picture(), "PNG")
-    told = {"thumbhash": "abcd", "renditions": [["image/png", 300, 200, len(data)]]} | changed
-    return b"ready\n" + json.dumps(told).encode() + b"\n" + data
+    output = {"thumbhash": "abcd", "renditions": [["image/png", 300, 200, len(data)]]} | changed
+    return b"ready\n" + json.dumps(output).encode() + b"\n" + data
 
 
 FALSE_ANSWERS: dict[str, bytes] = {
@@ -835,7 +835,7 @@ FALSE_ANSWERS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("kind", FALSE_ANSWERS)
-async def test_what_a_child_says_is_not_believed(
+async def test_an_invalid_answer_of_a_sandbox_is_refused(
     processor: UploadSandbox,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -849,7 +849,7 @@ async def test_what_a_child_says_is_not_believed(
     assert refused.code is UserErrorCode.UPLOAD_INVALID
 
 
-async def test_a_true_answer_is_believed(
+async def test_a_valid_answer_of_a_sandbox_is_accepted(
     processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     await pretend(monkeypatch, tmp_path, an_answer())
@@ -857,7 +857,7 @@ async def test_a_true_answer_is_believed(
     assert (await process(processor, encoded(a_picture()))).thumbhash == "abcd"
 
 
-async def test_an_endless_answer_is_cut_off(
+async def test_an_endless_answer_of_a_sandbox_is_cut_off(
     processor: UploadSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(upload_processor, "_MAX_ANSWER_BYTES", 1_000_000)
@@ -867,7 +867,7 @@ async def test_an_endless_answer_is_cut_off(
 
 
 @pytest.mark.parametrize("signal", ["SEGV", "ABRT", "BUS", "XCPU"])
-async def test_a_decoder_that_crashes_is_the_pictures_fault(
+async def test_a_crash_of_the_decoder_is_a_user_error(
     processor: UploadSandbox,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -891,7 +891,7 @@ async def pretend(
     monkeypatch.setattr(sys, "executable", str(pretender))
 
 
-async def test_the_event_loop_stays_free_meanwhile(
+async def test_the_event_loop_is_not_blocked_while_pictures_are_decoded(
     processor: UploadSandbox,
 ) -> None:
     loop, data = asyncio.get_running_loop(), encoded(a_picture(2_000, 1_500), "JPEG", quality=98)
@@ -909,7 +909,7 @@ async def test_the_event_loop_stays_free_meanwhile(
 # Damaged files
 
 
-async def test_damaged_files_are_refused_or_come_out_whole() -> None:
+async def test_damaged_files_are_refused_or_decoded_completely() -> None:
     """Thousands, by the same code and with the same limits, but not in processes of their own."""
     print(f"\nDARKROOM_TEST_SEED={SEED}")  # noqa: T201 - to repeat it
     process = await asyncio.create_subprocess_exec(
@@ -919,10 +919,10 @@ async def test_damaged_files_are_refused_or_come_out_whole() -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(MUTATIONS_SECONDS):
-        told, complaints = await process.communicate()
+        output, complaints = await process.communicate()
 
     assert process.returncode == 0, f"{process.returncode}: {complaints.decode()[-2_000:]}"
-    facts = json.loads(told)
+    facts = json.loads(output)
     print(facts)  # noqa: T201 - published by each run
     assert sum(facts["outcomes"].values()) == MUTATIONS
     assert set(facts["outcomes"]) <= {"accepted", "UPLOAD_INVALID", "UPLOAD_TYPE_UNSUPPORTED"}
@@ -932,7 +932,7 @@ async def test_damaged_files_are_refused_or_come_out_whole() -> None:
     assert facts["most_megabytes"] * 1_000_000 < Limits().decoding_bytes + ITSELF_BYTES
 
 
-async def test_damaged_files_in_processes_of_their_own(
+async def test_damaged_files_in_sandboxes_are_refused_or_decoded_completely(
     processor: UploadSandbox,
 ) -> None:
     print(f"\nDARKROOM_TEST_SEED={SEED}")  # noqa: T201 - to repeat it

@@ -1,4 +1,4 @@
-"""Which output is next: fair between viewers, and never what somebody holds."""
+"""Which output runs next: fair between viewers, and never one that is claimed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,7 +26,9 @@ async def order(
     return [(one.viewer_id, one.model_id) for one in found]
 
 
-async def test_one_viewers_hundred_are_not_all_before_anothers_one(database: Database) -> None:
+async def test_a_hundred_outputs_of_one_viewer_do_not_come_before_one_of_another(
+    database: Database,
+) -> None:
     for _ in range(10):
         await a_conversation(database)
     await a_conversation(database, viewer_id=BOB)
@@ -36,7 +38,7 @@ async def test_one_viewers_hundred_are_not_all_before_anothers_one(database: Dat
     assert viewers == [ANA, BOB, *[ANA] * 9]
 
 
-async def test_whoever_has_some_at_work_comes_after_whoever_has_none(database: Database) -> None:
+async def test_a_viewer_with_running_outputs_comes_after_one_without(database: Database) -> None:
     _, turn = await a_conversation(database, "model", "model", "model")
     for output in turn.outputs[:2]:
         await a_claim(database, output.id)
@@ -47,7 +49,7 @@ async def test_whoever_has_some_at_work_comes_after_whoever_has_none(database: D
     assert viewers == [BOB, BOB, ANA, BOB]
 
 
-async def test_what_a_worker_has_left_behind_comes_first(database: Database) -> None:
+async def test_outputs_left_by_a_worker_come_first(database: Database) -> None:
     claims = MongoClaimRepository(database)
     await a_conversation(database, viewer_id=BOB)
     _, turn = await a_conversation(database, "model", "left", "refused")
@@ -63,7 +65,7 @@ async def test_what_a_worker_has_left_behind_comes_first(database: Database) -> 
     assert found == [(ANA, "left"), (BOB, "model"), (ANA, "model"), (ANA, "refused")]
 
 
-async def test_only_what_may_run_now_is_found(database: Database) -> None:
+async def test_only_outputs_that_can_run_are_found(database: Database) -> None:
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database, "held", "postponed", "waits", "elsewhere")
     held, postponed, waits, _ = turn.outputs
@@ -82,7 +84,7 @@ async def test_only_what_may_run_now_is_found(database: Database) -> None:
     assert (waiting.viewer_id, waiting.model_id) == (ANA, "waits")
 
 
-async def test_what_was_postponed_is_found_with_its_run_when_its_time_has_come(
+async def test_a_postponed_output_is_found_with_its_run_when_it_is_due(
     database: Database,
 ) -> None:
     claims = MongoClaimRepository(database)
@@ -99,8 +101,8 @@ async def test_what_was_postponed_is_found_with_its_run_when_its_time_has_come(
     assert again.deadline_at == claim.deadline_at
 
 
-async def test_a_hint_takes_nothing_from_a_worker_whose_lease_ran_out(database: Database) -> None:
-    """It may have lost its database for a while, and the hinted one may have stood still then."""
+async def test_a_hint_does_not_claim_an_output_whose_lease_has_expired(database: Database) -> None:
+    """The process may have been without its database, and the lease holder frozen meanwhile."""
     claims = MongoClaimRepository(database)
     _, turn = await a_conversation(database)
     (output,) = turn.outputs
@@ -110,7 +112,7 @@ async def test_a_hint_takes_nothing_from_a_worker_whose_lease_ran_out(database: 
     assert await claims.list_waiting([output.model_id], min_queued=NOW, expired=True, limit=1)
 
 
-async def test_a_claim_relies_on_what_was_found_and_on_nothing_later(database: Database) -> None:
+async def test_a_claim_depends_only_on_what_the_search_found(database: Database) -> None:
     """The process may have been suspended since it searched, and the database away: a lease that
     has expired meanwhile may be that of a live worker.
     """

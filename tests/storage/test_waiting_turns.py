@@ -1,4 +1,4 @@
-"""Turns that wait, in MongoDB: begun or ended once, with their credits and their images."""
+"""Waiting turns in MongoDB: begun or ended once, with their credits and their images."""
 
 import asyncio
 from dataclasses import replace
@@ -58,7 +58,7 @@ async def begin(waiting: MongoWaitingTurnRepository, turn: Turn, **facts: int) -
     )
 
 
-async def test_a_turn_that_waits_has_all_that_was_asked_and_holds_no_credits(
+async def test_a_waiting_turn_stores_its_request_and_reserves_no_credits(
     database: Database, waiting: MongoWaitingTurnRepository
 ) -> None:
     before = await MongoAccountRepository(database).find(ANA)
@@ -75,7 +75,7 @@ async def test_a_turn_that_waits_has_all_that_was_asked_and_holds_no_credits(
     assert await waiting.list(after=turn.id, limit=9) == []
 
 
-async def test_of_many_that_begin_and_end_a_turn_one_does(
+async def test_a_waiting_turn_begins_or_ends_once(
     database: Database, waiting: MongoWaitingTurnRepository
 ) -> None:
     for _ in range(5):
@@ -98,7 +98,7 @@ async def test_of_many_that_begin_and_end_a_turn_one_does(
     assert (await MongoAccountRepository(database).prove()).discrepancies == ()
 
 
-async def test_what_cannot_be_paid_for_waits_on(
+async def test_a_turn_without_enough_credits_keeps_waiting(
     database: Database, waiting: MongoWaitingTurnRepository
 ) -> None:
     _, turn = await a_turn_that_waits(database)
@@ -109,7 +109,7 @@ async def test_what_cannot_be_paid_for_waits_on(
     assert (await MongoAccountRepository(database).prove()).discrepancies == ()
 
 
-async def test_what_waits_is_found_by_an_index(
+async def test_waiting_turns_are_found_by_an_index(
     database: Database, waiting: MongoWaitingTurnRepository
 ) -> None:
     for _ in range(20):
@@ -123,7 +123,7 @@ async def test_what_waits_is_found_by_an_index(
     assert command["docsExamined"] == command["keysExamined"] == 1
 
 
-async def test_the_images_of_what_waits_are_used(
+async def test_images_of_waiting_turns_count_as_in_use(
     database: Database, waiting: MongoWaitingTurnRepository
 ) -> None:
     record = a_picture()
@@ -136,7 +136,7 @@ async def test_the_images_of_what_waits_are_used(
     assert kept.used == {record.image.id}
 
 
-async def test_in_a_fork_nothing_waits(
+async def test_a_fork_has_no_waiting_turns(
     database: Database, waiting: MongoWaitingTurnRepository
 ) -> None:
     conversation, _ = await a_turn_that_waits(database)
@@ -153,7 +153,7 @@ async def test_in_a_fork_nothing_waits(
     assert len(await waiting.list(after=None, limit=9)) == 1
 
 
-async def test_nothing_waits_for_a_viewer_who_is_deleted(database: Database) -> None:
+async def test_no_turn_waits_for_a_viewer_who_is_being_deleted(database: Database) -> None:
     conversation, _ = await a_conversation(database)
     await MongoErasureRepository(database).begin(ANA, lease=LONG)
 

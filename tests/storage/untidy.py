@@ -1,4 +1,4 @@
-"""Pictures that are untidy but whole, each with what common decoders show of it."""
+"""Untidy but complete pictures, each with what common decoders show of it."""
 
 import struct
 import zlib

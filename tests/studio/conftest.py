@@ -40,7 +40,7 @@ OpenStudio = Callable[..., Awaitable[Page]]
 
 @pytest.fixture
 async def open_studio(browser: Browser) -> AsyncIterator[OpenStudio]:
-    """At the end nothing may stand in any console, and nothing may have been raised."""
+    """At the end every console must be empty, and no error may have been raised."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 

@@ -1,4 +1,4 @@
-"""How quick, steady and small the studio is on this machine: `python -m tests.studio.figures`.
+"""How fast, stable and small the studio is on this machine: `python -m tests.studio.figures`.
 
 It prints the load of the machine too: on a busy one the times say little.
 """

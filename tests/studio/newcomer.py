@@ -1,4 +1,5 @@
-"""A newcomer's minute, with times: clone, `make run`, the link, the first edit in a browser.
+"""The first minute of a new user, with times: clone, `make run`, the link, the first edit in a
+browser.
 
 `python -m tests.studio.newcomer` clones this repository into a temporary folder. The packages come
 from where pip is set to fetch them.

@@ -1,4 +1,4 @@
-"""Pictures of every view of the studio, to be looked at: `make screenshots OUT=folder`.
+"""Screenshots of every view of the studio, for review: `make screenshots OUT=folder`.
 
 Views on a desktop and a phone, light and dark, in the states that people meet: loading, empty, half
 landed, failed, complete. It needs Chromium, and starts a Darkroom of its own.
@@ -19,7 +19,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from runtime.local_mongod import Mongod
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
-from tests.operations import conversation_with, over, samples, send, start
+from tests.operations import conversation_with, samples, send, start, until_finished
 from tests.studio.conftest import ARGUMENTS
 from tests.tools import need, need_mongod
 
@@ -80,7 +80,7 @@ async def build(darkroom: Darkroom) -> World:
         selectedModels=MODELS[:2],
         **large,
     )
-    await over(client, sent["turn"])
+    await until_finished(client, sent["turn"])
     failed = await conversation_with(
         client,
         userMessage="Make it warmer",

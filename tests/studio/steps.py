@@ -1,4 +1,4 @@
-"""Steps that many walks through the studio have in common."""
+"""Steps that tests of the studio share."""
 
 import re
 

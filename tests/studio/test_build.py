@@ -1,4 +1,4 @@
-"""The committed build is what its sources make, and small; its operations fit the schema."""
+"""The committed build is that of its sources, and small; its operations fit the schema."""
 
 import filecmp
 import json
@@ -19,7 +19,7 @@ FIRST_VIEW_BYTES = 60_000
 OPERATIONS = ROOT / "clients/operations"
 
 
-def test_the_build_is_made_of_the_sources_that_are_here() -> None:
+def test_the_build_is_up_to_date_with_the_sources() -> None:
     lines = (BUILD / "sources.sha256").read_text().splitlines()
     recorded = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
     below = [
@@ -35,7 +35,7 @@ def test_the_build_is_made_of_the_sources_that_are_here() -> None:
     }, "Run `make studio`."
 
 
-def test_a_build_of_the_sources_is_the_committed_one(tmp_path: Path) -> None:
+def test_a_new_build_equals_the_committed_one(tmp_path: Path) -> None:
     need("node")
     need("studio")
 
@@ -72,16 +72,16 @@ process.stdout.write(JSON.stringify(differ));
 """
 
 
-def test_compressed_copies_are_of_the_files_beside_them() -> None:
+def test_compressed_copies_are_those_of_their_files() -> None:
     copies = [os.fspath(path) for path in BUILD.rglob("*.br")]
 
     # One process for all: to start one for each takes nearly all of the time.
-    told = subprocess.run(
+    result = subprocess.run(
         [need("node"), "-e", UNPACK, *copies], capture_output=True, check=True, timeout=30
     )
 
     assert copies
-    assert json.loads(told.stdout) == []
+    assert json.loads(result.stdout) == []
 
 
 def test_the_first_view_is_small() -> None:
@@ -94,7 +94,7 @@ def test_the_first_view_is_small() -> None:
     assert sum(sizes) + len(page) <= FIRST_VIEW_BYTES
 
 
-def test_the_operations_fit_the_schema() -> None:
+def test_the_operations_are_valid_for_the_schema() -> None:
     schema = build_schema((ROOT / "schema.graphql").read_text())
 
     document = parse("\n".join(path.read_text() for path in sorted(OPERATIONS.glob("*.graphql"))))
@@ -106,7 +106,7 @@ def test_the_operations_fit_the_schema() -> None:
     assert validate(schema, document) == []
 
 
-def test_types_and_texts_are_generated_from_the_operations(tmp_path: Path) -> None:
+def test_types_and_messages_are_generated_from_the_operations(tmp_path: Path) -> None:
     node = need("node")
     need("studio")
     generated = OPERATIONS / "generated"
@@ -118,7 +118,7 @@ def test_types_and_texts_are_generated_from_the_operations(tmp_path: Path) -> No
     assert filecmp.cmpfiles(tmp_path, generated, made, shallow=False)[1:] == ([], [])
 
 
-def test_no_address_of_a_registry_is_kept() -> None:
+def test_no_registry_url_is_committed() -> None:
     lock = (STUDIO / "package-lock.json").read_text()
 
     assert '"resolved"' not in lock

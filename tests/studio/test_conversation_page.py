@@ -1,4 +1,4 @@
-"""What can be done with the turns of a conversation; and images, compared."""
+"""The page of a conversation: actions on turns, and comparing images."""
 
 import json
 import re
@@ -24,7 +24,7 @@ MOST_SHIFT = 0.02
 
 
 def lose_an_answer(operation: str) -> Callable[[Route], Awaitable[None]]:
-    """The server does what is asked, and the browser never hears of it, the first time."""
+    """The server performs the first request, and the browser never receives the response."""
     lost = False
 
     async def handle(route: Route) -> None:
@@ -39,7 +39,7 @@ def lose_an_answer(operation: str) -> Callable[[Route], Awaitable[None]]:
     return handle
 
 
-async def test_a_turn_is_run_again_forked_and_deleted(
+async def test_a_turn_can_be_rerun_forked_and_deleted(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])
@@ -47,7 +47,7 @@ async def test_a_turn_is_run_again_forked_and_deleted(
     other = await open_studio(darkroom, None, path=path_of(done), beside=page)
     turns = page.locator("[data-turn]")
 
-    # The first answer is lost: it is asked again, and done once.
+    # The first response is lost: the request is repeated, and performed once.
     await page.route("**/graphql", lose_an_answer("Rerun"))
     await page.locator('[data-turn="0"]').hover()
     await page.get_by_role("button", name="Run again: edit 1").click()
@@ -69,7 +69,7 @@ async def test_a_turn_is_run_again_forked_and_deleted(
     await expect(turns).to_have_count(1)
 
 
-async def test_a_turn_that_others_build_on_stays(
+async def test_a_turn_that_others_build_on_cannot_be_deleted(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, turns=2, selectedModels=["local-ink"])
@@ -82,7 +82,7 @@ async def test_a_turn_that_others_build_on_stays(
     await expect(page.locator("[data-turn]")).to_have_count(2)
 
 
-async def test_images_are_compared_in_three_ways(
+async def test_images_can_be_compared_in_three_ways(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink", "local-silver"])
@@ -117,7 +117,7 @@ async def test_images_are_compared_in_three_ways(
     await expect(hold).to_have_attribute("aria-pressed", "false")
 
 
-async def test_nothing_jumps_while_an_image_develops(
+async def test_the_layout_does_not_shift_while_an_image_develops(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     models = ["rehearsal-lands-last", "rehearsal-slow", "rehearsal-fails"]
@@ -135,7 +135,7 @@ async def test_nothing_jumps_while_an_image_develops(
     assert await page.evaluate("window.shift") <= MOST_SHIFT
 
 
-async def test_a_phone_has_room_for_a_conversation(
+async def test_a_conversation_fits_the_width_of_a_phone(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])

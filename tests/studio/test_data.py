@@ -12,7 +12,7 @@ from tests.studio.steps import path_of
 from tests.tools import find_tool
 
 
-async def test_an_export_is_downloaded_and_taken_back(
+async def test_an_export_is_downloaded_and_imported(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio, tmp_path: Path
 ) -> None:
     done = await conversation_with(darkroom.client(viewer))
@@ -46,7 +46,7 @@ async def test_an_export_is_downloaded_and_taken_back(
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-async def test_the_models_are_compared(
+async def test_models_can_be_compared(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio, width: int
 ) -> None:
     await conversation_with(darkroom.client(viewer), selectedModels=["local-ink", "local-silver"])
@@ -64,7 +64,7 @@ async def test_the_models_are_compared(
         assert await find_barriers(page) == []
 
 
-async def test_a_deleted_conversation_is_restored(
+async def test_a_deleted_conversation_can_be_restored(
     start_darkroom: StartDarkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     darkroom = await start_darkroom(restore_days=7)
@@ -87,7 +87,7 @@ async def test_a_deleted_conversation_is_restored(
     await expect(page.get_by_text("No conversation was deleted")).to_be_visible()
 
 
-async def test_where_nothing_is_kept_nothing_is_promised(
+async def test_if_deleted_conversations_are_not_kept_no_restoring_is_offered(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer, path="deleted")

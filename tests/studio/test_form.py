@@ -1,4 +1,4 @@
-"""The form of a turn: options, references, what is planned, and what waits for the turn before."""
+"""The form of a turn: options, references, the plan, and waiting turns."""
 
 import json
 
@@ -37,7 +37,7 @@ async def set_options(page: Page) -> None:
     await page.get_by_label("File format").select_option("WEBP")
 
 
-async def test_options_survive_a_refresh_and_are_sent(
+async def test_options_survive_a_reload_and_are_sent(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])
@@ -71,7 +71,7 @@ async def test_options_survive_a_refresh_and_are_sent(
     assert kept["format"] == "WEBP"
 
 
-async def test_a_turn_can_be_sent_while_the_one_before_runs(
+async def test_a_turn_can_be_sent_while_the_previous_one_is_running(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     started = await start_by_api(client, selectedModels=["rehearsal-hangs"], options=SMALL)

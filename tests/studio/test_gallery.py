@@ -1,4 +1,4 @@
-"""Many images in a real browser: found, selected, put in albums, and scrolled through."""
+"""Many images in a real browser: searched, selected, added to albums, and scrolled."""
 
 import asyncio
 import json
@@ -87,7 +87,7 @@ async def select(page: Page, *positions: int) -> None:
     await expect(page.get_by_text(f"{len(positions)} selected")).to_be_visible()
 
 
-async def test_thousands_of_images_are_scrolled_through_without_a_blank_frame(
+async def test_thousands_of_images_are_scrolled_without_a_blank_frame(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     """Only what is near the screen exists, and memory does not grow with what was passed."""
@@ -109,7 +109,7 @@ async def test_thousands_of_images_are_scrolled_through_without_a_blank_frame(
     assert after - before < 12 + PICTURES * 0.008
 
 
-async def test_images_are_found_by_their_prompts_and_models(
+async def test_images_are_found_by_prompts_and_models(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     await conversation_with(darkroom.client(viewer), userMessage="A green heron by a pond")
@@ -126,10 +126,10 @@ async def test_images_are_found_by_their_prompts_and_models(
     await expect(page.locator("figure")).not_to_have_count(5)
 
 
-async def test_several_are_selected_marked_and_deleted(
+async def test_several_images_can_be_selected_marked_and_deleted(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
-    """What a conversation needs stays, and the person is told."""
+    """Images that a conversation needs are kept, and the page says so."""
     client = darkroom.client(viewer)
     images = (await client("{ viewer { images { nodes { id } } } }"))["viewer"]["images"]["nodes"]
     await conversation_with(client, sourceImageId=images[0]["id"])
@@ -152,7 +152,7 @@ async def test_several_are_selected_marked_and_deleted(
     await expect(page.locator("figure")).to_have_count(1)
 
 
-async def test_a_range_is_selected_by_the_keyboard(
+async def test_a_range_can_be_selected_by_keyboard(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
@@ -170,7 +170,7 @@ async def test_a_range_is_selected_by_the_keyboard(
     await expect(page.get_by_role("button", name="Upload", exact=True)).to_be_visible()
 
 
-async def test_an_album_from_its_first_image_to_its_end(
+async def test_an_album_can_be_created_filled_and_deleted(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
@@ -220,7 +220,7 @@ async def test_an_album_from_its_first_image_to_its_end(
     await expect(page.get_by_text("No albums yet")).to_be_visible()
 
 
-async def test_the_models_are_read_after_the_images_or_for_a_form(
+async def test_models_are_loaded_after_the_images_or_for_a_form(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     let_through = asyncio.Event()

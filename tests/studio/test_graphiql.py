@@ -1,4 +1,4 @@
-"""GraphiQL: from our own address, signed in as the studio is, live updates included."""
+"""GraphiQL: from our own origin, signed in as the studio is, with live updates."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ async def run(page: Page, text: str) -> None:
     await page.get_by_role("button", name=re.compile("^Execute query")).click()
 
 
-async def test_where_it_is_not_built_it_says_how(tmp_path: Path) -> None:
+async def test_if_it_is_not_built_it_says_how_to_build_it(tmp_path: Path) -> None:
     app = Starlette(routes=graphiql_routes(tmp_path / "none"))
     port = free_port()
     async with serving(app, port) as url:
@@ -32,7 +32,7 @@ async def test_where_it_is_not_built_it_says_how(tmp_path: Path) -> None:
     assert "make graphiql" in response.text
 
 
-async def test_it_asks_and_follows_as_the_viewer_of_the_studio(
+async def test_it_runs_queries_and_subscriptions_as_the_viewer_of_the_studio(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     need("graphiql")

@@ -1,4 +1,4 @@
-"""Masks: painted with a pointer or by numbers, uploaded, and what the rest becomes."""
+"""Masks: painted with a pointer or by numbers, uploaded, and applied."""
 
 from io import BytesIO
 
@@ -57,7 +57,7 @@ def brightness(mask: Image.Image, x: float, y: float) -> int:
     return value
 
 
-async def test_only_what_was_painted_changes(
+async def test_only_the_painted_area_changes(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])
@@ -95,7 +95,7 @@ async def test_only_what_was_painted_changes(
     await expect(page.locator('[data-turn="1"]').get_by_text("% changed")).to_be_visible()
 
 
-async def test_a_mask_needs_no_pointer(
+async def test_a_mask_can_be_made_without_a_pointer(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])
@@ -124,7 +124,7 @@ async def test_a_mask_needs_no_pointer(
     assert brightness(mask, 0.75, 0.5) == BLACK
 
 
-async def test_a_finger_paints(
+async def test_a_mask_can_be_painted_by_touch(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])

@@ -1,4 +1,4 @@
-"""Posts in a real browser: the caption as it is written, the images, and how they can end."""
+"""Posts in a real browser: the caption while it is written, the images, and how they can end."""
 
 import re
 
@@ -16,7 +16,7 @@ async def wait_for(page: Page, status: str, model: str) -> None:
     await expect(strip).to_have_attribute("data-strip", status, timeout=LANDING_MILLISECONDS)
 
 
-async def test_a_post_from_its_caption_to_the_last_image(
+async def test_a_post_is_shown_from_its_caption_to_its_last_image(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     client = darkroom.client(viewer)
@@ -57,7 +57,7 @@ async def test_a_post_from_its_caption_to_the_last_image(
     await expect(page.get_by_role("dialog", name="Start editing")).to_be_visible()
 
 
-async def test_a_caption_that_fails_says_why_and_is_written_again(
+async def test_a_failed_caption_says_why_and_can_be_retried(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     client = darkroom.client(viewer)
@@ -78,7 +78,7 @@ async def test_a_caption_that_fails_says_why_and_is_written_again(
     await expect(page.get_by_text("No posts yet")).to_be_visible()
 
 
-async def test_where_no_image_is_made_the_caption_stays(
+async def test_the_caption_stays_if_no_image_is_made(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     post = await generate(
@@ -93,7 +93,7 @@ async def test_where_no_image_is_made_the_caption_stays(
     await expect(page.get_by_text("Imagens geradas")).to_be_visible()
 
 
-async def test_a_new_post_with_an_image_of_the_gallery(
+async def test_a_new_post_can_use_an_image_of_the_gallery(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)

@@ -1,4 +1,4 @@
-"""The studio's files over HTTP: what a browser gets, and what it is told to allow."""
+"""The studio's files over HTTP: what a browser receives, and what its policy allows."""
 
 import re
 
@@ -23,7 +23,7 @@ def policy_of(response: httpx2.Response) -> dict[str, set[str]]:
     return {name: set(sources) for name, *sources in parts}
 
 
-async def test_a_browser_is_led_to_the_studio_and_a_program_to_the_api(
+async def test_a_browser_is_redirected_to_the_studio_and_a_program_to_the_api(
     http: httpx2.AsyncClient,
 ) -> None:
     browser = await http.get("/", headers=AS_A_BROWSER)
@@ -37,7 +37,7 @@ async def test_a_browser_is_led_to_the_studio_and_a_program_to_the_api(
 @pytest.mark.parametrize(
     "path", ["/studio/", "/studio/conversations", "/studio/conversations/conv_1"]
 )
-async def test_every_view_is_the_page(http: httpx2.AsyncClient, path: str) -> None:
+async def test_every_view_returns_the_page(http: httpx2.AsyncClient, path: str) -> None:
     response = await http.get(path)
 
     assert response.status_code == 200
@@ -47,7 +47,7 @@ async def test_every_view_is_the_page(http: httpx2.AsyncClient, path: str) -> No
     assert 'name="darkroom-environment" content="development"' in response.text
 
 
-async def test_the_page_may_load_nothing_from_elsewhere(
+async def test_the_page_can_load_nothing_from_other_hosts(
     http: httpx2.AsyncClient, darkroom: Darkroom
 ) -> None:
     policy = policy_of(await http.get("/studio/"))
@@ -59,7 +59,7 @@ async def test_the_page_may_load_nothing_from_elsewhere(
     assert policy["frame-ancestors"] == {"'none'"}
 
 
-async def test_the_page_may_reach_the_bucket(
+async def test_the_page_can_connect_to_the_bucket(
     start_darkroom: StartDarkroom, ministack_bucket: Bucket
 ) -> None:
     bucket = await new_bucket(ministack_bucket)
@@ -71,7 +71,7 @@ async def test_the_page_may_reach_the_bucket(
     assert bucket.public_endpoint in policy["img-src"]
 
 
-async def test_assets_are_kept_for_ever_and_the_page_is_asked_for_again(
+async def test_assets_are_cached_for_ever_and_the_page_is_revalidated(
     http: httpx2.AsyncClient,
 ) -> None:
     page = await http.get("/studio/")
@@ -98,7 +98,7 @@ async def test_assets_are_kept_for_ever_and_the_page_is_asked_for_again(
         ("", None),
     ],
 )
-async def test_an_asset_comes_in_the_smallest_encoding_that_is_accepted(
+async def test_an_asset_is_sent_in_the_smallest_accepted_encoding(
     http: httpx2.AsyncClient, accepted: str, encoding: str | None
 ) -> None:
     page = await http.get("/studio/")
@@ -119,14 +119,14 @@ async def test_an_asset_comes_in_the_smallest_encoding_that_is_accepted(
         "/studio/sources.sha256",
     ],
 )
-async def test_there_is_nothing_but_the_build(http: httpx2.AsyncClient, path: str) -> None:
+async def test_only_files_of_the_build_are_served(http: httpx2.AsyncClient, path: str) -> None:
     response = await http.get(path)
 
     assert response.status_code == 404
     assert "import" not in response.text
 
 
-async def test_the_licences_of_what_the_page_contains_are_there(http: httpx2.AsyncClient) -> None:
+async def test_the_licences_of_bundled_packages_are_served(http: httpx2.AsyncClient) -> None:
     text = (await http.get("/studio/licences.txt")).text
 
     for package in ("svelte", "@urql/core", "graphql-ws", "thumbhash"):

@@ -1,4 +1,4 @@
-"""What anyone who has the link of a share sees, in a real browser."""
+"""What anyone with the link of a share sees, in a real browser."""
 
 import re
 
@@ -8,7 +8,7 @@ from playwright.async_api import Page, expect
 from tests.api.test_shares import REVOKE, share
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
-from tests.operations import conversation_with, over, send
+from tests.operations import conversation_with, send, until_finished
 from tests.studio.conftest import OpenStudio, find_barriers
 from tests.tools import find_tool
 
@@ -18,7 +18,7 @@ PAGE_TURNS = 20
 
 async def add_turn(client: GraphQLClient, conversation_id: str, message: str) -> None:
     sent = await send(client, conversation_id, userMessage=message)
-    await over(client, sent["turn"])
+    await until_finished(client, sent["turn"])
 
 
 async def expect_image(page: Page, turn: int) -> None:
@@ -26,7 +26,7 @@ async def expect_image(page: Page, turn: int) -> None:
     await expect(image.first).to_be_visible()
 
 
-async def test_a_reader_sees_it_grow_until_it_is_revoked(
+async def test_a_reader_sees_updates_until_the_share_is_revoked(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     conversation_id = (await conversation_with(client))["conversation"]["id"]
@@ -70,7 +70,7 @@ async def test_a_reader_sees_it_grow_until_it_is_revoked(
     await expect(page.get_by_role("heading", level=1)).to_have_text("This link has ended")
 
 
-async def test_who_is_signed_in_reads_it_like_anybody_else(
+async def test_a_signed_in_viewer_reads_a_share_like_anyone_else(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     """A token that is refused changes nothing, and is not sent."""
@@ -93,7 +93,7 @@ async def test_who_is_signed_in_reads_it_like_anybody_else(
 
 
 @pytest.mark.parametrize("token", ["none", "%E0%A4%A", "a/b"])
-async def test_an_address_that_was_never_shared(
+async def test_an_unknown_share_says_so(
     darkroom: Darkroom, open_studio: OpenStudio, token: str
 ) -> None:
     page = await open_studio(darkroom, None, path=f"shared/{token}")
@@ -102,7 +102,7 @@ async def test_an_address_that_was_never_shared(
     await expect(page.get_by_role("heading", level=1)).to_have_text(title)
 
 
-async def test_a_long_conversation_is_read_page_by_page(
+async def test_a_long_conversation_is_read_in_pages(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     """What lands at its end is not shown behind a gap."""
@@ -124,7 +124,7 @@ async def test_a_long_conversation_is_read_page_by_page(
     assert indexes == [str(index) for index in range(PAGE_TURNS + 3)]
 
 
-async def test_links_are_made_copied_and_revoked(
+async def test_shares_can_be_created_copied_and_revoked(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client)

@@ -1,4 +1,4 @@
-"""Signing in to the studio at an OpenID provider, in a real browser; and how tokens are renewed."""
+"""Signing in to the studio at an OpenID provider, in a real browser; and renewing tokens."""
 
 import re
 from collections.abc import AsyncIterator
@@ -46,7 +46,7 @@ async def expect_signed_in(page: Page, name: str = "ana") -> None:
     await page.keyboard.press("Escape")
 
 
-async def test_who_signs_in_comes_back_to_the_view_and_stays_signed_in(
+async def test_signing_in_returns_to_the_view_and_stays_signed_in(
     production: Darkroom, provider: OpenIDProvider, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(production, None, path="albums")
@@ -79,7 +79,7 @@ async def test_who_signs_in_comes_back_to_the_view_and_stays_signed_in(
     await expect_signed_in(page, "rui")
 
 
-async def test_where_the_provider_knows_nobody_any_more_the_page_says_how_to_sign_in(
+async def test_a_lost_session_of_the_provider_leads_to_signing_in_again(
     production: Darkroom, provider: OpenIDProvider, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(production, None, path="posts")
@@ -94,7 +94,7 @@ async def test_where_the_provider_knows_nobody_any_more_the_page_says_how_to_sig
     assert provider.counts["pages"] == 1
 
 
-async def test_an_answer_that_was_not_asked_for_signs_nobody_in(
+async def test_an_unrequested_response_signs_nobody_in(
     production: Darkroom, provider: OpenIDProvider, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(production, None, path="?code=stolen&state=guessed")
@@ -136,7 +136,7 @@ async def test_a_token_is_renewed_on_the_open_socket(
     assert len([frame for frame in sent if '"ping"' in frame and "Bearer" in frame]) >= 2
 
 
-async def test_without_a_refresh_token_one_signs_in_again_and_loses_nothing(
+async def test_without_a_refresh_token_signing_in_again_loses_nothing(
     production: Darkroom, provider: OpenIDProvider, open_studio: OpenStudio
 ) -> None:
     provider.life_seconds = 6
@@ -156,9 +156,7 @@ async def test_without_a_refresh_token_one_signs_in_again_and_loses_nothing(
     assert provider.counts["pages"] == 1
 
 
-async def test_a_development_token_is_renewed_too(
-    darkroom: Darkroom, open_studio: OpenStudio
-) -> None:
+async def test_a_development_token_is_renewed(darkroom: Darkroom, open_studio: OpenStudio) -> None:
     viewer = f"viewer {uuid4().hex}"
     token = DevelopmentIssuer(darkroom.settings.data_dir).token(viewer, life=timedelta(seconds=5))
     page = await open_studio(darkroom, token=token)
@@ -173,7 +171,7 @@ async def test_a_development_token_is_renewed_too(
     assert data["viewer"]["id"]
 
 
-async def test_only_a_good_token_is_renewed(darkroom: Darkroom, production: Darkroom) -> None:
+async def test_only_a_valid_token_is_renewed(darkroom: Darkroom, production: Darkroom) -> None:
     refused = await darkroom.with_token("none").http.post("/studio/token")
     nobody = await darkroom.anonymous().http.post("/studio/token")
     elsewhere = await production.with_token(darkroom.token("ana")).http.post("/studio/token")

@@ -1,4 +1,4 @@
-"""What a page survives: a phone that slept, a network that went away.
+"""What a page survives: a suspended phone, a lost network.
 
 Each time the page says so, marks exactly what ended meanwhile, and keeps what was typed.
 """
@@ -12,7 +12,7 @@ from playwright.async_api import expect
 
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
-from tests.operations import conversation_with, over, send
+from tests.operations import conversation_with, send, until_finished
 from tests.serving import free_port
 from tests.studio.conftest import OpenStudio
 from tests.studio.steps import outputs, path_of, wait_for
@@ -38,7 +38,7 @@ class Relay:
         self.port = free_port()
 
     def freeze(self) -> None:
-        """Nothing goes through what is connected any more. New connections work."""
+        """Existing connections pass nothing on. New connections work."""
         for flowing in self._flowing:
             flowing.clear()
 
@@ -83,7 +83,7 @@ async def relay(darkroom: Darkroom) -> AsyncIterator[Relay]:
     await relay.close()
 
 
-async def test_a_phone_that_slept_shows_exactly_what_it_missed(
+async def test_a_phone_that_was_suspended_shows_exactly_what_it_missed(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio, relay: Relay
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])
@@ -95,7 +95,7 @@ async def test_a_phone_that_slept_shows_exactly_what_it_missed(
 
         relay.freeze()
         sent = await send(client, done["conversation"]["id"], selectedModels=["local-silver"])
-        await over(client, sent["turn"])
+        await until_finished(client, sent["turn"])
         missed = page.locator(outputs(page, 1, "COMPLETED", "local-silver"))
         await expect(missed).to_be_visible(timeout=NOTICED_MILLISECONDS)
 
@@ -108,7 +108,7 @@ async def test_a_phone_that_slept_shows_exactly_what_it_missed(
         await expect(page.get_by_label(PLACE)).to_have_value("And a moon")
 
 
-async def test_what_is_sent_while_offline_arrives_once(
+async def test_a_turn_sent_while_offline_arrives_once(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])
@@ -127,7 +127,7 @@ async def test_what_is_sent_while_offline_arrives_once(
     await expect(page.get_by_label(PLACE)).to_have_value("")
 
 
-async def test_it_works_where_the_browser_blocks_its_storage(
+async def test_the_studio_works_if_the_browser_blocks_its_storage(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, None, path="albums")

@@ -1,4 +1,4 @@
-"""Every view that lists or shows something, in the dark, in Portuguese, on a phone."""
+"""Every view with content, in the dark theme, in Portuguese, on a phone."""
 
 from playwright.async_api import expect
 
@@ -12,7 +12,7 @@ from tests.tools import find_tool
 WIDTH = 390
 
 
-async def test_no_view_has_a_barrier_in_the_dark(
+async def test_no_view_has_an_accessibility_violation_in_the_dark_theme(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     client = darkroom.client(viewer)

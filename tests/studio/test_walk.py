@@ -25,7 +25,7 @@ async def size_of(page: Page, selector: str) -> tuple[float, float]:
     return box["width"], box["height"]
 
 
-async def test_from_the_link_to_the_second_edit_and_back(
+async def test_a_viewer_signs_in_edits_twice_and_returns(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
@@ -71,7 +71,7 @@ async def test_from_the_link_to_the_second_edit_and_back(
     await expect(page.get_by_text("9,988 credits left")).to_be_attached()
 
 
-async def test_a_new_picture_from_words(
+async def test_an_image_is_made_from_a_message(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
@@ -90,7 +90,7 @@ async def test_a_new_picture_from_words(
     assert re.fullmatch(r"img_\w+\.(png|jpg|webp)", (await download.value).suggested_filename)
 
 
-async def test_every_end_of_an_output_has_a_way_out(
+async def test_every_final_state_of_an_output_offers_an_action(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
@@ -112,7 +112,7 @@ async def test_every_end_of_an_output_has_a_way_out(
     await wait_for(page, 0, "COMPLETED", "local-ink")
 
 
-async def test_a_refresh_in_mid_turn_loses_nothing(
+async def test_a_reload_during_a_turn_loses_nothing(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
@@ -133,7 +133,9 @@ async def test_a_refresh_in_mid_turn_loses_nothing(
     assert await size_of(page, ".sheet-of-paper") == size
 
 
-async def test_offline_and_back(darkroom: Darkroom, viewer: str, open_studio: OpenStudio) -> None:
+async def test_the_studio_recovers_after_being_offline(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
     page = await open_studio(darkroom, viewer)
     await start(page, "Make it night", "Slow")
     await wait_for(page, 0, "GENERATING")
@@ -146,7 +148,7 @@ async def test_offline_and_back(darkroom: Darkroom, viewer: str, open_studio: Op
     await wait_for(page, 0, "COMPLETED")
 
 
-async def test_a_restart_of_the_server_is_survived(
+async def test_the_studio_recovers_after_a_restart_of_the_server(
     start_darkroom: StartDarkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     port = free_port()
@@ -163,7 +165,7 @@ async def test_a_restart_of_the_server_is_survived(
     await expect(page.get_by_text("Connecting to Darkroom again")).to_be_hidden()
 
 
-async def test_a_session_that_ends_asks_for_another_and_keeps_what_was_typed(
+async def test_an_expired_session_asks_for_another_and_keeps_typed_text(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     issuer = DevelopmentIssuer(darkroom.settings.data_dir)
@@ -186,7 +188,7 @@ async def test_a_session_that_ends_asks_for_another_and_keeps_what_was_typed(
     await wait_for(page, 0, "COMPLETED")
 
 
-async def test_two_tabs_show_the_same(
+async def test_two_tabs_show_the_same_state(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     one = await open_studio(darkroom, viewer)
@@ -205,7 +207,7 @@ async def test_two_tabs_show_the_same(
     await expect(other.get_by_role("button", name="Sign in")).to_be_visible()
 
 
-async def test_files_are_uploaded_and_a_bad_one_says_why(
+async def test_files_are_uploaded_and_an_invalid_one_says_why(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
@@ -228,7 +230,7 @@ async def test_files_are_uploaded_and_a_bad_one_says_why(
     await expect(page.locator("figure")).to_have_count(1)
 
 
-async def test_the_keyboard_is_enough(
+async def test_everything_can_be_done_by_keyboard(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
@@ -252,7 +254,7 @@ async def test_the_keyboard_is_enough(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_nothing_stands_in_anybodys_way(
+async def test_no_view_has_an_accessibility_violation(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio, scheme: str
 ) -> None:
     page = await open_studio(darkroom, None, color_scheme=scheme)
@@ -273,7 +275,7 @@ async def test_nothing_stands_in_anybodys_way(
 
 
 @pytest.mark.parametrize("width", [320, 2200])
-async def test_every_width_has_room(
+async def test_every_view_fits_every_width(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio, width: int
 ) -> None:
     page = await open_studio(darkroom, viewer, width=width)
@@ -285,7 +287,9 @@ async def test_every_width_has_room(
     assert await page.evaluate("document.querySelector('dialog[open]').scrollWidth") <= width
 
 
-async def test_portuguese(darkroom: Darkroom, viewer: str, open_studio: OpenStudio) -> None:
+async def test_the_studio_can_be_used_in_portuguese(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
     page = await open_studio(darkroom, viewer, locale="pt-BR")
 
     await expect(page.get_by_role("button", name="Nova imagem")).to_be_visible()
@@ -295,7 +299,7 @@ async def test_portuguese(darkroom: Darkroom, viewer: str, open_studio: OpenStud
     await expect(page.get_by_role("button", name="New picture")).to_be_visible()
 
 
-async def test_a_failure_is_said_over_a_dialog_too(
+async def test_an_error_is_shown_over_a_dialog(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
@@ -310,7 +314,7 @@ async def test_a_failure_is_said_over_a_dialog_too(
     assert await page.locator(".toasts").evaluate("(list) => list.matches(':popover-open')")
 
 
-async def test_a_view_that_does_not_exist(
+async def test_an_unknown_view_says_so(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer, path="conversations/conv_none")
@@ -320,7 +324,7 @@ async def test_a_view_that_does_not_exist(
     await expect(page.locator("figure")).to_have_count(4)
 
 
-async def test_the_next_turn_goes_on_from_the_chosen_output(
+async def test_the_next_turn_continues_from_the_chosen_output(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink", "local-silver"])
@@ -347,7 +351,7 @@ async def test_the_next_turn_goes_on_from_the_chosen_output(
     await expect(page.get_by_text("Chosen")).to_have_count(0)
 
 
-async def test_a_turn_waits_until_the_one_before_has_ended(
+async def test_a_turn_waits_until_the_previous_one_has_ended(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     started = await start_by_api(client, selectedModels=["rehearsal-hangs", "local-ink"])

@@ -1,4 +1,4 @@
-"""The hub with a feed that does what one wants: nothing that has landed is passed over."""
+"""The hub with a scripted feed: no delivered state is missed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -21,7 +21,7 @@ CURSORS = TurnCursors(Signer(b"of this test"))
 
 
 class Feed:
-    """A ChangeFeed that says what it is told to say, and can break."""
+    """A ChangeFeed that reports what the test gives it, and can fail."""
 
     def __init__(self) -> None:
         self.says: asyncio.Queue[Change | HistoryLost | Exception] = asyncio.Queue()
@@ -56,7 +56,7 @@ def a_hub(feed: Feed) -> Hub:
     return Hub(feed, CURSORS)
 
 
-async def test_a_subscriber_is_notified_of_its_conversation_only(database: Database) -> None:
+async def test_a_subscriber_is_notified_of_its_own_conversation_only(database: Database) -> None:
     feed, (_, mine), (_, other) = (
         Feed(),
         await a_conversation(database),
@@ -112,7 +112,7 @@ async def test_a_deleted_conversation_ends_its_subscribers_and_listeners(
             assert listener.ended
 
 
-async def test_after_lost_history_deleted_viewers_are_noticed() -> None:
+async def test_after_lost_history_deleted_viewers_are_detected() -> None:
     ana, bob, ids = ViewerId("ana"), ViewerId("bob"), list[ViewerId]()
     answers: asyncio.Queue[list[ViewerId] | Overloaded] = asyncio.Queue()
 

@@ -1,4 +1,4 @@
-"""Live updates: each made once, and what each subscriber makes of them."""
+"""Live updates: each made once and shared, and what each subscriber receives."""
 
 import random
 from dataclasses import replace
@@ -86,9 +86,7 @@ def test_all_subscribers_receive_the_same_object(channel: TurnChannel, turn: Tur
     assert CURSORS.read(turn.conversation_id, first[0].cursor) == first[0].bookmark
 
 
-def test_a_state_that_was_given_out_is_not_given_out_again(
-    channel: TurnChannel, turn: Turn
-) -> None:
+def test_a_published_state_is_not_published_again(channel: TurnChannel, turn: Turn) -> None:
     subscriber = a_subscriber(channel, stands_at=turn)
     give_out(channel, 5, changed(turn, 1))
     assert len(list(subscriber.take())) == 1
@@ -98,7 +96,7 @@ def test_a_state_that_was_given_out_is_not_given_out_again(
     assert list(subscriber.take()) == []
 
 
-def test_pending_states_of_a_turn_become_one_with_all_that_changed(
+def test_pending_states_of_a_turn_are_merged_with_all_changes(
     channel: TurnChannel, turn: Turn
 ) -> None:
     subscriber = a_subscriber(channel, stands_at=turn)
@@ -113,7 +111,7 @@ def test_pending_states_of_a_turn_become_one_with_all_that_changed(
     assert slots(update.changed_outputs) == [0, 2]
 
 
-def test_a_cursor_does_not_claim_what_is_pending(channel: TurnChannel, turn: Turn) -> None:
+def test_a_cursor_does_not_cover_pending_updates(channel: TurnChannel, turn: Turn) -> None:
     subscriber = a_subscriber(channel)
     turns = [at_index(turn, index) for index in range(3)]
     for seconds, one in enumerate(turns):
@@ -131,7 +129,9 @@ def test_a_cursor_does_not_claim_what_is_pending(channel: TurnChannel, turn: Tur
     assert [update.bookmark.cluster_time.seconds for update in taking] == [11, 12]
 
 
-def test_no_cursor_of_one_read_claims_a_later_turn_of_it(channel: TurnChannel, turn: Turn) -> None:
+def test_a_cursor_never_covers_a_later_turn_of_the_same_read(
+    channel: TurnChannel, turn: Turn
+) -> None:
     subscriber = a_subscriber(channel)
     turns = [at_index(turn, index) for index in range(2)]
 
@@ -144,9 +144,13 @@ def test_no_cursor_of_one_read_claims_a_later_turn_of_it(channel: TurnChannel, t
     assert cluster_times(subscriber) == [5, 9]
 
 
-def test_what_a_subscriber_has_read_does_not_come_again(channel: TurnChannel, turn: Turn) -> None:
+def test_an_update_that_a_subscriber_has_read_is_not_sent_again(
+    channel: TurnChannel, turn: Turn
+) -> None:
     early = a_subscriber(channel, stands_at=turn)
-    late = a_subscriber(channel, stands_at=changed(turn, 1))  # has read it before the feed told
+    late = a_subscriber(
+        channel, stands_at=changed(turn, 1)
+    )  # has read it before the feed reported it
 
     give_out(channel, 5, changed(turn, 1))
 
@@ -154,7 +158,7 @@ def test_what_a_subscriber_has_read_does_not_come_again(channel: TurnChannel, tu
     assert list(late.take()) == []
 
 
-def test_a_subscriber_whose_state_is_older_than_the_update_starts_from_gets_all_outputs(
+def test_a_subscriber_with_an_older_state_than_the_update_receives_all_outputs(
     channel: TurnChannel, turn: Turn
 ) -> None:
     second = changed(turn, 0)
@@ -169,7 +173,7 @@ def test_a_subscriber_whose_state_is_older_than_the_update_starts_from_gets_all_
     assert [slots(update.changed_outputs) for update in behind.take()] == [[0, 1, 2]]
 
 
-def test_what_a_newcomer_has_read_does_not_narrow_the_updates_of_others(
+def test_the_state_a_new_subscriber_has_read_does_not_affect_updates_of_others(
     channel: TurnChannel, turn: Turn
 ) -> None:
     early = a_subscriber(channel, stands_at=turn)
@@ -187,7 +191,9 @@ def test_what_a_newcomer_has_read_does_not_narrow_the_updates_of_others(
     assert [slots(update.changed_outputs) for update in early.take()] == [[0, 1, 2]]
 
 
-def test_once_behind_nothing_that_is_pending_is_sent(channel: TurnChannel, turn: Turn) -> None:
+def test_a_subscriber_that_is_behind_receives_no_pending_updates(
+    channel: TurnChannel, turn: Turn
+) -> None:
     subscriber = a_subscriber(channel)
     for index in range(3):
         give_out(channel, index, at_index(turn, index))
@@ -199,7 +205,9 @@ def test_once_behind_nothing_that_is_pending_is_sent(channel: TurnChannel, turn:
     assert list(taking) == []
 
 
-def test_a_subscriber_with_too_much_pending_is_behind(channel: TurnChannel, turn: Turn) -> None:
+def test_a_subscriber_with_too_many_pending_updates_is_behind(
+    channel: TurnChannel, turn: Turn
+) -> None:
     subscriber = a_subscriber(channel)
     for index in range(MAX_PENDING_TURNS + 1):
         assert not subscriber.behind
@@ -212,7 +220,7 @@ def test_a_subscriber_with_too_much_pending_is_behind(channel: TurnChannel, turn
 
 
 @pytest.mark.parametrize("seeds", [range(n, n + 100) for n in range(0, 1_000, 100)], ids=str)
-def test_any_order_of_reading_and_giving_out_loses_nothing(turn: Turn, seeds: range) -> None:
+def test_any_order_of_reading_and_publishing_loses_nothing(turn: Turn, seeds: range) -> None:
     """Random commits, reads of the feed that lag and coalesce, subscribers that come at any time
     and take when they like.
 

@@ -1,4 +1,4 @@
-"""What a subscriber is told on coming and on coming back, on a real database."""
+"""What a subscriber receives when it subscribes and when it returns, on a real database."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -44,7 +44,9 @@ async def end(database: Database, turn: Turn) -> None:
     await database.turns.update_one({"_id": turn.id}, {"$set": {"updatedAt": long_ago}})
 
 
-async def told(database: Database, turn: Turn, bookmark: Bookmark | None) -> list[TurnUpdate]:
+async def updates_after(
+    database: Database, turn: Turn, bookmark: Bookmark | None
+) -> list[TurnUpdate]:
     """All that comes at once."""
     turns = MongoTurnRepository(database)
     hub = Hub(Feed(), CURSORS)
@@ -65,39 +67,39 @@ def indexes(updates: list[TurnUpdate]) -> list[int]:
     return [update.turn.turn_index for update in updates]
 
 
-async def test_whoever_comes_for_the_first_time_has_missed_nothing(database: Database) -> None:
+async def test_a_new_subscriber_has_missed_nothing(database: Database) -> None:
     turns = await an_old_conversation(database, turns=3)
 
-    assert indexes(await told(database, turns[0], None)) == [2]
+    assert indexes(await updates_after(database, turns[0], None)) == [2]
 
 
-async def test_whoever_comes_back_is_told_what_changed_however_long_ago(
+async def test_a_returning_subscriber_receives_what_changed_however_long_ago(
     database: Database,
 ) -> None:
     turns = await an_old_conversation(database, turns=4)
     long_before = Bookmark(ClusterTime(1, 1))
 
-    assert indexes(await told(database, turns[0], long_before)) == [0, 1, 2, 3]
+    assert indexes(await updates_after(database, turns[0], long_before)) == [0, 1, 2, 3]
 
 
-async def test_all_of_a_long_absence_is_told_and_only_the_last_cursor_claims_it(
+async def test_after_a_long_absence_only_the_last_update_has_the_newest_cursor(
     database: Database,
 ) -> None:
     turns = await an_old_conversation(database, turns=55)
     long_before = Bookmark(ClusterTime(1, 1))
 
-    updates = await told(database, turns[0], long_before)
+    updates = await updates_after(database, turns[0], long_before)
 
     assert indexes(updates) == list(range(55))
     assert {update.bookmark.cluster_time for update in updates[:-1]} == {long_before.cluster_time}
     assert updates[-1].bookmark.cluster_time > long_before.cluster_time
 
 
-async def test_a_state_that_the_cursor_knows_is_not_told_again(database: Database) -> None:
+async def test_a_state_older_than_the_cursor_is_not_sent_again(database: Database) -> None:
     turns = await an_old_conversation(database, turns=3)
     standing = await MongoTurnRepository(database).get_many(ANA, [turn.id for turn in turns])
     known = tuple((turn.turn_index, turn.version) for turn in standing.values())
 
-    updates = await told(database, turns[0], Bookmark(ClusterTime(1, 1), known[:2]))
+    updates = await updates_after(database, turns[0], Bookmark(ClusterTime(1, 1), known[:2]))
 
     assert indexes(updates) == [2]

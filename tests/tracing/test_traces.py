@@ -10,7 +10,7 @@ from settings import Settings, SettingsError
 from tests.api.test_webhooks import a_webhook
 from tests.clients import PATIENCE_SECONDS, GraphQLClient
 from tests.conftest import StartDarkroom
-from tests.operations import START, over
+from tests.operations import START, until_finished
 from tests.receivers import a_receiver
 from tests.resilience.processes import eventually, until_greeted
 from tests.resilience.sites import Arrangement, open_site
@@ -22,7 +22,7 @@ CANARY: Final = "canary at dawn"
 SENDING: Final = {"DARKROOM_TRACES": "true", "OTEL_BSP_SCHEDULE_DELAY": "100"}
 
 
-async def test_one_trace_leads_from_the_request_to_the_landing_in_a_worker_and_to_the_webhook(
+async def test_one_trace_covers_the_request_the_delivery_in_a_worker_and_the_webhook(
     tmp_path: Path,
 ) -> None:
     async with a_collector() as collector, a_receiver() as receiver:
@@ -60,7 +60,7 @@ async def test_one_trace_leads_from_the_request_to_the_landing_in_a_worker_and_t
     assert CANARY.encode() not in collector.raw
 
 
-async def test_without_a_collector_everything_else_goes_on(
+async def test_without_a_collector_everything_else_works(
     start_darkroom: StartDarkroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
@@ -72,7 +72,7 @@ async def test_without_a_collector_everything_else_goes_on(
     assert response.headers["traceparent"].startswith("00-")
 
 
-def test_an_exporter_that_nobody_knows_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_exporter_is_reported_in_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "smoke")
 
     with pytest.raises(SettingsError, match="There is no exporter smoke of traces"):
@@ -84,7 +84,7 @@ async def _start(client: GraphQLClient, names: dict[str, str]) -> None:
     body = {"query": START, "variables": {"input": given}}
     answer = (await client.post(body, **names)).json()
     assert answer["data"]["startConversation"]["userErrors"] == []
-    await over(client, answer["data"]["startConversation"]["turn"])
+    await until_finished(client, answer["data"]["startConversation"]["turn"])
 
 
 async def _until_collected(collector: Collector, name: str) -> None:

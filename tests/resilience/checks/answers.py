@@ -1,4 +1,4 @@
-"""Answers: what was acknowledged is there, and one key has one effect."""
+"""Responses: what was acknowledged exists, and one key has one effect."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ def against_answers(history: History) -> Iterator[str]:
 
 
 def against_keys(history: History) -> Iterator[str]:
-    """One key, one effect; and the same answer to everybody who asked under it."""
+    """One key, one effect; and the same response to every request with it."""
     groups: dict[tuple[str, str], list[Asked]] = defaultdict(list)
     for asked in history.asked:
         if asked.key is not None:
@@ -54,8 +54,8 @@ def against_keys(history: History) -> Iterator[str]:
 def _against_turn(
     asked: Asked, there: Mapping[str, Data], chronicle: Chronicle | None, deleted: set[str]
 ) -> Iterator[str]:
-    told = asked.told["turn"]
-    turn_id = TurnId(told["id"])
+    result = asked.result["turn"]
+    turn_id = TurnId(result["id"])
     turn = there.get(turn_id)
     if turn is None and conversation_of_turn(turn_id) in deleted:
         if chronicle is None:
@@ -66,9 +66,9 @@ def _against_turn(
         return
     wanted = {
         "userMessage": asked.input["userMessage"],
-        "turnIndex": told["turnIndex"],
+        "turnIndex": result["turnIndex"],
         "selectedModels": asked.input.get("selectedModels")
-        or [model["id"] for model in told["selectedModels"]],
+        or [model["id"] for model in result["selectedModels"]],
     }
     for name, value in wanted.items():
         if turn[name] != value:
@@ -90,7 +90,7 @@ def _against_post(asked: Asked, history: History, deleted: set[str]) -> Iterator
         if asked.input["postId"] in there:
             yield f"{asked.input['postId']} was acknowledged as deleted, and is there"
         return
-    post_id = asked.told["post"]["id"]
+    post_id = asked.result["post"]["id"]
     post = there.get(post_id)
     if post is None and post_id not in deleted:
         yield f"{asked.mutation} was acknowledged with {post_id}, which is not there"
@@ -100,7 +100,7 @@ def _against_post(asked: Asked, history: History, deleted: set[str]) -> Iterator
 
 
 def _against_moves(asked: Asked, chronicle: Chronicle | None) -> Iterator[str]:
-    """What an acknowledged retry or cancellation told has really been so."""
+    """What the response to a retry or cancellation says has really been so."""
     if chronicle is None:
         return
     cancelled = asked.mutation != "retryOutput"
@@ -115,7 +115,7 @@ def _against_moves(asked: Asked, chronicle: Chronicle | None) -> Iterator[str]:
 
 
 def _moved(asked: Asked) -> Sequence[Data]:
-    outputs: Sequence[Data] = asked.told["turn"]["outputs"]
+    outputs: Sequence[Data] = asked.result["turn"]["outputs"]
     if asked.mutation == "cancelTurn":
         return outputs
     return [output for output in outputs if output["id"] == asked.input["outputId"]]
@@ -153,16 +153,16 @@ def _against_group(
 def _effect(asked: Asked) -> tuple[str, str]:
     """What a key has done: a turn that was made, or an output that was tried again."""
     if asked.mutation in _OF_POSTS:
-        return asked.told["post"]["id"], ""
+        return asked.result["post"]["id"], ""
     if asked.mutation == "retryOutput":
-        return asked.told["turn"]["id"], asked.told["output"]["id"]
-    return asked.told["turn"]["id"], ""
+        return asked.result["turn"]["id"], asked.result["output"]["id"]
+    return asked.result["turn"]["id"], ""
 
 
 def _is_too_late(asked: Asked, first: Asked, history: History) -> bool:
     """Whether the effect was there when it was refused."""
     if "NOT_RETRYABLE" in asked.refusals:
-        # Whoever asks has seen it fail, so it can only be at work for a twin.
+        # The viewer has seen it fail, so it can only be running for a duplicate request.
         return True
     effect_at = _effect_at(first, history)
     if effect_at is None or asked.answered_at is None:
@@ -181,8 +181,8 @@ def _effect_at(asked: Asked, history: History) -> float | None:
 
 def _is_gone(asked: Asked, deleted: set[str]) -> bool:
     if asked.mutation in _OF_POSTS:
-        return asked.told["post"]["id"] in deleted
-    return conversation_of_turn(TurnId(asked.told["turn"]["id"])) in deleted
+        return asked.result["post"]["id"] in deleted
+    return conversation_of_turn(TurnId(asked.result["turn"]["id"])) in deleted
 
 
 def _against_retries(history: History) -> Iterator[str]:
@@ -199,7 +199,7 @@ def _against_retries(history: History) -> Iterator[str]:
                 accepted[asked.input["outputId"]].add(request)
     for output_id, states in history.chronicle.outputs.items():
         if as_post_id(parent_of_output(OutputId(output_id))[0]):
-            continue  # nobody tries one again here: they go with their caption
+            continue  # no viewer retries one here: they end with their caption
         tries = max(state.output["attempt"] for state in states if state.output) - 1
         if not len(accepted[output_id]) <= tries <= len(sent[output_id]):
             yield (

@@ -1,4 +1,4 @@
-"""The vendor's own bill: one job for one attempt, and nothing lost that nobody has cut off."""
+"""The vendor's own bill: one job for one attempt, and no job lost without a cut connection."""
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -33,10 +33,10 @@ def against_bill(
 def jobs_of(
     attempts: Sequence[Attempt], bill: Sequence[Data]
 ) -> tuple[Mapping[int, list[Data]], list[Data]]:
-    """The jobs of each attempt, by its identity, and those that no attempt can have asked for.
+    """The jobs of each attempt, by its identity, and those that no attempt can have submitted.
 
     A job whose answer arrived was written down with its attempt. One whose answer was lost belongs
-    to whichever attempt with its message was being asked for last when it was taken.
+    to the attempt with its message that was the last being submitted when it was accepted.
     """
     owners = {job_id: attempt for attempt in attempts for job_id in attempt.job_ids}
     askers: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
@@ -57,7 +57,7 @@ def jobs_of(
 
 
 def doubled_jobs(attempts: Sequence[Attempt], bill: Sequence[Data]) -> int:
-    """How many jobs there are beyond one for an attempt, whatever was written down about them."""
+    """How many jobs there are beyond one for an attempt, whatever was stored about them."""
     sold = [attempt for attempt in attempts if is_sold(attempt.model)]
     attempts_of = Counter((attempt.prompt, _ENDPOINTS[attempt.model]) for attempt in sold)
     jobs_of = Counter((_message_of(job), job["endpoint"]) for job in bill)
@@ -65,7 +65,7 @@ def doubled_jobs(attempts: Sequence[Attempt], bill: Sequence[Data]) -> int:
 
 
 def hits(attempts: Sequence[Attempt], kills: Sequence[Kill]) -> list[Attempt]:
-    """Attempts that were being asked for when whoever asked, or was asked, was hurt."""
+    """Attempts that were being submitted when the worker or the vendor was killed."""
     return [attempt for attempt in attempts if _was_hit(attempt, kills)]
 
 

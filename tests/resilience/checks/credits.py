@@ -1,4 +1,4 @@
-"""Credits: the ledger is the account, at every moment; each attempt is settled once."""
+"""Credits: the ledger equals the account at every moment, and each attempt is settled once."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ def _against_snapshots(history: History) -> Iterator[str]:
                 f"{found.account} and {found.elsewhere}"
             )
         if snapshot.most_active > history.terms.max_active_outputs:
-            yield f"at {snapshot.at:.3f} somebody had {snapshot.most_active} outputs at work"
+            yield f"at {snapshot.at:.3f} an account had {snapshot.most_active} running outputs"
 
 
 def _against_accounts(history: History) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Images: each record has landed once, and has all of its bytes."""
+"""Images: each record was delivered once and has all of its bytes."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Leases and deadlines, by the database's clock alone: no worker takes what another one holds."""
+"""Leases and deadlines, by the database's clock: no worker takes what another has claimed."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta

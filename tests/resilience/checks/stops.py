@@ -1,4 +1,4 @@
-"""Stopping: in order, in time, and with nothing held back that others could go on with."""
+"""Stopping: in order, in time, and without keeping claims that others could take."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -27,7 +27,7 @@ def against_stops(attempts: Sequence[Attempt] | None, kills: Sequence[Kill]) -> 
 
 
 def _who_may_have_held(claim: Claimed, kills: Sequence[Kill]) -> list[Kill]:
-    """Those who were hurt between the last sign of life of the claim before and this one."""
+    """Processes killed between the last renewal of the claim before and this one."""
     if claim.lease_before is None:
         return []
     alive_at = claim.lease_before - LEASE.total_seconds() - _SLACK_SECONDS

@@ -1,4 +1,4 @@
-"""Subscribers: nobody misses a state that has landed, and nobody sees time go back."""
+"""Subscribers: none misses a delivered state or receives an older state after a newer one."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,7 +10,7 @@ from tests.clients import Data
 from tests.resilience.evidence import Stored, SubscriberLog
 
 FINAL_CLOSE_CODES: Final = frozenset({4004, 4005, 4400, 4401, 4406, 4409, 4429, 4500})
-"""After these, and after most below 2000, graphql-ws does not come back."""
+"""After these, and after most below 2000, graphql-ws does not reconnect."""
 PASSING_CLOSE_CODES: Final = frozenset({1000, 1001, 1005, 1006, 1012, 1013, 1014})
 
 
@@ -23,9 +23,9 @@ def against_subscriber(subscriber: SubscriberLog, stored: Stored) -> Iterator[st
     passing = {"OVERLOADED"} if is_there else {"OVERLOADED", "NOT_FOUND"}
     for error in subscriber.errors:
         if error.get("extensions", {}).get("code") not in passing:
-            yield f"{name} was told an error: {error}"
+            yield f"{name} received an error: {error}"
     if subscriber.completed and is_there:
-        yield f"{name} was told that the conversation is gone"
+        yield f"{name} received that the conversation does not exist"
     yield from _against_order(subscriber)
 
     known = {seen.turn["id"]: seen.turn for seen in subscriber.seen}
@@ -33,11 +33,11 @@ def against_subscriber(subscriber: SubscriberLog, stored: Stored) -> Iterator[st
     for turn in stored.turns:
         if "conv_" + turn["_id"].split("_")[1] != subscriber.conversation_id:
             continue
-        told = known.get(turn["_id"])
-        if told is None:
+        received = known.get(turn["_id"])
+        if received is None:
             if subscriber.from_the_beginning or began is None or _time(turn["createdAt"]) > began:
                 yield f"{name} never saw {turn['_id']}"
-        elif (differences := _differences(told, turn)) != []:
+        elif (differences := _differences(received, turn)) != []:
             yield f"{name} ended with another {turn['_id']}: {'; '.join(differences)}"
 
 
@@ -62,11 +62,11 @@ def _against_order(subscriber: SubscriberLog) -> Iterator[str]:
             reached[output["id"]] = max(rank, before)
 
 
-def _differences(told: Data, turn: Data) -> list[str]:
-    pairs = [("status", told["status"], turn["status"])]
-    pairs.append(("message", told["userMessage"], turn["userMessage"]))
-    pairs.append(("outputs", len(told["outputs"]), len(turn["outputs"])))
-    for seen, output in zip(told["outputs"], turn["outputs"], strict=False):
+def _differences(received: Data, turn: Data) -> list[str]:
+    pairs = [("status", received["status"], turn["status"])]
+    pairs.append(("message", received["userMessage"], turn["userMessage"]))
+    pairs.append(("outputs", len(received["outputs"]), len(turn["outputs"])))
+    for seen, output in zip(received["outputs"], turn["outputs"], strict=False):
         slot = output["slot"]
         pairs += [
             (f"{slot}.status", seen["status"], output["status"]),

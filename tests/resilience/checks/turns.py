@@ -1,4 +1,4 @@
-"""Turns and outputs: each has come to an end that it may have, and once."""
+"""Turns and outputs: each has ended once, in an allowed state."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from tests.resilience.orders import is_sold, may_end_with
 _TO_LAND: Final = timedelta(seconds=4)
 """So long before an output's deadline its last runs are given up, and what there is is landed."""
 _ENDS_OF_JOBS: Final = frozenset({None, "CONTENT_REFUSED", "TIMED_OUT"})
-"""What a job that the vendor has taken may come to, with nobody cancelling it."""
+"""How a job that the vendor has accepted may end if it is not cancelled."""
 
 
 def against_turns(history: History) -> Iterator[str]:
@@ -130,7 +130,7 @@ def _was_late(output: Data) -> bool:
 
 
 def _against_doubles(history: History) -> Iterator[str]:
-    """Each message was asked for once, so it makes one turn, whatever has become of it since."""
+    """Each message was sent once, so it makes one turn, however that turn ended."""
     known = history.chronicle.parents if history.chronicle else {}
     messages = {turn_id: turn["userMessage"] for turn_id, turn in known.items()}
     messages |= {one["_id"]: one["userMessage"] for one in history.stored.parents}
@@ -140,7 +140,7 @@ def _against_doubles(history: History) -> Iterator[str]:
 
 
 def _wanted_off(asked: Sequence[Asked]) -> set[str]:
-    """What somebody has asked to cancel or delete, whether or not there was an answer."""
+    """What a viewer has requested to cancel or delete, with or without a response."""
     found: set[str] = set()
     for one in asked:
         if one.mutation == "cancelOutput":

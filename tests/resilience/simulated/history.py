@@ -1,4 +1,4 @@
-"""One history: a seed decides what is deployed, who asks for what, what breaks, and in which order.
+"""One history: a seed decides what is deployed, who requests what, what fails, and in which order.
 
 While the weather is bad, processes die, stand still and are stopped, the database goes away, and
 calls fail one by one. Then it clears up, and everything has to come to its end in time (P3).
@@ -26,7 +26,7 @@ _MARGIN_SECONDS: Final = 4.0
 """For calls, and for pauses between them."""
 _LOOK_SECONDS: Final = 1.0
 _SETTLE_SECONDS: Final = 3.5
-"""For what is cleared away when all has ended."""
+"""For clean-up after everything has ended."""
 _VIEWERS_SECONDS: Final = 600.0
 _QUEUE_SECONDS: Final = 120.0
 """How long an output may wait for a place, where there are few."""
@@ -68,13 +68,16 @@ def play(seed: str, *, parts: Parts | None = None, traced: bool = False) -> Hist
         except Stalled as error:
             world.broken.append(f"the history does not come to an end: {error}")
         course.close(history)
-    told = _readable([*history.lines, *history.objections])
-    history.lines, history.objections = told[: len(history.lines)], told[len(history.lines) :]
+    readable = _readable([*history.lines, *history.objections])
+    history.lines, history.objections = (
+        readable[: len(history.lines)],
+        readable[len(history.lines) :],
+    )
     return history
 
 
 class _Course:
-    """A site with its viewers and its troubles, and when all is over."""
+    """A site with its viewers and its failures, and the condition for its end."""
 
     def __init__(self, world: World, parts: Parts | None) -> None:
         random = world.random
@@ -103,7 +106,7 @@ class _Course:
         return self._over_at is not None and self.world.now > self._over_at
 
     def close(self, history: History) -> None:
-        """Ask what can be asked in the end only, and let nothing go on."""
+        """Check what can be checked only at the end, and stop everything."""
         invariants, ended = self.site.invariants, self.site.invariants.ended.values()
         invariants.check_the_end()
         self.crowd.check_the_end()
@@ -172,7 +175,7 @@ def _is_unknown(output: Output) -> bool:
 
 
 def _readable(lines: list[str]) -> list[str]:
-    """Ids by the order of their appearance, so that a seed tells the same each time."""
+    """Ids by the order of their appearance, so that a seed gives the same lines each time."""
     names: dict[str, str] = {}
 
     def name(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""What must be true: P1 to P5 of reliability.md, asked of every commit, every bill, every answer.
+"""The invariants: P1 to P5 of reliability.md, checked at every commit, bill and response.
 
 The invariants know the domain's values only, not how the model keeps its rows: a model or a service
 that is wrong is found by what it does. Each objection is one sentence.
@@ -102,7 +102,7 @@ class Invariants:
         self.parents_deleted = self._sure.parents_deleted
 
     def _check_account(self, viewer_id: ViewerId) -> None:
-        """The account, the ledger's sum and what outputs at work hold are one (P1)."""
+        """The account, the ledger's sum and the credits of running outputs agree (P1)."""
         lines = [line for owner, line in self.tables.ledger.values() if owner == viewer_id]
         account = self.tables.accounts[viewer_id]
         stated = account.balance, account.reserved, account.active_outputs
@@ -113,15 +113,15 @@ class Invariants:
         )
         if stated != summed:
             self.object(f"{viewer_id} has {stated}, the ledger says {summed}")
-        at_work = [
+        running = [
             output.credits_reserved
             for row in self.tables.parents.values()
             if row.parent.owner_id == viewer_id
             for output in row.parent.entries
             if output.unfinished
         ]
-        if stated[1:] != (sum(at_work), len(at_work)):
-            self.object(f"{viewer_id} has {stated}, the outputs hold {at_work}")
+        if stated[1:] != (sum(running), len(running)):
+            self.object(f"{viewer_id} has {stated}, the outputs hold {running}")
         if account.available < 0:
             self.object(f"{viewer_id} has spent more than there was: {stated}")
 
@@ -180,7 +180,7 @@ class Invariants:
             self.object(f"{output_id} in attempt {attempt} reserved {reserve}, then {line}")
 
     def _check_shown(self, parent: Parent, output: Output) -> None:
-        """What has landed of an output that goes on is this attempt's own, and each run's once."""
+        """Images of a running output are those of this attempt, and of each run only once."""
         bill = bill_for(parent, output)
         for image in output.images:
             if image.id not in self.tables.images:
@@ -210,7 +210,7 @@ class Invariants:
                 self.object(f"{output.id} shows a picture that was made for something else")
 
     def _check_caption(self, parent: Parent, output: Output, bill: Bill) -> None:
-        """A caption is this attempt's own, is paid for, and nothing waits any more."""
+        """A caption is that of this attempt, is paid for, and no image waits for it."""
         _, line = self.tables.ledger[f"{output.id} {output.attempt}", MovementKind.CAPTURE]
         if line.balance != line.reserved or output.credits_charged < -line.balance:
             self.object(f"{output.id} was charged {line}")
@@ -235,7 +235,7 @@ class Invariants:
     # The vendor and the object store
 
     def check_bill(self, bill: Bill) -> None:
-        """A vendor is not asked twice for one attempt (P2)."""
+        """An attempt is not submitted twice to a vendor (P2)."""
         for (paid, run), count in self.vendor.bills.items():
             if paid == bill and count > 1:
                 self.object(f"the vendor was paid {count} times for run {run} of {bill}")

@@ -1,4 +1,4 @@
-"""What lies between a process and what it reaches: time passes, and things go wrong.
+"""The network between a process and its services: delays and failures.
 
 A port here is a `Remote`: each of its methods is one effect of the model, done at one instant, for
 which somebody asks before and of which somebody hears after, or not.
@@ -19,7 +19,7 @@ from tests.resilience.simulated.sky import READS, Fault, Sky
 from tests.resilience.simulated.world import Dead, Process, Step
 
 _PATIENCE_SECONDS: Final = 1.2
-"""How long a call waits for a database that is away."""
+"""How long a call waits for an unavailable database."""
 _SLOW_SECONDS: Final = 1.5
 _LATE_SECONDS: Final = 1.0
 """All shorter than a lease, as the limits of `storage.mongo.database` are in earnest."""
@@ -27,7 +27,7 @@ _ANSWERED_AT_ONCE: Final = 0.7
 
 
 class Line:
-    """Leads to the database or to the object store, which can be away for all at once."""
+    """A connection to the database or object store, which can be unavailable for all at once."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Line:
         self.is_long_away = False
         """Longer than it takes a sweeper to notice."""
         self.behind_until = 0.0
-        """Until then what is written is seen by no reader, and nobody is told that it is done."""
+        """Until then a write is visible to no reader, and is not acknowledged."""
         self.fails_over = False
         """Whether it is lost then."""
         self.epoch = 0
@@ -56,7 +56,7 @@ class Line:
         """Until then a transaction that is late with its commit keeps all other writes waiting."""
 
     def call(self, process: Process, name: str, effect: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Ask for an effect. Whoever stops waiting for the answer stops nothing."""
+        """Request an effect. A cancelled caller does not cancel the effect."""
         if not process.is_alive:
             raise Dead
         asker = asyncio.current_task(process)
@@ -75,7 +75,7 @@ class Line:
         return 0.0 if name in self.reads else self._locked_until - self.sky.world.now
 
     def behind_for(self, name: str, result: Any) -> float:
-        """How long nobody can be told of a write. A transaction that found nothing to do writes
+        """How long a write is not acknowledged. A transaction that found nothing to do writes
         nothing, and may have found it by what is not seen yet.
         """
         found_nothing = result is None or result is False
@@ -165,7 +165,7 @@ class _Call:
             world.after(sky.pause(), self._tell, result)
 
     def _leave_in_the_dark(self) -> None:
-        """Whoever does not know of its claim cannot keep it, however well it is."""
+        """A worker that does not know of its claim cannot renew it, however healthy it is."""
         if self.name == "claim":
             self.process.hurt_at = math.inf
 

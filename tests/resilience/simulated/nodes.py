@@ -1,4 +1,4 @@
-"""Processes as they are deployed: the real services over ports that lead out of the process."""
+"""Processes as they are deployed: the real services with simulated ports."""
 
 import asyncio
 from collections.abc import Iterable
@@ -203,7 +203,7 @@ class Node:
 
 
 class _Hints:
-    """A `HintQueue` that reaches whoever runs outputs."""
+    """A `HintQueue` that reaches the processes that run outputs."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

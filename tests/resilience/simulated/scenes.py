@@ -1,4 +1,4 @@
-"""Short histories written by hand: processes where nothing goes wrong but what a test wants to."""
+"""Short histories written by hand: processes in which only the failures of the test happen."""
 
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ DEADLINE = timedelta(seconds=60)
 
 @contextmanager
 def a_calm_site(*, focus: tuple[str, Fault] | None = None, seed: str = "calm") -> Iterator[Site]:
-    """Where, if anything, one call goes wrong. In the end nothing may be objected to."""
+    """Which call fails, if any. At the end no invariant may be violated."""
     world = World(Random(seed))
     weather = Weather(focus=focus, focus_share=1.0)
     site = a_site(Sky(world, weather, lease_seconds=LEASE.total_seconds()), deadline=DEADLINE)
@@ -44,8 +44,8 @@ def a_node(*, focus: tuple[str, Fault] | None = None, seed: str = "calm") -> Ite
         yield Node(site, "both", answers=True, runs=True)
 
 
-def until(site: Site, over: Callable[[], object]) -> None:
-    site.sky.world.run_until(over)
+def until(site: Site, is_met: Callable[[], object]) -> None:
+    site.sky.world.run_until(is_met)
 
 
 def wait(site: Site, seconds: float) -> None:

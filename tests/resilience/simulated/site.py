@@ -1,4 +1,6 @@
-"""What all processes of a history share: the model, the vendor, bytes, and the lines to them."""
+"""Shared by all processes of a history: the model, the vendor, the bytes, and the connections to
+them.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,17 +29,17 @@ SWEEP_SECONDS: Final = 2.5
 """The longest between two."""
 MAX_QUEUED: Final = timedelta(seconds=60)
 FAMILIES: Final = ("queue-a", "queue-b", "direct-a", "free-a")
-"""Models, each of which has a stand-in to be tried again by. The first word is the provider's."""
+"""Models, each with another one for retries. The first word is the provider's."""
 WRITERS: Final = ("direct-writer", "free-writer")
 OTHER_ROUTES: Final = {"queue": "direct", "direct": "queue"}
-"""Who is asked where a provider has certainly taken nothing. Both send one bill."""
+"""The next provider if one has certainly accepted nothing. Both send one bill."""
 ONE_AT_A_TIME: Final = ("queue-b", "direct-a")
 _DOUBLED: Final = 0.1
 """Hints that are carried twice."""
 
 
 class Bucket:
-    """The object store's bytes; tells what is deleted."""
+    """The object store's bytes; reports deletions."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
@@ -107,7 +109,7 @@ class Site:
     """Those that are alive."""
 
     def go_away(self, seconds: float) -> None:
-        """Nobody reaches the database."""
+        """No process can reach the database."""
         self.database.away_until = self.sky.world.now + seconds
         self.database.is_long_away = seconds > SWEEP_SECONDS
         for resident in self.residents:
@@ -124,7 +126,7 @@ class Site:
         self.sky.world.after(seconds, self.come_back)
 
     def come_back(self) -> None:
-        """What keeps the database away, or behind, is over."""
+        """The outage or the lag of the database ends."""
         self.database.away_until = 0.0
         if self.database.behind_until > 0 and self.database.fails_over:
             self.sky.world.note("database", "fails over")

@@ -1,4 +1,4 @@
-"""The weather of a history: how often what goes wrong, and the hand that does it."""
+"""The failures of a history: how often each kind happens, and what causes it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,19 +35,19 @@ _IN_FOCUS: Final = (
 
 
 class Fault(Enum):
-    """What can become of a call to the database or the object store."""
+    """How a call to the database or the object store can end."""
 
     REFUSED = auto()
-    """Not done, and told so."""
+    """Not done, and reported as failed."""
     LOST = auto()
-    """Done, but told otherwise."""
+    """Done, but reported as failed."""
     LATE = auto()
-    """Done after it was told otherwise."""
+    """Done after it was reported as failed."""
     SLOW = auto()
     DIES_BEFORE = auto()
-    """The process dies before it has asked."""
+    """The process dies before the call."""
     DIES_MEANWHILE = auto()
-    """The process dies after it has asked; it is done all the same."""
+    """The process dies after the call, which takes effect all the same."""
     DIES_AFTER = auto()
     """It is done, and the process dies before it knows."""
     FREEZES = auto()
@@ -55,7 +55,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weather:
-    """How often things go wrong in a history: shares of calls, or of what else they are about."""
+    """How often things fail in a history: shares of calls, or of what else they are about."""
 
     latency_seconds: float = 0.02
     refused: float = 0.0
@@ -71,7 +71,7 @@ class Weather:
     jobs: float = 0.0
     """Jobs that a vendor does not deliver, or not in time."""
     focus: tuple[str, Fault] | None = None
-    """A call, and what most often becomes of it: so that rare windows are looked into."""
+    """A call, and how it ends most often: so that rare windows are explored."""
     focus_share: float = 0.0
     hints: float = 0.0
     """Hints that are lost."""
@@ -79,21 +79,21 @@ class Weather:
     """Answers to viewers that are lost on the way, or not waited for."""
 
     outages: bool = False
-    """Whether the database goes away as a whole, or falls behind."""
+    """Whether the whole database becomes unavailable, or lags."""
 
 
 CALM: Final = Weather()
 
 
 def a_weather(random: Random) -> Weather:
-    """Most histories have a few kinds of trouble, and plenty of each; some have none at all."""
+    """Most histories have a few kinds of failures, and many of each; some have none."""
 
     def perhaps(likely: float, most: float) -> float:
         return random.random() * most if random.random() < likely else 0.0
 
     focus = None
     if random.random() < 0.3:
-        # Where a worker stands still before it asks a vendor, nothing but the fence holds it.
+        # If a worker freezes before a submission, nothing but the fence stops it.
         focus = random.choice(("claim", "claim", "save_runs")), Fault.FREEZES
     elif random.random() < 0.6:
         focus = random.choice(_IN_FOCUS), random.choice(list(Fault))
@@ -117,7 +117,7 @@ def a_weather(random: Random) -> Weather:
 
 
 class Sky:
-    """The weather as it stands, and what it has done."""
+    """The current failures, and what they have caused."""
 
     def __init__(self, world: World, weather: Weather, *, lease_seconds: float) -> None:
         self.world = world
@@ -125,11 +125,11 @@ class Sky:
         self.random = world.random
         self.lease_seconds = lease_seconds
         self.hurt: list[Callable[[Process], object]] = []
-        """Told of every process to which something happened."""
+        """Called with every process to which something happened."""
         self.faults = 0
 
     def clear_up(self) -> None:
-        """Nothing goes wrong any more."""
+        """From here on nothing fails."""
         self.weather = replace(CALM, latency_seconds=self.weather.latency_seconds)
 
     def pause(self) -> float:
@@ -160,7 +160,7 @@ class Sky:
             self.world.after(leases * self.lease_seconds, process.thaw)
 
     def draw(self, name: str) -> Fault | None:
-        """What becomes of a call to the database. Where most is at stake, most goes wrong."""
+        """How a call to the database ends. The most critical calls fail most often."""
         weather, random = self.weather, self.random.random
         if weather.focus and weather.focus[0] == name and random() < weather.focus_share:
             return weather.focus[1]

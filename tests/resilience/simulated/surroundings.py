@@ -1,4 +1,4 @@
-"""What services find around them beside their ports: randomness, and a log with a listener."""
+"""The surroundings of services beside their ports: randomness, and a log with a listener."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What histories have found, each as the shortest one that shows it."""
+"""Bugs found by histories, each as the shortest history that shows it."""
 
 import pytest
 
@@ -14,10 +14,10 @@ from tests.resilience.simulated.vendor import Fate
 from tests.storage.builders import LONG, a_claim, a_conversation
 
 A_RUN_SECONDS = 10.0
-"""More than any that the vendor delivers at all."""
+"""More than any delivery of the vendor takes."""
 
 
-def test_an_output_is_tried_again_while_the_vendor_keeps_its_cancelled_run_waiting() -> None:
+def test_an_output_is_retried_while_its_cancelled_run_waits_at_the_vendor() -> None:
     """Its process knew runs by their output only, and had the second wait for the first one's end:
     until the deadline of a model that was cancelled because it hangs.
     """
@@ -34,7 +34,7 @@ def test_an_output_is_tried_again_while_the_vendor_keeps_its_cancelled_run_waiti
         assert stored(site, output).status is OutputStatus.COMPLETED
 
 
-def test_what_lands_after_its_worker_was_told_to_stop_still_has_its_pictures() -> None:
+def test_a_delivery_committed_after_its_worker_was_stopped_keeps_its_images() -> None:
     """The worker emptied its list of pictures, which the landing under way had not read yet."""
     with a_node(focus=("land", Fault.SLOW)) as node:
         output = start(node)
@@ -46,7 +46,7 @@ def test_what_lands_after_its_worker_was_told_to_stop_still_has_its_pictures() -
         assert len(stored(node.site, output).images) == 1
 
 
-def test_bytes_stay_where_writers_say_that_an_output_is_over_and_readers_do_not_see_yet() -> None:
+def test_bytes_are_kept_while_writers_and_readers_disagree_about_the_end_of_an_output() -> None:
     """A landing was not acknowledged, since a majority did not have it yet. Told again, it matched
     nothing; its record was not to be seen; so its bytes were deleted. Then it was there.
     """
@@ -61,7 +61,7 @@ def test_bytes_stay_where_writers_say_that_an_output_is_over_and_readers_do_not_
         assert set(image.keys) <= set(node.site.bucket.kept)
 
 
-async def test_an_account_that_readers_do_not_see_yet_is_no_fault_of_ours(
+async def test_an_account_that_readers_do_not_see_yet_is_no_internal_error(
     database: Database,
 ) -> None:
     """Two of a viewer's first requests came together: one had just made it, and the other broke."""
@@ -71,7 +71,7 @@ async def test_an_account_that_readers_do_not_see_yet_is_no_fault_of_ours(
         await MongoAccountRepository(database).open(ANA.id, starting_credits=1)
 
 
-async def test_a_renewal_that_comes_after_the_end_of_its_lease_holds_nothing(
+async def test_a_renewal_after_the_end_of_its_lease_has_no_effect(
     database: Database,
 ) -> None:
     """One was under way when a worker put its output off: for a whole lease nobody could take it

@@ -1,4 +1,4 @@
-"""Whatever breaks, and in whichever order things happen: P1 to P5 of reliability.md hold.
+"""Whatever fails, and in whichever order things happen, P1 to P5 of reliability.md hold.
 
 Every run plays other histories. A seed that failed is printed; `DARKROOM_TEST_SEED` plays it alone
 and tells what happened. `DARKROOM_TEST_HISTORIES` plays more, or fewer.
@@ -28,7 +28,7 @@ print(*play(sys.argv[1], traced=True).lines, sep="\\n")
 
 @pytest.mark.skipif(SEED is not None, reason="one seed is played alone")
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_the_promises_hold_in_every_history(batch: int) -> None:
+def test_the_invariants_hold_in_every_history(batch: int) -> None:
     base = uuid4().hex[:8]
     for number in range(batch, HISTORIES, BATCHES):
         history = play(f"{base}-{number}")
@@ -37,7 +37,7 @@ def test_the_promises_hold_in_every_history(batch: int) -> None:
 
 
 @pytest.mark.skipif(SEED is None, reason="DARKROOM_TEST_SEED names the seed")
-def test_the_promises_hold_in_the_history_of_a_seed() -> None:
+def test_the_invariants_hold_in_the_history_of_a_given_seed() -> None:
     history = play(str(SEED), traced=True)
 
     if history.objections:
@@ -45,7 +45,7 @@ def test_the_promises_hold_in_the_history_of_a_seed() -> None:
 
 
 @pytest.mark.parametrize("seed", ["one", "two"])
-def test_a_seed_tells_the_same_history_wherever_it_is_played(seed: str) -> None:
+def test_a_seed_gives_the_same_history_on_every_machine(seed: str) -> None:
     """Otherwise a seed that failed could not be looked into."""
     here = play(seed, traced=True)
     elsewhere = subprocess.run(

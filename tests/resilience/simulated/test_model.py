@@ -1,4 +1,4 @@
-"""The model is true: asked the same things, it answers as the storage on a real mongod does.
+"""The model is correct: for the same calls it returns what the storage on a real mongod returns.
 
 Random requests go to both, one after the other; what differs by its nature - instants, and what is
 made of them - is left out of the comparison.
@@ -50,7 +50,7 @@ from tests.resilience.simulated.model.repositories import (
     Turns,
 )
 from tests.resilience.simulated.model.tables import Tables
-from tests.storage.builders import LONG, OVER, PRICE, a_caption_model, a_model, a_picture
+from tests.storage.builders import EXPIRED, LONG, PRICE, a_caption_model, a_model, a_picture
 
 SEQUENCES = 4
 REQUESTS = 100
@@ -60,13 +60,13 @@ CAPTION_MODEL = ModelId("caption")
 CREDITS = 40
 MOST_ACTIVE = 9
 A_MOMENT_SECONDS = 0.003
-"""Longer than `OVER`, so that what is to be over is over for both."""
+"""Longer than `EXPIRED`, so that an expired lease has expired for both."""
 
 Answers = tuple[Any, Any]
 
 
 class Both:
-    """The model and the storage, asked the same."""
+    """The model and the storage, called with the same values."""
 
     def __init__(self, database: Database, randomness: random.Random) -> None:
         tables = Tables(time.time)
@@ -89,7 +89,7 @@ class Both:
         self.found: list[Answers] = []
 
     async def ask(self, repositories: tuple[Any, Any], name: str, *args: Any, **kwargs: Any) -> Any:
-        """Ask both with the same values."""
+        """Call both with the same values."""
         model, mongo = repositories
         return await self._compare(
             name,
@@ -110,7 +110,7 @@ class Both:
     async def ask_with_claims(
         self, name: str, *args: Any, caption: bool | None = None, **kwargs: Any
     ) -> Any:
-        """Ask both with a claim that each of them has given, of a caption or of images. None: of
+        """Call both with a claim that each of them has given, of a caption or of images. None: of
         either.
         """
         model, mongo = self.claims
@@ -137,7 +137,7 @@ class Both:
 
 
 @pytest.mark.parametrize("number", range(SEQUENCES))
-async def test_the_model_answers_as_the_storage_does(database: Database, number: int) -> None:
+async def test_the_model_returns_the_same_as_the_storage(database: Database, number: int) -> None:
     both = Both(database, random.Random(f"model {number}"))
     for viewer_id in VIEWERS:
         await both.ask(both.accounts, "open", viewer_id, starting_credits=CREDITS)
@@ -271,11 +271,16 @@ async def claim(both: Both) -> None:
         await both.ask(both.outputs, "find_parent", owner_id, output.id)
         hinted = await both.ask(both.claims, "find_waiting", owner_id, output.id)
         searched = await both.ask(
-            both.claims, "list_waiting", [output.model_id], min_queued=OVER, expired=True, limit=3
+            both.claims,
+            "list_waiting",
+            [output.model_id],
+            min_queued=EXPIRED,
+            expired=True,
+            limit=3,
         )
         both.found += [pair for pair in (hinted, *zip(*searched, strict=True)) if all(pair)]
     if both.found:
-        lease = both.random.choice((OVER, LONG))
+        lease = both.random.choice((EXPIRED, LONG))
         ours, theirs = await both.claim(both.random.choice(both.found[-8:]), lease=lease)
         if ours and theirs:
             assert ours.seconds_left == pytest.approx(theirs.seconds_left, abs=1.0)
@@ -311,11 +316,11 @@ async def work(both: Both) -> None:
     )
     match both.random.randrange(11):
         case 0:
-            await both.ask_with_claims("renew", lease=both.random.choice((OVER, LONG)))
+            await both.ask_with_claims("renew", lease=both.random.choice((EXPIRED, LONG)))
         case 1:
             await both.ask_with_claims("give_back")
         case 2:
-            await both.ask_with_claims("postpone", [run], delay=both.random.choice((OVER, LONG)))
+            await both.ask_with_claims("postpone", [run], delay=both.random.choice((EXPIRED, LONG)))
         case 3:
             await both.ask_with_claims("save_runs", [run])
         case 4:
@@ -404,7 +409,7 @@ def a_plan(both: Both, images: list[Image]) -> TurnPlan:
 
 def planned(name: ModelId, references: tuple[Reference, ...], count: int) -> PlannedOutput:
     """One model's deadline is over as soon as it begins."""
-    model = a_model(name, deadline=OVER if name == MODELS[0] else LONG)
+    model = a_model(name, deadline=EXPIRED if name == MODELS[0] else LONG)
     return PlannedOutput(model, name, references, (), PRICE * count)
 
 
@@ -418,7 +423,7 @@ def a_caption(both: Both) -> PlannedCaption:
 
 
 def some_images(both: Both) -> list[Image]:
-    """Of anybody, now and then one that is gone."""
+    """Of any viewer, sometimes a deleted one."""
     images = [record.image for _, record in both.tables.images.values()]
     found = both.random.sample(images, min(len(images), both.random.choice((0, 0, 1, 2))))
     return [*found, a_picture().image] if both.random.random() < 0.05 else found

@@ -1,9 +1,9 @@
-"""The invariants must be able to fail: what is naive is found out, one promise at a time.
+"""The invariants can fail: each naive variant violates one of them.
 
 Each variant leaves out one thing that the storage or a service does, and plays histories until an
 objection is made to it. That none is made to the real ones is in `test_histories.py`.
 """
-# ruff: noqa: ARG002 - what is naive does not look at all that it is told
+# ruff: noqa: ARG002 - naive code ignores some of its arguments
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -50,14 +50,14 @@ AT_MOST = 3_000
 
 
 class NoFence(Claims):
-    """A worker that lost its lease goes on writing."""
+    """A worker that lost its lease continues to write."""
 
     def holds(self, claim: Claim, output: Output) -> bool:
         return (output.attempt, output.status) == (claim.output.attempt, OutputStatus.GENERATING)
 
 
 class NoStatus(Claims):
-    """What has ended is ended again."""
+    """An ended output is ended again."""
 
     def holds(self, claim: Claim, output: Output) -> bool:
         return (output.attempt, output.fence) == (claim.output.attempt, claim.output.fence)
@@ -81,7 +81,7 @@ class AnyLease(Claims):
 
 
 class NoRelease(Claims):
-    """A failure keeps what was reserved."""
+    """A failure does not release its credits."""
 
     def _fail(self, row: Row, output: Output, error: GenerationError) -> None:
         failed = self._tables.end(row, output, status=OutputStatus.FAILED, error=error)
@@ -124,7 +124,7 @@ class ForgetWhoHasLanded(Claims):
 
 
 class ForgetWhatIsAtWork(Conversations):
-    """What was reserved for outputs at work is not released when they are deleted."""
+    """Credits reserved for running outputs are not released when they are deleted."""
 
     def delete(
         self,
@@ -139,7 +139,7 @@ class ForgetWhatIsAtWork(Conversations):
 
 
 class DeleteWhatIsUsed(Conversations):
-    """Pictures go with their conversation, whoever else refers to them."""
+    """Images are deleted with their conversation even if others refer to them."""
 
     def _used(self, viewer_id: ViewerId) -> set[ImageId]:
         return set()
@@ -153,7 +153,7 @@ class NoReceipts(Receipts):
 
 
 class Spendthrift(Tables):
-    """Nobody looks at the account when it is written to."""
+    """The account is written without checking its balance."""
 
     def bears(self, viewer_id: ViewerId, outputs: Sequence[Output], most_active: int) -> bool:
         return True
@@ -167,14 +167,14 @@ class KeysTwice(Tables):
 
 
 class KeepWhatWaits(Tables):
-    """A caption ends alone: what waits for it goes on waiting."""
+    """A caption ends alone: the images that wait for it keep waiting."""
 
     def end_with_caption(self, row: Row, ended: Iterable[Output]) -> list[Output]:
         return []
 
 
 class ForgetWhatWaits(Tables):
-    """What ends with a caption keeps what was reserved for it."""
+    """Images that end with a caption do not release their credits."""
 
     def settle(self, parent: Parent, outputs: Iterable[Output]) -> None:
         super().settle(parent, [one for one in outputs if not one.waits])
@@ -230,7 +230,7 @@ class LateBucket(Bucket):
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_naive_storage_is_found_out(parts: Parts, objection: str) -> None:
+def test_a_naive_storage_violates_an_invariant(parts: Parts, objection: str) -> None:
     find_out(objection, parts)
 
 
@@ -251,7 +251,7 @@ async def _land_and_forget(self: Landing, delivery: Delivery) -> None:
     try:
         await _land(self, delivery)
     except LeaseLost:
-        self._stored.extend(stored)  # whatever became of a landing that was not acknowledged
+        self._stored.extend(stored)  # whether or not an unacknowledged delivery was committed
         raise
 
 
@@ -272,7 +272,7 @@ async def _renew_nothing(self: Lease) -> None:
 
 
 async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expired: bool) -> None:
-    await _sweep(self, min_queued, expired=True)  # though nobody could renew
+    await _sweep(self, min_queued, expired=True)  # though no worker could renew
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expire
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_naive_service_is_found_out(
+def test_a_naive_service_violates_an_invariant(
     monkeypatch: pytest.MonkeyPatch, target: Any, name: str, naive: Any, objection: str
 ) -> None:
     monkeypatch.setattr(target, name, naive)
@@ -304,17 +304,17 @@ def test_a_naive_service_is_found_out(
     find_out(objection)
 
 
-def test_a_sweeper_that_does_not_wait_after_an_outage_is_found_out(
+def test_a_sweeper_that_does_not_wait_after_an_outage_violates_an_invariant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Rare by chance: nobody else may have hurt the worker that could not renew."""
+    """Rare by chance: nothing else may have stopped the worker that could not renew."""
     monkeypatch.setattr(Sweeper, "_sweep", _take_what_has_run_out)
 
     with pytest.raises(AssertionError, match="which is well"):
         _go_through_outages()
 
 
-def test_after_an_outage_whoever_is_alive_keeps_what_it_holds() -> None:
+def test_after_an_outage_a_live_worker_keeps_its_claims() -> None:
     _go_through_outages()
 
 

@@ -1,5 +1,5 @@
-"""What befalls a site as a whole: processes begin, die, are stopped and stand still; the database
-goes away; and then nothing befalls it any more.
+"""Failures of a whole site: processes start, die, stop and freeze, the database becomes
+unavailable, and finally all failures end.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Troubles:
         self.site = site
         self.deaths = 0
         self.calm_since: float | None = None
-        """Since when nothing goes wrong, and everybody is there."""
+        """Since when nothing fails, and every process is running."""
         self._world = site.sky.world
         self._random = site.sky.random
         self._numbers = count(1)
@@ -31,7 +31,7 @@ class Troubles:
         self._world.at(until, self.end)
 
     def end(self) -> None:
-        """It clears up: nothing goes wrong from here on."""
+        """End all failures: from here on nothing fails."""
         if self.calm_since is not None:
             return
         self._world.note("weather", "clears up")
@@ -63,7 +63,7 @@ class Troubles:
 
         self._world.note(node.process.name, "begins")
         if self.calm_since is not None:
-            self.calm_since = self._world.now  # the last of those who had to come back
+            self.calm_since = self._world.now  # the last process that had to be restarted
         node.process.when_it_dies(follow)
 
     def _plan(self, until: float) -> None:

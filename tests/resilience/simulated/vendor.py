@@ -1,5 +1,5 @@
-"""A vendor with a bill, and the providers that ask it: one with jobs, one without, one for free,
-and two that have captions written.
+"""A vendor with a bill, and the providers that use it: one with jobs, one without, one for free,
+and two with caption models.
 
 Every job that it takes is a line of the bill, under the request, the model and the attempt it is
 for. It may refuse, take a job and lose the answer, never answer, fail, be slow, or never end.
@@ -47,13 +47,13 @@ def family(model_id: str) -> str:
 
 
 class Fate(Enum):
-    """What can become of a submit."""
+    """How a submission can end."""
 
     REFUSED = auto()
     UNKNOWN = auto()
-    """Taken, and nobody can tell."""
+    """Accepted, with an unknown outcome."""
     CUT = auto()
-    """Not taken, and nobody can tell."""
+    """Not accepted, with an unknown outcome."""
     SILENCE = auto()
     """Taken, and never answered."""
     SLOW = auto()
@@ -91,9 +91,9 @@ class Vendor:
         self.sky = sky
         self.jobs: dict[str, Job] = {}
         self.bills: Counter[tuple[Bill, int]] = Counter()
-        """How often what was asked for: each of an attempt's runs by itself."""
+        """How often each run of an attempt was submitted."""
         self.fates: deque[Fate] = deque()
-        """What becomes of the next submits, where it is not left to chance."""
+        """How the next submissions end, if that is not random."""
         self.uncertain: set[Bill] = set()
         """Something happened while an answer was awaited: OUTCOME_UNKNOWN has a cause."""
         self.when_taken: list[Callable[[Bill], object]] = []
@@ -102,7 +102,7 @@ class Vendor:
         sky.hurt.append(self._hurt)
 
     def take(self, request: GenerationRequest | CaptionRequest, *, billed: bool) -> Job:
-        """From here on it works, whatever becomes of the answer."""
+        """From here on the job runs, whether or not the response arrives."""
         random, now = self.sky.random, self.sky.world.now
         bill = bill_of(request)
         number = len(self.jobs) + 1
@@ -143,7 +143,7 @@ class Vendor:
     def await_answer(self, process: Process, bill: Bill) -> None:
         self._awaited[process][bill] += 1
         if self.sky.world.now - process.thawed_at < self.sky.lease_seconds:
-            # It may have stood still longer than its lease, and has had no time to notice.
+            # It may have been frozen for longer than its lease, and has had no time to notice.
             self.uncertain.add(bill)
 
     def know_answer(self, process: Process, bill: Bill) -> None:
@@ -187,7 +187,7 @@ class _Provider:
         return await answer
 
     async def _submit(self, request: GenerationRequest | CaptionRequest) -> Job:
-        """Ask the vendor to do something that costs."""
+        """Submit a request that costs something."""
         if not self._process.is_alive:
             raise Dead
         answer = self._process.create_future()
@@ -245,7 +245,7 @@ class _Provider:
         self, job: Job, request: GenerationRequest, observer: RunObserver
     ) -> Delivery:
         """Look again and again until it is over."""
-        told_queued = shown = False
+        reported_queued = shown = False
         while True:
             within = self._sky.weather.latency_seconds
             now = await self._ask(lambda: self._sky.world.now, within=within)
@@ -253,8 +253,8 @@ class _Provider:
                 raise GenerationFailed(GenerationErrorCode.PROVIDER_UNAVAILABLE, retryable=True)
             if job.ready_at <= now:
                 return _delivery(job)
-            if not told_queued:
-                told_queued = True
+            if not reported_queued:
+                reported_queued = True
                 await observer.queued(3)
             else:
                 await observer.progress(0.5)
@@ -265,7 +265,7 @@ class _Provider:
 
 
 class QueueProvider(_Provider):
-    """Takes jobs that anybody who knows their id can go on with."""
+    """Accepts jobs that any process with their id can resume."""
 
     name = "queue"
 
@@ -283,7 +283,7 @@ class QueueProvider(_Provider):
 
 
 class DirectProvider(_Provider):
-    """Answers with the pictures: there is no job to come back to."""
+    """Answers with the pictures: there is no job to resume."""
 
     name = "direct"
 
@@ -309,7 +309,7 @@ class FreeProvider(_Provider):
 
 
 class DirectWriter(_Provider):
-    """Writes a caption as `DirectProvider` makes pictures: there is no job to come back to."""
+    """Writes a caption as `DirectProvider` makes pictures: there is no job to resume."""
 
     name = "direct"
 

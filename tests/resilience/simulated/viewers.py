@@ -1,4 +1,4 @@
-"""Viewers: how they ask, what they do about answers that are lost, and what they must be told.
+"""Viewers: how they send requests, what they do if a response is lost, and what they must receive.
 
 An answer is held against what is true at the moment it is given (P4, P5).
 """
@@ -28,7 +28,7 @@ class Lost(Exception):
 
 
 class Crowd:
-    """All viewers of a history, in a process that nothing befalls."""
+    """All viewers of a history, in a process that never fails."""
 
     def __init__(self, site: Site, *, viewers: int, requests: int, keyed: float) -> None:
         self.site = site
@@ -48,7 +48,7 @@ class Crowd:
         return all(task.done() for task in self._tasks)
 
     def check_the_end(self) -> None:
-        """What was acknowledged is there in the end (P4)."""
+        """What was acknowledged exists at the end (P4)."""
         for request in self._wishes.requests:
             for parent_id in request.parent_ids:
                 if not self._is_there(parent_id):
@@ -68,18 +68,18 @@ class Crowd:
         """For any time, or until something of theirs has ended."""
         await asyncio.sleep(self._random.choice(_PAUSES_SECONDS) * self._random.random())
         if self._random.random() < 0.4:
-            at_work = self._count_at_work(viewer)
+            running = self._count_running(viewer)
             for _ in range(10):
-                if not at_work or self._count_at_work(viewer) < at_work:
+                if not running or self._count_running(viewer) < running:
                     break
                 await asyncio.sleep(self._random.random() * 2.0)
 
-    def _count_at_work(self, viewer: Viewer) -> int:
+    def _count_running(self, viewer: Viewer) -> int:
         turns = self._wishes.turns_of(viewer.id)
         return sum(output.unfinished for turn in turns for output in turn.outputs)
 
     async def _insist(self, request: Request, viewer: Viewer) -> None:
-        """Ask, and where no answer comes and the key makes it safe, ask again."""
+        """Send a request, and repeat it if there is no response and the key makes that safe."""
         for _ in range(_TRIES if request.key else 1):
             self.requests += 1
             try:
@@ -113,7 +113,7 @@ class Crowd:
     def _arrive(
         self, node: Node, request: Request, viewer: Viewer, answer: "asyncio.Future[Parent | None]"
     ) -> None:
-        """A request reaches a process, or finds none any more."""
+        """A request reaches a process, or finds none."""
 
         def lose() -> None:
             if not answer.done():
@@ -129,7 +129,7 @@ class Crowd:
         if sky.random.random() < sky.weather.answers:
             seconds = sky.random.choice(_HANGS_UP_SECONDS) * sky.random.random()
             sky.world.after(seconds, lose)
-            if sky.random.random() < 0.5:  # whoever hangs up has the request cancelled
+            if sky.random.random() < 0.5:  # a client that disconnects has its request cancelled
                 sky.world.after(seconds, task.cancel)
 
     async def _handle(
@@ -151,7 +151,7 @@ class Crowd:
         sky.world.after(sky.pause(), _settle, answer, result, error)
 
     def _check_answer(self, request: Request, parent: Parent | None) -> None:
-        """What is acknowledged is there (P4), and is what was asked for (P5)."""
+        """What is acknowledged exists (P4), and is what was requested (P5)."""
         if parent is None:
             return
         if not self._is_there(parent.id):
@@ -176,7 +176,7 @@ class Crowd:
             self._object(f"{request.name} was done before, but refused with {codes}")
 
     def _is_there(self, parent_id: ParentId) -> bool:
-        """Or was, until somebody deleted it."""
+        """Or existed until it was deleted."""
         deleted = self.site.invariants.parents_deleted
         return parent_id in self.site.tables.parents or parent_id in deleted
 

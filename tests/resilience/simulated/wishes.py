@@ -1,4 +1,4 @@
-"""What viewers ask for: starts, edits, retries, cancellations, deletions, under keys of all sorts.
+"""What viewers request: starts, edits, retries, cancellations, deletions, under keys of all kinds.
 
 A request knows what its answer must look like; whether it is true is for `viewers` to find out.
 """
@@ -23,7 +23,7 @@ from tests.resilience.simulated.site import FAMILIES, WRITERS, Site
 from tests.resilience.simulated.vendor import AGAIN
 
 Work: TypeAlias = Callable[[Node], Awaitable[Parent | None]]
-"""Has a process's services do what is asked for."""
+"""Has the services of a process execute a request."""
 
 _MUTATIONS: Final[dict[type, str]] = {
     StartConversation: "startConversation",
@@ -37,13 +37,13 @@ _Command: TypeAlias = StartConversation | SendEdit | RetryOutput | GeneratePost 
 
 @dataclass(slots=True)
 class Request:
-    """What is asked for, once or by several at once, under one key or none."""
+    """A request, sent once or several times at once, with one key or none."""
 
     name: str
     work: Work
     command: _Command | None = None
     parent_ids: set[ParentId] = field(default_factory=set)
-    """What answers have told that came of it."""
+    """The effect according to the responses."""
 
     @property
     def key(self) -> str | None:
@@ -51,7 +51,7 @@ class Request:
 
     @property
     def words(self) -> str | None:
-        """A turn's or a post's, where it asks for one. No other request has the same."""
+        """The message of a turn or a post, if there is one. No other request has the same."""
         if isinstance(self.command, StartConversation | SendEdit | GeneratePost):
             return _words(self.command)
         return None
@@ -65,7 +65,7 @@ class Request:
 
 
 class Wishes:
-    """Thinks of requests that may make sense as things stand, and of some that do not."""
+    """Generates requests that may make sense in the current state, and some that do not."""
 
     def __init__(self, site: Site, *, keyed: float) -> None:
         self.requests: list[Request] = []
@@ -86,7 +86,7 @@ class Wishes:
     def think_of(self, viewer: Viewer) -> Request:
         turns, posts = self.turns_of(viewer.id), self.posts_of(viewer.id)
         outputs = [output for parent in (*turns, *posts) for output in parent.outputs]
-        at_work = [output for output in outputs if output.unfinished]
+        running = [output for output in outputs if output.unfinished]
         retryable = [output for output in outputs if may_be_retried(output.status)]
         pick = self._random.choice
         wishes: list[Callable[[], Request]] = [lambda: self._start(viewer)] * 2
@@ -99,8 +99,8 @@ class Wishes:
             wishes += [lambda: self._edit(viewer, pick(turns))] * 3
             wishes += [lambda: self._delete(viewer, pick(turns))] * 2
             wishes += [lambda: self._cancel_turn(viewer, pick(turns))]
-        if at_work:
-            wishes += [lambda: self._cancel(viewer, pick(at_work))] * 2
+        if running:
+            wishes += [lambda: self._cancel(viewer, pick(running))] * 2
         if retryable:
             wishes += [lambda: self._retry(viewer, pick(retryable))] * 5
         if self.requests:
@@ -148,7 +148,7 @@ class Wishes:
         async def work(node: Node) -> Parent:
             cancelled = await node.posts.cancel(viewer, post.id)
             if cancelled.in_progress:
-                self._site.invariants.object(f"{post.id} was cancelled, but is at work")
+                self._site.invariants.object(f"{post.id} was cancelled, but is running")
             return cancelled
 
         return Request(f"cancel {post.id}", work)
@@ -198,7 +198,7 @@ class Wishes:
         async def work(node: Node) -> Parent:
             parent, cancelled = await node.outputs.cancel(viewer, output.id)
             if cancelled.unfinished:
-                self._site.invariants.object(f"{output.id} was cancelled, but is at work")
+                self._site.invariants.object(f"{output.id} was cancelled, but is running")
             return parent
 
         return Request(f"cancel {output.id}", work)
@@ -207,7 +207,7 @@ class Wishes:
         async def work(node: Node) -> Turn:
             cancelled = await node.turns.cancel_turn(viewer, turn.id)
             if cancelled.in_progress:
-                self._site.invariants.object(f"{turn.id} was cancelled, but is at work")
+                self._site.invariants.object(f"{turn.id} was cancelled, but is running")
             return cancelled
 
         return Request(f"cancel {turn.id}", work)
@@ -221,7 +221,7 @@ class Wishes:
         return Request(f"delete {turn.conversation_id}", work)
 
     def _use_a_key_again(self, viewer: Viewer, used: Request) -> Request:
-        """For something else; or by somebody else, to whom it is a key like any other."""
+        """For another request; or by another viewer, for whom it is an unused key."""
         command = StartConversation(self._a_turn(viewer), idempotency_key=used.key)
         name = f"start {_words(command)} by the key of {used.name}"
         request = Request(name, _starting(viewer, command), command)

@@ -1,4 +1,4 @@
-"""A world in one thread: virtual time, and processes that each have an event loop of their own.
+"""A world in one thread: virtual time, and processes that each have their own event loop.
 
 Time stands still while anything can run, and jumps to the next timer when nothing can. Which of the
 processes that can run takes the next step is drawn from the world's randomness; within one process
@@ -27,15 +27,15 @@ Callback = Callable[..., object]
 _MOST_STEPS: Final = 200_000
 """Of one history; a tenth of them is plenty, unless something turns in circles."""
 _CLOSINGS: Final = 20
-"""A dead task's coroutine has its clean-ups cut short one by one; so many are plenty."""
+"""A dead task's coroutine has its clean-ups cut short one by one; this many are plenty."""
 
 
 class Dead(BaseException):
-    """Stops whatever a dead process would still do: nothing of it reaches the world."""
+    """Stops everything a dead process would still do: nothing of it takes effect."""
 
 
 class Stalled(Exception):
-    """The world has nothing to do any more, or does not come to an end."""
+    """The world has nothing left to do, or does not end."""
 
 
 class Step(asyncio.Task[Any]):
@@ -100,15 +100,15 @@ class World:
     def after(self, seconds: float, callback: Callback, *args: Any) -> None:
         self.at(self.now + seconds, callback, *args)
 
-    def run_until(self, over: Callable[[], object]) -> None:
-        """Go on step by step until it is over; `over` is asked whenever time passes."""
+    def run_until(self, is_met: Callable[[], object]) -> None:
+        """Continue step by step until `is_met`, which is called whenever time passes."""
         steps = 0
         with _no_loop_running():
             while True:
                 while self._ready:
                     self._let_go_on()
                     steps += 1
-                if over():
+                if is_met():
                     return
                 if not self._due or steps > _MOST_STEPS:
                     raise Stalled(f"after {steps} steps, at {self.now:.1f} s")
@@ -165,7 +165,7 @@ class Process(asyncio.AbstractEventLoop):
     """An event loop that can be frozen, and killed in the middle of anything.
 
     Killed, its tasks stop where they stand: no `except` and no `finally` of theirs has an effect,
-    because whatever it would reach is asked for `is_alive` before.
+    because everything that it would reach checks `is_alive` before.
     """
 
     def __init__(self, world: World, name: str) -> None:
@@ -184,7 +184,7 @@ class Process(asyncio.AbstractEventLoop):
 
     @classmethod
     def of(cls, world: World, name: str) -> "Process":
-        # Abstract is what asks for sockets, signals and children, of which there are none here.
+        # The abstract methods are those for sockets, signals and children, which do not exist here.
         return cls(world, name)
 
     def __repr__(self) -> str:
@@ -296,7 +296,7 @@ class Process(asyncio.AbstractEventLoop):
         return task
 
     def begin(self, work: Coroutine[Any, Any, Result], *, name: str) -> asyncio.Task[Result]:
-        """Start a task from outside of the process. It has no context variables of anybody's."""
+        """Start a task from outside of the process. It inherits no context variables."""
         task = self.create_task(work, name=name, context=Context())
         task.add_done_callback(self._ended)
         return task
@@ -327,7 +327,7 @@ def _close(task: asyncio.Task[Any]) -> None:
 
 @contextmanager
 def _no_loop_running() -> Iterator[None]:
-    """The world's processes are not those of whoever plays with it."""
+    """The processes of the world are not those of the test."""
     before = asyncio._get_running_loop()
     _set_running_loop(None)
     try:

@@ -390,7 +390,7 @@ class Posts:
 
 
 def _again(found: Output, planned: Planned, parent: Parent, now: datetime) -> Output:
-    """An ended output as its next attempt. What it has cost stays."""
+    """An ended output as its next attempt. Its previous cost stays."""
     post = as_post(parent)
     waits = post is not None and post.landed_caption is None and not found.is_caption
     return replace(

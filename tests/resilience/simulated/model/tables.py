@@ -35,7 +35,7 @@ class WrittenTwice(DarkroomError):
 
 
 class Observer(Protocol):
-    """Is told of every commit before anybody else can see it."""
+    """Called at every commit before anything else can see it."""
 
     def committed(
         self, viewer_id: ViewerId, before: Parent | None, after: Parent | None
@@ -69,7 +69,7 @@ class Nobody:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Somebody's claim, and until when it holds."""
+    """A claim, and until when it is valid."""
 
     worker: object
     until: datetime
@@ -182,7 +182,7 @@ class Tables:
         return Hidden(self.now(), planned.model.deadline)
 
     def put(self, row: Row, outputs: Iterable[Output]) -> Parent:
-        """Write outputs that have moved, with all that follows from it. Return what was before."""
+        """Write changed outputs, with all that follows from it. Return the previous ones."""
         moved = {output.slot: output for output in outputs}
         before = row.parent
         after = [
@@ -203,7 +203,7 @@ class Tables:
         return before
 
     def end(self, row: Row, output: Output, **changes: Any) -> Output:
-        """An output as it stands at its end."""
+        """An output in its final state."""
         row.hidden[output.slot].lease_until = None
         ended = replace(
             output, progress=None, queue_position=None, credits_reserved=0, completed_at=self.now()
@@ -268,7 +268,7 @@ class Tables:
         )
 
     def settle(self, parent: Parent, outputs: Iterable[Output]) -> None:
-        """What these outputs of a parent, as they stood, had reserved."""
+        """What these outputs of a parent had reserved."""
         asked = parent.options.images_per_model
         self.move(
             parent.owner_id,
