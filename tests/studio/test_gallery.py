@@ -236,7 +236,10 @@ async def test_an_album_from_its_first_image_to_its_end(
     await page.reload()
     await expect(tiles).to_have_count(2)
     await tiles.nth(1).drag_to(tiles.nth(0), target_position={"x": 5, "y": 20})
-    await rename(other, "Barges")
+    async with other.expect_response(
+        lambda answer: "UpdateAlbum" in (answer.request.post_data or "")
+    ):
+        await rename(other, "Barges")
     let_through.set()
     await expect(tiles).to_have_count(3)
     for position, image in enumerate([order[1], order[0], order[2]]):
