@@ -21,9 +21,10 @@ new PerformanceObserver((list) => {
 }).observe({ type: "layout-shift", buffered: true });
 """
 MOST_SHIFT = 0.02
+BROKEN = {"errors": [{"message": "It is lost.", "extensions": {"code": "INTERNAL"}}]}
 
 
-def lose_an_answer(operation: str) -> Callable[[Route], Awaitable[None]]:
+def lose_an_answer(operation: str, *, for_good: bool = False) -> Callable[[Route], Awaitable[None]]:
     """The server performs the first request, and the browser never receives the response."""
     lost = False
 
@@ -34,7 +35,7 @@ def lose_an_answer(operation: str) -> Callable[[Route], Awaitable[None]]:
             return await route.continue_()
         lost = True
         await route.fetch()
-        return await route.abort()
+        return await (route.fulfill(json=BROKEN) if for_good else route.abort())
 
     return handle
 
@@ -67,6 +68,14 @@ async def test_a_turn_can_be_rerun_forked_and_deleted(
     await page.wait_for_url(lambda url: not url.endswith(path_of(done)))
     await wait_for(page, 0, "COMPLETED")
     await expect(turns).to_have_count(1)
+
+    # An answer is lost for good. Its turn comes nevertheless, and a further click means another.
+    await page.route("**/graphql", lose_an_answer("Rerun", for_good=True))
+    for index in (1, 2):
+        await page.locator('[data-turn="0"]').hover()
+        await page.get_by_role("button", name="Run again: edit 1").click()
+        await wait_for(page, index, "COMPLETED")
+    await page.unroute_all(behavior="wait")
 
 
 async def test_a_turn_that_others_build_on_cannot_be_deleted(

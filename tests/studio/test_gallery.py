@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from playwright.async_api import Page, Route, expect
@@ -170,6 +171,26 @@ async def test_a_range_can_be_selected_by_keyboard(
     await expect(page.get_by_role("button", name="Upload", exact=True)).to_be_visible()
 
 
+def read_page_by_page(let_through: asyncio.Event) -> Callable[[Route], Awaitable[None]]:
+    """Let an album be read two images at a time, and wait behind the first two."""
+
+    async def handle(route: Route) -> None:
+        asked = json.loads(route.request.post_data or "{}")
+        if asked.get("operationName") != "AlbumPage":
+            return await route.continue_()
+        if asked["variables"].get("after"):
+            await let_through.wait()
+        asked["variables"]["first"] = 2
+        return await route.continue_(post_data=json.dumps(asked))
+
+    return handle
+
+
+async def rename(page: Page, title: str) -> None:
+    await page.get_by_label("Name of the album").fill(title)
+    await page.keyboard.press("Enter")
+
+
 async def test_an_album_can_be_created_filled_and_deleted(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
@@ -206,13 +227,32 @@ async def test_an_album_can_be_created_filled_and_deleted(
     await tiles.nth(1).drag_to(tiles.nth(0), target_position={"x": 5, "y": 20})
     await expect(tiles.nth(0)).to_have_attribute("src", order[0] or "")
     await expect(there.nth(0)).to_have_attribute("src", order[0] or "")
+
+    # Also while its pages are still being read; what changes meanwhile is read again.
+    await expect(tiles).to_have_count(3)
+    order = [await tile.get_attribute("src") or "" for tile in await tiles.all()]
+    let_through = asyncio.Event()
+    await page.route("**/graphql", read_page_by_page(let_through))
+    await page.reload()
+    await expect(tiles).to_have_count(2)
+    await tiles.nth(1).drag_to(tiles.nth(0), target_position={"x": 5, "y": 20})
+    async with other.expect_response(
+        lambda answer: "UpdateAlbum" in (answer.request.post_data or "")
+    ):
+        await rename(other, "Barges")
+    let_through.set()
+    await expect(tiles).to_have_count(3)
+    for position, image in enumerate([order[1], order[0], order[2]]):
+        await expect(tiles.nth(position)).to_have_attribute("src", image)
+        await expect(there.nth(position)).to_have_attribute("src", image)
+    await expect(page.get_by_label("Name of the album")).to_have_value("Barges")
+    await page.unroute_all(behavior="wait")
     await other.close()
 
     await select(page, 1)
     await page.get_by_role("button", name="Remove from album").click()
     await expect(tiles).to_have_count(2)
-    await page.get_by_label("Name of the album").fill("Ships")
-    await page.keyboard.press("Enter")
+    await rename(page, "Ships")
     page.on("dialog", lambda dialog: dialog.accept())
     await page.get_by_role("link", name="Back to the albums").click()
     await page.get_by_role("link", name="Ships").click()

@@ -37,65 +37,89 @@ async function update(input: {
   albumTabs.tell(input.albumId);
 }
 
+/** An album from its first image on, as far as it has been read. */
+interface Part {
+  state: "ready" | "missing";
+  title: string;
+  images: readonly ImageData[];
+  cursor: string | null;
+  complete: boolean;
+}
+
 export class Album {
   state = $state<"loading" | "ready" | "missing" | "failed">("loading");
   title = $state("");
   images = $state.raw<readonly ImageData[]>([]);
   complete = $state(false);
   busy = $state(false);
-  /** It has been changed elsewhere while it was being read. */
+  #reading: Promise<void> | null = null;
+  /** It may have been changed since it was read. */
   #stale = false;
   #cursor: string | null = null;
 
   constructor(readonly id: string) {}
 
+  /** Read one page more. Where something is being read, wait for that instead. */
   async readMore(): Promise<void> {
-    if (this.busy || this.complete) return;
-    this.busy = true;
-    try {
-      await this.#read(this.images, this.#cursor);
-    } catch {
-      this.state = "failed";
-    } finally {
-      this.busy = false;
-    }
+    if (!this.complete) await (this.#reading ??= this.#alone(() => this.#readNext()));
+  }
+
+  /** Read all that is left, after what is being read. */
+  async readAll(): Promise<void> {
+    await this.#reading;
+    while (!this.complete && this.state === "ready") await this.readMore();
   }
 
   /** Read again as much as is shown: it may have been changed elsewhere. What is shown stays until then. */
   async refresh(): Promise<void> {
-    if (this.busy) return void (this.#stale = true);
-    if (this.state !== "ready") return;
+    this.#stale = true;
+    if (this.state === "ready") await (this.#reading ??= this.#alone(() => this.#readAgain()));
+  }
+
+  /** Read, and once more what has been changed meanwhile. */
+  async #alone(read: () => Promise<void>): Promise<void> {
     this.busy = true;
+    await read();
+    while (this.#stale && this.state === "ready") await this.#readAgain();
+    this.busy = false;
+    this.#reading = null;
+  }
+
+  async #readNext(): Promise<void> {
     try {
-      const wanted = this.images.length;
-      let images = await this.#read([], null);
-      while (images.length < wanted && !this.complete) images = await this.#read(images, this.#cursor);
+      this.#show(await this.#read(this.images, this.#cursor));
     } catch {
-      // It stays as it was, until the next time.
-    } finally {
-      this.busy = false;
-      if (this.#stale) {
-        this.#stale = false;
-        void this.refresh();
-      }
+      this.state = "failed";
     }
   }
 
-  /** Read a page behind these images. Returns all, and shows them. */
-  async #read(before: readonly ImageData[], after: string | null): Promise<readonly ImageData[]> {
+  async #readAgain(): Promise<void> {
+    this.#stale = false;
+    const wanted = this.images.length;
+    try {
+      let part = await this.#read([], null);
+      while (part.images.length < wanted && !part.complete) part = await this.#read(part.images, part.cursor);
+      this.#show(part);
+    } catch {
+      // It stays as it was, until the next time.
+    }
+  }
+
+  /** Read a page behind these images. */
+  async #read(before: readonly ImageData[], after: string | null): Promise<Part> {
     const { node } = await query(AlbumPage, { id: this.id, first: PAGE, after });
     if (node?.__typename !== "Album") {
-      this.state = "missing";
-      this.complete = true;
-      return [];
+      return { state: "missing", title: "", images: [], cursor: null, complete: true };
     }
-    this.title = node.title;
+    const { nodes, pageInfo } = node.images;
     const here = new Set(before.map(({ id }) => id));
-    this.images = [...before, ...node.images.nodes.map(remember).filter(({ id }) => !here.has(id))];
-    this.#cursor = node.images.pageInfo.endCursor;
-    this.complete = !node.images.pageInfo.hasNextPage;
-    this.state = "ready";
-    return this.images;
+    const images = [...before, ...nodes.map(remember).filter(({ id }) => !here.has(id))];
+    return { state: "ready", title: node.title, images, cursor: pageInfo.endCursor, complete: !pageInfo.hasNextPage };
+  }
+
+  #show({ cursor, ...shown }: Part): void {
+    this.#cursor = cursor;
+    Object.assign(this, shown);
   }
 
   async rename(title: string): Promise<void> {
@@ -112,6 +136,8 @@ export class Album {
 
   /** Remove deleted images from the page. */
   drop(ids: readonly string[]): void {
+    // What is being read may still have them.
+    if (this.busy) this.#stale = true;
     this.images = this.images.filter(({ id }) => !ids.includes(id));
   }
 

@@ -96,7 +96,7 @@ export class Conversation extends Turns {
 
   /** Run a turn once more, as a new one with new seeds. */
   async rerun(turn: TurnData): Promise<void> {
-    await once(`rerun ${turn.id}`, async (idempotencyKey) => {
+    await once(`rerun ${turn.id} ${this.turns.at(-1)?.id}`, async (idempotencyKey) => {
       const input = { turnId: turn.id, idempotencyKey };
       this.show(accepted((await mutate(Rerun, { input })).rerunTurn).turn!);
     });

@@ -64,7 +64,7 @@ export class Post {
   }
 
   async rewrite(): Promise<void> {
-    await once(`rewrite ${this.id}`, async (idempotencyKey) => {
+    await once(`rewrite ${this.id} ${this.data?.updatedAt}`, async (idempotencyKey) => {
       const input = { postId: this.id, idempotencyKey };
       this.#show(accepted((await mutate(RegenerateCaption, { input })).regenerateCaption).post!);
     });

@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-BK2F79nJ.js";

@@ -1,1 +1,0 @@
-import{t as e}from"./key-CTDMTVF9.js";import{M as t,O as n}from"./studio-R1zKWKoa.js";var r=new Map;async function i(i,a){let o=r.get(i)??e();r.set(i,o);try{let e=await t(()=>a(o));return r.delete(i),e}catch(e){throw e instanceof n||r.delete(i),e}}export{i as t};
