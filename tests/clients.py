@@ -24,7 +24,12 @@ class GraphQLClient:
         self.token = token
         headers = {"authorization": f"Bearer {token}"} if token else {}
         # Nothing is verified on loopback, and to read the authorities takes a tenth of a second.
-        self.http = httpx2.AsyncClient(base_url=url, headers=headers, timeout=30, verify=False)
+        # An idle connection is left before the server closes it, after 5 seconds: a request that
+        # crosses the end of its connection is lost.
+        limits = httpx2.Limits(keepalive_expiry=2)
+        self.http = httpx2.AsyncClient(
+            base_url=url, headers=headers, timeout=30, verify=False, limits=limits
+        )
 
     async def aclose(self) -> None:
         await self.http.aclose()

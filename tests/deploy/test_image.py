@@ -22,7 +22,7 @@ _OF_PIP: Final = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificat
 
 pytestmark = pytest.mark.skipif(
     not {"DARKROOM_TEST_KILLS", "DARKROOM_TEST_IMAGE"} & os.environ.keys(),
-    reason="it takes long: CI and `make resilience` run it, or DARKROOM_TEST_IMAGE=1",
+    reason="it takes minutes: `make resilience` and the workflow run it, or DARKROOM_TEST_IMAGE=1",
 )
 
 
