@@ -92,9 +92,10 @@ class MongoPermitRepository:
         )
 
     async def give_back(self, permit: Permit, *, continues: bool) -> None:
+        # A renewal that was sent before may come after this: it no longer finds the permit.
         await self._database.permits.update_one(
             {"_id": permit.id, "takenAs": permit.taken_as},
-            [{"$set": {"leaseUntil": "$$NOW" if continues else _FREE}}],
+            [{"$set": {"leaseUntil": "$$NOW" if continues else _FREE, "takenAs": None}}],
         )
 
     async def is_free(self, provider: str, *, at_most: int) -> bool:

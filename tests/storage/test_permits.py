@@ -102,6 +102,19 @@ async def test_a_process_that_lost_a_permit_neither_renews_nor_returns_it(
     assert not await repository.is_free("local", at_most=1)
 
 
+async def test_a_renewal_that_comes_late_does_not_take_a_returned_permit(
+    database: Database,
+) -> None:
+    repository = MongoPermitRepository(database)
+    returned = await take(database, at_most=1)
+    assert returned is not None
+
+    await repository.give_back(returned, continues=False)
+    await repository.renew([returned], lease=LEASE)
+
+    assert await repository.is_free("local", at_most=1)
+
+
 async def test_permits_above_a_lowered_limit_are_not_given_and_a_raised_limit_adds_some(
     database: Database,
 ) -> None:
