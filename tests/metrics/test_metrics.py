@@ -71,7 +71,10 @@ async def test_a_conversation_is_counted_from_its_request_to_its_last_frame(
                 == ["COMPLETED", "FAILED", "GENERATING"]
             )
         )
-        during = await scrape(port)
+        # The failure is delivered a moment before its run has ended.
+        during = await _until(
+            port, lambda now: now("darkroom_slots_taken", provider="rehearsal") < 2
+        )
         await client(CANCEL, id=turn["id"])
         await updates.until(lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED")
     seen = await _until(port, lambda now: not now("darkroom_sockets"))
