@@ -64,19 +64,21 @@ class ImagesReply:
         self._quality: str | None = None
         self._size: str | None = None
         self._pictures: list[bytes | str] = []
+        self._of_unknown_events: list[bytes | str] = []
+        """Used where no others come: an event with a name of its own need not be a result."""
 
     @property
     def pictures(self) -> Sequence[bytes | str]:
         # More may have come than were requested, or charged.
-        return whole_first(self._pictures)[: self._image_count]
+        return whole_first([*self._pictures, *self._of_unknown_events])[: self._image_count]
 
     @property
     def has_result(self) -> bool:
-        return bool(self._pictures)
+        return bool(self._pictures or self._of_unknown_events)
 
     @property
     def is_empty(self) -> bool:
-        return not self._pictures and self._failure is None
+        return not self.has_result and self._failure is None
 
     @property
     def is_whole(self) -> bool:
@@ -100,7 +102,9 @@ class ImagesReply:
         items = objects_of(fields.get("data"))
         found = [_picture_in(document, item) for item in (*items, fields)]
         pictures = [picture for picture in found if picture]
-        if pictures:
+        if pictures and kind and not kind.endswith(_COMPLETED):
+            self._of_unknown_events += pictures
+        elif pictures:
             self._take_pictures(pictures, fields)
         else:
             self._look_for_reason(items, fields, is_end=kind.endswith(_COMPLETED))
