@@ -24,7 +24,6 @@ from domain.retries import RetryPolicy
 from domain.turns import Turn
 from storage.mongo.change_pipeline import KINDS, WRITES, pipeline
 from storage.mongo.database import SHOWN, Database, to_cluster_time
-from storage.mongo.feed_pace import FeedPace
 from storage.mongo.resumed_streams import LONGEST_ANSWER_MS, ReplacementDue, Replacements
 from storage.mongo.stream_position import Position, Stream
 from storage.mongo.turns import read_turn
@@ -100,14 +99,11 @@ class MongoChangeFeed:
         ask: Callable[[], Awaitable[Mapping[str, Any] | None]] = stream.try_next
         if self._replacements is not None:
             ask = partial(self._replacements.next, stream)
-        pace = FeedPace(stream)
         try:
             while stream.alive:
-                await pace.wait()
                 event = await ask()
                 position.follow(stream)
                 if event is not None:
-                    pace.count()
                     if event["operationType"] == "invalidate":
                         position.invalidated()
                         break
