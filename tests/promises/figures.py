@@ -7,7 +7,7 @@ operations of others, and twenty times as many subscriptions, and prints its fig
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.resilience.scale import SEED
 INPUTS: Final = int(os.environ.get("DARKROOM_TEST_INPUTS", "0"))
 """0: the small count of each test."""
 ASK_EVERY: Final = 0.02
+LISTENING: Final = "0A"
 MAX_P99_SECONDS: Final = 1.0
 """On a machine that has nothing else to do it is 0.01; what this is about has been seconds. It may
 be longer by as much as more processes want to run than there are processors.
@@ -84,4 +85,29 @@ async def _ask(api: Api, figures: Figures) -> None:
 
 
 def open_files_of(api: Api) -> int:
-    return len(list(Path(f"/proc/{api.pid}/fd").iterdir()))
+    """Its open files and its clients' connections.
+
+    Its own connections to the database and others do not count: a pool keeps them for later, and
+    opens more of them the more is asked at once.
+    """
+    files = _targets_of(api)
+    sockets = [(port, state, f"socket:[{inode}]") for port, state, inode in _tcp_sockets()]
+    served = {port for port, state, socket in sockets if state == LISTENING and socket in files}
+    outgoing = {socket for port, _, socket in sockets if port not in served}
+    return sum(file not in outgoing for file in files)
+
+
+def _targets_of(api: Api) -> list[str]:
+    files: list[str] = []
+    for file in Path(f"/proc/{api.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # Closed since it was listed.
+            files.append(str(file.readlink()))
+    return files
+
+
+def _tcp_sockets() -> Iterator[tuple[str, str, str]]:
+    """This machine's: local port, state and inode, as Linux writes them."""
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
+            yield local.rpartition(":")[2], state, inode
