@@ -54,7 +54,9 @@ async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
             for name in _emptied.pop(given, []):
                 await client.drop_database(name)
         return
-    mongod = Mongod(tmp_path_factory.mktemp("mongod"), binary=need_mongod())
+    mongod = Mongod(
+        tmp_path_factory.mktemp("mongod"), binary=need_mongod(), preferred_port=free_port()
+    )
     await mongod.start()
     yield mongod.uri
     await mongod.stop()

@@ -16,6 +16,7 @@ from settings import Limits
 from tests.conftest import darkrooms
 from tests.operations import START
 from tests.resilience.processes import away, frozen
+from tests.serving import free_port
 from tests.test_serve import START_SECONDS, serve
 from tests.tools import need_mongod
 
@@ -27,7 +28,9 @@ FEW_SECONDS = 1.0
 
 @pytest.fixture(scope="module")
 async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mongod]:
-    mongod = Mongod(tmp_path_factory.mktemp("mongod"), binary=need_mongod())
+    mongod = Mongod(
+        tmp_path_factory.mktemp("mongod"), binary=need_mongod(), preferred_port=free_port()
+    )
     await mongod.start()
     yield mongod
     await mongod.stop()

@@ -21,6 +21,7 @@ from storage.mongo.database import Database, cluster_time_of, open_database
 from storage.mongo.transaction import Transaction
 from tests.clients import Data
 from tests.resilience.processes import eventually
+from tests.serving import free_port
 from tests.tools import need_mongod
 
 PATIENCE_SECONDS = 20.0
@@ -49,7 +50,9 @@ class Following:
 @pytest.fixture(scope="module")
 async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mongod]:
     """A mongod that the test may kill."""
-    mongod = Mongod(tmp_path_factory.mktemp("feed"), binary=need_mongod())
+    mongod = Mongod(
+        tmp_path_factory.mktemp("feed"), binary=need_mongod(), preferred_port=free_port()
+    )
     await mongod.start()
     yield mongod
     await mongod.kill()
@@ -216,7 +219,7 @@ async def test_a_dropped_database_is_reported_as_lost_history_and_the_feed_conti
 async def test_history_that_the_oplog_no_longer_has_is_reported_as_lost(
     tmp_path: Path, partitions: FollowedPartitions
 ) -> None:
-    mongod = Mongod(tmp_path, binary=need_mongod())
+    mongod = Mongod(tmp_path, binary=need_mongod(), preferred_port=free_port())
     await mongod.start()
     try:
         async with (
