@@ -20,9 +20,9 @@ from tests.serving import free_port
 from tests.test_serve import START_SECONDS, serve
 from tests.tools import need_mongod
 
-SLOW_SECONDS = 3.0
+SLOW_SECONDS = 5.0
 """Of an operation, instead of ten."""
-FEW_SECONDS = 4.0
+FEW_SECONDS = 2.5
 """What a busy machine needs. A command of the database would end only after eight seconds."""
 
 
