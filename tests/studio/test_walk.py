@@ -25,6 +25,16 @@ async def size_of(page: Page, selector: str) -> tuple[float, float]:
     return box["width"], box["height"]
 
 
+NAME_IS_SEEN = """
+() => {
+  const name = document.querySelector('[data-turn="1"] figcaption b');
+  const { x, y, height } = name.getBoundingClientRect();
+  return document.elementFromPoint(x + 4, y + height / 2) === name;
+}
+"""
+"""The form of the next turn does not lie over it."""
+
+
 async def test_a_viewer_signs_in_edits_twice_and_returns(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
@@ -58,6 +68,7 @@ async def test_a_viewer_signs_in_edits_twice_and_returns(
     await page.get_by_label("What should change next?").fill("Sepia, like @Image2")
     await page.get_by_role("button", name="Send").click()
     await wait_for(page, 1, "COMPLETED", "local-ink")
+    await page.wait_for_function(NAME_IS_SEEN)
     await expect(page.get_by_text("Edit 2", exact=True)).to_be_visible()
     await expect(page.get_by_text("2 turns")).to_be_visible()
     strip = page.get_by_role("list", name="All images of this conversation")
