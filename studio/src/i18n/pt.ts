@@ -351,7 +351,7 @@ export const pt: Messages = {
     move: "Mover",
     moves: { start: "Para o início", earlier: "Para antes", later: "Para depois", end: "Para o fim" },
     search: "Buscar imagens",
-    anyModel: "Todos os modelos",
+    anyModel: "Modelos",
     ofModel: "Imagens por modelo",
     nothingFoundText: "Nenhuma imagem foi gerada com essas palavras.",
   },
