@@ -13,7 +13,7 @@ from domain.images import ImageRecord
 from domain.outputs import GenerationError, OutputStatus, Preview, Report, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.rules import derive_status
-from domain.turns import Turn
+from domain.turns import Turn, TurnsAsOf
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
@@ -286,6 +286,30 @@ async def test_changed_turns_are_read_with_the_latest_and_running_ones(
     await claims.fail(claim, FAILURE)
     assert await indexes(None) == [2, 3]
     assert await indexes(now) == [0, 2, 3]
+
+
+async def test_of_turns_that_have_just_ended_a_newcomer_reads_the_latest_whole_and_others_versions(
+    database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
+) -> None:
+    conversation, first = await a_conversation(database)
+    written = await another_turn(database, conversation)
+    assert not isinstance(written, Conflict)
+    for turn in (first, written[1]):
+        await claims.fail(await a_claim(database, turn.outputs[0].id), FAILURE)
+
+    async def read(since: ClusterTime | None) -> TurnsAsOf:
+        return await turns.current(
+            ANA, conversation.id, changed_since=since, recent=timedelta(minutes=1)
+        )
+
+    known, latest = (await read(None)).turns
+    whole, same = (await read(ClusterTime(0, 0))).turns
+    assert (known.turn_index, known.version) == (0, whole.version)
+    assert not known.in_progress
+    assert len(whole.outputs) == 1
+    with pytest.raises(KeyError):
+        _ = known.outputs
+    assert latest == same
 
 
 async def test_an_unavailable_database_is_reported_as_overloaded(database: Database) -> None:
