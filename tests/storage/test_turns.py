@@ -301,7 +301,7 @@ async def test_of_turns_that_have_just_ended_a_newcomer_reads_the_latest_whole_a
 
     async def read(since: ClusterTime | None) -> TurnsAsOf:
         return await turns.current(
-            ANA, conversation.id, changed_since=since, recent=timedelta(minutes=1)
+            ANA, conversation.id, changed_since=since, recent=timedelta(hours=1)
         )
 
     known, latest = (await read(None)).turns
