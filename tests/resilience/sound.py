@@ -131,7 +131,7 @@ async def _make_a_post(load: Load, asker: Asker, ana: Viewer) -> None:
     post = await _finished(asker, post_id)
     await asker.once("ana", "retryOutput", {"outputId": post["outputs"][1]["id"]})
     await _finished(asker, post_id)
-    await asker.once("ana", "regenerateCaption", {"postId": post_id})
+    await asker.once("ana", "regenerateCaption", {"postId": post_id, "idempotencyKey": "rewrite"})
     await _finished(asker, post_id)
 
 

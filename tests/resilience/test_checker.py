@@ -17,6 +17,16 @@ def test_a_correct_history_passes(sound: History) -> None:
     assert objections(sound) == []
 
 
+def test_a_rewrite_may_be_refused_until_the_caption_before_is_written(tampered: History) -> None:
+    refused = copy.deepcopy(_asked(tampered, "regenerateCaption"))
+    refused.refusals = ["NOT_RETRYABLE"]
+    assert refused.answered_at is not None
+    refused.sent_at, refused.answered_at = refused.sent_at - 5, refused.answered_at - 5
+    tampered.asked.append(refused)
+
+    assert objections(tampered) == []
+
+
 def _forget_the_landing(history: History) -> None:
     log = _subscriber(history)
     log.seen[:] = [seen for seen in log.seen if not seen.parent["outputs"][0]["images"]]
@@ -219,6 +229,13 @@ def _refuse_a_retry_for_its_twin(history: History) -> None:
     history.asked.append(refused)
 
 
+def _refuse_a_rewrite_for_its_twin(history: History) -> None:
+    refused = copy.deepcopy(_asked(history, "regenerateCaption"))
+    refused.refusals = ["NOT_RETRYABLE"]
+    refused.sent_at += 60
+    history.asked.append(refused)
+
+
 def _retry_without_being_asked(history: History) -> None:
     history.asked.remove(_asked(history, "retryOutput"))
 
@@ -269,6 +286,7 @@ def _retry_without_being_asked(history: History) -> None:
         (_answer_with_another_effect, "was answered with"),
         (_refuse_for_the_twins_effect, "and was refused for INSUFFICIENT_CREDITS"),
         (_refuse_a_retry_for_its_twin, "and was refused for NOT_RETRYABLE"),
+        (_refuse_a_rewrite_for_its_twin, "and was refused for NOT_RETRYABLE"),
         (_retry_without_being_asked, "was tried again 1 times: 0 were asked"),
     ],
 )

@@ -87,7 +87,7 @@ def publish(plan: Plan, run: Run, record_property: Record) -> None:
 
 
 def _assert_sound(run: Run) -> None:
-    assert run.objections == []
+    assert run.objections == [], "\n".join(run.objections)
     late = [
         one
         for one in takeovers(run.attempts, run.history.kills)
