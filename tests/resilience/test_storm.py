@@ -80,6 +80,8 @@ async def test_a_naive_runner_fails_the_same_checks(
     assert damage.double_bills > 0
     assert damage.wrong_charges > 0
     assert damage.doubled_outputs > 0
+    if THOROUGH:
+        assert damage.wrong_captions > 0
 
 
 def publish(plan: Plan, run: Run, record_property: Record) -> None:
