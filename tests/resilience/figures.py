@@ -13,7 +13,7 @@ from tests.resilience.checks.images import orphans
 from tests.resilience.gaps import latencies, silences, takeovers
 from tests.resilience.orders import LOSING, script_of
 from tests.resilience.runs import Run
-from tests.resilience.scale import SEED
+from tests.resilience.scale import SEED, crowd
 
 Figures = Mapping[str, str]
 _WRONG_CAPTION: Final = re.compile(r"out_\S+_0 (was captured|changed after its end)")
@@ -94,6 +94,7 @@ def figures_of(run: Run) -> Figures:
         ),
         "orphaned objects": str(len(orphans(history.stored))),
         "most memory of a runner": f"{run.runner_memory_bytes / 2**20:.0f} MB",
+        "processes for each processor": f"{crowd():.1f}",
         "took": f"{run.seconds:.0f} s",
     }
 
