@@ -5,6 +5,7 @@ from typing import Final
 
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
+from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
     ImageId,
@@ -25,6 +26,7 @@ from storage.mongo.conversations import (
     read_conversation,
 )
 from storage.mongo.database import Database, repository
+from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images, read_image
 from storage.mongo.kept_images import find_sharing_conversations
 from storage.mongo.parents import delete_parents, owned_by
@@ -48,6 +50,7 @@ class MongoBranchRepository:
         *,
         title: str | None,
         max_turns: int,
+        key: IdempotencyKey | None = None,
     ) -> Conversation | Conflict:
         old_id = conversation_of_turn(turn_id)
         first, _ = turn_id_range(old_id)
@@ -81,6 +84,7 @@ class MongoBranchRepository:
             }
             conversation = await insert_conversation(transaction, document)
             await transaction.turns.insert_many(copies)
+            await use_key(transaction, viewer_id, key=key, parent_id=copies[-1]["_id"])
             return conversation
 
         forked = await self._database.transact(work, account=viewer_id)
