@@ -14,7 +14,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Final, TypeAlias
 
 import structlog
@@ -222,8 +222,9 @@ class Hub:
     async def _follow(self) -> None:
         while True:
             try:
-                async for change in self._feed.follow():
-                    self._route(change)
+                async with aclosing(self._feed.follow()) as changes:
+                    async for change in changes:
+                        self._route(change)
             except Exception:
                 log.exception("change feed failed")
             await asyncio.sleep(_PAUSE_SECONDS)
