@@ -23,9 +23,9 @@ from tests.serving import free_port
 
 NAME: Final = "darkroom"
 ELECTION_SECONDS: Final = 2.0
-START_SECONDS: Final = 60.0
-PRIMARY_SECONDS: Final = 60.0
-HEALTHY_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
+PRIMARY_SECONDS: Final = 180.0
+HEALTHY_SECONDS: Final = 180.0
 STEP_DOWN_SECONDS: Final = 5
 """How long a primary that stepped down cannot be elected."""
 
