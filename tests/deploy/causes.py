@@ -22,7 +22,7 @@ from tests.test_operators import STUCK
 
 MODEL: Final = "img-nano-banana"
 TAKEN_OVER: Final = 20
-"""Outputs that run while their worker is killed: as many as it can run, twice what is needed."""
+"""Outputs that run while their worker is killed: twice as many as the alert needs."""
 FROZEN_SECONDS: Final = 4.0
 STARTED_SECONDS: Final = 120.0
 RUNNING_SECONDS: Final = 120.0

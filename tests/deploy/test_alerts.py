@@ -15,7 +15,7 @@ from pymongo import AsyncMongoClient
 from deploy.cluster import cluster
 from deploy.scraping import firing_alerts
 from tests.clients import GraphQLClient
-from tests.deploy.causes import CAUSES, Deployment
+from tests.deploy.causes import CAUSES, TAKEN_OVER, Deployment
 from tests.deploy.test_monitoring import values_of
 from tests.resilience.processes import DATABASE, Vendor, eventually, until_greeted
 from tests.resilience.scale import THOROUGH, WHY_NOT
@@ -25,6 +25,7 @@ FIRES_SECONDS = 300.0
 CLEARS_SECONDS = 300.0
 SETTINGS = {
     "DARKROOM_STARTING_CREDITS": "10000",
+    "DARKROOM_FAL_PLACES": str(2 * TAKEN_OVER),  # a viewer gets half of them
     "DARKROOM_S3_SECONDS": "3",
 }
 thorough = pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
