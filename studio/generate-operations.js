@@ -47,6 +47,9 @@ const fragments = new Map(
   ),
 );
 
+/** Which modules a module imports. */
+const importsOf = new Map();
+
 /** The fragments that a definition needs, each once. */
 function needed(definition, found = new Set()) {
   visit(definition, {
@@ -78,6 +81,7 @@ function writeModule({ module, document }) {
     const value = `${text}${parts.map((fragment) => `\${${fragment}}`).join("")}`;
     lines.push(`export const ${name.value}: Operation<T.${type}, T.${type}Variables> = \`${value}\`;`);
   }
+  importsOf.set(module, [...imported.keys()]);
   const imports = [...imported].sort().map(([home, all]) => `import { ${[...all].sort().join(", ")} } from "./${home}";\n`);
   const types = lines.some((line) => line.includes("Operation<"))
     ? ['import type { Operation } from "./operation";\n', 'import type * as T from "./types";\n']
@@ -102,3 +106,12 @@ const types = await codegen({
 write("types.ts", types);
 write("operation.ts", OPERATION);
 files.forEach(writeModule);
+for (const { module } of files) refuseCircle([module]);
+
+/** In a circle of modules a text would be made of parts that are not there yet. */
+function refuseCircle(path) {
+  for (const home of importsOf.get(path.at(-1))) {
+    if (path.includes(home)) throw new Error(`Modules in a circle: ${[...path, home].join(", ")}. Put an operation into a file of its own.`);
+    refuseCircle([...path, home]);
+  }
+}

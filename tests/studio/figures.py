@@ -1,8 +1,10 @@
 """How fast, stable and small the studio is on this machine: `python -m tests.studio.figures`.
 
-It prints the load of the machine too: on a busy one the times say little.
+It prints the load of the machine too: on a busy one the times say little. `--updates 3600` are as
+many live updates as an hour with one in each second.
 """
 
+import argparse
 import asyncio
 import os
 import sys
@@ -19,7 +21,6 @@ from tests.studio.screenshots import a_darkroom, path_of
 from tests.studio.steps import LANDING_MILLISECONDS
 from tests.tools import need
 
-UPDATES: Final = 300
 OBSERVE: Final = """
 window.shift = 0;
 new PerformanceObserver((list) => {
@@ -32,6 +33,7 @@ FIRST_VIEW: Final = """() => {
   const own = all.filter(({ name }) => /\\/studio\\/(assets\\/|$)/.test(name));
   return own.reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0);
 }"""
+FIRST_REQUESTS: Final = "performance.getEntriesByType('resource').length + 1"
 FIRST_PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 PREVIEW: Final = """() => new Promise((resolve) => {
   const started = performance.now();
@@ -58,6 +60,7 @@ async def first_view(page: Page, darkroom: Darkroom, token: str) -> Figures:
     await page.wait_for_timeout(1_000)
     return {
         "first view, compressed": f"{await page.evaluate(FIRST_VIEW) / 1000:.1f} KB",
+        "requests of the first view": f"{await page.evaluate(FIRST_REQUESTS)}",
         "first paint": f"{await page.evaluate(FIRST_PAINT):.0f} ms",
         "can be used": f"{usable * 1000:.0f} ms",
         "first picture": f"{pictured * 1000:.0f} ms",
@@ -85,21 +88,21 @@ async def heap_bytes(session: CDPSession) -> int:
     return int(usage["usedSize"])
 
 
-async def memory(page: Page, client: GraphQLClient, conversation_id: str) -> Figures:
+async def memory(page: Page, client: GraphQLClient, conversation_id: str, updates: int) -> Figures:
     session = await page.context.new_cdp_session(page)
     before = await heap_bytes(session)
-    for number in range(UPDATES):
+    for number in range(updates):
         await client(RENAME, id=conversation_id, title=f"Title {number}")
     title = page.get_by_label("Title", exact=True)
-    await expect(title).to_have_value(f"Title {UPDATES - 1}", timeout=LANDING_MILLISECONDS)
+    await expect(title).to_have_value(f"Title {updates - 1}", timeout=LANDING_MILLISECONDS)
     after = await heap_bytes(session)
     return {
         "memory of the page": f"{before / 1e6:.1f} MB",
-        f"memory after {UPDATES} live updates": f"{after / 1e6:.1f} MB",
+        f"memory after {updates:,} live updates": f"{after / 1e6:.1f} MB",
     }
 
 
-async def main() -> None:
+async def main(updates: int) -> None:
     load = os.getloadavg()[0]
     async with a_darkroom() as darkroom, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=need("chromium"), args=ARGUMENTS)
@@ -112,7 +115,7 @@ async def main() -> None:
         await page.add_init_script(OBSERVE)
         figures = await first_view(page, darkroom, darkroom.token("ana"))
         figures |= await first_preview(page, darkroom, path_of(done))
-        figures |= await memory(page, client, done["conversation"]["id"])
+        figures |= await memory(page, client, done["conversation"]["id"], updates)
         await browser.close()
     figures["load average"] = f"{load:.1f} before, {os.getloadavg()[0]:.1f} after"
     for name, value in figures.items():
@@ -120,4 +123,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--updates", type=int, default=300, help="live updates to receive")
+    asyncio.run(main(parser.parse_args().updates))

@@ -6,7 +6,7 @@ from playwright.async_api import Page, expect
 
 from tests.clients import Data
 
-LANDING_MILLISECONDS = 40_000
+LANDING_MILLISECONDS = 80_000
 
 
 async def choose_models(page: Page, *labels: str) -> None:

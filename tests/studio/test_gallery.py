@@ -116,9 +116,12 @@ async def test_images_are_found_by_prompts_and_models(
     await conversation_with(darkroom.client(viewer), userMessage="A green heron by a pond")
     page = await open_studio(darkroom, viewer)
     await expect(page.locator("figure")).to_have_count(5)
+    recent = page.get_by_role("list", name="Recent work")
+    await expect(recent.get_by_role("link")).to_contain_text("A green heron by a pond")
 
     await page.get_by_label("Search pictures").fill("heron")
     await expect(page.locator("figure")).to_have_count(1)
+    await expect(recent).to_have_count(0)
     await page.get_by_label("Search pictures").fill("zebra")
     await expect(page.get_by_text("Nothing found")).to_be_visible()
     await page.get_by_label("Search pictures").fill("")
@@ -182,6 +185,17 @@ def read_page_by_page(let_through: asyncio.Event) -> Callable[[Route], Awaitable
             await let_through.wait()
         asked["variables"]["first"] = 2
         return await route.continue_(post_data=json.dumps(asked))
+
+    return handle
+
+
+def hold(operation: str, let_through: asyncio.Event) -> Callable[[Route], Awaitable[None]]:
+    """Let this operation wait on its way to the server."""
+
+    async def handle(route: Route) -> None:
+        if json.loads(route.request.post_data or "{}").get("operationName") == operation:
+            await let_through.wait()
+        await route.continue_()
 
     return handle
 
@@ -252,10 +266,17 @@ async def test_an_album_can_be_created_filled_and_deleted(
     await select(page, 1)
     await page.get_by_role("button", name="Remove from album").click()
     await expect(tiles).to_have_count(2)
+
+    # The list may be read before a new name has arrived.
+    let_through = asyncio.Event()
+    await page.route("**/graphql", hold("UpdateAlbum", let_through))
     await rename(page, "Ships")
     page.on("dialog", lambda dialog: dialog.accept())
     await page.get_by_role("link", name="Back to the albums").click()
+    await expect(page.get_by_role("link", name="Barges")).to_be_visible()
+    let_through.set()
     await page.get_by_role("link", name="Ships").click()
+    await page.unroute_all(behavior="wait")
     await page.get_by_role("button", name="Delete album").click()
     await expect(page.get_by_text("No albums yet")).to_be_visible()
 

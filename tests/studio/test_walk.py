@@ -25,6 +25,16 @@ async def size_of(page: Page, selector: str) -> tuple[float, float]:
     return box["width"], box["height"]
 
 
+NAME_IS_SEEN = """
+() => {
+  const name = document.querySelector('[data-turn="1"] figcaption b');
+  const { x, y, height } = name.getBoundingClientRect();
+  return document.elementFromPoint(x + 4, y + height / 2) === name;
+}
+"""
+"""The form of the next turn does not lie over it."""
+
+
 async def test_a_viewer_signs_in_edits_twice_and_returns(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
@@ -58,6 +68,7 @@ async def test_a_viewer_signs_in_edits_twice_and_returns(
     await page.get_by_label("What should change next?").fill("Sepia, like @Image2")
     await page.get_by_role("button", name="Send").click()
     await wait_for(page, 1, "COMPLETED", "local-ink")
+    await page.wait_for_function(NAME_IS_SEEN)
     await expect(page.get_by_text("Edit 2", exact=True)).to_be_visible()
     await expect(page.get_by_text("2 turns")).to_be_visible()
     strip = page.get_by_role("list", name="All images of this conversation")
@@ -274,14 +285,28 @@ async def test_no_view_has_an_accessibility_violation(
     assert barriers == []
 
 
+TOO_SMALL = """
+() => [...document.querySelectorAll("main button, main select, main [type=search], header button")]
+  .filter((one) => one.checkVisibility({ opacityProperty: true }))
+  .map((one) => ({ one, box: one.getBoundingClientRect() }))
+  .filter(({ box }) => Math.min(box.width, box.height) < 44)
+  .map(({ one }) => one.outerHTML)
+"""
+"""What a finger would miss."""
+
+
 @pytest.mark.parametrize("width", [320, 2200])
 async def test_every_view_fits_every_width(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio, width: int
 ) -> None:
-    page = await open_studio(darkroom, viewer, width=width)
+    """Also in Portuguese, whose words are longer."""
+    phone = width < 640
+    page = await open_studio(darkroom, viewer, width=width, locale="pt-BR", has_touch=phone)
     await expect(page.locator("figure")).to_have_count(4)
 
     assert await page.evaluate("document.documentElement.scrollWidth") == width
+    if phone:
+        assert await page.evaluate(TOO_SMALL) == []
     await page.locator("figure .edit").first.click(force=True)
     await expect(page.get_by_role("dialog")).to_be_visible()
     assert await page.evaluate("document.querySelector('dialog[open]').scrollWidth") <= width

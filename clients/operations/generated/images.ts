@@ -4,7 +4,6 @@ import type { Operation } from "./operation";
 import type * as T from "./types";
 
 export const ImageFields = `fragment ImageFields on Image{id width height origin prompt thumbhash favourite createdAt contentType byteSize url small:url(width:512)large:url(width:1024)model{id label}}`;
-export const Gallery: Operation<T.GalleryQuery, T.GalleryQueryVariables> = `query Gallery($first:Int!$after:String$favourite:Boolean$origin:ImageOrigin$modelId:ID$search:String){viewer{images(first:$first after:$after favourite:$favourite origin:$origin modelId:$modelId search:$search){nodes{...ImageFields}pageInfo{endCursor hasNextPage}}}}${ImageFields}`;
 export const ImagesById: Operation<T.ImagesByIdQuery, T.ImagesByIdQueryVariables> = `query ImagesById($ids:[ID!]!){nodes(ids:$ids){__typename ...ImageFields}}${ImageFields}`;
 export const ImageDetails: Operation<T.ImageDetailsQuery, T.ImageDetailsQueryVariables> = `query ImageDetails($id:ID!){image(id:$id){...ImageFields turn{id conversation{id title}}post{id}madeFrom{...ImageFields}}}${ImageFields}`;
 export const SetFavourite: Operation<T.SetFavouriteMutation, T.SetFavouriteMutationVariables> = `mutation SetFavourite($input:SetFavouriteInput!){setFavourite(input:$input){image{id favourite}userErrors{...UserErrorFields}}}${UserErrorFields}`;

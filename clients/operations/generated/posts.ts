@@ -5,7 +5,7 @@ import { UserErrorFields } from "./user-errors";
 import type { Operation } from "./operation";
 import type * as T from "./types";
 
-export const PostCardFields = `fragment PostCardFields on Post{id status userMessage caption createdAt totalModels pendingModels{id}image{...ImageFields}}`;
+export const PostCardFields = `fragment PostCardFields on Post{id status userMessage caption createdAt updatedAt totalModels pendingModels{id}image{...ImageFields}}`;
 export const PostFields = `fragment PostFields on Post{id status userMessage caption aspectRatio resolution createdAt updatedAt creditsCharged captionOptions{language tone hashtags maxLength}captionModel{id label}captionError{code message retryable}options{imagesPerModel quality}references{...ReferenceFields}outputs{...OutputFields}}`;
 export const CaptionModels: Operation<T.CaptionModelsQuery, T.CaptionModelsQueryVariables> = `query CaptionModels{captionModels{id label company description available isDefault credits languages}}`;
 export const Posts: Operation<T.PostsQuery, T.PostsQueryVariables> = `query Posts($first:Int!$after:String){viewer{posts(first:$first after:$after){nodes{...PostCardFields}pageInfo{endCursor hasNextPage}}}}${PostCardFields}${ImageFields}`;

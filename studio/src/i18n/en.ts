@@ -2,6 +2,7 @@
 export const en = {
   title: "Darkroom",
   gallery: "Gallery",
+  recent: "Recent work",
   conversations: "Conversations",
   skip: "Skip to content",
   menu: "Settings",
@@ -39,6 +40,7 @@ export const en = {
 
   filters: { all: "All", favourites: "Favourites", uploads: "Uploads" },
   filter: "Show",
+  search: "Search",
   upload: "Upload",
   newPicture: "New picture",
   describe: "What would you like to see?",
@@ -81,6 +83,7 @@ export const en = {
     NO_CREDENTIALS: "Needs a key of its provider on the server.",
     RETIRED: "Retired by its provider.",
     REFUSED_BY_PROVIDER: "Not offered by its provider at the moment.",
+    SWITCHED_OFF: "Switched off by the operator of this server.",
   } as Record<string, string>,
   replacedBy: (name: string) => `Use ${name} instead.`,
   fromTextOnly: "Makes pictures from words only.",
@@ -266,6 +269,7 @@ export const en = {
   },
   posts: {
     title: "Posts",
+    one: "Post",
     new: "New post",
     fromImage: "New post from this picture",
     describe: "What is the post about?",

@@ -16,6 +16,8 @@ const PAGE = 100;
 const MOST_AT_ONCE = 100;
 
 export const albumTabs = new Tabs("albums");
+/** Hears also what this tab has changed: a channel hears nothing of itself. */
+export const allAlbumChanges = new Tabs("albums");
 
 export async function createAlbum(title: string): Promise<AlbumCard> {
   const album = accepted((await mutate(CreateAlbum, { input: { title } })).createAlbum).album!;

@@ -2,6 +2,7 @@
 import { query } from "../api/client";
 import { Gallery, type ImageData } from "../api/documents";
 import { remember } from "./images.svelte";
+import { recent } from "./recent.svelte";
 
 export type Filter = "all" | "favourites" | "uploads";
 
@@ -19,6 +20,11 @@ class GalleryState {
   #cursor: string | null = null;
   #reading = false;
   #version = 0;
+
+  /** All images are wanted. Only then is shown what they belong to. */
+  get whole(): boolean {
+    return this.filter === "all" && !this.narrowed;
+  }
 
   /** Only some of the images are wanted. */
   get narrowed(): boolean {
@@ -79,7 +85,9 @@ class GalleryState {
       origin: this.filter === "uploads" ? "UPLOAD" : null,
       modelId: this.modelId || null,
       search: this.search.trim() || null,
+      recent: !after && this.whole,
     });
+    if (viewer.posts && viewer.conversations) recent.show(viewer.conversations.nodes, viewer.posts.nodes);
     return viewer.images;
   }
 

@@ -13,11 +13,11 @@ import { i18n } from "../i18n/index.svelte";
 import { tabStore } from "../lib/storage";
 import { announcer } from "./announcer.svelte";
 import { gallery } from "./gallery.svelte";
+import { JOBS_KEY } from "./job-tray.svelte";
 import { network } from "./network.svelte";
 import { session } from "./session.svelte";
 import { sendFile } from "./uploads.svelte";
 
-const KEY = "darkroom.jobs";
 const POLL_MILLISECONDS = 1_500;
 
 /** One of them, and what it is of. */
@@ -40,7 +40,7 @@ class Jobs {
   #asking = false;
 
   constructor() {
-    const kept = JSON.parse(tabStore.get(KEY) ?? "[]") as Job[];
+    const kept = JSON.parse(tabStore.get(JOBS_KEY) ?? "[]") as Job[];
     if (!kept.length) return;
     this.items = kept;
     void this.#ask();
@@ -101,7 +101,8 @@ class Jobs {
 
   #keep(): void {
     const known = this.items.filter(({ id }) => id);
-    tabStore.set(KEY, JSON.stringify(known.map((job) => ({ ...job, url: null }))));
+    if (known.length) tabStore.set(JOBS_KEY, JSON.stringify(known.map((job) => ({ ...job, url: null }))));
+    else tabStore.remove(JOBS_KEY);
   }
 
   async #ask(): Promise<void> {

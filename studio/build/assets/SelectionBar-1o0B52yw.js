@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-BK2F79nJ.js";

@@ -1,1 +1,0 @@
-var e=`fragment ReferenceFields on Reference{origin image{...ImageFields}}`,t=`fragment OutputFields on Output{id status attempt progress queuePosition text requestedModelId creditsCharged chosen drift{changed outsideMask}model{id label}preview{index url}images{...ImageFields}error{code message retryable}}`;export{e as n,t};
