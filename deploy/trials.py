@@ -41,9 +41,8 @@ from tests.uploads import complete_or_refuse, create, declared, send_file
 
 AWAY_SECONDS: Final = 6.0
 """Longer than an election, and than anybody retries silently."""
-STORE_SECONDS: Final = 5
 STORE_AWAY_SECONDS: Final = 20.0
-"""Longer than calls wait for an answer, and than an alert waits."""
+"""As long as a call waits for an answer: no output has to fail."""
 LANDED_SECONDS: Final = 600.0
 SETTLE_SECONDS: Final = 600.0
 CLEARED_SECONDS: Final = 300.0
@@ -52,7 +51,6 @@ TERMS: Final = Terms(starting_credits=80, max_active_outputs=8)
 SETTINGS: Final = {
     "DARKROOM_STARTING_CREDITS": str(TERMS.starting_credits),
     "DARKROOM_MAX_ACTIVE_OUTPUTS": str(TERMS.max_active_outputs),
-    "DARKROOM_S3_SECONDS": str(STORE_SECONDS),
 }
 DATABASE: Final = "darkroom"
 
