@@ -7,7 +7,7 @@ shard in memory at a time.
 
 import sys
 from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from assembly.objects import open_objects
@@ -52,6 +52,7 @@ class _Total:
     orphans: int = 0
     old: int = 0
     missing: int = 0
+    shards_with_old: list[str] = field(default_factory=list)
 
 
 async def _report(comparer: ObjectReconciler) -> _Total:
@@ -66,7 +67,9 @@ async def _report(comparer: ObjectReconciler) -> _Total:
         total.byte_size += found.byte_size
         total.referred += found.referred
         total.orphans += len(found.orphans)
-        total.old += len(found.old_orphans(datetime.now(UTC)))
+        if old := len(found.old_orphans(datetime.now(UTC))):
+            total.old += old
+            total.shards_with_old.append(shard)
         total.missing += len(found.missing)
     print(
         f"{count(total.objects, 'object')}, {count(total.byte_size, 'byte')}: "
@@ -87,7 +90,7 @@ async def _delete(comparer: ObjectReconciler, total: _Total, owners: Owners) -> 
         )
         return FAILED
     deleted = byte_size = 0
-    for shard in SHARDS:  # Each shard is compared again, since only totals were kept.
+    for shard in total.shards_with_old:  # They are compared again: their keys were not kept.
         old = (await comparer.compare(shard)).old_orphans(datetime.now(UTC))
         await comparer.delete(old)
         deleted, byte_size = deleted + len(old), byte_size + sum(one.byte_size for one in old)

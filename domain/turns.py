@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from domain.changes import Bookmark, ClusterTime
 from domain.ids import ConversationId, ModelId, PostId, TurnId, conversation_of_turn
@@ -21,6 +22,9 @@ class TurnStatus(StrEnum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+
+
+IN_PROGRESS: Final = frozenset({TurnStatus.WAITING, TurnStatus.PENDING, TurnStatus.GENERATING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +182,7 @@ class Turn(Parent):
 
     @property
     def in_progress(self) -> bool:
-        return self.status is TurnStatus.WAITING or any(one.unfinished for one in self.outputs)
+        return self.status in IN_PROGRESS
 
     @property
     def conversation_id(self) -> ConversationId:

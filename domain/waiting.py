@@ -3,8 +3,8 @@ for the database, no longer than an operation has time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -31,17 +31,36 @@ class SemaphoresByKey:
         return found
 
 
+async def acquire_all(*semaphores: asyncio.Semaphore, ends_at: float) -> None:
+    """Acquire all of these, in this order; without any waiting where they are free. Raise
+    TimeoutError, and hold none of them, where they are not until this time of the event loop.
+    """
+    if not any(one.locked() for one in semaphores):
+        for one in semaphores:
+            await one.acquire()
+        return
+    async with asyncio.timeout_at(ends_at), AsyncExitStack() as held:
+        for one in semaphores:
+            await held.enter_async_context(one)
+        held.pop_all()
+
+
+def release_all(*semaphores: asyncio.Semaphore) -> None:
+    for one in reversed(semaphores):
+        one.release()
+
+
 @asynccontextmanager
 async def holding(*semaphores: asyncio.Semaphore, max_seconds: float) -> AsyncIterator[None]:
     """Hold all of these, in this order. Raise Overloaded where waiting for them takes longer."""
-    async with AsyncExitStack() as held:
-        try:
-            async with asyncio.timeout(max_seconds):
-                for semaphore in semaphores:
-                    await held.enter_async_context(semaphore)
-        except TimeoutError:
-            raise Overloaded from None
+    try:
+        await acquire_all(*semaphores, ends_at=asyncio.get_running_loop().time() + max_seconds)
+    except TimeoutError:
+        raise Overloaded from None
+    try:
         yield
+    finally:
+        release_all(*semaphores)
 
 
 @dataclass(slots=True)
@@ -55,18 +74,22 @@ class _Deadline:
 _deadline: Final[ContextVar[_Deadline | None]] = ContextVar("deadline", default=None)
 
 
-@contextmanager
-def answering_until(ends_at: float) -> Iterator[None]:
+class answering_until:  # noqa: N801 (reads as a phrase: `with answering_until(ends_at):`)
     """Have calls to the database give up at this time of the event loop, so that an operation can
     still say that the database is away.
     """
-    deadline = _Deadline(ends_at)
-    token = _deadline.set(deadline)
-    try:
-        yield
-    finally:
-        deadline.is_over = True
-        _deadline.reset(token)
+
+    __slots__ = ("_deadline", "_token")
+
+    def __init__(self, ends_at: float) -> None:
+        self._deadline = _Deadline(ends_at)
+
+    def __enter__(self) -> None:
+        self._token = _deadline.set(self._deadline)
+
+    def __exit__(self, *_: object) -> None:
+        self._deadline.is_over = True
+        _deadline.reset(self._token)
 
 
 def seconds_left() -> float | None:

@@ -8,7 +8,7 @@ Here is what both need: room for one more operation, and a limit of its time.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack, aclosing
+from contextlib import ExitStack, aclosing
 from functools import cache, partial
 from typing import Final
 
@@ -17,7 +17,7 @@ from graphql import ExecutionResult, GraphQLError, OperationType
 
 from domain.errors import Overloaded, RateLimited, TryLater
 from domain.ports.changes import Receiver
-from domain.waiting import SemaphoresByKey, answering_until
+from domain.waiting import SemaphoresByKey, acquire_all, answering_until, release_all
 from edge.capacity import Tally
 from edge.compiled.operations import Compiler
 from edge.documents import Documents
@@ -118,33 +118,56 @@ class OperationExecutor:
         any case: many may be behind one address.
         """
         ends_at = self.ends_at if ends_at is None else ends_at
-        own = self._running.get(scope.client)
+        room = self._running.get(scope.client), self._running_in_all
         try:
-            if not waits and self._running_in_all.locked():
-                raise Overloaded
-            async with AsyncExitStack() as held:
-                if not waits and own.locked():
-                    self._wait_among_nobody(scope, held)
-                async with asyncio.timeout_at(ends_at):
-                    await held.enter_async_context(own)
-                    await held.enter_async_context(self._running_in_all)
+            await self._take_room(*room, scope, ends_at=ends_at, waits=waits)
+            try:
                 margin = _MARGIN * self._limits.operation_seconds
                 with answering_until(ends_at - margin):
                     return await self._check_and_run(
                         operation, scope, request_id=request_id, ends_at=ends_at
                     )
+            finally:
+                release_all(*room)
         except TryLater as error:
             rejection = reject_excess(error)
         except TimeoutError:
             rejection = reject_late()
         return reject(rejection, request_id=request_id)
 
-    def _wait_among_nobody(self, scope: Scope, held: AsyncExitStack) -> None:
-        """Count an operation without a token that waits. Raise RateLimited where it may not."""
+    async def _take_room(
+        self,
+        own: asyncio.Semaphore,
+        in_all: asyncio.Semaphore,
+        scope: Scope,
+        *,
+        ends_at: float,
+        waits: bool,
+    ) -> None:
+        """Acquire both for one more operation, which has to release them.
+
+        Raise Overloaded or RateLimited where it may not wait, TimeoutError where it is too late.
+        """
+        leave = None
+        if not waits:
+            if in_all.locked():
+                raise Overloaded
+            if own.locked():
+                leave = self._count_waiting(scope)
+        try:
+            await acquire_all(own, in_all, ends_at=ends_at)
+        finally:
+            if leave is not None:
+                leave()
+
+    def _count_waiting(self, scope: Scope) -> Callable[[], None]:
+        """Count an operation without a token that waits, until the function that is returned is
+        called. Raise RateLimited where it may not wait.
+        """
         leave = self._waiting_of_nobody.enter(scope.client) if scope.viewer is None else None
         if leave is None:
             raise RateLimited("Too many operations are running.", retry_after_seconds=1)
-        held.callback(leave)
+        return leave
 
     async def _check_and_run(
         self, operation: Operation, scope: Scope, *, request_id: str, ends_at: float

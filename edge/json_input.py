@@ -1,6 +1,7 @@
 """Reads JSON that clients send, without characters that MongoDB or people would stumble over."""
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -24,7 +25,8 @@ _TOKEN: Final = re.compile(_STRING + rb"[ \t\r\n]*+(:?)", re.DOTALL)
 """Matches every string; a colon follows a key."""
 _MAX_QUOTES: Final = 8_000
 """The most keys that are checked for duplicates: more would take long, and no app sends so many."""
-_LONG_INTEGER: Final = re.compile(rb"[0-9]{21}")
+_LARGE: Final = 1e20
+"""An integer of more digits than may be is at least as large."""
 _STRING_OR_INTEGER: Final = re.compile(
     _STRING + rb"|(?<![0-9.eE+])(?P<integer>[0-9]{21,}+)(?![.eE])", re.DOTALL
 )
@@ -39,11 +41,12 @@ def decode_json(data: str | bytes) -> Any:
     """
     text = _repair(data.encode() if isinstance(data, str) else data)
     value = orjson.loads(text)
-    keys = _count_keys(value, MAX_NESTING) if isinstance(value, dict | list) else 0
-    if text.count(b'"') <= _MAX_QUOTES and _TOKEN.findall(text).count(b":") != keys:
+    found = _Found()
+    found.add(value, MAX_NESTING)
+    if text.count(b'"') <= _MAX_QUOTES and _TOKEN.findall(text).count(b":") != found.keys:
         raise orjson.JSONDecodeError("a key occurs twice", "", 0)
-    if _LONG_INTEGER.search(text) and any(
-        found["integer"] is not None for found in _STRING_OR_INTEGER.finditer(text)
+    if found.large_numbers and any(
+        token["integer"] is not None for token in _STRING_OR_INTEGER.finditer(text)
     ):
         raise orjson.JSONDecodeError("an integer is too long", "", 0)
     return value
@@ -63,12 +66,29 @@ def _repair_escape(escape: re.Match[bytes]) -> bytes:
     return b"\\ufffd" if escape["lone"] else escape[0]
 
 
-def _count_keys(value: dict[str, Any] | list[Any], nesting: int) -> int:
-    """The keys of all objects in a value. Raise JSONDecodeError where it is nested too deeply."""
-    if nesting == 0:
-        raise orjson.JSONDecodeError("nested too deeply", "", 0)
-    count, parts = (len(value), value.values()) if isinstance(value, dict) else (0, value)
-    for part in parts:
-        if isinstance(part, dict | list):
-            count += _count_keys(part, nesting - 1)
-    return count
+class _Found:
+    """What is counted in a value: the keys of all objects, and numbers that may be too long
+    integers, which orjson reads as floats.
+    """
+
+    __slots__ = ("keys", "large_numbers")
+
+    def __init__(self) -> None:
+        self.keys = self.large_numbers = 0
+
+    def add(self, value: object, nesting: int) -> None:
+        """Raise JSONDecodeError where it is nested too deeply."""
+        if isinstance(value, float):
+            self.large_numbers += not -_LARGE < value < _LARGE
+            return
+        if not isinstance(value, dict | list):
+            return
+        if nesting == 0:
+            raise orjson.JSONDecodeError("nested too deeply", "", 0)
+        parts: Iterable[object] = value
+        if isinstance(value, dict):
+            self.keys += len(value)
+            parts = value.values()
+        for part in parts:
+            if isinstance(part, dict | list | float):
+                self.add(part, nesting - 1)

@@ -23,19 +23,18 @@ class Group:
     subscribers. Several events may be on their way to the same subscribers at once.
     """
 
-    __slots__ = ("_answers", "key", "size")
+    __slots__ = ("_answers", "find", "key", "size")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self._answers: WeakKeyDictionary[object, Result] = WeakKeyDictionary()
+        self.find = self._answers.get
+        """Return the answer to an event, or None."""
         self.size = 0
         """The number of subscribers."""
 
     def __len__(self) -> int:
         return len(self._answers)
-
-    def find(self, event: object) -> Result | None:
-        return self._answers.get(event)
 
     def keep(self, event: object, result: Result) -> None:
         """Keep an answer, unless it has errors: those may concern a single request."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from edge.frames import Frames, frames_of
+from edge.frames import Frames, frames_of, text_frame
 
 MAX_REASON_BYTES: Final = 123
 """The room for a reason in a close frame."""
@@ -73,7 +73,13 @@ class Connection:
     async def send_text(self, text: bytes) -> None:
         if not self.is_open:
             raise WebSocketDisconnect
-        await self._websocket.send_text(text.decode())
+        frames = self.frames
+        if frames is None:
+            await self._websocket.send_text(text.decode())
+            return
+        frame = text_frame(text)
+        while not frames.write(frame):
+            await frames.ready()
 
     async def close(self, code: Close, reason: str) -> None:
         """Close the socket, unless it is closed already."""

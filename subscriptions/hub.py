@@ -47,6 +47,10 @@ Subject: TypeAlias = ConversationId | PostId | ShareId | ViewerId
 _BATCH: Final = 256
 _PORTION: Final = 200
 """How many updates are pushed before the event loop runs others."""
+READ_AT_ONCE: Final = 100
+"""How many changes are read before the event loop runs others: a feed that has fallen behind has
+many, and brings them without a pause.
+"""
 _OPEN_SECONDS: Final = 60
 _PAUSE_SECONDS: Final = 0.25
 _CANCEL_AGAIN_SECONDS: Final = 0.5
@@ -221,10 +225,14 @@ class Hub:
 
     async def _follow(self) -> None:
         while True:
+            read = 0
             try:
                 async with aclosing(self._feed.follow()) as changes:
                     async for change in changes:
                         self._route(change)
+                        read += 1
+                        if read % READ_AT_ONCE == 0:
+                            await asyncio.sleep(0)
             except Exception:
                 log.exception("change feed failed")
             await asyncio.sleep(_PAUSE_SECONDS)

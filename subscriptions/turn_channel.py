@@ -123,11 +123,10 @@ class Subscriber:
             self.wake()
             return 0
         while self._pending:
-            index = next(iter(self._pending))
-            live = self._pending.pop(index)
-            update = self._drop_known(live)
+            index, live = next(iter(self._pending.items()))
+            del self._pending[index]
+            update = self._present(live)
             if update is not None:
-                update = self._limit_cursor(update)
                 if not receive(update):
                     self._pending = {index: live, **self._pending}
                     self.receive = None
@@ -135,7 +134,8 @@ class Subscriber:
                     return taken
                 taken += 1
                 self.bookmark = update.bookmark
-            self._forget_read(live.update.turn)
+            if self._read_versions:
+                self._forget_read(live.update.turn)
         return taken
 
     def fall_behind(self) -> None:
@@ -169,12 +169,20 @@ class Subscriber:
         while self._pending and not self.behind:
             index = next(iter(self._pending))
             live = self._pending.pop(index)
-            update = self._drop_known(live)
+            update = self._present(live)
             self._forget_read(live.update.turn)
             if update is not None:
-                update = self._limit_cursor(update)
                 self.bookmark = update.bookmark
                 yield update
+
+    def _present(self, live: LiveUpdate) -> TurnUpdate | None:
+        """The update for this subscriber, for most of them the same object. None if it is known."""
+        update: TurnUpdate | None = live.update
+        if self._read_versions:
+            update = self._drop_known(live)
+        if update is not None and self._pending:
+            update = self._limit_cursor(update)
+        return update
 
     def _drop_known(self, live: LiveUpdate) -> TurnUpdate | None:
         turn = live.update.turn
@@ -194,8 +202,6 @@ class Subscriber:
 
     def _limit_cursor(self, update: TurnUpdate) -> TurnUpdate:
         """With a cursor that claims nothing that is still pending here."""
-        if not self._pending:
-            return update
         cluster_time = min(
             update.bookmark.cluster_time,
             *(pending.changed_at for pending in self._pending.values()),

@@ -16,6 +16,8 @@ from uuid import uuid4
 import pymongo.monitoring
 import pytest
 import structlog
+from hypothesis import HealthCheck
+from hypothesis import settings as property_settings
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
@@ -34,6 +36,7 @@ from tests.brokers import NatsServer
 from tests.buckets import Ceph, Ministack, S3Server, bucket_at
 from tests.clients import GraphQLClient
 from tests.order import dealt
+from tests.resilience.scale import THOROUGH
 from tests.serving import free_port, serving
 from tests.shard_keys import ShardKeys
 from tests.storage.places import new_bucket
@@ -54,7 +57,9 @@ async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
             for name in _emptied.pop(given, []):
                 await client.drop_database(name)
         return
-    mongod = Mongod(tmp_path_factory.mktemp("mongod"), binary=need_mongod())
+    mongod = Mongod(
+        tmp_path_factory.mktemp("mongod"), binary=need_mongod(), preferred_port=free_port()
+    )
     await mongod.start()
     yield mongod.uri
     await mongod.stop()
@@ -254,6 +259,7 @@ def pytest_configure() -> None:
     _restore_signals()
     _keep_files_in_memory()
     _write_plain_tracebacks()
+    _try_the_same_examples()
     pymongo.monitoring.register(_shard_keys)
 
 
@@ -307,6 +313,20 @@ def _write_plain_tracebacks() -> None:
         colors=False, exception_formatter=structlog.dev.plain_traceback
     )
     structlog.configure(processors=[*others, plain])
+
+
+def _try_the_same_examples() -> None:
+    """Let examples of properties depend neither on chance nor on how busy the machine is.
+
+    `make resilience` tries others each time.
+    """
+    property_settings.register_profile(
+        "darkroom",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize=not THOROUGH,
+    )
+    property_settings.load_profile("darkroom")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

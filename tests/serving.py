@@ -1,7 +1,6 @@
 """Serves an ASGI application on a free loopback port, in the test's own loop."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,13 +9,12 @@ from starlette.types import ASGIApp
 
 from edge.frames import WebSocketProtocol
 from edge.http_protocol import HttpProtocol
+from tests.ports import PORTS
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback on which nothing but a server of this process's tests will listen."""
+    return PORTS.free()
 
 
 class _Server(uvicorn.Server):

@@ -113,7 +113,7 @@ async def test_missing_objects_are_reported(
     gone = min(await keys(store))
     await store.delete([gone])
 
-    code, report = await compare(darkroom.settings, "--delete")
+    code, report = await compare(darkroom.settings)
 
     assert code == 1
     assert f"missing  {gone}\n" in report

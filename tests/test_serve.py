@@ -8,7 +8,6 @@ import shlex
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +27,8 @@ ROOT = Path(__file__).parent.parent
 START_SECONDS = 60
 CONVERSATION = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
 STOP_SECONDS = 30
+LONG_GRACE = "60"
+"""Longer than any test waits for the end of a process."""
 
 # An application with which `serve` is tested: one response takes as long as requested.
 SLOW_APP = """
@@ -228,17 +229,15 @@ async def test_a_signal_lets_a_request_finish_before_stopping_the_rest(
 
 async def test_a_signal_closes_streams_that_would_not_end(tmp_path: Path) -> None:
     """Without an end of their own, after which a client would not come back."""
-    async with serve(tmp_path) as served:
+    async with serve(tmp_path, DARKROOM_GRACE=LONG_GRACE) as served:
         token = await served.until(r"\n(eyJ\S+)\n")
         client = GraphQLClient(served.url, token)
         conversation_id = (await start(client))["conversation"]["id"]
         async with streaming(client, CONVERSATION, id=conversation_id) as body:
             await body.next()
 
-            started = time.monotonic()
             assert await served.end(signal.SIGTERM) == 0
 
-            assert time.monotonic() - started < 8  # requests that end get ten seconds to do so
             with pytest.raises(httpx2.RemoteProtocolError):
                 await body.rest()
         await client.aclose()
@@ -274,26 +273,25 @@ async def test_a_request_can_take_no_longer_than_the_grace_period(
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=60", timeout=20))
         await served.until("begun")
 
-        started = time.monotonic()
         assert await served.end(signal.SIGTERM) == 0
 
-        assert time.monotonic() - started < 10
         assert "services closed, seconds left: 0.0" in served.output
         await asyncio.wait([asking])
 
 
 async def test_a_second_ctrl_c_stops_it_at_once(slow_app: Path, tmp_path: Path) -> None:
-    async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
+    async with (
+        serve(tmp_path, folder=slow_app, DARKROOM_GRACE=LONG_GRACE) as served,
+        httpx2.AsyncClient(timeout=30) as http,
+    ):
         await served.until("Try the API")
-        asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=60", timeout=20))
+        asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=60", timeout=60))
         await served.until("begun")
 
-        started = time.monotonic()
         served.process.send_signal(signal.SIGINT)
         await _until_it_takes_no_more(served)
         assert await served.end(signal.SIGINT) == 1
 
-        assert time.monotonic() - started < 10
         assert "Traceback" not in served.errors
         assert not served.mongod_runs()
         await asyncio.wait([asking])

@@ -20,7 +20,7 @@ ODD_WORDS = re.compile(
 )
 ROOMS = (
     *("bench", "commands", "domain", "edge", "examples", "providers", "resolvers", "runtime"),
-    *("outbound", "schema", "storage", "subscriptions"),
+    *("outbound", "schema", "storage", "subscriptions", "tests"),
 )
 ODD_WORDS_IN_CODE = re.compile(
     r"whoever|left-over|blotted|\bgoes? along\b|\blooks? around\b|\bmend|\banew\b|\bat work\b|"
@@ -77,7 +77,11 @@ def test_messages_are_written_in_plain_words(folder: str) -> None:
 
 
 def test_comments_and_names_are_written_in_plain_words() -> None:
-    paths = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+    everywhere = [
+        *ROOT.glob("*.py"),
+        *(path for room in ROOMS for path in (ROOT / room).rglob("*.py")),
+    ]
+    paths = [path for path in everywhere if path != Path(__file__)]
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in paths
@@ -85,7 +89,7 @@ def test_comments_and_names_are_written_in_plain_words() -> None:
         if ODD_WORDS_IN_CODE.search(line)
     ]
 
-    assert len(paths) > 100
+    assert len(paths) > 500
     assert found == []
 
 

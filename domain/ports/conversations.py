@@ -21,8 +21,8 @@ class ConversationRepository(Protocol):
     async def get_with_latest_turn(
         self, viewer_id: ViewerId, conversation_id: ConversationId
     ) -> tuple[Conversation, Turn | None] | None:
-        """A conversation and its last turn, by the conversation's own count. The turn is None where
-        all have been deleted.
+        """A conversation and its last turn, or None where all have been deleted. A turn that is
+        added meanwhile may be found, and not be counted in the conversation.
         """
 
     async def page(

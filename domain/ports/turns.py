@@ -51,7 +51,10 @@ class TurnRepository(Protocol):
         """The latest turn, the unfinished ones, and those written after a cluster time; oldest
         first.
 
-        Also those written so recently that a transaction may have committed them out of order. They
-        come in pages: where there are more, call again with the last one's index. Nothing that was
-        committed by `at_least` is missing, even if a new primary answers.
+        Also those written so recently that a transaction may have committed them out of order.
+        Without `changed_since`, only the index, the status and the version of those that have ended
+        are read, but for the latest.
+
+        They come in pages: where there are more, call again with the last one's index. Nothing that
+        was committed by `at_least` is missing, even if a new primary answers.
         """

@@ -52,22 +52,26 @@ class MongoConversationRepository:
     async def get_with_latest_turn(
         self, viewer_id: ViewerId, conversation_id: ConversationId
     ) -> tuple[Conversation, Turn | None] | None:
+        low, high = turn_id_range(conversation_id)
+        own_turns = {"_id": {"$gte": low, "$lt": high}, "ownerId": viewer_id}
+        latest = [{"$match": own_turns}, {"$sort": {"_id": -1}}, {"$limit": 1}]
+        stages: list[Document] = [
+            {"$match": {"_id": conversation_id, "ownerId": viewer_id}},
+            {"$project": _SHOWN},
+            {"$unionWith": {"coll": self._database.turns.name, "pipeline": latest}},
+        ]
         async with self._database.session() as session:
-            found = await self._conversations.find_one(
-                {"_id": conversation_id, "ownerId": viewer_id}, _SHOWN, session=session
-            )
-            if found is None:
-                return None
+            cursor = await self._conversations.aggregate(stages, session=session)
+            found = await cursor.to_list()
             cluster_time = cluster_time_of(session)
-            conversation = read_conversation(found, cluster_time)
-            if conversation.turn_count == 0:
-                return conversation, None
-            # The session is causally consistent: if this read does not find a turn, it is deleted.
-            turn_id = turn_id_of(conversation_id, last_turn_index(found))
-            latest = await self._database.turns.find_one(
-                {"_id": turn_id, "ownerId": viewer_id}, session=session
-            )
-        return (conversation, read_turn(latest)) if latest else None
+        if not found or found[0]["_id"] != conversation_id:
+            return None
+        conversation, *turns = found
+        # The turn is read last: it may be newer than the count, which the next write compares.
+        return (
+            read_conversation(conversation, cluster_time),
+            read_turn(turns[0]) if turns else None,
+        )
 
     async def page(
         self,

@@ -45,6 +45,15 @@ from storage.mongo.transaction import Transaction
 
 _MAX_IN_PROGRESS: Final = 100
 _PAGE: Final = 50
+_VERSION_ALONE: Final = {
+    name: f"${name}" for name in ("_id", "ownerId", "turnIndex", "status", "version")
+}
+_ENDED_BY_VERSION: Final[Document] = {
+    "$replaceWith": {
+        "$cond": [{"$in": ["$status", OPEN_TURN["$in"]]}, "$$ROOT", _VERSION_ALONE],
+    }
+}
+"""Of turns that have ended, the first state of a conversation needs to know no more."""
 LAST_INDEX: Final = {"$ifNull": ["$lastTurnIndex", {"$subtract": ["$turnCount", 1]}]}
 """The index of the conversation's latest turn that is not deleted."""
 
@@ -138,20 +147,18 @@ class MongoTurnRepository:
         _, high = turn_id_range(conversation_id)
         later = {"$gt": turn_id_of(conversation_id, after_index), "$lt": high}
         own: Document = {"_id": later, "ownerId": viewer_id}
+        others: list[Document] = [
+            {"$match": {**own, "$or": alternatives}},
+            {"$sort": {"_id": 1}},
+            {"$limit": _PAGE + 1},
+        ]
+        if changed_since is None:
+            others.append(_ENDED_BY_VERSION)
         stages: list[Document] = [
             {"$match": own},
             {"$sort": {"_id": -1}},
             {"$limit": 1},
-            {
-                "$unionWith": {
-                    "coll": self._turns.name,
-                    "pipeline": [
-                        {"$match": {**own, "$or": alternatives}},
-                        {"$sort": {"_id": 1}},
-                        {"$limit": _PAGE + 1},
-                    ],
-                }
-            },
+            {"$unionWith": {"coll": self._turns.name, "pipeline": others}},
         ]
         async with self._database.session() as session:
             if at_least is not None:
@@ -164,13 +171,22 @@ class MongoTurnRepository:
             cluster_time = cluster_time_of(session)
         more = len(found) > _PAGE
         page = found[:_PAGE]
-        if latest and not more and all(one["_id"] < latest["_id"] for one in page):
-            page.append(latest)
+        if latest and not more:
+            page = _ending_with(latest, page)
         return TurnsAsOf(tuple(map(read_turn, page)), cluster_time, more, exists)
 
     async def _exists(self, conversation: Document, session: Session) -> bool:
         found = self._database.conversations.find_one(conversation, {"_id": 1}, session=session)
         return await found is not None
+
+
+def _ending_with(latest: Document, page: list[Document]) -> list[Document]:
+    """The page with the whole latest turn. A later one that has even ended since that was read is
+    left out: it was added after the read began.
+    """
+    before = [one for one in page if one["_id"] < latest["_id"]]
+    others = [one for one in page[len(before) :] if "outputs" in one]
+    return [*before, *(others or [latest])]
 
 
 async def insert_turn(

@@ -155,23 +155,38 @@ async def test_an_interrupted_upload_leaves_nothing_behind(folder: Place, tmp_pa
 async def test_slow_uploads_time_out_and_free_their_capacity(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "FIRST_SECONDS", 0.5)
     monkeypatch.setattr(offers, "UPLOADS_AT_ONCE", 2)
+    too_late, may_end = asyncio.Event(), asyncio.Event()
 
-    async def slow() -> AsyncIterator[bytes]:
-        yield PICTURE[:10]
-        await asyncio.sleep(3)
-        yield PICTURE[10:]
+    async def send_slowly() -> asyncio.Task[httpx2.Response]:
+        begun = asyncio.Event()
 
-    async def send_slowly() -> httpx2.Response:
+        async def slow() -> AsyncIterator[bytes]:
+            yield PICTURE[:10]
+            begun.set()
+            await too_late.wait()
+            yield PICTURE[10:20]
+            await may_end.wait()
+            yield PICTURE[20:]
+
         _, offer = folder.offer(PUT)
         headers = {**offer.headers, "Content-Length": str(len(PICTURE))}
-        return await folder.http.put(offer.url, headers=headers, content=slow())
+        sending = asyncio.create_task(folder.http.put(offer.url, headers=headers, content=slow()))
+        await begun.wait()
+        return sending
 
-    waiting = [asyncio.create_task(send_slowly()) for _ in range(2)]
-    await asyncio.sleep(0.25)  # both are being taken
+    async def is_idle() -> bool:
+        return (await folder.send(folder.offer(PUT)[1])).status_code != 503
+
+    slow = [await send_slowly() for _ in range(2)]
     busy = await folder.send(folder.offer(PUT)[1])
-    ended = await asyncio.gather(*waiting)
+    with monkeypatch.context() as patched:
+        patched.setattr(offers, "FIRST_SECONDS", 0.0)
+        patched.setattr(offers, "UPLOADS_AT_ONCE", 1)
+        too_late.set()
+        await eventually(is_idle, within=60, what="both have timed out")
+        may_end.set()
+        ended = await asyncio.gather(*slow)
 
     assert code_of(busy) == (503, "STORAGE_UNAVAILABLE")
     assert busy.headers["retry-after"] == "2"

@@ -8,7 +8,7 @@ import pytest
 from providers.http import AnswerLost, AnswerUnusable
 from providers.sse import Event, EventReader, read_events
 
-Told = list[tuple[str, str]]
+Collected = list[tuple[str, str]]
 
 
 class Text:
@@ -19,18 +19,18 @@ class Text:
         self.data += piece
 
 
-def collected(events: Iterable[Event[Text]]) -> Told:
+def collected(events: Iterable[Event[Text]]) -> Collected:
     return [(event.name, event.body.data.decode()) for event in events]
 
 
-def read(stream: bytes, *, length: int | None = None) -> Told:
+def read(stream: bytes, *, length: int | None = None) -> Collected:
     """The events of a stream that comes in pieces of this length."""
     reader, step = EventReader(Text), length or max(1, len(stream))
     pieces = [stream[start : start + step] for start in range(0, len(stream), step)]
     return [one for piece in pieces for one in collected(reader.feed(piece))]
 
 
-STREAMS: list[tuple[str, bytes, Told]] = [
+STREAMS: list[tuple[str, bytes, Collected]] = [
     ("one event", b"data: one\n\n", [("message", "one")]),
     ("a name", b"event: partial\ndata: one\n\n", [("partial", "one")]),
     ("the name after its data", b"data: one\nevent: late\n\n", [("late", "one")]),
@@ -67,7 +67,7 @@ STREAMS: list[tuple[str, bytes, Told]] = [
 @pytest.mark.parametrize(
     ("stream", "expected"), [pytest.param(*rest, id=name) for name, *rest in STREAMS]
 )
-def test_a_stream_is_parsed_alike_in_any_chunks(stream: bytes, expected: Told) -> None:
+def test_a_stream_is_parsed_alike_in_any_chunks(stream: bytes, expected: Collected) -> None:
     assert read(stream) == expected
     for length in range(1, len(stream)):
         assert read(stream, length=length) == expected

@@ -17,14 +17,14 @@ from tests.clients import Data
 from tests.resilience.evidence import Asked
 
 _TURN: Final = """
-fragment Told on Turn {
+fragment State on Turn {
   id turnIndex userMessage status
   selectedModels { id }
   outputs { id status attempt images { id } error { code retryable } }
 }
 """
 
-_POST: Final = "fragment Told on Post { id userMessage status outputs { id status attempt } } "
+_POST: Final = "fragment State on Post { id userMessage status outputs { id status attempt } } "
 
 
 def _mutation(name: str, kind: str, fields: str) -> str:
@@ -36,25 +36,27 @@ def _mutation(name: str, kind: str, fields: str) -> str:
 
 MUTATIONS: Final = {
     "startConversation": _TURN
-    + _mutation("startConversation", "StartConversationInput", "cursor turn { ...Told }"),
-    "sendEdit": _TURN + _mutation("sendEdit", "SendEditInput", "cursor turn { ...Told }"),
+    + _mutation("startConversation", "StartConversationInput", "cursor turn { ...State }"),
+    "sendEdit": _TURN + _mutation("sendEdit", "SendEditInput", "cursor turn { ...State }"),
     "retryOutput": _TURN
-    + _mutation("retryOutput", "RetryOutputInput", "cursor output { id attempt } turn { ...Told }"),
+    + _mutation(
+        "retryOutput", "RetryOutputInput", "cursor output { id attempt } turn { ...State }"
+    ),
     "cancelOutput": _TURN
     + _mutation(
-        "cancelOutput", "CancelOutputInput", "output { id attempt status } turn { ...Told }"
+        "cancelOutput", "CancelOutputInput", "output { id attempt status } turn { ...State }"
     ),
-    "cancelTurn": _TURN + _mutation("cancelTurn", "CancelTurnInput", "turn { ...Told }"),
-    "generatePost": _POST + _mutation("generatePost", "GeneratePostInput", "post { ...Told }"),
+    "cancelTurn": _TURN + _mutation("cancelTurn", "CancelTurnInput", "turn { ...State }"),
+    "generatePost": _POST + _mutation("generatePost", "GeneratePostInput", "post { ...State }"),
     "regenerateCaption": _POST
-    + _mutation("regenerateCaption", "RegenerateCaptionInput", "post { ...Told }"),
-    "cancelPost": _POST + _mutation("cancelPost", "CancelPostInput", "post { ...Told }"),
+    + _mutation("regenerateCaption", "RegenerateCaptionInput", "post { ...State }"),
+    "cancelPost": _POST + _mutation("cancelPost", "CancelPostInput", "post { ...State }"),
     "deletePost": _mutation("deletePost", "DeletePostInput", "deletedPostId"),
     "deleteConversation": _mutation(
         "deleteConversation", "DeleteConversationInput", "deletedConversationId"
     ),
 }
-READ_TURN: Final = _TURN + "query Read($id: ID!) { turn(id: $id) { ...Told } }"
+READ_TURN: Final = _TURN + "query Read($id: ID!) { turn(id: $id) { ...State } }"
 ANSWER_SECONDS: Final = 30.0
 _CUT_AFTER_SECONDS: Final = (0.002, 0.15)
 _MOST_TRIES: Final = 40

@@ -51,7 +51,7 @@ def figures_of(run: Run) -> Figures:
         "kills": str(len(history.kills)),
         **{f"  of {kind}": str(kinds[kind]) for kind in ("worker", "api", "mongod", "nats", "fal")},
         "  by SIGTERM, worst end": f"{len(stops)}, {max(stops, default=0):.1f} s",
-        "outputs at work when hurt": str(
+        "outputs running when a process was hurt": str(
             sum(_running_at(attempts, kill.at) for kill in history.kills)
         ),
         "requests": str(len(history.asked)),

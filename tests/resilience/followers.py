@@ -1,6 +1,6 @@
 """Subscribers that reconnect as an app with graphql-ws does.
 
-Whoever is cut off tries again somewhere else, a little later each time, from where it was. What was
+Each reconnects elsewhere, a little later each time, from where it was. What was
 seen is kept for the checker.
 """
 

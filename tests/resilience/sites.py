@@ -19,6 +19,7 @@ from storage.mongo.database import Database, open_database
 from tests.brokers import NatsServer
 from tests.clients import GraphQLClient
 from tests.resilience.processes import DATABASE, Api, Documents, Process, Vendor, Worker
+from tests.serving import free_port
 from tests.tools import need, need_mongod
 
 GRACE_SECONDS: Final = 20
@@ -174,7 +175,7 @@ async def open_site(
     """Start everything, and end it however the block ends."""
     arrangement = arrangement or Arrangement(apis=apis)
     async with AsyncExitStack() as stack:
-        mongod = Mongod(data_dir, binary=need_mongod())
+        mongod = Mongod(data_dir, binary=need_mongod(), preferred_port=free_port())
         stack.push_async_callback(mongod.kill)
         await mongod.start()
         nats = None

@@ -36,8 +36,8 @@ MANY: Final = CUTS >= 100
 VIEWERS: Final = 4
 HANG_SECONDS: Final = 90.0
 """Far above the target: it only distinguishes a hang from a wait."""
-ANSWER_SECONDS: Final = 10.5
-"""Ten seconds, and what the test's own machine needs."""
+ANSWER_SECONDS: Final = 10.5 if MANY else 20.0
+"""Ten seconds, and what a machine needs that runs this alone; several tests at once need longer."""
 RESUMED_SECONDS: Final = 15.0
 SETTLE_SECONDS: Final = 180.0
 CATCH_UP_SECONDS: Final = 60.0

@@ -70,7 +70,7 @@ class Detour:
             head = await reader.readuntil(b"\r\n\r\n")
         except (OSError, asyncio.IncompleteReadError):
             return writer.transport.abort()
-        # Both sides are told to close, since a second request would bypass the decision.
+        # Both sides are asked to close, since a second request would bypass the decision.
         only = _CONNECTION.sub(b"", head)[:-2] + b"Connection: close\r\n\r\n"
         return await _lead(self._chooses(head), self._port, reader, writer, read=only)
 

@@ -135,8 +135,8 @@ INVALID: dict[str, tuple[Callable[[], bytes], str]] = {
     "without pixels": (lambda: heic()[: heic().index(b"mdat") - 4], DAMAGED),
     "with noise for pixels": (lambda: noisy(heic()), DAMAGED),
     "a sequence": (lambda: with_box(with_brand(heic(), b"hevc"), b"moov", bytes(8)), MOVES),
-    "> 40 MP, told only": (lambda: with_size(heic(), 30_000, 30_000), WRONG_SIZE),
-    "a side > 8,192, told only": (lambda: with_size(heic(), 9_000, 20), WRONG_SIZE),
+    "> 40 MP, in its header only": (lambda: with_size(heic(), 30_000, 30_000), WRONG_SIZE),
+    "a side > 8,192, in its header only": (lambda: with_size(heic(), 9_000, 20), WRONG_SIZE),
     "a side < 16": (lambda: heic(Image.new("RGB", (300, 8))), WRONG_SIZE),
     "in more tiles than there are": (
         lambda: with_grid(in_tiles(a_picture(700, 600)), 256, 256, 700, 600),

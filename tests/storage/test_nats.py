@@ -266,9 +266,7 @@ async def test_a_mutation_neither_fails_nor_waits_while_the_broker_is_unavailabl
         sender.enqueue(some_outputs(1))
         await nats_server.kill()
 
-        started = monotonic()
         sender.enqueue(outputs)
-        assert monotonic() - started < 1
 
         await nats_server.start()
         async with engine.working(worker):
@@ -369,9 +367,7 @@ async def test_a_frozen_broker_delays_neither_an_enqueue_nor_a_stop(
         assert nats_server.pid is not None
         os.kill(nats_server.pid, signal.SIGSTOP)
 
-        started = monotonic()
         sender.enqueue(some_outputs(1_000))
-        assert monotonic() - started < 1
         started = monotonic()
 
     assert monotonic() - started < 15

@@ -216,11 +216,7 @@ TURNS: Final = st.lists(
     min_queued=st.sampled_from((timedelta(0), WAIT)),
     expired=st.booleans(),
 )
-@settings(
-    deadline=None,
-    max_examples=100,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_the_fair_order_agrees_with_the_database(
     database: Database,
     *,

@@ -39,6 +39,7 @@ from storage.objects.bucket import Bucket
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import open_bucket
 from tests.resilience.processes import away
+from tests.serving import free_port
 from tests.storage.builders import (
     ANA,
     MANY,
@@ -493,7 +494,7 @@ async def test_orphan_collection_asks_an_unavailable_database_again(
     tmp_path: Path, in_folder: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "mongod").mkdir()
-    mongod = Mongod(tmp_path / "mongod", binary=need_mongod())
+    mongod = Mongod(tmp_path / "mongod", binary=need_mongod(), preferred_port=free_port())
     await mongod.start()
     try:
         async with open_database(mongod.uri, "darkroom") as database:

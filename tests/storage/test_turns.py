@@ -9,11 +9,12 @@ from domain.changes import ClusterTime
 from domain.claims import Claim
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, Overloaded
+from domain.ids import ViewerId, viewer_id_of
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, OutputStatus, Preview, Report, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.rules import derive_status
-from domain.turns import Turn
+from domain.turns import Turn, TurnsAsOf
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
@@ -33,6 +34,7 @@ from tests.storage.builders import (
     as_stored,
 )
 
+BOB = viewer_id_of("tests", "bob")
 FAILURE = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
 
 
@@ -286,6 +288,57 @@ async def test_changed_turns_are_read_with_the_latest_and_running_ones(
     await claims.fail(claim, FAILURE)
     assert await indexes(None) == [2, 3]
     assert await indexes(now) == [0, 2, 3]
+
+
+async def test_of_turns_that_have_just_ended_a_newcomer_reads_the_latest_whole_and_others_versions(
+    database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
+) -> None:
+    conversation, first = await a_conversation(database)
+    written = await another_turn(database, conversation)
+    assert not isinstance(written, Conflict)
+    for turn in (first, written[1]):
+        await claims.fail(await a_claim(database, turn.outputs[0].id), FAILURE)
+
+    async def read(since: ClusterTime | None) -> TurnsAsOf:
+        return await turns.current(
+            ANA, conversation.id, changed_since=since, recent=timedelta(hours=1)
+        )
+
+    known, latest = (await read(None)).turns
+    whole, same = (await read(ClusterTime(0, 0))).turns
+    assert (known.turn_index, known.version) == (0, whole.version)
+    assert not known.in_progress
+    assert len(whole.outputs) == 1
+    with pytest.raises(KeyError):
+        _ = known.outputs
+    assert latest == same
+
+
+async def test_a_conversation_is_read_with_its_latest_turn_if_there_is_any(
+    database: Database,
+) -> None:
+    conversations = MongoConversationRepository(database)
+    await a_conversation(database)
+    conversation, _ = await a_conversation(database)
+    written = await another_turn(database, conversation)
+    assert not isinstance(written, Conflict)
+    latest = written[1]
+
+    async def read(viewer_id: ViewerId) -> tuple[int, Turn | None] | None:
+        found = await conversations.get_with_latest_turn(viewer_id, conversation.id)
+        return found and (found[0].turn_count, found[1])
+
+    assert await read(ANA) == (2, latest)
+    assert await read(BOB) is None
+    await database.turns.delete_one({"_id": latest.id})
+    found = await read(ANA)
+    assert found is not None
+    assert found[1] is not None
+    assert found[1].turn_index == 0
+    await database.turns.delete_many({"ownerId": ANA})
+    assert await read(ANA) == (2, None)
+    await database.conversations.delete_one({"_id": conversation.id})
+    assert await read(ANA) is None
 
 
 async def test_an_unavailable_database_is_reported_as_overloaded(database: Database) -> None:

@@ -225,7 +225,7 @@ INVALID: dict[str, Callable[[], bytes]] = {
     "header lies about the size: smaller WebP": lambda: with_webp_canvas(200, 200),
     "> 40 MP": lambda: black(8_000, 5_001),
     "> 40 MP, JPEG": lambda: black(8_000, 5_001, "JPEG"),
-    "> 40 MP, told only": lambda: with_png_size(encoded(a_picture()), 8_000, 8_000),
+    "> 40 MP, in its header only": lambda: with_png_size(encoded(a_picture()), 8_000, 8_000),
     "657 KB that hold 169 MP": lambda: black(13_000, 13_000),
     "a side > 8,192": lambda: black(8_193, 20),
     "a side > 8,192, JPEG": lambda: black(20, 8_193, "JPEG"),

@@ -20,6 +20,7 @@ from runtime.local_mongod import Mongod
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
 from tests.operations import conversation_with, samples, send, start, until_finished
+from tests.serving import free_port
 from tests.studio.conftest import ARGUMENTS
 from tests.tools import need, need_mongod
 
@@ -222,7 +223,7 @@ async def a_darkroom() -> AsyncIterator[Darkroom]:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         (folder / "mongod").mkdir()
-        mongod = Mongod(folder / "mongod", binary=need_mongod())
+        mongod = Mongod(folder / "mongod", binary=need_mongod(), preferred_port=free_port())
         await mongod.start()
         try:
             async with darkrooms(mongod.uri, folder) as start_darkroom:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from domain.ports.changes import Change, ChangedKind, HistoryLost
 from domain.signing import Signer
 from domain.turns import Turn
 from storage.mongo.database import Database
-from subscriptions.hub import Hub
+from subscriptions.hub import READ_AT_ONCE, Hub
 from subscriptions.turn_channel import Subscriber
 from tests.storage.builders import a_conversation
 
@@ -90,6 +91,30 @@ async def test_after_a_gap_subscribers_are_behind_once_the_feed_is_open(
 
             assert subscriber.behind
             assert feed.opened == (1 if isinstance(broken, HistoryLost) else 2)
+
+
+async def test_many_changes_at_once_do_not_keep_the_event_loop_from_others(
+    database: Database,
+) -> None:
+    feed, (_, turn) = Feed(), await a_conversation(database)
+    hub, read = a_hub(feed), 0
+
+    def read_turn() -> Turn:
+        nonlocal read
+        read += 1
+        return turn
+
+    async with hub.serve():
+        with hub.subscribe(turn.conversation_id):
+            for seconds in range(5 * READ_AT_ONCE):
+                feed.says.put_nowait(replace(a_change(turn, seconds), read_turn=read_turn))
+            before = 0
+            async with asyncio.timeout(30):
+                while read < 5 * READ_AT_ONCE:
+                    assert read - before <= READ_AT_ONCE
+                    before = read
+                    await asyncio.sleep(0)
+            assert read - before <= READ_AT_ONCE
 
 
 async def test_a_deleted_conversation_ends_its_subscribers_and_listeners(

@@ -95,7 +95,7 @@ class Node:
     def stop(self) -> None:
         """As SIGTERM does: take nothing new, hand over, wait a while, end."""
         self.is_stopping = True
-        self.site.sky.strike(self.process, "told to stop")
+        self.site.sky.strike(self.process, "asked to stop")
         if not self._stop.done():
             self._stop.set_result(None)
 

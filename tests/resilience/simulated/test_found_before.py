@@ -47,8 +47,8 @@ def test_a_delivery_committed_after_its_worker_was_stopped_keeps_its_images() ->
 
 
 def test_bytes_are_kept_while_writers_and_readers_disagree_about_the_end_of_an_output() -> None:
-    """A landing was not acknowledged, since a majority did not have it yet. Told again, it matched
-    nothing; its record was not to be seen; so its bytes were deleted. Then it was there.
+    """A landing was not acknowledged, since a majority did not have it yet. Written again, it
+    matched nothing; its record was not to be seen; so its bytes were deleted. Then it was there.
     """
     with a_node() as node:
         output = start(node)
