@@ -267,7 +267,9 @@ def _make_turn_service(shared: _Shared, waiting: WaitingTurns) -> TurnService:
 
 def _make_branch_service(shared: _Shared) -> BranchService:
     branches = MongoBranchRepository(shared.base.database)
-    return BranchService(branches, shared.turns, shared.hints, shared.base.image_writer)
+    return BranchService(
+        shared.commands, branches, shared.turns, shared.hints, shared.base.image_writer
+    )
 
 
 def _make_choice_service(shared: _Shared) -> ChoiceService:

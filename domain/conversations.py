@@ -44,6 +44,20 @@ class Conversation:
     """Whether the viewer gave the title. Otherwise it is the beginning of the first message."""
 
 
+@dataclass(frozen=True, slots=True)
+class ForkConversation:
+    """Begin a conversation with copies of a turn and of all before it."""
+
+    turn_id: str
+    title: str | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def max_credits(self) -> int | None:
+        """None: it costs nothing."""
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletedConversation:
     """A conversation that was deleted, and can be restored."""

@@ -1,8 +1,9 @@
 """Statistics of a viewer's outputs, counted for each model and each day."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from math import log
 from typing import Final
@@ -25,6 +26,17 @@ def seconds_of(step: int) -> float:
     return float(_RATIO**step)
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How one model did against another, in turns in which both have delivered."""
+
+    model_id: ModelId
+    """The other one."""
+    won: int
+    lost: int
+    """How often the other one was chosen."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStats:
     """The counts of one model: of one event, of a day, or of several days."""
@@ -41,6 +53,10 @@ class ModelStats:
     """Credits charged for what was delivered."""
     steps: Mapping[int, int] = field(default_factory=dict)
     """The number of deliveries by duration, from their start, in steps of `step_of`."""
+    beaten: Mapping[ModelId, int] = field(default_factory=dict)
+    """How often it was chosen where these others had delivered images too."""
+    against: Sequence[Comparison] = ()
+    """What follows from the counts of all models, the most frequent first. Only of sums."""
 
     @property
     def win_rate(self) -> float | None:
@@ -79,14 +95,29 @@ def total(stats: Iterable[ModelStats]) -> list[ModelStats]:
     by_model: dict[ModelId, list[ModelStats]] = {}
     for one in stats:
         by_model.setdefault(one.model_id, []).append(one)
-    return sorted(map(_sum, by_model.values()), key=lambda one: (-one.asked, one.model_id))
+    sums = sorted(map(_sum, by_model.values()), key=lambda one: (-one.asked, one.model_id))
+    return [replace(one, against=_compare(one, sums)) for one in sums]
+
+
+def _compare(one: ModelStats, all_of_them: Iterable[ModelStats]) -> list[Comparison]:
+    found = [
+        Comparison(
+            other.model_id,
+            # Negative where a choice that no release had counted yet was moved.
+            won=max(0, one.beaten.get(other.model_id, 0)),
+            lost=max(0, other.beaten.get(one.model_id, 0)),
+        )
+        for other in all_of_them
+    ]
+    met = [pair for pair in found if pair.won or pair.lost]
+    return sorted(met, key=lambda pair: (-pair.won - pair.lost, pair.model_id))
 
 
 def _sum(parts: Sequence[ModelStats]) -> ModelStats:
-    steps = dict[int, int]()
+    steps, beaten = Counter[int](), Counter[ModelId]()
     for part in parts:
-        for step, times in part.steps.items():
-            steps[step] = steps.get(step, 0) + times
+        steps.update(part.steps)
+        beaten.update(part.beaten)
     return ModelStats(
         model_id=parts[0].model_id,
         asked=sum(part.asked for part in parts),
@@ -96,4 +127,5 @@ def _sum(parts: Sequence[ModelStats]) -> ModelStats:
         chosen=sum(part.chosen for part in parts),
         credits=sum(part.credits for part in parts),
         steps=steps,
+        beaten=beaten,
     )

@@ -48,6 +48,7 @@ _USUAL_LIST: Final = 3
 _LONG_LISTS: Final = {
     "Query.models": 100,
     "Viewer.modelStats": 100,
+    "ModelStats.against": 20,
     "Viewer.shares": MAX_SHARES,
     "Viewer.deletedConversations": MAX_DELETED_LISTED,
 }

@@ -5,9 +5,7 @@ addresses that are not public are never connected to; no redirect is followed; c
 verified for the name.
 """
 
-import asyncio
 import functools
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -32,6 +30,7 @@ _TRANSLATED_V4: Final = IPv6Network("64:ff9b::/96")
 """The prefix by which networks without IPv4 express IPv4 addresses."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Finds the addresses of a name, as it is sent, and a port."""
 
 
 class NoAddress(Exception):
@@ -50,21 +49,15 @@ def trusted_authorities() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, in the order in which they are to be tried."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-async def find_addresses(
-    url: httpx2.URL, *, loopback: bool, resolve: Resolve = resolve
-) -> Sequence[str]:
+async def find_addresses(url: httpx2.URL, *, loopback: bool, resolve: Resolve) -> Sequence[str]:
     """The addresses of the URL's host, all of them allowed: public, or `loopback` only.
 
     Raise Forbidden, NoAddress, or OSError as the resolver does.
     """
     try:
-        found = await resolve(url.host, url.port or (443 if url.scheme == "https" else 80))
+        found = await resolve(
+            url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
+        )
     except UnicodeError as error:
         raise Forbidden("its host cannot be a name") from error
     addresses = [ip_address(address.partition("%")[0]) for address in found[:_MAX_ADDRESSES]]

@@ -6,6 +6,7 @@ those of this machine too, also without TLS. Only the head of a response is read
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
@@ -22,15 +23,17 @@ from outbound.guarded import (
     find_addresses,
     is_loopback_name,
     is_public,
-    resolve,
     send,
     trusted_authorities,
 )
+from outbound.names import Names
 from outbound.retry_after import retry_after_seconds
 
 _LOOK_SECONDS: Final = 2.0
 """How long checking a new URL may take."""
 _NOT_PUBLIC: Final = "The host's address is not public."
+_UNTRUSTED: Final = "The connection could not be encrypted, or its certificate is not valid."
+_WAITING: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _FAULTS: Final[dict[type[Exception], str]] = {
     NoAddress: "The host has no address.",
     Forbidden: _NOT_PUBLIC,
@@ -51,17 +54,22 @@ class HttpWebhookSender:
         allows_loopback: bool,
         seconds: float,
         verify: ssl.SSLContext | None = None,
-        resolve: Resolve = resolve,
+        resolve: Resolve | None = None,
     ) -> None:
         self._allows_loopback = allows_loopback
         self._seconds = seconds
-        self._resolve = resolve
+        # Names that are not resolved in time take nothing from those of other webhooks.
+        self._resolve = resolve or Names().resolve
+        self._resolve_of_failing = resolve or Names().resolve
+        self._resolve_of_new = resolve or Names().resolve
         # Connections are made to addresses: one that is kept for a host must not serve another.
         self._client = httpx2.AsyncClient(
             verify=verify or trusted_authorities(),
             trust_env=False,
             follow_redirects=False,
-            timeout=httpx2.Timeout(seconds),
+            # It ends before the attempt does: a connection whose encryption is cancelled is not
+            # closed at once.
+            timeout=httpx2.Timeout(seconds, connect=seconds / 3),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
             headers={"user-agent": "darkroom", "accept": "*/*", "accept-encoding": "identity"},
         )
@@ -78,7 +86,7 @@ class HttpWebhookSender:
             return problem
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
-                await self._find_addresses(parsed)
+                await self._find_addresses(parsed, self._resolve_of_new)
         except Forbidden:
             return _NOT_PUBLIC
         except (NoAddress, OSError):
@@ -91,17 +99,18 @@ class HttpWebhookSender:
                 return await self._send(held, message)
         except (httpx2.HTTPError, NoAddress, Forbidden, OSError) as error:
             fault = next(text for kind, text in _FAULTS.items() if isinstance(error, kind))
-            return Answer(error=_explain_tls(error) or fault)
+            return Answer(error=_UNTRUSTED if _is_about_tls(error) else fault)
 
     async def _send(self, held: HeldWebhook, message: Message) -> Answer:
         url, body, now = httpx2.URL(held.url), message.body, datetime.now(UTC)
         if self._find_fault(url) is not None:
             raise Forbidden(held.id)  # Allowed where it was made, such as in development.
+        resolve = self._resolve_of_failing if held.failing else self._resolve
         response = await send(
             self._client,
             "POST",
             url,
-            addresses=await self._find_addresses(url),
+            addresses=await self._find_addresses(url, resolve),
             headers={
                 "content-type": "application/json",
                 "webhook-id": message.id,
@@ -143,9 +152,9 @@ class HttpWebhookSender:
     def _is_own_machine(self, url: httpx2.URL) -> bool:
         return self._allows_loopback and is_loopback_name(url.host)
 
-    async def _find_addresses(self, url: httpx2.URL) -> list[str]:
+    async def _find_addresses(self, url: httpx2.URL, resolve: Resolve) -> Sequence[str]:
         own = self._is_own_machine(url)
-        return list(await find_addresses(url, loopback=own, resolve=self._resolve))
+        return await find_addresses(url, loopback=own, resolve=resolve)
 
 
 def _trace_headers() -> dict[str, str]:
@@ -170,9 +179,10 @@ def _parse(url: str) -> httpx2.URL | None:
     return parsed if usable else None
 
 
-def _explain_tls(error: BaseException | None) -> str | None:
+def _is_about_tls(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return "The connection could not be encrypted, or its certificate is not valid."
+        # A handshake that only waits for more bytes raises one of these as well.
+        if isinstance(error, ssl.SSLError) and not isinstance(error, _WAITING):
+            return True
         error = error.__cause__ or error.__context__
-    return None
+    return False

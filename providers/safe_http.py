@@ -21,9 +21,9 @@ from outbound.guarded import (
     Resolve,
     find_addresses,
     is_loopback_name,
-    resolve,
     send,
 )
+from outbound.names import Names
 from providers.base64 import Base64Decoder
 from providers.http import MAX_BYTES, AnswerUnusable, open_client, quote, read_body
 
@@ -89,12 +89,12 @@ class Downloader:
         *,
         max_bytes: int = MAX_BYTES,
         seconds: float = DOWNLOAD_SECONDS,
-        resolve: Resolve = resolve,
+        resolve: Resolve | None = None,
     ) -> None:
         self._sources = sources
         self._max_bytes = max_bytes
         self._seconds = seconds
-        self._resolve = resolve
+        self._resolve = resolve or Names().resolve
         # Connections are made to addresses: one that is kept for a host must not serve another.
         self._client = open_client(reuse=False)
         self._downloads = asyncio.Semaphore(AT_ONCE)

@@ -25,7 +25,6 @@ from schema.conversations import (
     StartConversationPayload,
 )
 from schema.errors import Refusable
-from schema.scalars import given
 
 
 @strawberry.type
@@ -104,7 +103,7 @@ class ConversationMutations:
         ],
     ) -> ForkConversationPayload:
         conversation = await info.context.services.branches.fork(
-            info.context.viewer, input.turn_id, given(input.title)
+            info.context.viewer, input.to_command()
         )
         return ForkConversationPayload(conversation=conversation)
 

@@ -19,7 +19,7 @@ from schema.hints import hints
 from schema.images import Image, ImageConnection
 from schema.node import Node
 from schema.scalars import given
-from schema.turn_inputs import EditInput, PaidInput
+from schema.turn_inputs import IDEMPOTENCY_KEY, EditInput, PaidInput
 from schema.turns import StartedTurnPayload, Turn
 
 TurnConnection: TypeAlias = Connection[Turn]
@@ -196,6 +196,16 @@ class ForkConversationInput:
         description="The title of the new conversation: one line of 1 to 120 characters. If "
         "omitted: that of the other one.",
     )
+    idempotency_key: str | None = strawberry.field(
+        default=strawberry.UNSET, description=IDEMPOTENCY_KEY
+    )
+
+    def to_command(self) -> domain.conversations.ForkConversation:
+        return domain.conversations.ForkConversation(
+            self.turn_id,
+            title=given(self.title),
+            idempotency_key=given(self.idempotency_key),
+        )
 
 
 @strawberry.type(description="The new conversation.")

@@ -208,6 +208,13 @@ class NextTurnInput(EditInput):
         return tuple(named) if named is not None else None
 
 
+IDEMPOTENCY_KEY: Final = (
+    "A key for safe retries: 1 to 255 characters. Another call with the same key and input does "
+    "nothing and returns the same objects in their current state. A refused call does not use the "
+    "key up. Keys are kept for 48 hours."
+)
+
+
 @strawberry.input
 class PaidInput:
     """What every input has in common that may spend credits."""
@@ -218,7 +225,5 @@ class PaidInput:
     )
     idempotency_key: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="A key for safe retries: 1 to 255 characters. Another call with the same "
-        "key and input does nothing and returns the same objects in their current "
-        "state. A refused call does not use the key up. Keys are kept for 48 hours.",
+        description=IDEMPOTENCY_KEY,
     )

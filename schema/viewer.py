@@ -88,6 +88,25 @@ class Limits:
 
 
 @strawberry.type(
+    description="How a model did against another one, in turns in which both have delivered images."
+)
+class ModelComparison:
+    source: ClassVar[type] = domain.model_stats.Comparison
+
+    won: int = strawberry.field(description="How often this model's output was chosen.")
+    lost: int = strawberry.field(description="How often the other model's output was chosen.")
+
+    @strawberry.field(
+        graphql_type=ImageModel, description="The other model.", metadata=hints("model_id")
+    )
+    @staticmethod
+    def model(
+        comparison: strawberry.Parent[domain.model_stats.Comparison], info: Info
+    ) -> domain.models.ImageModel:
+        return info.context.services.registry.remembered(comparison.model_id)
+
+
+@strawberry.type(
     description="What became of the viewer's outputs by one model. An output counts on the day on "
     "which its turn began, each attempt by itself; what the viewer cancelled counts as asked only. "
     "Turns that are deleted still count, copies of turns do not."
@@ -115,6 +134,14 @@ class ModelStats:
         description="All credits that were charged for this model's outputs, divided by `chosen`. "
         "Null if none is chosen."
     )
+    against: Annotated[
+        Sequence[domain.model_stats.Comparison],
+        strawberry.field(
+            graphql_type=list[ModelComparison],
+            description="The models that it won or lost against, the most frequent first. A turn "
+            "in which a third model was chosen does not count.",
+        ),
+    ]
 
     @strawberry.field(graphql_type=ImageModel, description="The model.", metadata=hints("model_id"))
     @staticmethod

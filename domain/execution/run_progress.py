@@ -184,7 +184,7 @@ class RunReporter:
         self.run = replace(before, tries=before.tries + 1, rejected=False, job=None)
         try:
             await self._reporter.save_runs()
-        except LeaseLost:
+        except (LeaseLost, asyncio.CancelledError):
             self.run = before  # The provider is not asked.
             raise
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
+from domain.idempotency import IdempotencyKey
 from domain.ids import ConversationId, TurnId, ViewerId
 from domain.turns import KeptTurn
 
@@ -18,13 +19,14 @@ class BranchRepository(Protocol):
         *,
         title: str | None,
         max_turns: int,
+        key: IdempotencyKey | None = None,
     ) -> Conversation | Conflict:
         """Write a conversation that begins with copies of another one's turns up to this one, and
         has the same images. What has not ended is cancelled in the copies. None for the title: that
         of the other one.
 
-        The conflict is STALE, if the turn is gone, IMAGE_GONE, or LIMIT_REACHED: there are more
-        turns than `max_turns`.
+        The conflict is STALE, if the turn is gone, IMAGE_GONE, KEY_USED, or LIMIT_REACHED: there
+        are more turns than `max_turns`.
         """
 
     async def delete_turn(

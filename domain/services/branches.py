@@ -1,17 +1,21 @@
 """Branches: a conversation that begins with another one's turns, and turns that are deleted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from domain.conflicts import Conflict
-from domain.conversations import Conversation
-from domain.errors import Overloaded, Refused, UserErrorCode
+from domain.conversations import Conversation, ForkConversation
+from domain.credits import Priced
+from domain.errors import Refused, UserErrorCode
 from domain.execution.image_writer import ImageWriter
+from domain.idempotency import IdempotencyKey
 from domain.ids import TurnId, new_conversation_id, parse_turn_id
 from domain.ports.branches import BranchRepository
 from domain.ports.execution import HintQueue
 from domain.ports.turns import TurnRepository
 from domain.refusals import Refusals, refuse
+from domain.services.commands import CommandService, Written
 from domain.services.titles import clean_title
 from domain.text import one_line, shorten
 from domain.turns import Builder, KeptTurn, Turn
@@ -24,38 +28,63 @@ _TURN_NOT_FOUND: Final = (UserErrorCode.NOT_FOUND, "There is no such turn.", "tu
 
 
 @dataclass(frozen=True, slots=True)
+class _PlannedFork:
+    turn: Turn | None
+    title: str | None
+    """None: that of the other conversation."""
+    outputs: Sequence[Priced] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BranchService:
+    commands: CommandService
     branches: BranchRepository
     turns: TurnRepository
     hints: HintQueue
     image_writer: ImageWriter
 
-    async def fork(self, viewer: Viewer, raw_turn_id: str, title: str | None) -> Conversation:
+    async def fork(self, viewer: Viewer, command: ForkConversation) -> Conversation:
         """A new conversation that begins with copies of a turn and of all before it. It has the
         same images: no bytes are copied, and nothing is charged.
         """
-        refusals = Refusals()
-        name = clean_title(title, refusals) if title is not None else None
-        turn = await self._find(viewer, raw_turn_id)
+
+        async def write(
+            plan: _PlannedFork, key: IdempotencyKey | None
+        ) -> Written[Conversation] | Conflict:
+            assert plan.turn is not None
+            forked = await self.branches.fork(
+                viewer.id,
+                plan.turn.id,
+                new_conversation_id(),
+                title=plan.title,
+                max_turns=MAX_COPIED_TURNS,
+                key=key,
+            )
+            if forked is Conflict.LIMIT_REACHED:
+                message = f"A new conversation can begin with at most {MAX_COPIED_TURNS:,} turns."
+                refuse(UserErrorCode.CONVERSATION_FULL, message, "turnId")
+            return forked if isinstance(forked, Conflict) else Written(forked, queued=())
+
+        return await self.commands.run(
+            viewer,
+            "forkConversation",
+            command,
+            plan=self._plan_fork,
+            write=write,
+            answer=self.commands.load_conversation,
+        )
+
+    async def _plan_fork(
+        self, viewer: Viewer, command: ForkConversation, refusals: Refusals
+    ) -> _PlannedFork:
+        title = clean_title(command.title, refusals) if command.title is not None else None
+        turn = await self._find(viewer, command.turn_id)
         if turn is None:
             refusals.add(*_TURN_NOT_FOUND)
         elif turn.in_progress and not turn.images:
             message = "This turn is still running and has no image yet."
             refusals.add(UserErrorCode.TURN_IN_PROGRESS, message, "turnId")
-        refusals.raise_if_any()
-
-        assert turn is not None
-        forked = await self.branches.fork(
-            viewer.id, turn.id, new_conversation_id(), title=name, max_turns=MAX_COPIED_TURNS
-        )
-        if forked is Conflict.LIMIT_REACHED:
-            message = f"A new conversation can begin with at most {MAX_COPIED_TURNS:,} turns."
-            refuse(UserErrorCode.CONVERSATION_FULL, message, "turnId")
-        if forked is Conflict.STALE:
-            refuse(*_TURN_NOT_FOUND)
-        if isinstance(forked, Conflict):
-            raise Overloaded  # an image of it was deleted meanwhile
-        return forked
+        return _PlannedFork(turn, title)
 
     async def delete_turn(self, viewer: Viewer, raw_turn_id: str) -> TurnId:
         """Delete a turn that nothing builds on, with those of its images that nothing else needs.

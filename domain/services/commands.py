@@ -146,6 +146,14 @@ class CommandService:
             refuse_deleted_result()
         return conversations[conversation_id], turns[turn_id]
 
+    async def load_conversation(self, viewer: Viewer, record: IdempotencyRecord) -> Conversation:
+        """As `load_made`, where the conversation alone was asked for."""
+        turn_id = as_turn_id(record.parent_id)
+        assert turn_id is not None
+        conversation_id = conversation_of_turn(turn_id)
+        found = await self.conversations.get_many(viewer.id, [conversation_id])
+        return found.get(conversation_id) or refuse_deleted_result()
+
     async def _check(
         self, viewer: Viewer, command: Command, plan: Plan, refusals: Refusals
     ) -> None:

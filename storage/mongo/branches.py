@@ -5,6 +5,7 @@ from typing import Final
 
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
+from domain.idempotency import IdempotencyKey
 from domain.ids import (
     ConversationId,
     ImageId,
@@ -25,6 +26,7 @@ from storage.mongo.conversations import (
     read_conversation,
 )
 from storage.mongo.database import Database, repository
+from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images, read_image
 from storage.mongo.kept_images import find_sharing_conversations
 from storage.mongo.parents import delete_parents, owned_by
@@ -48,6 +50,7 @@ class MongoBranchRepository:
         *,
         title: str | None,
         max_turns: int,
+        key: IdempotencyKey | None = None,
     ) -> Conversation | Conflict:
         old_id = conversation_of_turn(turn_id)
         first, _ = turn_id_range(old_id)
@@ -68,19 +71,10 @@ class MongoBranchRepository:
             await hold_images(
                 transaction, viewer_id, ids=source_ids.union(*map(_images_in, copies))
             )
-            turn_count, name = copies[-1]["turnIndex"] + 1, title or old["title"]
-            document = {
-                "_id": new_id,
-                "ownerId": viewer_id,
-                "title": name,
-                **{field: old[field] for field in ("sourceImage", "aspectRatio", "resolution")},
-                "turnCount": turn_count,
-                "deletedTurns": turn_count - len(copies),
-                "words": words_to_find(name, *(turn["userMessage"] for turn in copies)),
-                "version": 1,
-            }
-            conversation = await insert_conversation(transaction, document)
+            document = _fork_of(old, copies, title=title or old["title"])
+            conversation = await insert_conversation(transaction, {"_id": new_id, **document})
             await transaction.turns.insert_many(copies)
+            await use_key(transaction, viewer_id, key=key, parent_id=copies[-1]["_id"])
             return conversation
 
         forked = await self._database.transact(work, account=viewer_id)
@@ -117,6 +111,18 @@ class MongoBranchRepository:
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result
+
+
+def _fork_of(old: Document, copies: Sequence[Document], *, title: str) -> Document:
+    turn_count = copies[-1]["turnIndex"] + 1
+    return {
+        **{name: old[name] for name in ("ownerId", "sourceImage", "aspectRatio", "resolution")},
+        "title": title,
+        "turnCount": turn_count,
+        "deletedTurns": turn_count - len(copies),
+        "words": words_to_find(title, *(turn["userMessage"] for turn in copies)),
+        "version": 1,
+    }
 
 
 async def _find_builders(

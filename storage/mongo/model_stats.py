@@ -68,9 +68,11 @@ async def count_ends(
     ends = [
         _end_of(output, compared=compared) for output in turn["outputs"] if output["slot"] in slots
     ]
-    await count(
-        transaction, owner_id, begun_at=turn["createdAt"], facts=[fact for fact in ends if fact]
-    )
+    facts = [fact for fact in ends if fact]
+    if compared:
+        before = [output for output in turn["outputs"] if output["slot"] not in slots]
+        facts += _wins(turn["outputs"], besides=_rivals(before))
+    await count(transaction, owner_id, begun_at=turn["createdAt"], facts=facts)
 
 
 async def count_choice(
@@ -87,11 +89,32 @@ async def count_choice(
         )
         for old, new in zip(before["outputs"], after["outputs"], strict=True)
     ]
+    facts += [*_wins(after["outputs"]), *_wins(before["outputs"], times=-1)]
     await count(transaction, owner_id, begun_at=after["createdAt"], facts=facts)
 
 
 def _has_choice(turn: Document) -> bool:
     return any(output.get("chosen") for output in turn["outputs"])
+
+
+def _wins(
+    outputs: Sequence[Document], *, times: int = 1, besides: Collection[str] = ()
+) -> list[ModelStats]:
+    """What the choice among these outputs says of the chosen one's model and others."""
+    others = _rivals(outputs).difference(besides)
+    return [
+        ModelStats(
+            model_id=output["model"],
+            beaten={ModelId(other): times for other in others if other != output["model"]},
+        )
+        for output in outputs
+        if output.get("chosen")
+    ]
+
+
+def _rivals(outputs: Sequence[Document]) -> set[str]:
+    """The models that could be chosen."""
+    return {output["model"] for output in outputs if output["status"] == "COMPLETED"}
 
 
 def _end_of(output: Document, *, compared: bool) -> ModelStats | None:
@@ -120,6 +143,7 @@ async def count(
         at = f"models.{fact.model_id}"
         increments.update({f"{at}.{name}": getattr(fact, name) for name in _COUNTS})
         increments.update({f"{at}.steps.{step}": times for step, times in fact.steps.items()})
+        increments.update({f"{at}.beaten.{one}": times for one, times in fact.beaten.items()})
     changes = {path: number for path, number in increments.items() if number}
     if not changes:
         return
@@ -143,4 +167,5 @@ def _read(model_id: str, counts: Document) -> ModelStats:
         model_id=ModelId(model_id),
         **{name: counts.get(name, 0) for name in _COUNTS},
         steps={int(step): times for step, times in counts.get("steps", {}).items()},
+        beaten={ModelId(one): times for one, times in counts.get("beaten", {}).items()},
     )

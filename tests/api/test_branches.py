@@ -33,8 +33,8 @@ mutation Rerun($input: RerunTurnInput!) {
     + TURN
 )
 FORK = """
-mutation Fork($id: ID!, $title: String) {
-  forkConversation(input: {turnId: $id, title: $title}) {
+mutation Fork($id: ID!, $title: String, $key: String) {
+  forkConversation(input: {turnId: $id, title: $title, idempotencyKey: $key}) {
     conversation { id } userErrors { code message path }
   }
 }

@@ -190,6 +190,7 @@ async def test_only_the_owner_can_choose_an_output(
 STATS = """
 query Stats($days: Int) { viewer { modelStats(days: $days) {
   model { id label } asked delivered chosen winRate medianSeconds failureRate creditsPerChoice
+  against { model { id } won lost }
 } } }
 """
 
@@ -212,6 +213,9 @@ async def test_model_statistics_count_choices(darkroom: Darkroom, client: GraphQ
     assert (failing["asked"], failing["delivered"], failing["failureRate"]) == (1, 0, 1)
     assert failing["medianSeconds"] is failing["winRate"] is failing["creditsPerChoice"] is None
     assert (winning["chosen"], winning["winRate"]) == (1, 1)
+    assert winning["against"] == [{"model": {"id": "local-ink"}, "won": 1, "lost": 0}]
+    assert ink_stats["against"] == [{"model": {"id": models[0]}, "won": 0, "lost": 1}]
+    assert failing["against"] == before[0]["against"] == []
     charged = await client(
         "query($id: ID!) { node(id: $id) { ... on Output { "
         "creditsCharged startedAt completedAt } } }",

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from tests.api.test_branches import delete_turn, fork
 from tests.api.test_outputs import retry
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom
@@ -119,3 +120,26 @@ async def test_a_key_has_a_maximum_length(client: GraphQLClient) -> None:
         ]
         found = {answer["errors"][0]["extensions"]["code"] for answer in answers}
         assert found == {"BAD_USER_INPUT"}
+
+
+async def test_a_repeated_fork_returns_the_same_conversation(client: GraphQLClient) -> None:
+    done = await conversation_with(client)
+    turn_id = done["turn"]["id"]
+
+    payloads = await asyncio.gather(*(fork(client, turn_id, key="fork") for _ in range(5)))
+
+    made = {payload["conversation"]["id"] for payload in payloads}
+    assert len(made) == 1
+    assert len(await conversations(client)) == 2
+    used = [("IDEMPOTENCY_KEY_REUSED", "idempotencyKey")]
+    assert codes(await fork(client, turn_id, key="fork", title="Other")) == used
+    assert codes(await start_or_refuse(client, idempotencyKey="fork")) == used
+    # The key is not used up by a refusal, and a deleted fork is not made again.
+    assert codes(await fork(client, "turn_x", key="new")) == [("NOT_FOUND", "turnId")]
+    other = await fork(client, turn_id, key="new")
+    await client(DELETE, id=other["conversation"]["id"])
+    gone = [("NOT_FOUND", "idempotencyKey")]
+    assert codes(await fork(client, turn_id, key="new")) == gone
+    # Without its original, the fork is still what was asked for.
+    assert (await delete_turn(client, turn_id))["userErrors"] == []
+    assert {(await fork(client, turn_id, key="fork"))["conversation"]["id"]} == made

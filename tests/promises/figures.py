@@ -18,7 +18,7 @@ import httpx2
 
 from tests.edge.hostile import memory_of
 from tests.resilience.processes import Api
-from tests.resilience.scale import SEED
+from tests.resilience.scale import SEED, crowd
 
 INPUTS: Final = int(os.environ.get("DARKROOM_TEST_INPUTS", "0"))
 """0: the small count of each test."""
@@ -70,8 +70,7 @@ async def noticed(api: Api, what: str) -> AsyncIterator[Figures]:
         f"neighbours' p99 {figures.p99 * 1000:.0f} ms, most memory +{figures.grown / 1e6:.1f} MB, "
         f"load {os.getloadavg()[0]:.1f}\n"
     )
-    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    assert figures.p99 < MAX_P99_SECONDS * crowd
+    assert figures.p99 < MAX_P99_SECONDS * crowd()
 
 
 async def _ask(api: Api, figures: Figures) -> None:

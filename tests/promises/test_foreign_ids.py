@@ -18,15 +18,24 @@ from graphql import (
 )
 from websockets.exceptions import ConnectionClosed
 
+from domain import ids
 from edge.execution import executable_schema
 from tests.api.posts import generate
-from tests.api.test_webhooks import a_webhook
+from tests.api.test_albums import create as create_album
+from tests.api.test_exports import EXPORT
+from tests.api.test_exports import ended as export_ended
+from tests.api.test_imports import ARCHIVE, IMPORT
+from tests.api.test_imports import ended as import_ended
+from tests.api.test_shares import share
+from tests.api.test_webhooks import a_webhook, until_log
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom
 from tests.edge.schema_calls import a_value, calls_of
 from tests.operations import conversation_with
 from tests.promises.figures import count
+from tests.receivers import a_receiver
 from tests.resilience.scale import SEED
+from tests.uploads import sent
 
 SETTLED: Final = re.compile(r'"(clientMutationId|cursor|requestId)":"[^"]*"')
 UNKNOWN: Final = "00000000000000000000000000"
@@ -95,19 +104,48 @@ class Site:
 @pytest.fixture(scope="module")
 async def site(darkroom: Darkroom) -> Site:
     owner, other = darkroom.client(), darkroom.client()
-    started = await conversation_with(owner, userMessage="A boat")
+    async with a_receiver() as receiver:
+        webhook = await a_webhook(owner, receiver.url + "/", "TURN_ENDED")
+        started = await conversation_with(owner, userMessage="A boat")
+        delivery = await until_log(owner, status=204)
     posted = await generate(owner)
-    webhook = await a_webhook(owner, "http://127.0.0.1:9/")
-    turn = started["turn"]
+    turn, conversation_id = started["turn"], started["conversation"]["id"]
     found = await owner("{ viewer { id prompts(first: 1) { nodes { id } } } }")
-    ids = [
-        *(started["conversation"]["id"], turn["id"], turn["outputs"][0]["id"]),
-        *(turn["outputs"][0]["image"]["id"], posted["id"], webhook["id"]),
+    found_ids = [
+        *(conversation_id, turn["id"], turn["outputs"][0]["id"]),
+        *(turn["outputs"][0]["image"]["id"], posted["id"], posted["outputs"][0]["id"]),
+        *(webhook["id"], delivery["id"]),
         *(found["viewer"]["id"], found["viewer"]["prompts"]["nodes"][0]["id"]),
+        (await share(owner, conversation_id))["id"],
+        (await create_album(owner))["album"]["id"],
+        *await _ids_of_jobs(owner, conversation_id),
     ]
     await other("{ viewer { id } }")
     expired = darkroom.with_token(darkroom.ending_token("late", in_seconds=-5))
-    return Site(ids, owner, other, darkroom.anonymous(), expired)
+    return Site(found_ids, owner, other, darkroom.anonymous(), expired)
+
+
+async def _ids_of_jobs(owner: GraphQLClient, conversation_id: str) -> list[str]:
+    """Of an export, of the upload of its ZIP, and of its import, which has ended."""
+    export = (await owner(EXPORT, id=conversation_id))["exportConversation"]["export"]
+    url = (await export_ended(owner, export))["url"]
+    data = (await owner.http.get(url)).content
+    upload = await sent(owner, data, ARCHIVE, purpose="IMPORT")
+    job = (await owner(IMPORT, id=upload["id"]))["importConversation"]["import"]
+    return [export["id"], upload["id"], (await import_ended(owner, job))["id"]]
+
+
+def test_the_owner_has_an_id_of_every_kind(site: Site) -> None:
+    parsers = {
+        name: parse
+        for name, parse in vars(ids).items()
+        if name.startswith("parse_") and name != "parse_entry_id"
+    }
+    assert len(parsers) > 10
+
+    missing = [name for name, parse in parsers.items() if not any(map(parse, site.ids))]
+
+    assert missing == []
 
 
 def unknown_of(found: str) -> str:

@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from domain.errors import GenerationErrorCode, GenerationFailed
-from outbound.guarded import is_public, resolve
+from outbound.guarded import is_public
 from providers.safe_http import AT_ONCE, DownloadBroke, Downloader, Sources
 from tests.serving import free_port, serving
 
@@ -133,7 +133,7 @@ async def downloading(
         Sources.of(".fal.media", "storage.googleapis.com", base_url=base_url),
         max_bytes=LIMIT,
         seconds=seconds,
-        resolve=names or resolve,
+        resolve=names,
     )
     try:
         yield downloader

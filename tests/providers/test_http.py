@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import httpx2
 import pytest
 
 from outbound.retry_after import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
@@ -148,6 +149,24 @@ async def _wait(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
 )
 async def test_a_connection_cut_after_sending_has_a_lost_response(talk: Talk) -> None:
     assert isinstance(await silence(talk), AnswerLost)
+
+
+class ResetOnceOpen(httpx2.AsyncBaseTransport):
+    """Fails as anyio does if uvloop has lost the connection that was just opened. Only a busy
+    machine loses one so soon.
+    """
+
+    async def handle_async_request(self, _: httpx2.Request) -> httpx2.Response:
+        raise AttributeError("'NoneType' object has no attribute 'getpeername'")
+
+
+async def test_a_connection_reset_as_soon_as_it_is_open_has_a_lost_response() -> None:
+    async with httpx2.AsyncClient(transport=ResetOnceOpen()) as client:
+        with pytest.raises(AnswerLost):
+            await ask(client, "GET", "http://127.0.0.1/", within=10)
+        with pytest.raises(AnswerLost):
+            async with open_response(client, "POST", "http://127.0.0.1/", within=10):
+                pass
 
 
 async def test_a_response_that_is_not_in_time_is_lost() -> None:

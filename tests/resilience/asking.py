@@ -17,14 +17,17 @@ from tests.clients import Data
 from tests.resilience.evidence import Asked
 
 _TURN: Final = """
-fragment State on Turn {
+fragment TurnState on Turn {
   id turnIndex userMessage status
   selectedModels { id }
   outputs { id status attempt images { id } error { code retryable } }
 }
 """
 
-_POST: Final = "fragment State on Post { id userMessage status outputs { id status attempt } } "
+_POST: Final = """
+fragment PostState on Post { id userMessage status outputs { id status attempt images { id } } }
+"""
+_EITHER: Final = "turn { ...TurnState } post { ...PostState }"
 
 
 def _mutation(name: str, kind: str, fields: str) -> str:
@@ -36,27 +39,28 @@ def _mutation(name: str, kind: str, fields: str) -> str:
 
 MUTATIONS: Final = {
     "startConversation": _TURN
-    + _mutation("startConversation", "StartConversationInput", "cursor turn { ...State }"),
-    "sendEdit": _TURN + _mutation("sendEdit", "SendEditInput", "cursor turn { ...State }"),
+    + _mutation("startConversation", "StartConversationInput", "cursor turn { ...TurnState }"),
+    "sendEdit": _TURN + _mutation("sendEdit", "SendEditInput", "cursor turn { ...TurnState }"),
     "retryOutput": _TURN
-    + _mutation(
-        "retryOutput", "RetryOutputInput", "cursor output { id attempt } turn { ...State }"
-    ),
+    + _POST
+    + _mutation("retryOutput", "RetryOutputInput", f"cursor output {{ id attempt }} {_EITHER}"),
     "cancelOutput": _TURN
-    + _mutation(
-        "cancelOutput", "CancelOutputInput", "output { id attempt status } turn { ...State }"
-    ),
-    "cancelTurn": _TURN + _mutation("cancelTurn", "CancelTurnInput", "turn { ...State }"),
-    "generatePost": _POST + _mutation("generatePost", "GeneratePostInput", "post { ...State }"),
+    + _POST
+    + _mutation("cancelOutput", "CancelOutputInput", f"output {{ id attempt status }} {_EITHER}"),
+    "cancelTurn": _TURN + _mutation("cancelTurn", "CancelTurnInput", "turn { ...TurnState }"),
+    "generatePost": _POST + _mutation("generatePost", "GeneratePostInput", "post { ...PostState }"),
     "regenerateCaption": _POST
-    + _mutation("regenerateCaption", "RegenerateCaptionInput", "post { ...State }"),
-    "cancelPost": _POST + _mutation("cancelPost", "CancelPostInput", "post { ...State }"),
+    + _mutation("regenerateCaption", "RegenerateCaptionInput", "post { ...PostState }"),
+    "cancelPost": _POST + _mutation("cancelPost", "CancelPostInput", "post { ...PostState }"),
     "deletePost": _mutation("deletePost", "DeletePostInput", "deletedPostId"),
     "deleteConversation": _mutation(
         "deleteConversation", "DeleteConversationInput", "deletedConversationId"
     ),
 }
-READ_TURN: Final = _TURN + "query Read($id: ID!) { turn(id: $id) { ...State } }"
+READ: Final = {
+    "turn": _TURN + "query Read($id: ID!) { found: turn(id: $id) { ...TurnState } }",
+    "post": _POST + "query Read($id: ID!) { found: post(id: $id) { ...PostState } }",
+}
 ANSWER_SECONDS: Final = 30.0
 _CUT_AFTER_SECONDS: Final = (0.002, 0.15)
 _MOST_TRIES: Final = 40
@@ -131,13 +135,13 @@ class Asker:
             await self.once(viewer, mutation, input)
         return answered[0] if answered else None
 
-    async def read(self, viewer: str, turn_id: str) -> Data | None:
-        """The current turn; None if it cannot be read."""
+    async def read(self, viewer: str, parent_id: str) -> Data | None:
+        """The current turn or post; None if it cannot be read."""
         try:
-            answer = await self._post(viewer, READ_TURN, id=turn_id)
+            answer = await self._post(viewer, READ[parent_id.partition("_")[0]], id=parent_id)
         except (httpx2.HTTPError, json.JSONDecodeError):
             return None
-        found: Data | None = answer.get("data", {}).get("turn") if "errors" not in answer else None
+        found: Data | None = answer.get("data", {}).get("found") if "errors" not in answer else None
         return found
 
     async def _cut_off(

@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from domain.ids import PostId, TurnId, output_id_of
 from tests.clients import Data
 from tests.resilience.evidence import Chronicle, State
+from tests.resilience.load import end
 from tests.resilience.processes import Documents, eventually
 
 CATCH_UP_SECONDS: Final = 30.0
@@ -85,10 +86,7 @@ class Chronicler:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.result()
+            await end([task])
 
     async def caught_up(self) -> None:
         """Wait until everything is written down that has happened so far."""

@@ -19,8 +19,8 @@ class Seen:
 
     at: float
     connection: int
-    cursor: str
-    turn: Data
+    parent: Data
+    """A turn or a post."""
 
 
 @dataclass(slots=True)
@@ -28,9 +28,10 @@ class SubscriberLog:
     """What one subscriber saw, over all of its connections."""
 
     name: str
-    conversation_id: str
+    followed_id: str
+    """A conversation or a post."""
     from_the_beginning: bool
-    """Whether it has followed with a cursor since the conversation was started."""
+    """Whether it is told of everything: it has a cursor of the start, or follows a post."""
     seen: list[Seen] = field(default_factory=list)
     closes: list[tuple[float, int]] = field(default_factory=list)
     errors: list[Data] = field(default_factory=list)

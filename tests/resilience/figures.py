@@ -1,9 +1,11 @@
 """The figures of storms: one row for each figure, one column for each storm."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Final
 
 from tests.resilience.attempts import Attempt
 from tests.resilience.checks.bills import doubled_jobs, hits
@@ -11,9 +13,10 @@ from tests.resilience.checks.images import orphans
 from tests.resilience.gaps import latencies, silences, takeovers
 from tests.resilience.orders import LOSING, script_of
 from tests.resilience.runs import Run
-from tests.resilience.scale import SEED
+from tests.resilience.scale import SEED, crowd
 
 Figures = Mapping[str, str]
+_WRONG_CAPTION: Final = re.compile(r"out_\S+_0 (was captured|changed after its end)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class Damage:
     double_bills: int
     wrong_charges: int
     doubled_outputs: int
+    wrong_captions: int
+    """How often a caption was not settled once, or changed after its end."""
     lost_acknowledged: int
 
 
@@ -32,6 +37,7 @@ def damage_of(run: Run) -> Damage:
         double_bills=doubled_jobs(run.attempts, run.history.bill or []),
         wrong_charges=_count(found, "was captured", "charged for", "for nothing", "credits, "),
         doubled_outputs=_count(found, "but did not land", "land twice", "after its end"),
+        wrong_captions=sum(bool(_WRONG_CAPTION.search(one)) for one in found),
         lost_acknowledged=_count(found, "was acknowledged"),
     )
 
@@ -69,6 +75,7 @@ def figures_of(run: Run) -> Figures:
         "double bills": str(damage.double_bills),
         "wrong charges": str(damage.wrong_charges),
         "doubled outputs": str(damage.doubled_outputs),
+        "wrong captions": str(damage.wrong_captions),
         "lost acknowledged": str(damage.lost_acknowledged),
         "stuck outputs": str(sum(attempt.ended_as is None for attempt in attempts)),
         "all objections": str(len(run.objections)),
@@ -87,6 +94,7 @@ def figures_of(run: Run) -> Figures:
         ),
         "orphaned objects": str(len(orphans(history.stored))),
         "most memory of a runner": f"{run.runner_memory_bytes / 2**20:.0f} MB",
+        "processes for each processor": f"{crowd():.1f}",
         "took": f"{run.seconds:.0f} s",
     }
 

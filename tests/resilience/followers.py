@@ -12,13 +12,14 @@ import socket
 import struct
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from datetime import datetime
 from time import time
 from typing import Final
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from domain.ids import TurnId, conversation_of_turn
+from domain.ids import ParentId, as_turn_id, conversation_of_turn, parse_post_id
 from tests.clients import Data, connect_to
 from tests.resilience.asking import Router
 from tests.resilience.evidence import Seen, SubscriberLog
@@ -36,6 +37,18 @@ subscription Follow($id: ID!, $after: String) {
   }
 }
 """
+FOLLOW_POST: Final = """
+subscription Follow($id: ID!) {
+  postUpdated(postId: $id) {
+    id userMessage status updatedAt caption captionError { code }
+    outputs {
+      id status attempt progress text model { id } images { id } error { code }
+    }
+  }
+}
+"""
+UNFINISHED: Final = frozenset({"PENDING", "GENERATING", "GENERATING_CAPTION", "GENERATING_IMAGES"})
+"""Statuses of turns and posts."""
 _FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 1.0
@@ -43,7 +56,9 @@ _CONNECT_SECONDS: Final = 10.0
 
 
 class Follower:
-    """Subscribes to one conversation, and reconnects with its newest cursor after every cut."""
+    """Subscribes to one conversation or post, and reconnects after every cut: to a conversation
+    with its newest cursor.
+    """
 
     def __init__(
         self, log: SubscriberLog, *, route: Router, token: str, after: str | None = None
@@ -55,7 +70,7 @@ class Follower:
         self._pause = _FIRST_PAUSE_SECONDS
         self._connections = 0
         self._news = asyncio.Event()
-        self._turns: dict[str, Data] = {}
+        self._parents: dict[str, Data] = {}
         self._connection: ClientConnection | None = None
 
     @property
@@ -79,7 +94,7 @@ class Follower:
         self._connection = None
 
     async def follow(self) -> None:
-        """Until cancelled, or until the conversation is gone."""
+        """Until cancelled, or until what is followed is gone."""
         while not self.log.completed:
             with suppress(OSError, InvalidHandshake, InvalidMessage, TimeoutError, EOFError):
                 await self._follow_once()
@@ -87,14 +102,18 @@ class Follower:
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
 
     async def until(self, wanted: Callable[[dict[str, Data]], bool]) -> None:
-        """Wait until the turns that this subscriber has received match."""
-        while not wanted(self._turns):
+        """Wait until the turns or posts that this subscriber has received match."""
+        while not wanted(self._parents):
             await self._news.wait()
 
-    async def until_ended(self, turn_id: str) -> Data:
-        """The turn, once this subscriber knows that it is over."""
-        await self.until(lambda turns: turn_id in turns and is_over(turns[turn_id]))
-        return self._turns[turn_id]
+    async def until_as_new_as(self, stored: Data) -> None:
+        """Wait until this subscriber has received a turn or post as the document has it."""
+
+        def is_as_new(parents: dict[str, Data]) -> bool:
+            received = parents.get(stored["_id"])
+            return received is not None and changed_at(received) >= stored["updatedAt"].timestamp()
+
+        await self.until(is_as_new)
 
     async def _follow_once(self) -> None:
         self._connections += 1
@@ -107,16 +126,8 @@ class Follower:
                     assert json.loads(await connection.recv())["type"] == "connection_ack"
                 self._connection = connection
                 for number in itertools.count(1):
-                    variables = {"id": self.log.conversation_id, "after": self._after}
-                    await connection.send(
-                        json.dumps(
-                            {
-                                "id": str(number),
-                                "type": "subscribe",
-                                "payload": {"query": FOLLOW, "variables": variables},
-                            }
-                        )
-                    )
+                    subscribe = {"id": str(number), "type": "subscribe", "payload": self._request()}
+                    await connection.send(json.dumps(subscribe))
                     async for text in connection:
                         message = json.loads(text)
                         if message["type"] == "next":
@@ -139,16 +150,21 @@ class Follower:
                 if connection.close_code is not None:
                     self.log.closes.append((time(), connection.close_code))
 
+    def _request(self) -> Data:
+        if parse_post_id(self.log.followed_id):
+            return {"query": FOLLOW_POST, "variables": {"id": self.log.followed_id}}
+        return {"query": FOLLOW, "variables": {"id": self.log.followed_id, "after": self._after}}
+
     def _take(self, payload: Data, connection: int) -> None:
         if payload.get("errors"):
             self.log.errors.extend(payload["errors"])
         if not payload.get("data"):
             return
-        update = payload["data"]["turnUpdated"]
-        self._after = update["cursor"]
-        turn = update["turn"]
-        self.log.seen.append(Seen(time(), connection, update["cursor"], turn))
-        self._turns[turn["id"]] = turn
+        (parent,) = payload["data"].values()
+        if "cursor" in parent:
+            self._after, parent = parent["cursor"], parent["turn"]
+        self.log.seen.append(Seen(time(), connection, parent))
+        self._parents[parent["id"]] = parent
         # Everybody who waits looks, and waits for the next.
         self._news.set()
         self._news = asyncio.Event()
@@ -159,18 +175,27 @@ def is_over(turn: Data) -> bool:
 
 
 async def caught_up(
-    followers: Sequence[Follower], turn_ids: Collection[TurnId], *, within: float
+    followers: Sequence[Follower], parents: Collection[Data], *, within: float
 ) -> None:
-    """Until each that knows where it began has seen the end of each of these turns.
+    """Until each has seen all that it is told of as it is stored now.
 
     What one never sees is the checker's matter.
     """
     waiting = [
-        follower.until_ended(turn_id)
+        follower.until_as_new_as(parent)
         for follower in followers
-        for turn_id in turn_ids
-        if follower.log.from_the_beginning
-        and conversation_of_turn(turn_id) == follower.log.conversation_id
+        for parent in parents
+        if follower.log.from_the_beginning and is_followed(parent["_id"], by=follower.log)
     ]
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.gather(*waiting), within)
+
+
+def is_followed(parent_id: ParentId, *, by: SubscriberLog) -> bool:
+    turn_id = as_turn_id(parent_id)
+    return by.followed_id == (conversation_of_turn(turn_id) if turn_id else parent_id)
+
+
+def changed_at(parent: Data) -> float:
+    """When the database last changed a turn or post that a client has read."""
+    return datetime.fromisoformat(parent["updatedAt"]).timestamp()

@@ -99,7 +99,7 @@ def _steps(subscriber: SubscriberLog) -> Iterator[tuple[float, float]]:
     """When one connection received two consecutive steps of an output with many steps."""
     known: dict[tuple[int, str], tuple[float | None, Any]] = {}
     for seen in subscriber.seen:
-        for output in seen.turn["outputs"]:
+        for output in seen.parent["outputs"]:
             if output["model"]["id"] not in _SLOW_MODELS:
                 continue
             name, state = (seen.connection, output["id"]), (output["status"], output["progress"])

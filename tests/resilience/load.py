@@ -31,10 +31,14 @@ _DEEDS: Final = {
     "be_stingy": 3,
     "post": 12,
     "rewrite": 6,
+    "retry_of_post": 6,
+    "cancel_output_of_post": 3,
     "cancel_post": 3,
     "delete_post": 2,
 }
-_POST_DEEDS: Final = ("post", "rewrite", "cancel_post", "delete_post")
+_POST_DEEDS: Final = (
+    *("post", "rewrite", "retry_of_post", "cancel_output_of_post", "cancel_post", "delete_post"),
+)
 
 
 @dataclass(slots=True)
@@ -124,10 +128,22 @@ class Load:
         conversation_id = conversation_of_turn(turn_id)
         if all(own.id != conversation_id for own in viewer.conversations):
             viewer.conversations.append(_Own(conversation_id, turn_id))
-        if len(self.followers) < SUBSCRIBERS_EACH * self._most_followed:
+        if self._may_follow("conv_"):
             # One with a cursor of the beginning, and one without.
             self._follow(viewer, conversation_id, asked.result["cursor"])
             self._follow(viewer, conversation_id, None)
+        return asked
+
+    async def post(self, viewer: Viewer, **input: Any) -> Asked | None:
+        """Generate a post, and follow it if not too many are followed already."""
+        asked = await self._ask(viewer, "generatePost", input)
+        if asked is None or not asked.acknowledged:
+            return asked
+        post_id = asked.result["post"]["id"]
+        viewer.posts.append(post_id)
+        if self._may_follow("post_"):
+            for _ in range(SUBSCRIBERS_EACH):
+                self._follow(viewer, post_id, None)
         return asked
 
     async def edit(self, viewer: Viewer, own: _Own, **input: Any) -> Asked | None:
@@ -204,25 +220,32 @@ class Load:
         elif deed == "cancel_output":
             await self.cancel_output(viewer, choice.choice(turn["outputs"]))
         else:
-            ended = [one for one in turn["outputs"] if one["status"] in ("FAILED", "CANCELLED")]
-            if ended:
-                await self.retry(viewer, choice.choice(ended))
+            await self._retry_one(viewer, turn)
+
+    async def _retry_one(self, viewer: Viewer, parent: Data) -> None:
+        ended = [one for one in parent["outputs"] if one["status"] in ("FAILED", "CANCELLED")]
+        if ended:
+            await self.retry(viewer, viewer.choice.choice(ended))
 
     async def _do_with_post(self, deed: str, viewer: Viewer) -> None:
         if deed == "post" or not viewer.posts:
             order = a_post_order(viewer.choice, next(self._numbers), fal=self._fal)
-            asked = await self._ask(viewer, "generatePost", order)
-            if asked is not None and asked.acknowledged:
-                viewer.posts.append(asked.result["post"]["id"])
+            await self.post(viewer, **order)
             return
         post_id = viewer.choice.choice(viewer.posts)
         if deed == "rewrite":
             await self._ask(viewer, "regenerateCaption", {"postId": post_id})
         elif deed == "cancel_post":
             await self.asker.once(viewer.name, "cancelPost", {"postId": post_id})
-        else:
+        elif deed == "delete_post":
             viewer.posts.remove(post_id)
             await self.asker.once(viewer.name, "deletePost", {"postId": post_id})
+        else:
+            post = await self.asker.read(viewer.name, post_id)
+            if post is not None and deed == "retry_of_post":
+                await self._retry_one(viewer, post)
+            elif post is not None:
+                await self.cancel_output(viewer, viewer.choice.choice(post["outputs"]))
 
     def _order(self, viewer: Viewer) -> Data:
         return an_order(viewer.choice, next(self._numbers), fal=self._fal)
@@ -246,9 +269,14 @@ class Load:
             viewer.broke = viewer.broke + 1 if short else 0
         return asked
 
-    def _follow(self, viewer: Viewer, conversation_id: str, after: str | None) -> Follower:
-        name = f"subscriber {len(self.subscribers)} of {conversation_id}"
-        log = SubscriberLog(name, conversation_id, from_the_beginning=after is not None)
+    def _may_follow(self, kind: str) -> bool:
+        followed = [one for one in self.subscribers if one.followed_id.startswith(kind)]
+        return len(followed) < SUBSCRIBERS_EACH * self._most_followed
+
+    def _follow(self, viewer: Viewer, followed_id: str, after: str | None) -> Follower:
+        name = f"subscriber {len(self.subscribers)} of {followed_id}"
+        is_post = followed_id.startswith("post_")
+        log = SubscriberLog(name, followed_id, from_the_beginning=is_post or after is not None)
         follower = Follower(log, route=self._route, token=self._token(viewer.name), after=after)
         self.subscribers.append(log)
         self.followers.append(follower)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from assembly import base
+from domain.captions import CaptionDelivery
 from domain.claims import Claim, Waiting
 from domain.credits import Movement, captured, charge_for, released
 from domain.ids import ModelId, OutputId, ParentId, ViewerId, output_id_of, parent_of_output
@@ -157,6 +158,26 @@ class NaiveClaimRepository(MongoClaimRepository):
         }
         await self._set(claim.parent.id, output.slot, changes)
         return True
+
+    async def land_caption(
+        self, claim: Claim, delivery: CaptionDelivery
+    ) -> Sequence[OutputId] | None:
+        output, price = claim.output, claim.output.credits_reserved
+        await self._pay(claim, captured(output.id, output.attempt, price, charged=price))
+        await asyncio.sleep(_BETWEEN_TWO_WRITES_SECONDS)
+        changes = {
+            **ENDED,
+            "status": "COMPLETED",
+            **report_changes(delivery),
+            "creditsCharged": {"$add": ["$$output.creditsCharged", price]},
+        }
+        await self._set(claim.parent.id, output.slot, changes)
+        for image in claim.parent.outputs:
+            await self._set(claim.parent.id, image.slot, {"waits": False})
+        await self._database.posts.update_one(
+            {"_id": claim.parent.id}, {"$set": {"caption": delivery.text}}
+        )
+        return [image.id for image in claim.parent.outputs]
 
     async def fail(self, claim: Claim, error: GenerationError) -> bool:
         output = claim.output

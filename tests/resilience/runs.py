@@ -3,18 +3,18 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from domain.ids import TurnId, conversation_of_turn
+from storage.mongo.collections import PARENTS
 from storage.mongo.viewers import MongoViewerRepository
 from tests.resilience.asking import Asker, round_robin
 from tests.resilience.attempts import Attempt, attempts_of
 from tests.resilience.chronicler import Chronicler
 from tests.resilience.evidence import History, Terms, all_ended, read_stored
+from tests.resilience.followers import caught_up
 from tests.resilience.history import objections
 from tests.resilience.load import Load, end
 from tests.resilience.operators import Operator
@@ -160,17 +160,12 @@ class _Stage:
         return len(self._load.acknowledged) >= VIEWERS
 
     async def _subscribers_caught_up(self) -> None:
-        """Until each has seen each end; what one never sees is the checker's matter."""
-        turns = await self._site.documents["turns"].find({}, {"_id": 1}).to_list()
-        waiting = [
-            follower.until_ended(turn["_id"])
-            for follower in self._load.followers
-            for turn in turns
-            if follower.log.from_the_beginning
-            and conversation_of_turn(TurnId(turn["_id"])) == follower.log.conversation_id
+        parents = [
+            parent
+            for name in PARENTS.values()
+            for parent in await self._site.documents[name].find({}, {"updatedAt": 1}).to_list()
         ]
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*waiting), CATCH_UP_SECONDS)
+        await caught_up(self._load.followers, parents, within=CATCH_UP_SECONDS)
 
     async def _history(self) -> History:
         site = self._site

@@ -12,6 +12,13 @@ SEED: Final = os.environ.get("DARKROOM_TEST_SEED") or uuid4().hex[:8]
 """Decides what is done, and what is hurt; the machine decides when."""
 
 
+def crowd() -> float:
+    """How many processes want to run for each processor, at least 1: by so much may a time be
+    longer than on a machine that has nothing else to do.
+    """
+    return max(1.0, *(load / (os.cpu_count() or 1) for load in os.getloadavg()))
+
+
 def kills(small: int, *, share: float) -> int:
     """A storm's count: its share of all of them, or the small one."""
     return round(KILLS * share) if THOROUGH else small

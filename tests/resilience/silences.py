@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
-from tests.clients import Data
 from tests.resilience.cuts import OF_CLIENTS, OF_DATABASE, Cut, Kind
 from tests.resilience.evidence import Seen, SubscriberLog
+from tests.resilience.followers import UNFINISHED, changed_at
 
 _LIVELY_SECONDS: Final = 1.5
 """A subscriber with an update of a running turn this shortly before a cut was waiting."""
-_UNFINISHED: Final = frozenset({"PENDING", "GENERATING"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ def silences(
                 for other in others
             ):
                 continue
-            changed = max(0.0, changed_at(received.turn) - cut.at)
+            changed = max(0.0, changed_at(received.parent) - cut.at)
             found.append(Silence(received.at - cut.at, changed))
     return found
 
@@ -52,11 +50,11 @@ def _received_after(subscriber: SubscriberLog, cut: Cut) -> Seen | None:
         return None
     connection = before[-1].connection
     if cut.kind in OF_DATABASE:
-        waited_for = {seen.turn["id"]: seen.turn["status"] for seen in before}
+        waited_for = {seen.parent["id"]: seen.parent["status"] for seen in before}
         received = [
             seen
             for seen in after
-            if waited_for.get(seen.turn["id"]) in _UNFINISHED and changed_at(seen.turn) > cut.at
+            if waited_for.get(seen.parent["id"]) in UNFINISHED and changed_at(seen.parent) > cut.at
         ]
         return received[0] if received and received[0].connection == connection else None
     closed = any(cut.at <= at < cut.at + _LIVELY_SECONDS for at, _ in subscriber.closes)
@@ -64,8 +62,3 @@ def _received_after(subscriber: SubscriberLog, cut: Cut) -> Seen | None:
         return None
     # A subscriber that reconnects receives the current state, changed or not.
     return next((seen for seen in after if seen.connection > connection), None)
-
-
-def changed_at(turn: Data) -> float:
-    """When the database last changed a turn that a client has read."""
-    return datetime.fromisoformat(turn["updatedAt"]).timestamp()

@@ -20,7 +20,8 @@ from tests.clients import Data, GraphQLClient
 from tests.resilience.asking import Asker
 from tests.resilience.chronicler import Chronicler
 from tests.resilience.evidence import History, Kill, Snapshot, Terms, read_stored
-from tests.resilience.load import Load, turn_of
+from tests.resilience.followers import UNFINISHED, caught_up
+from tests.resilience.load import Load, Viewer, turn_of
 from tests.resilience.operators import Operator
 from tests.resilience.processes import Documents, eventually, until_greeted
 from tests.resilience.sites import viewer_id
@@ -61,10 +62,7 @@ async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
             proof = await MongoAccountRepository(database).prove()
             await chronicler.caught_up()
             stored = await read_stored(documents, folder)
-            for follower in load.followers:
-                for turn in stored.turns:
-                    if turn["_id"].split("_")[1] in follower.log.conversation_id:
-                        await follower.until_ended(turn["_id"])
+            await caught_up(load.followers, stored.parents, within=OVER_SECONDS)
             await load.close()
             await asker.aclose()
     bill = simulator.settled()
@@ -121,19 +119,31 @@ async def _do_everything(load: Load, asker: Asker) -> None:
     slow = await asker.read("ana", ana.conversations[-1].latest_turn_id)
     assert slow is not None
     await load.cancel_output(ana, slow["outputs"][0])
+    await _make_a_post(load, asker, ana)
     await load.start(ana, userMessage="No boat", selectedModels=["rehearsal-slow"], options=SMALL)
     await load.delete(ana, ana.conversations[-1])
 
 
-async def _finished(asker: Asker, turn_id: str) -> Data:
+async def _make_a_post(load: Load, asker: Asker, ana: Viewer) -> None:
+    models = ["local-silver", "rehearsal-fails-once"]
+    await load.post(ana, userMessage="A post about boats", selectedModels=models, options=SMALL)
+    (post_id,) = ana.posts
+    post = await _finished(asker, post_id)
+    await asker.once("ana", "retryOutput", {"outputId": post["outputs"][1]["id"]})
+    await _finished(asker, post_id)
+    await asker.once("ana", "regenerateCaption", {"postId": post_id, "idempotencyKey": "rewrite"})
+    await _finished(asker, post_id)
+
+
+async def _finished(asker: Asker, parent_id: str) -> Data:
     found: list[Data] = []
 
     async def has_finished() -> bool:
-        turn = await asker.read("ana", turn_id)
-        found[:] = [turn] if turn else []
-        return bool(turn) and turn is not None and turn["status"] not in ("PENDING", "GENERATING")
+        parent = await asker.read("ana", parent_id)
+        found[:] = [parent] if parent else []
+        return parent is not None and parent["status"] not in UNFINISHED
 
-    await eventually(has_finished, within=OVER_SECONDS, what=f"{turn_id} is over")
+    await eventually(has_finished, within=OVER_SECONDS, what=f"{parent_id} is over")
     return found[0]
 
 

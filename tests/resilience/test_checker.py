@@ -17,9 +17,19 @@ def test_a_correct_history_passes(sound: History) -> None:
     assert objections(sound) == []
 
 
+def test_a_rewrite_may_be_refused_until_the_caption_before_is_written(tampered: History) -> None:
+    refused = copy.deepcopy(_asked(tampered, "regenerateCaption"))
+    refused.refusals = ["NOT_RETRYABLE"]
+    assert refused.answered_at is not None
+    refused.sent_at, refused.answered_at = refused.sent_at - 5, refused.answered_at - 5
+    tampered.asked.append(refused)
+
+    assert objections(tampered) == []
+
+
 def _forget_the_landing(history: History) -> None:
     log = _subscriber(history)
-    log.seen[:] = [seen for seen in log.seen if not seen.turn["outputs"][0]["images"]]
+    log.seen[:] = [seen for seen in log.seen if not seen.parent["outputs"][0]["images"]]
 
 
 def _see_nothing(history: History) -> None:
@@ -29,7 +39,7 @@ def _see_nothing(history: History) -> None:
 def _go_back(history: History) -> None:
     log = _subscriber(history)
     earlier = copy.deepcopy(log.seen[-1])
-    earlier.turn["outputs"][0] |= {"status": "GENERATING", "images": []}
+    earlier.parent["outputs"][0] |= {"status": "GENERATING", "images": []}
     log.seen.insert(-1, copy.deepcopy(log.seen[-1]))
     log.seen.insert(-1, earlier)
 
@@ -37,7 +47,7 @@ def _go_back(history: History) -> None:
 def _land_twice(history: History) -> None:
     log = _subscriber(history)
     other = copy.deepcopy(log.seen[-1])
-    other.turn["outputs"][0]["images"] = [{"id": "img_of_another_run"}]
+    other.parent["outputs"][0]["images"] = [{"id": "img_of_another_run"}]
     log.seen.insert(-1, other)
 
 
@@ -51,6 +61,27 @@ def _report_an_error(history: History) -> None:
 
 def _report_an_end(history: History) -> None:
     _subscriber(history).completed = True
+
+
+def _miss_a_caption(history: History) -> None:
+    _post_subscriber(history).seen[-1].parent["caption"] = "Half a"
+
+
+def _never_see_a_post(history: History) -> None:
+    _post_subscriber(history).seen.clear()
+
+
+def _lose_a_caption(history: History) -> None:
+    history.stored.posts[0]["caption"] = None
+
+
+def _write_a_caption_unasked(history: History) -> None:
+    history.asked.remove(_asked(history, "regenerateCaption"))
+
+
+def _retry_an_output_of_a_post_unasked(history: History) -> None:
+    retries = [one for one in history.asked if one.mutation == "retryOutput"]
+    history.asked.remove(next(one for one in retries if one.result["post"]))
 
 
 def _double_a_record(history: History) -> None:
@@ -198,6 +229,13 @@ def _refuse_a_retry_for_its_twin(history: History) -> None:
     history.asked.append(refused)
 
 
+def _refuse_a_rewrite_for_its_twin(history: History) -> None:
+    refused = copy.deepcopy(_asked(history, "regenerateCaption"))
+    refused.refusals = ["NOT_RETRYABLE"]
+    refused.sent_at += 60
+    history.asked.append(refused)
+
+
 def _retry_without_being_asked(history: History) -> None:
     history.asked.remove(_asked(history, "retryOutput"))
 
@@ -211,7 +249,12 @@ def _retry_without_being_asked(history: History) -> None:
         (_land_twice, "land twice"),
         (_close_for_good, "was closed for good, with 1011"),
         (_report_an_error, "received an error"),
-        (_report_an_end, "received that the conversation does not exist"),
+        (_report_an_end, "received that what it follows does not exist"),
+        (_miss_a_caption, "caption Half a instead of"),
+        (_never_see_a_post, "never saw post_"),
+        (_lose_a_caption, "was made before there was a caption"),
+        (_write_a_caption_unasked, "_0 was tried again 1 times: 0 were asked"),
+        (_retry_an_output_of_a_post_unasked, "_2 was tried again 1 times: 0 were asked"),
         (_double_a_record, "has a record, but did not land"),
         (_lose_a_record, "which has no record"),
         (_use_an_image_twice, "an image stands in two outputs"),
@@ -243,6 +286,7 @@ def _retry_without_being_asked(history: History) -> None:
         (_answer_with_another_effect, "was answered with"),
         (_refuse_for_the_twins_effect, "and was refused for INSUFFICIENT_CREDITS"),
         (_refuse_a_retry_for_its_twin, "and was refused for NOT_RETRYABLE"),
+        (_refuse_a_rewrite_for_its_twin, "and was refused for NOT_RETRYABLE"),
         (_retry_without_being_asked, "was tried again 1 times: 0 were asked"),
     ],
 )
@@ -254,6 +298,10 @@ def test_a_tampered_history_fails(tampered: History, tamper: Tamper, objection: 
 
 def _subscriber(history: History) -> SubscriberLog:
     return history.subscribers[0]
+
+
+def _post_subscriber(history: History) -> SubscriberLog:
+    return next(one for one in history.subscribers if one.followed_id.startswith("post_"))
 
 
 def _asked(history: History, mutation: str) -> Asked:

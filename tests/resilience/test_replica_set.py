@@ -21,13 +21,13 @@ from tests.resilience.checks.images import orphans
 from tests.resilience.chronicler import Chronicler
 from tests.resilience.cuts import Cutter, Kind, hurt_primary, mixed
 from tests.resilience.evidence import Asked, History, all_ended, read_stored
-from tests.resilience.followers import Follower, caught_up
+from tests.resilience.followers import Follower, caught_up, changed_at
 from tests.resilience.history import objections
 from tests.resilience.load import Load, Viewer
 from tests.resilience.processes import eventually
 from tests.resilience.replicated import ReplicatedSite, open_replicated_site
 from tests.resilience.scale import SEED
-from tests.resilience.silences import changed_at, silences
+from tests.resilience.silences import silences
 from tests.resilience.storm import to_terminal
 from tests.tools import need_mongod
 
@@ -282,8 +282,7 @@ async def _history(site: ReplicatedSite, load: Load, chronicler: Chronicler) -> 
     )
     await chronicler.caught_up()
     stored = await read_stored(site.documents, site.data_dir)
-    turn_ids = [turn["_id"] for turn in stored.turns]
-    await caught_up(load.followers, turn_ids, within=CATCH_UP_SECONDS)
+    await caught_up(load.followers, stored.parents, within=CATCH_UP_SECONDS)
     return History(load.subscribers, load.asker.asked, stored, chronicle=chronicler.chronicle)
 
 

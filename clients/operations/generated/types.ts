@@ -115,6 +115,8 @@ export type ExportConversationInput = {
 
 /** The input of `forkConversation`. */
 export type ForkConversationInput = {
+  /** A key for safe retries: 1 to 255 characters. Another call with the same key and input does nothing and returns the same objects in their current state. A refused call does not use the key up. Keys are kept for 48 hours. */
+  readonly idempotencyKey?: string | null | undefined;
   /** The title of the new conversation: one line of 1 to 120 characters. If omitted: that of the other one. */
   readonly title?: string | null | undefined;
   /** The last turn that the new conversation has: it begins with this one and all before it, at most 1,000. */

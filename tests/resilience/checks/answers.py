@@ -2,9 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
-from domain.ids import OutputId, TurnId, as_post_id, conversation_of_turn, parent_of_output
+from domain.ids import (
+    PostId,
+    TurnId,
+    as_turn_id,
+    conversation_of_turn,
+    output_id_of,
+)
+from domain.outputs import CAPTION_SLOT
 from tests.clients import Data
 from tests.resilience.evidence import Asked, Chronicle, History
 
@@ -115,7 +123,7 @@ def _against_moves(asked: Asked, chronicle: Chronicle | None) -> Iterator[str]:
 
 
 def _moved(asked: Asked) -> Sequence[Data]:
-    outputs: Sequence[Data] = asked.result["turn"]["outputs"]
+    outputs: Sequence[Data] = _parent_of(asked)["outputs"]
     if asked.mutation == "cancelTurn":
         return outputs
     return [output for output in outputs if output["id"] == asked.input["outputId"]]
@@ -151,17 +159,19 @@ def _against_group(
 
 
 def _effect(asked: Asked) -> tuple[str, str]:
-    """What a key has done: a turn that was made, or an output that was tried again."""
-    if asked.mutation in _OF_POSTS:
-        return asked.result["post"]["id"], ""
-    if asked.mutation == "retryOutput":
-        return asked.result["turn"]["id"], asked.result["output"]["id"]
-    return asked.result["turn"]["id"], ""
+    """What a key has done: a turn or post that was made, or an output that was tried again."""
+    tried = asked.result["output"]["id"] if asked.mutation == "retryOutput" else ""
+    return _parent_of(asked)["id"], tried
+
+
+def _parent_of(asked: Asked) -> Data:
+    parent: Data = asked.result.get("turn") or asked.result["post"]
+    return parent
 
 
 def _is_too_late(asked: Asked, first: Asked, history: History) -> bool:
     """Whether the effect was there when it was refused."""
-    if "NOT_RETRYABLE" in asked.refusals:
+    if "NOT_RETRYABLE" in asked.refusals and asked.mutation == "retryOutput":
         # The viewer has seen it fail, so it can only be running for a duplicate request.
         return True
     effect_at = _effect_at(first, history)
@@ -180,9 +190,9 @@ def _effect_at(asked: Asked, history: History) -> float | None:
 
 
 def _is_gone(asked: Asked, deleted: set[str]) -> bool:
-    if asked.mutation in _OF_POSTS:
-        return asked.result["post"]["id"] in deleted
-    return conversation_of_turn(TurnId(asked.result["turn"]["id"])) in deleted
+    parent_id = _parent_of(asked)["id"]
+    turn_id = as_turn_id(parent_id)
+    return (conversation_of_turn(turn_id) if turn_id else parent_id) in deleted
 
 
 def _against_retries(history: History) -> Iterator[str]:
@@ -192,20 +202,34 @@ def _against_retries(history: History) -> Iterator[str]:
     sent: dict[str, set[object]] = defaultdict(set)
     accepted: dict[str, set[object]] = defaultdict(set)
     for number, asked in enumerate(history.asked):
-        if asked.mutation == "retryOutput":
-            request = asked.key or number
-            sent[asked.input["outputId"]].add(request)
+        output_id = _tried_again(asked)
+        if output_id is not None:
+            sent[output_id].add(asked.key or number)
             if asked.acknowledged:
-                accepted[asked.input["outputId"]].add(request)
+                accepted[output_id].add(asked.key or number)
     for output_id, states in history.chronicle.outputs.items():
-        if as_post_id(parent_of_output(OutputId(output_id))[0]):
-            continue  # no viewer retries one here: they end with their caption
-        tries = max(state.output["attempt"] for state in states if state.output) - 1
-        if not len(accepted[output_id]) <= tries <= len(sent[output_id]):
+        outputs = [state.output for state in states if state.output]
+        tries = max(output["attempt"] for output in outputs) - 1
+        # What waits for a caption is queued again with it.
+        with_caption = sum(
+            after["attempt"] > before["attempt"] and before["waits"]
+            for before, after in pairwise(outputs)
+        )
+        if not len(accepted[output_id]) <= tries <= len(sent[output_id]) + with_caption:
             yield (
                 f"{output_id} was tried again {tries} times: {len(sent[output_id])} were asked "
                 f"for, {len(accepted[output_id])} acknowledged"
             )
+
+
+def _tried_again(asked: Asked) -> str | None:
+    """The output that a request wants to be tried again, a caption included."""
+    if asked.mutation == "retryOutput":
+        output_id: str = asked.input["outputId"]
+        return output_id
+    if asked.mutation == "regenerateCaption":
+        return output_id_of(PostId(asked.input["postId"]), CAPTION_SLOT)
+    return None
 
 
 def _deleted(asked: Sequence[Asked]) -> set[str]:

@@ -95,9 +95,9 @@ def against_attempts(attempts: Sequence[Attempt], history: History) -> Iterator[
 
 def _against_attempt_of_post(attempt: Attempt, wanted_off: set[str]) -> Iterator[str]:
     """What waits for a caption may be cancelled with it."""
-    parent_id, _ = parent_of_output(attempt.output_id)
+    both = {parent_of_output(attempt.output_id)[0], attempt.output_id}
     if attempt.ended_as in (DELETED, "CANCELLED"):
-        if parent_id not in wanted_off and not attempt.last["waits"]:
+        if not both & wanted_off and not attempt.last["waits"]:
             yield f"{attempt.name} ended {attempt.ended_as}, which nobody has asked for"
     elif attempt.code not in may_end_with(attempt.model, attempt.prompt, attempt.number):
         yield f"{attempt.name} by {attempt.model} ended {attempt.ended_as} with {attempt.code}"
