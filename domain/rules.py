@@ -21,7 +21,7 @@ from domain.turns import TurnStatus
 MAX_QUEUED: Final = timedelta(minutes=15)
 """How long an output may wait for its first claim."""
 TIMED_OUT: Final = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
-"""How an overdue output ends."""
+OUTCOME_UNKNOWN: Final = GenerationError(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True)
 STUCK_AFTER: Final = timedelta(seconds=30)
 """Longer than a lease and a sweep: nobody ends an output that is overdue by more than this."""
 MAX_TRIES: Final = 4
@@ -107,6 +107,18 @@ def is_overdue(output: OutputState, now: datetime, *, max_queued: timedelta) -> 
     it, since that worker ends it.
     """
     return _is_free(output, now) and due_at(output, max_queued=max_queued) <= now
+
+
+def is_outcome_unknown(runs: Iterable[Run]) -> bool:
+    """Whether a provider may have accepted a submission of this attempt whose answer is not
+    known.
+    """
+    return any(run.answer_is_awaited for run in runs)
+
+
+def overdue_error(*, outcome_unknown: bool) -> GenerationError:
+    """How an overdue output ends."""
+    return OUTCOME_UNKNOWN if outcome_unknown else TIMED_OUT
 
 
 def is_cancelled_with_caption(output: OutputState, caption: OutputStatus) -> bool:

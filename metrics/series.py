@@ -81,7 +81,7 @@ class Metrics:
         )
         self.outputs_overdue = self._counter(
             "darkroom_outputs_overdue_total",
-            "Outputs that were ended as TIMED_OUT because no worker held them any more.",
+            "Overdue outputs that were ended because no worker held them any more.",
         )
         self.outputs_postponed = self._counter(
             "darkroom_outputs_postponed_total",

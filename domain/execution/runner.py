@@ -33,6 +33,7 @@ from domain.ports.images import ImageRepository
 from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import CaptionWriter, Provider
 from domain.registry import RegisteredModel
+from domain.rules import OUTCOME_UNKNOWN, is_outcome_unknown, overdue_error
 from domain.traces import Tracer, following, span
 
 log = logging.getLogger(__name__)
@@ -219,7 +220,8 @@ class OutputRun:
                 await self._runner.availability.add(self._claim.output.model_id)
             return await self._fail(failure.code, retryable=failure.retryable)
         except TimeoutError:
-            outcome = await self._fail(GenerationErrorCode.TIMED_OUT, retryable=True)
+            unknown = is_outcome_unknown(one.run for one in self._progress.runs)
+            outcome = await self._end_with(overdue_error(outcome_unknown=unknown))
             await self._work.cancel_jobs()
             return outcome
         except StoreUnavailable:
@@ -232,10 +234,12 @@ class OutputRun:
             return await self._fail(GenerationErrorCode.INTERNAL, retryable=True)
 
     async def _fail(self, code: GenerationErrorCode, *, retryable: bool) -> str:
-        error = GenerationError(code, retryable=retryable)
+        return await self._end_with(GenerationError(code, retryable=retryable))
+
+    async def _end_with(self, error: GenerationError) -> str:
         if not await persist(lambda: self._claims.fail(self._claim, error)):
             raise LeaseLost
-        return code.value
+        return error.code.value
 
     async def _postpone(self, delay: timedelta) -> str:
         """Give back an output whose submission was rejected, to be claimed again later."""
@@ -247,8 +251,7 @@ class OutputRun:
     async def _let_go(self) -> None:
         if self._progress.answer_is_awaited:
             log.warning("outcome unknown", extra=self._facts)
-            error = GenerationError(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True)
-            await self._claims.fail(self._claim, error)
+            await self._claims.fail(self._claim, OUTCOME_UNKNOWN)
             return
         self._is_left = await self._claims.give_back(self._claim)
         if not self._is_left:

@@ -128,8 +128,8 @@ class ClaimRepository(Protocol):
         """
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
-        """End, as timed out, outputs of all viewers that no worker holds and that are past their
-        deadline or have been queued for this long.
+        """End outputs of all viewers that no worker holds and that are past their deadline or have
+        been queued for this long: as `rules.overdue_error` says, by their journals.
 
         Release their credits, or complete those of which some images have landed. Return what was
         ended.

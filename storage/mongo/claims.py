@@ -27,7 +27,7 @@ from domain.ids import (
 )
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
-from domain.rules import TIMED_OUT
+from domain.rules import overdue_error
 from storage.mongo.accounts import move_credits
 from storage.mongo.collections import (
     SEARCHED_FIRST,
@@ -42,6 +42,7 @@ from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     FOUND,
     IS_CLAIMABLE,
+    IS_OUTCOME_UNKNOWN,
     IS_WAITING,
     UNFINISHED_OUTPUT,
     WAITS_FOR_CAPTION,
@@ -287,22 +288,22 @@ class MongoClaimRepository:
 
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         overdue = is_overdue(max_queued)
-        stages: list[Document] = [
-            {"$match": {"status": UNFINISHED_PARENT}},
-            {"$match": {"$expr": any_output(overdue)}},
-            {"$limit": limit},
-            {"$project": {"ownerId": 1, "outputs.slot": 1}},
-        ]
         ended: list[OutputId] = []
         async for found in await self._database.collection(SEARCHED_FIRST).aggregate(
-            [*over_all_parents(stages), {"$limit": limit}]
+            [*over_all_parents(_overdue_outputs(overdue, limit=limit)), {"$limit": limit}]
         ):
-            owned = {"_id": found["_id"], "ownerId": found["ownerId"]}
             for output in found["outputs"]:
-                slot = output["slot"]
-                which = {"$and": [is_slot(slot), overdue]}
-                query = {**owned, "$expr": any_output(which)}
-                if await self._end(query, slot, which=which, error=TIMED_OUT):
+                slot, outcome_unknown = output["slot"], output["outcomeUnknown"]
+                # Ended only as what was found: its journal may have come further since.
+                as_found = {"$eq": [IS_OUTCOME_UNKNOWN, outcome_unknown]}
+                which = {"$and": [is_slot(slot), overdue, as_found]}
+                query = {
+                    "_id": found["_id"],
+                    "ownerId": found["ownerId"],
+                    "$expr": any_output(which),
+                }
+                error = overdue_error(outcome_unknown=outcome_unknown)
+                if await self._end(query, slot, which=which, error=error):
                     ended.append(output_id_of(found["_id"], slot))
         return ended
 
@@ -344,6 +345,23 @@ class MongoClaimRepository:
         parents = self._database.of_parent(claim.parent.id)
         result = await parents.update_one(query or writable_by(claim), update)
         return result.matched_count == 1
+
+
+def _overdue_outputs(overdue: Document, *, limit: int) -> list[Document]:
+    """The stages that find parents with their overdue outputs, and what is known of these."""
+    found = {
+        "$map": {
+            "input": {"$filter": {"input": "$outputs", "as": "output", "cond": overdue}},
+            "as": "output",
+            "in": {"slot": "$$output.slot", "outcomeUnknown": IS_OUTCOME_UNKNOWN},
+        }
+    }
+    return [
+        {"$match": {"status": UNFINISHED_PARENT}},
+        {"$match": {"$expr": any_output(overdue)}},
+        {"$limit": limit},
+        {"$project": {"ownerId": 1, "outputs": found}},
+    ]
 
 
 _WAITED: Final = {f"outputs.{name}": 1 for name in ("slot", "status", "waits")}

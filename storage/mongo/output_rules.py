@@ -40,6 +40,23 @@ IS_INTERRUPTED: Final[Document] = {
     ]
 }
 """`rules.is_interrupted`"""
+_ANSWER_IS_AWAITED: Final[Document] = {
+    "$and": [
+        {"$not": "$$run.refused"},
+        {"$lte": ["$$run.job", None]},
+        {"$ne": ["$$run.landed", True]},
+    ]
+}
+IS_OUTCOME_UNKNOWN: Final[Document] = {
+    "$anyElementTrue": {
+        "$map": {
+            "input": {"$ifNull": ["$$output.runs", []]},
+            "as": "run",
+            "in": _ANSWER_IS_AWAITED,
+        }
+    }
+}
+"""`rules.is_outcome_unknown`"""
 MAY_BE_CANCELLED: Final = _IS_UNFINISHED
 """`rules.may_be_cancelled`"""
 WAITS_FOR_CAPTION: Final[Document] = {"$and": [_WAITS, _IS_UNFINISHED]}

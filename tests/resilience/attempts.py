@@ -6,6 +6,8 @@ from typing import Final
 
 from domain.ids import OutputId, parent_of_output
 from domain.outputs import CAPTION_SLOT, UNFINISHED
+from domain.rules import is_outcome_unknown
+from storage.mongo.outputs import read_run
 from tests.clients import Data
 from tests.resilience.evidence import Chronicle, State
 
@@ -41,6 +43,8 @@ class Attempt:
     ended_as: str | None = None
     """A final status, or `DELETED`; None where it has not ended."""
     code: str | None = None
+    was_held: bool = False
+    """Whether a worker held it when it ended."""
     last: Data = field(default_factory=dict)
 
     @property
@@ -62,6 +66,11 @@ class Attempt:
     @property
     def is_caption(self) -> bool:
         return parent_of_output(self.output_id)[1] == CAPTION_SLOT
+
+    @property
+    def outcome_is_unknown(self) -> bool:
+        """Whether its journal says, at its end, that the vendor may have accepted a submission."""
+        return is_outcome_unknown(read_run(run) for run in self.last.get("runs", ()))
 
     @property
     def awaiting(self) -> tuple[float, float] | None:
@@ -119,3 +128,5 @@ def _note(attempt: Attempt, before: Data | None, at: float, output: Data) -> Non
     if output["status"] not in UNFINISHED and attempt.ended_at is None:
         attempt.ended_at, attempt.ended_as = at, output["status"]
         attempt.code = output["error"] and output["error"]["code"]
+        lease = before["leaseUntil"] if before is not None else None
+        attempt.was_held = lease is not None and lease.timestamp() > at

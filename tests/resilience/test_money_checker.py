@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -150,6 +150,14 @@ def _end_a_lost_answer_otherwise(history: History) -> None:
             state.output["error"]["code"] = "PROVIDER_UNAVAILABLE"
 
 
+def _time_out_a_lost_answer(history: History) -> None:
+    *_, before, last = _lost(history)
+    assert before.output is not None
+    assert last.output is not None
+    before.output["leaseUntil"] = datetime.fromtimestamp(last.at - 1, UTC)
+    last.output["error"]["code"] = "TIMED_OUT"
+
+
 def _lose_track(history: History) -> None:
     assert history.chronicle is not None
     history.chronicle.gaps.append("the chronicle lost track")
@@ -276,6 +284,7 @@ def _stop_late(history: History) -> None:
         (_know_the_job_of_an_unknown_outcome, "has a job, and ended as unknown"),
         (_lose_an_answer_without_a_cut, "ended as unknown, and nothing had cut it off"),
         (_end_a_lost_answer_otherwise, "lost an answer, and ended FAILED"),
+        (_time_out_a_lost_answer, "was being submitted, and ended as timed out"),
         (_lose_track, "the chronicle lost track"),
         (_come_back, "came back after its deletion"),
         (_change_after_the_end, "changed after its end"),

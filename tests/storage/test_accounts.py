@@ -8,7 +8,7 @@ import pytest
 
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode
-from domain.outputs import GenerationError, Report
+from domain.outputs import GenerationError, Report, Run
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
@@ -194,6 +194,39 @@ async def test_overdue_outputs_end_and_are_released_unless_claimed(
     proof = await accounts.prove()
     assert proof.discrepancies == ()
     assert proof.active_outputs == 2
+
+
+async def test_an_overdue_output_whose_submission_was_never_answered_has_an_unknown_outcome(
+    database: Database, accounts: MongoAccountRepository, claims: MongoClaimRepository
+) -> None:
+    """The provider may have accepted it. Credits are released in any case."""
+    asked = Run(provider="vendor", tries=1, rejected=False, job=None)
+    journals = {
+        "asked": [asked],
+        "rejected": [replace(asked, rejected=True)],
+        "accepted": [replace(asked, job={"id": "job"})],
+        "one-of-two": [replace(asked, job={"id": "job"}), asked],
+    }
+    _, turn = await a_conversation(database, *journals)
+    for output, runs in zip(turn.outputs, journals.values(), strict=True):
+        claim = await a_claim(database, output.id, lease=EXPIRED)
+        assert await claims.save_runs(claim, runs)
+        await database.turns.update_one(
+            {"_id": turn.id},
+            [_in_slot(output.slot, "deadlineAt", {"$subtract": ["$$NOW", 1000]})],
+        )
+    await asyncio.sleep(0.01)
+
+    ended = await claims.end_overdue(max_queued=LONG, limit=9)
+
+    assert len(ended) == len(journals)
+    outputs = (await MongoTurnRepository(database).get_many(ANA, [turn.id]))[turn.id].outputs
+    unknown = GenerationError(GenerationErrorCode.OUTCOME_UNKNOWN, retryable=True)
+    assert [output.error for output in outputs] == [unknown, FAILURE, FAILURE, unknown]
+    proof = await accounts.prove()
+    assert (proof.discrepancies, proof.active_outputs) == ((), 0)
+    account = await accounts.open(ANA, starting_credits=0)
+    assert (account.balance, account.reserved) == (PLENTY, 0)
 
 
 async def test_the_credit_check_finds_inconsistencies(

@@ -167,17 +167,34 @@ async def test_the_rules_for_writes_of_a_claim_agree_with_the_database(database:
             ], (query, claim.output)
 
 
-async def test_the_rule_for_stored_runs_agrees_with_the_database(database: Database) -> None:
-    known = [
-        Run(provider="vendor", tries=tries, rejected=rejected, job=job)
-        for tries, rejected, job in product((0, 1, 2), (True, False), (None, {"id": "job"}))
-    ] + [
-        Run(provider="vendor", tries=tries, rejected=not tries, job=None, landed=True)
-        for tries in (0, 1)
+RUNS: Final = [
+    Run(provider="vendor", tries=tries, rejected=rejected, job=job)
+    for tries, rejected, job in product((0, 1, 2), (True, False), (None, {"id": "job"}))
+] + [
+    Run(provider="vendor", tries=tries, rejected=not tries, job=None, landed=True)
+    for tries in (0, 1)
+]
+JOURNALS: Final = [(), *((one,) for one in RUNS), *product(RUNS, RUNS)]
+
+
+async def test_the_rule_for_unknown_outcomes_agrees_with_the_database(database: Database) -> None:
+    older: list[Document] = [
+        {"output": {}},
+        {"output": {"runs": [{"provider": "vendor", "refused": False}]}},
     ]
-    stored = [(), *((one,) for one in known), *product(known, known)]
-    written = [*((one,) for one in known), *product(known[:6], known[6:])]
-    documents = [{"output": {"runs": [_run_document(run) for run in runs]}} for runs in stored]
+    documents = [{"output": {"runs": [_run_document(run) for run in runs]}} for runs in JOURNALS]
+    is_unknown = _of_output(output_rules.IS_OUTCOME_UNKNOWN)
+
+    decided = await evaluate(database, [*documents, *older], {"unknown": is_unknown})
+
+    for runs, found in zip(JOURNALS, decided[:-2], strict=True):
+        assert found["unknown"] == rules.is_outcome_unknown(runs), runs
+    assert [found["unknown"] for found in decided[-2:]] == [False, True]
+
+
+async def test_the_rule_for_stored_runs_agrees_with_the_database(database: Database) -> None:
+    written = [*((one,) for one in RUNS), *product(RUNS[:6], RUNS[6:])]
+    documents = [{"output": {"runs": [_run_document(run) for run in runs]}} for runs in JOURNALS]
     expressions = {
         str(number): _of_output(output_rules.furthest_runs(runs))
         for number, runs in enumerate(written)
@@ -185,7 +202,7 @@ async def test_the_rule_for_stored_runs_agrees_with_the_database(database: Datab
 
     decided = await evaluate(database, documents, expressions)
 
-    for before, found in zip(stored, decided, strict=True):
+    for before, found in zip(JOURNALS, decided, strict=True):
         for number, runs in enumerate(written):
             kept = tuple(read_run(run) for run in found[str(number)])
             assert kept == rules.furthest_runs(before, runs), (before, runs)

@@ -108,6 +108,9 @@ def _against_attempt(
             yield f"{attempt.name} has a job, and ended as unknown"
         if script_of(attempt.prompt) not in LOSING and not _was_hit(attempt, kills):
             yield f"{attempt.name} ended as unknown, and nothing had cut it off"
+    # A worker that holds it may know that it did not get as far as asking.
+    if attempt.code == "TIMED_OUT" and attempt.outcome_is_unknown and not attempt.was_held:
+        yield f"{attempt.name} was being submitted, and ended as timed out"
     lost = [job for job in jobs if job["request_id"] not in attempt.job_ids]
     if lost and attempt.code != "OUTCOME_UNKNOWN" and attempt.ended_as not in _BY_THE_VIEWER:
         yield f"{attempt.name} lost an answer, and ended {attempt.ended_as} with {attempt.code}"

@@ -157,15 +157,17 @@ class Invariants:
         elif after.is_caption:
             self._check_what_waited(parent, after)
         if after.error is not None:
-            self._check_error(after, after.error.code)
+            self._check_error(bill, after, after.error.code)
 
-    def _check_error(self, output: Output, code: GenerationErrorCode) -> None:
+    def _check_error(self, bill: Bill, output: Output, code: GenerationErrorCode) -> None:
         if code is GenerationErrorCode.INTERNAL:
             self.object(f"{output.id} ended with INTERNAL: our own fault")
-        if code is GenerationErrorCode.TIMED_OUT:
-            deadline_at = self.tables.parents[output.parent_id].hidden[output.slot].deadline_at
-            if deadline_at is not None and deadline_at > self.tables.now():
-                self.object(f"{output.id} timed out before its deadline")
+        deadline_at = self.tables.parents[output.parent_id].hidden[output.slot].deadline_at
+        is_early = deadline_at is not None and deadline_at > self.tables.now()
+        if code is GenerationErrorCode.TIMED_OUT and is_early:
+            self.object(f"{output.id} timed out before its deadline")
+        if code is GenerationErrorCode.OUTCOME_UNKNOWN and not is_early:
+            self.vendor.uncertain.add(bill)  # The deadline came before the answer.
 
     def _check_money(self, output_id: OutputId, attempt: int, end: MovementKind) -> None:
         """Each attempt is reserved once, and then captured or released once (P1)."""

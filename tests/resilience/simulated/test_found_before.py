@@ -2,12 +2,13 @@
 
 import pytest
 
-from domain.errors import Overloaded
+from domain.errors import GenerationErrorCode, Overloaded
 from domain.outputs import OutputStatus
 from domain.turns import RetryOutput
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
+from tests.resilience.simulated.nodes import Node
 from tests.resilience.simulated.scenes import ANA, a_node, do, start, stored, until, wait
 from tests.resilience.simulated.sky import Fault
 from tests.resilience.simulated.vendor import Fate
@@ -59,6 +60,24 @@ def test_bytes_are_kept_while_writers_and_readers_disagree_about_the_end_of_an_o
 
         (image,) = stored(node.site, output).images
         assert set(image.keys) <= set(node.site.bucket.kept)
+
+
+def test_an_overdue_output_that_was_being_submitted_has_an_unknown_outcome() -> None:
+    """Its process was killed, and no other one runs outputs: it ended as timed out, although the
+    vendor had accepted it.
+    """
+    with a_node() as node:
+        site = node.site
+        site.vendor.fates.append(Fate.DIES_MEANWHILE)
+        output = start(node)
+        until(site, lambda: site.vendor.bills.total() == 1)
+        Node(site, "api", answers=True, runs=False)
+
+        until(site, lambda: not stored(site, output).unfinished)
+
+        error = stored(site, output).error
+        assert error is not None
+        assert error.code is GenerationErrorCode.OUTCOME_UNKNOWN
 
 
 async def test_an_account_that_readers_do_not_see_yet_is_no_internal_error(

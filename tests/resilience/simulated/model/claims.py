@@ -242,7 +242,8 @@ class Claims:
         parent_ids = list(dict.fromkeys(row.parent.id for row, _ in overdue))[:limit]
         ended = [(row, output) for row, output in overdue if row.parent.id in parent_ids]
         for row, output in ended:
-            self._fail(row, output, rules.TIMED_OUT)
+            unknown = rules.is_outcome_unknown(output.runs)
+            self._fail(row, output, rules.overdue_error(outcome_unknown=unknown))
         return [output.id for _, output in ended]
 
     def may_be_claimed(self, row: Row, output: Output) -> bool:
