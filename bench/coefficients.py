@@ -278,17 +278,22 @@ def per_second(used: Usage) -> Usage:
     return replace(used * (1 / used.seconds), seconds=1.0)
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the load")
-    parser.add_argument("--report", action="store_true", help="write bench/coefficients.json")
-    options = parser.parse_args()
+async def measure(*, scale: float) -> Coefficients:
     arrangement = Arrangement(apis=1, workers=1, fal=True, seconds_per_job=0.2, settings=SETTINGS)
     with tempfile.TemporaryDirectory() as folder:
         async with open_site(Path(folder), arrangement) as site:
             client = site.client(site.apis[0])
             owner = ViewerId((await client("{ viewer { id } }"))["viewer"]["id"])
-            found = await measure_coefficients(Measuring(site, client, owner, options.scale))
+            found = await measure_coefficients(Measuring(site, client, owner, scale))
+    return replace(found, measured={**found.measured, "scale": f"{scale:g}"})
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the load")
+    parser.add_argument("--report", action="store_true", help="write bench/coefficients.json")
+    options = parser.parse_args()
+    found = await measure(scale=options.scale)
     for name in Coefficients.__dataclass_fields__:
         print(f"{name}: {getattr(found, name)}")
     if options.report:

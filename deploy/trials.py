@@ -37,14 +37,15 @@ from tests.resilience.operators import Operator
 from tests.resilience.processes import Process, eventually
 from tests.resilience.storm import stop_and_restart
 from tests.storage.places import keys_in
+from tests.uploads import complete_or_refuse, create, declared, send_file
 
 AWAY_SECONDS: Final = 6.0
 """Longer than an election, and than anybody retries silently."""
 STORE_AWAY_SECONDS: Final = 20.0
-"""Longer than a call waits for an answer."""
-LANDED_SECONDS: Final = 120.0
-SETTLE_SECONDS: Final = 240.0
-CLEARED_SECONDS: Final = 90.0
+"""As long as a call waits for an answer: no output has to fail."""
+LANDED_SECONDS: Final = 600.0
+SETTLE_SECONDS: Final = 600.0
+CLEARED_SECONDS: Final = 300.0
 VIEWERS: Final = 3
 TERMS: Final = Terms(starting_credits=80, max_active_outputs=8)
 SETTINGS: Final = {
@@ -224,6 +225,7 @@ async def _make(trials: Trials, rounds: int) -> None:
             await trial()
             took.append(monotonic() - began)
             landed.append(await _until_landed(trials.cluster))
+            await _refuse_upload(trials.cluster)
         print(
             f"{name}: {rounds} times; away for {median(took):.1f} s (worst {max(took):.1f} s); "
             f"then an image landed within {median(landed):.1f} s (worst {max(landed):.1f} s)",
@@ -244,6 +246,25 @@ async def _until_landed(one: Cluster) -> float:
 
     await asyncio.gather(*(land(api.url, number) for number, api in enumerate(one.apis)))
     return monotonic() - began
+
+
+async def _refuse_upload(one: Cluster) -> None:
+    """The dashboard shows these too."""
+    client, data = GraphQLClient(one.apis[0].url, one.token("visitor with a page")), b"<html>"
+
+    async def is_refused() -> bool:
+        try:
+            [upload] = await create(client, declared(data))
+            await send_file(upload, data)
+            refused = await complete_or_refuse(client, upload["id"])
+        except (AssertionError, httpx2.HTTPError):
+            return False
+        return [one["code"] for one in refused["userErrors"]] == ["UPLOAD_TYPE_UNSUPPORTED"]
+
+    try:
+        await eventually(is_refused, within=LANDED_SECONDS, what="an upload is refused")
+    finally:
+        await client.aclose()
 
 
 async def _lands(client: GraphQLClient) -> bool:

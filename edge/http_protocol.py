@@ -51,11 +51,14 @@ _Refusal = tuple[int, str, str]
 _MALFORMED: Final = (400, "BAD_REQUEST", "The request is not valid HTTP.")
 _WRONG_CODING: Final = (400, "BAD_REQUEST", "The only Transfer-Encoding is `chunked`.")
 _CHUNKS_TOO_SMALL: Final = (400, "BAD_REQUEST", "The body comes in too many small chunks.")
+_REPEATED: Final = (400, "BAD_REQUEST", "Host, Origin and Authorization can each be sent once.")
 _WRONG_UPGRADE: Final = (400, "BAD_REQUEST", "A WebSocket is opened with GET.")
 _HEAD_TOO_SLOW: Final = (408, "REQUEST_TIMEOUT", "The headers took too long to arrive.")
 
 
 _DEFAULTS: Final = Limits()
+_SENT_ONCE: Final = (b"host", b"origin", b"authorization")
+"""Headers that decide who may do what. A proxy in front may have read the other one of two."""
 _OF_AN_UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
@@ -201,9 +204,10 @@ class HttpProtocol(HttpToolsProtocol):
     def _find_fault(self) -> _Refusal | None:
         """What is wrong with the head that has arrived."""
         parser, headers = self.parser, self.headers
-        # A proxy in front may have read the other one of two hosts.
-        hosts = sum(name == b"host" for name, _ in headers)
-        is_named = hosts == 1 or (not hosts and parser.get_http_version() < "1.1")
+        names = [name for name, _ in headers]
+        if any(names.count(name) > 1 for name in _SENT_ONCE):
+            return _REPEATED
+        is_named = b"host" in names or parser.get_http_version() < "1.1"
         if not is_named or not self.url.isascii():
             return _MALFORMED
         if parser.should_upgrade() and self._should_upgrade():

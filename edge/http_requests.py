@@ -48,7 +48,7 @@ def wants_page(request: Request) -> bool:
 
 def choose_media_types(request: Request) -> Accepted:
     """Choose the form of the answer. Raise RequestRefused where the client accepts none of them."""
-    accepted = read_accept(request.headers.get("accept", "*/*"))
+    accepted = read_accept(",".join(request.headers.getlist("accept")) or "*/*")
     if accepted.json is None and accepted.stream is None:
         raise RequestRefused(
             406, "NOT_ACCEPTABLE", f"Accept {GRAPHQL_JSON}, {JSON}, {STREAMS_IN_WORDS}."

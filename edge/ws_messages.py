@@ -94,9 +94,13 @@ def read_message(text: str | None) -> Message:
 
 
 def _find_authorization(payload: Mapping[str, Any] | None) -> object:
-    """A value by the name of its header, in any case; None where it is missing or null."""
-    named = (value for name, value in (payload or {}).items() if name.lower() == "authorization")
-    return next(named, None)
+    """A value by the name of its header, in any case; None where it is missing or null. Raise
+    InvalidMessage where there are different ones.
+    """
+    named = [value for name, value in (payload or {}).items() if name.lower() == "authorization"]
+    if any(value != named[0] for value in named):
+        raise InvalidMessage("The payload must have one Authorization")
+    return named[0] if named else None
 
 
 def _text(value: object) -> str | None:

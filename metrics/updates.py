@@ -2,7 +2,8 @@
 subscriber.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from prometheus_client import Histogram
@@ -20,13 +21,14 @@ class ObservedFeed:
         self._feed = feed
         self._metrics = metrics
 
-    async def follow(self) -> AsyncIterator[FeedItem | None]:
-        async for change in self._feed.follow():
-            if isinstance(change, HistoryLost):
-                self._metrics.feed_losses.inc()
-            elif isinstance(change, Change) and change.written_at is not None:
-                _observe_age(self._metrics.feed_lag, change.written_at)
-            yield change
+    async def follow(self) -> AsyncGenerator[FeedItem | None, None]:
+        async with aclosing(self._feed.follow()) as changes:
+            async for change in changes:
+                if isinstance(change, HistoryLost):
+                    self._metrics.feed_losses.inc()
+                elif isinstance(change, Change) and change.written_at is not None:
+                    _observe_age(self._metrics.feed_lag, change.written_at)
+                yield change
 
 
 class UpdateMetrics(UpdateObserver):

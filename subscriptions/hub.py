@@ -14,7 +14,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Final, TypeAlias
 
 import structlog
@@ -227,11 +227,12 @@ class Hub:
         while True:
             read = 0
             try:
-                async for change in self._feed.follow():
-                    self._route(change)
-                    read += 1
-                    if read % READ_AT_ONCE == 0:
-                        await asyncio.sleep(0)
+                async with aclosing(self._feed.follow()) as changes:
+                    async for change in changes:
+                        self._route(change)
+                        read += 1
+                        if read % READ_AT_ONCE == 0:
+                            await asyncio.sleep(0)
             except Exception:
                 log.exception("change feed failed")
             await asyncio.sleep(_PAUSE_SECONDS)

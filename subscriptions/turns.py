@@ -19,8 +19,8 @@ from domain.ports.changes import Receiver
 from domain.ports.turns import TurnRepository
 from domain.turns import Turn, TurnsAsOf, TurnUpdate
 from domain.viewers import Viewer
-from subscriptions.first_pages import FirstPages
 from subscriptions.hub import Hub, pause_before_reading
+from subscriptions.shared_pages import SharedPages
 from subscriptions.turn_channel import (
     BOOKMARKED_TURNS,
     CLOCK_SLACK,
@@ -44,7 +44,7 @@ class TurnUpdates:
     hub: Hub
     turns: TurnRepository
     cursors: TurnCursors
-    first_pages: FirstPages = field(default_factory=FirstPages)
+    shared_pages: SharedPages = field(default_factory=SharedPages)
 
     async def of(
         self,
@@ -145,9 +145,7 @@ class TurnUpdates:
     async def _read_page(
         self, viewer: Viewer, conversation_id: ConversationId, catching_up: "_CatchingUp"
     ) -> TurnsAsOf:
-        """Read a page. Newcomers of one viewer that come while another read is running share the
-        first page.
-        """
+        """Read a page, together with those who need the same one while another read is running."""
 
         async def read() -> TurnsAsOf:
             return await self.turns.current(
@@ -159,13 +157,12 @@ class TurnUpdates:
                 at_least=self.hub.newest,
             )
 
-        if not catching_up.is_newcomer:
-            return await read()
-        return await self.first_pages.read((viewer.id, conversation_id), read)
+        key = (viewer.id, conversation_id, catching_up.since, catching_up.after_index)
+        return await self.shared_pages.read(key, read)
 
     def _make_update(self, page: TurnsAsOf, turn: Turn, bookmark: Bookmark) -> TurnUpdate:
         """Results for all that read the same page and get the same bookmark with it."""
-        known = self.first_pages.updates.get(page)
+        known = self.shared_pages.updates.get(page)
         made = known.get(turn.id) if known is not None else None
         if made is not None and made.bookmark == bookmark:
             return made
@@ -215,11 +212,6 @@ class _CatchingUp:
         bookmark = subscriber.bookmark
         versions = dict(bookmark.versions) if bookmark else {}
         return cls(bookmark, versions | subscriber.known_versions(), first=bookmark is None)
-
-    @property
-    def is_newcomer(self) -> bool:
-        """Whether it reads the first page, and has received nothing before."""
-        return self._first and not self._has_cursor and self.after_index < 0
 
     def start(self) -> None:
         """Begin with the first page."""

@@ -62,12 +62,13 @@ def test_every_path_with_a_code_owner_exists() -> None:
     assert [path for path in paths[1:] if not (ROOT / path.strip("/")).exists()] == []
 
 
-def test_every_folder_with_dependency_updates_has_a_manifest() -> None:
+def test_dependencies_of_every_folder_are_updated() -> None:
     text = (ROOT / ".github/dependabot.yml").read_text()
-    (npm,) = re.findall(r"directories: \[(.+)\]", text)
+    (listed,) = re.findall(r"directories: \[(.+)\]", text)
+    manifests = [*ROOT.glob("*/package.json"), *ROOT.glob("*/*/package.json")]
 
-    for folder in npm.split(", "):
-        assert (ROOT / folder.strip("/") / "package.json").is_file()
+    folders = {f"/{path.parent.relative_to(ROOT)}" for path in manifests}
+    assert set(listed.split(", ")) == folders
     assert list((ROOT / "requirements").glob("*.in"))
 
 

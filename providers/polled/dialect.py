@@ -55,6 +55,12 @@ class Dialect(Protocol):
     def cancel_path(self) -> str | None:
         """None where jobs cannot be cancelled."""
 
+    @property
+    def submission_tells_state(self) -> bool:
+        """Whether the provider's own client takes a job's state from the response to its
+        submission. If not, that response only names the job.
+        """
+
     def submission(self, request: GenerationRequest, links: Sequence[str]) -> Submission:
         """The submission of a request; `links` lead to its references. Raise `GenerationFailed`
         where there is no such model.

@@ -103,7 +103,11 @@ class PolledRun:
         if 300 <= answer.status < 500:
             return None
         prediction = self._dialect.read(answer, leave_out=self._leave_out)
-        return prediction if prediction is not None and prediction.id else None
+        if prediction is None or not prediction.id:
+            return None
+        if self._dialect.submission_tells_state:
+            return prediction
+        return Prediction(id=prediction.id, has_ended=False)
 
     def _read_status(self, answer: Answer, job_id: str) -> Prediction | None:
         if not 200 <= answer.status < 300:

@@ -40,6 +40,7 @@ class ReplicateDialect:
     """
     status_path: Final = "predictions/{id}"
     cancel_path: Final = "predictions/{id}/cancel"
+    submission_tells_state: Final = True
 
     def submission(self, request: GenerationRequest, links: Sequence[str]) -> Submission:
         """Without `Prefer: wait`: the job's id would be unknown until the wait has ended."""

@@ -26,6 +26,7 @@ class WavespeedDialect:
     max_references_bytes: Final = 0
     status_path: Final = "predictions/{id}/result"
     cancel_path: Final = None
+    submission_tells_state: Final = False
 
     def submission(self, request: GenerationRequest, links: Sequence[str]) -> Submission:
         """Without `enable_sync_mode`: a job that exceeds its time there continues, and its id is
@@ -37,16 +38,16 @@ class WavespeedDialect:
     def plain(self, answer: Answer) -> Answer:
         fields = answer.fields() if answer.status == 200 else None
         code = count_of((fields or {}).get("code")) or 0
-        # A result that has arrived counts for more than the code of the envelope.
-        if 400 <= code < 600 and state_of(failures.data_of(answer)) != _COMPLETED:
+        # A prediction that has arrived counts for more than the code of the envelope.
+        if 400 <= code < 600 and not _has_prediction(failures.data_of(answer)):
             return Answer(code, answer.headers, answer.body)
         return answer
 
     def read(self, answer: Answer, *, leave_out: Sequence[str]) -> Prediction | None:
         data = failures.data_of(answer)
-        job_id, status = job_id_in(data), state_of(data)
-        if not job_id and status not in _STATES:
+        if not _has_prediction(data):
             return None
+        job_id, status = job_id_in(data), state_of(data)
         if status not in failures.ENDS and status != _COMPLETED:
             return Prediction(id=job_id, has_ended=False)
         try:
@@ -60,6 +61,10 @@ class WavespeedDialect:
 
     def retry_hint(self, answer: Answer) -> float | None:
         return answer.retry_after_seconds
+
+
+def _has_prediction(data: Fields) -> bool:
+    return bool(job_id_in(data)) or state_of(data) in _STATES
 
 
 def _links_of(data: Fields, *, leave_out: Sequence[str]) -> list[str]:

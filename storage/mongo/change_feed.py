@@ -9,9 +9,10 @@ Where the feed is divided, the stream has only partitions with subscribers (`cha
 and is replaced when there are more of these (`resumed_streams.py`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import bson
 import structlog
@@ -30,6 +31,8 @@ from storage.mongo.turns import read_turn
 
 log = structlog.get_logger(__name__)
 
+_Event: TypeAlias = Mapping[str, Any]
+
 _MAX_AWAIT_MS: Final = 3_000
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
 """The pause before the stream is opened again. There is one for each process, so trying often costs
@@ -45,25 +48,23 @@ class MongoChangeFeed:
         self._partitions = partitions
         self._replacements = Replacements(partitions) if partitions.are_divided else None
 
-    async def follow(self) -> AsyncIterator[FeedItem | None]:
+    async def follow(self) -> AsyncGenerator[FeedItem | None, None]:
         position = Position()
         retries = _AFTER_ERRORS.begin()
         opened_before = False
         while True:
             try:
-                stream = await self._open(position)
-                if not opened_before:
-                    opened_before = True
-                    yield None
-                elif position.lost:
-                    yield HistoryLost()
-                position.lost = False
-                retries = _AFTER_ERRORS.begin()
-                try:
-                    async for change in self._read(stream, position):
-                        yield change
-                finally:
-                    position.settle()
+                async with self._opened(position) as stream:
+                    if not opened_before:
+                        opened_before = True
+                        yield None
+                    elif position.lost:
+                        yield HistoryLost()
+                    position.lost = False
+                    retries = _AFTER_ERRORS.begin()
+                    async with aclosing(self._read(stream, position)) as items:
+                        async for item in items:
+                            yield item
             except PyMongoError as error:
                 position.after_error(error)
                 log.warning(
@@ -71,7 +72,9 @@ class MongoChangeFeed:
                 )
                 await retries.pause()
 
-    async def _open(self, position: Position) -> Stream:
+    @asynccontextmanager
+    async def _opened(self, position: Position) -> AsyncIterator[Stream]:
+        """Closed at the end, whatever ends it; one that is replaced, once it has answered."""
         if self._replacements is not None:
             self._replacements.open_after(position)
         stream = await self._watched.watch(
@@ -81,59 +84,70 @@ class MongoChangeFeed:
             resume_after=position.token,
             start_after=position.invalidated_token,
         )
-        is_new = position.token is None and position.invalidated_token is None
-        if self._replacements is not None and is_new:
-            # What is followed from now on needs a position. Nothing was followed before, or has to
-            # be read again anyway.
-            while position.token is None and stream.alive:
-                await stream.try_next()
-                position.follow(stream)
-                position.settle()
-            self._replacements.begin()
-        if self._replacements is not None:
-            self._replacements.opened()
-        return stream
-
-    async def _read(self, stream: Stream, position: Position) -> AsyncIterator[FeedItem]:
-        """Until the stream ends, or is to be replaced."""
-        ask: Callable[[], Awaitable[Mapping[str, Any] | None]] = stream.try_next
-        if self._replacements is not None:
-            ask = partial(self._replacements.next, stream)
         try:
-            while stream.alive:
-                event = await ask()
-                position.follow(stream)
-                if event is not None:
-                    if event["operationType"] == "invalidate":
-                        position.invalidated()
-                        break
-                    yield self._told(event, position)
-                elif self._replacements is not None:
-                    position.settle()
-                    if position.time is not None:
-                        yield Reached(position.time)
+            if self._replacements is not None:
+                await self._find_position(stream, position)
+                self._replacements.opened()
+            yield stream
         except ReplacementDue:
             return
-        except PyMongoError:
+        except BaseException:
             await stream.close()
             raise
         await stream.close()
 
-    def _told(self, event: Mapping[str, Any], position: Position) -> Change | HistoryLost:
-        if event["operationType"] not in WRITES:
-            # A collection was dropped or renamed: anything may have changed.
-            return HistoryLost()
-        document, document_id = event.get("fullDocument"), str(event["documentId"])
+    async def _find_position(self, stream: Stream, position: Position) -> None:
+        """What is followed from now on needs one. Where there is none, nothing was followed before,
+        or has to be read again: the changes until then are left out.
+        """
+        while position.place.token is None and stream.alive:
+            self._move(position, stream, await stream.try_next())
+            position.settle()
+
+    async def _read(self, stream: Stream, position: Position) -> AsyncGenerator[FeedItem, None]:
+        """Until the stream ends. Raise ReplacementDue."""
+        ask: Callable[[], Awaitable[_Event | None]] = stream.try_next
         if self._replacements is not None:
-            position.partition = self._partitions.partition_of(document_id)
-        return Change(
-            kind=KINDS[event["collection"]],
-            id=document_id,
-            deleted=event["operationType"] == "delete",
-            cluster_time=to_cluster_time(event["clusterTime"]),
-            read_turn=None if document is None else partial(_read_turn, document),
-            written_at=event.get("writtenAt"),
-        )
+            ask = partial(self._replacements.next, stream)
+        try:
+            while True:
+                if self._replacements is not None:
+                    # Newcomers begin here: what they read is not older, if this has been said.
+                    position.settle()
+                    if position.time is not None:
+                        yield Reached(position.time)
+                if not stream.alive:
+                    return
+                event = await ask()
+                if event is not None and event["operationType"] != "invalidate":
+                    yield _told(event)
+                self._move(position, stream, event)
+        finally:
+            position.settle()
+
+    def _move(self, position: Position, stream: Stream, event: _Event | None) -> None:
+        position.follow(stream)
+        if event is None:
+            return
+        if event["operationType"] == "invalidate":
+            position.invalidated()
+        elif self._replacements is not None and event["operationType"] in WRITES:
+            position.partition = self._partitions.partition_of(str(event["documentId"]))
+
+
+def _told(event: _Event) -> Change | HistoryLost:
+    if event["operationType"] not in WRITES:
+        # A collection was dropped or renamed: anything may have changed.
+        return HistoryLost()
+    document = event.get("fullDocument")
+    return Change(
+        kind=KINDS[event["collection"]],
+        id=str(event["documentId"]),
+        deleted=event["operationType"] == "delete",
+        cluster_time=to_cluster_time(event["clusterTime"]),
+        read_turn=None if document is None else partial(_read_turn, document),
+        written_at=event.get("writtenAt"),
+    )
 
 
 def _read_turn(document: RawBSONDocument) -> Turn:

@@ -8,36 +8,19 @@ was when its newcomers came; what that has brought since is brought again.
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import PyMongoError
 
 from domain.partitions import FollowedPartitions
-from storage.mongo.stream_position import Position, Stream
+from storage.mongo.stream_position import Place, Position, Stream
 
 _LEAST_SECONDS: Final = 0.25
 """From one stream to the next: newcomers of this time share one."""
 
 LONGEST_ANSWER_MS: Final = 1_000
 """How long a quiet stream takes to answer, and so one that was replaced to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A place in the stream, and the partition of the change there. Without a token, it is where
-    the stream begins.
-    """
-
-    token: Mapping[str, Any] | None
-    partition: str | None
-
-    def is_before(self, other: "_Place") -> bool:
-        """Whether this is a place before the other one. The server orders the data of tokens so."""
-        if self.token is None or other.token is None:
-            return False
-        return bool(self.token["_data"] < other.token["_data"])
 
 
 class Replacements:
@@ -49,9 +32,9 @@ class Replacements:
         self._timer: asyncio.TimerHandle | None = None
         self._brings_all = False
         self._position: Position | None = None
-        self._begin_at: _Place | None = None
+        self._begin_at: Place | None = None
         """Where the stream was when the first newcomer came."""
-        self._resumed = self._left_at = _Place(None, None)
+        self._resumed = self._left_at = Place(None, None)
         """Where the stream that is read has begun, and where the one before had got to. They differ
         where newcomers made it begin earlier.
         """
@@ -64,27 +47,24 @@ class Replacements:
         """A stream is about to be opened that brings all that is followed at the moment."""
         if self._timer is not None:
             self._timer.cancel()
-        self._left_at = _Place(position.token, position.partition)
+        self._left_at = position.place
         if self._begin_at is not None and self._begin_at.is_before(self._left_at):
-            position.token, position.partition = self._begin_at.token, self._begin_at.partition
-        self._resumed = _Place(position.token, position.partition)
+            position.go_to(self._begin_at)
+        self._resumed = position.place
         self._position, self._begin_at, self._opened_at = position, None, None
         self._due.clear()
         self._brings_all = self._partitions.followed() is None
 
-    def begin(self) -> None:
-        """The stream has a position for the first time: its newcomers so far came before that, and
-        read the state after it.
-        """
-        position = self._position
-        if position is not None and position.token is not None and self._begin_at is not None:
-            self._begin_at = _Place(position.token, None)
-
     def opened(self) -> None:
         """The stream is open: the next one is due once there are newcomers that it leaves out."""
         self._opened_at = asyncio.get_running_loop().time()
-        if self._begin_at is not None:
-            self._arm()
+        if self._begin_at is None:
+            return
+        position = self._position
+        if position is not None and self._resumed.token is None:
+            # They came before the stream had a position, and read the state after it.
+            self._begin_at = position.place
+        self._arm()
 
     async def next(self, stream: Stream) -> Mapping[str, Any] | None:
         """The next event of the stream, or None. Raise ReplacementDue."""
@@ -112,7 +92,7 @@ class Replacements:
         if self._begin_at is not None or self._brings_all or self._position is None:
             return
         self._position.settle()
-        reached = _Place(self._position.token, self._position.partition)
+        reached = self._position.place
         # A stream that has brought nothing yet is where it began. What came before its newcomers is
         # behind what the one before had got to.
         self._begin_at = self._left_at if reached.token == self._resumed.token else reached
@@ -131,6 +111,10 @@ class ReplacementDue(Exception):
 
 
 async def _close(stream: Stream, asking: "asyncio.Future[RawBSONDocument | None]") -> None:
-    with suppress(PyMongoError):
-        await asking
-        await stream.close()
+    """Nobody reads it any more, so nobody needs to know how it ends."""
+    try:
+        with suppress(Exception):
+            await asking
+    finally:
+        with suppress(PyMongoError):
+            await stream.close()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bson.raw_bson import RawBSONDocument
@@ -15,6 +16,26 @@ _HISTORY_LOST_CODES: Final = frozenset({280, 286})
 """The stream's position is not in the oplog, or not any more."""
 
 Stream = AsyncChangeStream[RawBSONDocument]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the stream, and the partition of the change there. Without a token, it is where
+    the stream begins.
+    """
+
+    token: Mapping[str, Any] | None
+    partition: str | None
+    ended_there: bool = False
+    """Whether the stream was invalidated there."""
+
+    def is_before(self, other: "Place") -> bool:
+        """Whether this is a place before the other one. The server orders the data of tokens so.
+        Nobody has to go back before the end of a stream: all is read again after it.
+        """
+        if self.token is None or other.token is None or other.ended_there:
+            return False
+        return bool(self.token["_data"] < other.token["_data"])
 
 
 class Position:
@@ -38,6 +59,16 @@ class Position:
         if not _BEGINS_WITH_TIME.match(data):
             return None
         return ClusterTime(int(data[2:10], 16), int(data[10:18], 16))
+
+    @property
+    def place(self) -> Place:
+        ended_there = self.token is None and self.invalidated_token is not None
+        return Place(self.token or self.invalidated_token, self.partition, ended_there)
+
+    def go_to(self, place: Place) -> None:
+        self.token = None if place.ended_there else place.token
+        self.invalidated_token = place.token if place.ended_there else None
+        self.partition = place.partition
 
     def follow(self, stream: Stream) -> None:
         """It moves with this stream, which has been read from."""

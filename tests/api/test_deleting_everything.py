@@ -29,7 +29,7 @@ from tests.storage.places import keys_in, new_bucket
 from tests.uploads import uploaded
 
 CONVERSATIONS = "{ viewer { conversations(first: 100) { nodes { id } } } }"
-CLEARED_SECONDS = 20.0
+CLEARED_SECONDS = 60.0
 
 
 @pytest.fixture

@@ -20,11 +20,6 @@ BASE: Final = "localhost/base"
 _OF_PIP: Final = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt")
 """How packages are reached from here, if that is configured."""
 
-pytestmark = pytest.mark.skipif(
-    not {"DARKROOM_TEST_KILLS", "DARKROOM_TEST_IMAGE"} & os.environ.keys(),
-    reason="it takes minutes: `make resilience` and the workflow run it, or DARKROOM_TEST_IMAGE=1",
-)
-
 
 class Buildah:
     """Keeps everything in one folder, and needs no daemon."""
@@ -48,6 +43,7 @@ class Buildah:
 
 @pytest.mark.timeout(2 * LIMIT_SECONDS)
 def test_the_image_builds_and_names_missing_settings(tmp_path: Path) -> None:
+    need("image")
     buildah = Buildah(tmp_path)
     rootfs = Path(os.environ.get("DARKROOM_TEST_ROOTFS") or _make_rootfs(tmp_path / "rootfs"))
     base = buildah("from", "scratch").split()[-1]

@@ -41,6 +41,7 @@ HEADS: Final = {
     "a URL that is not ASCII": (b"GET /graphql\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "no host": (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
     "two hosts": (GET + b"Host: y\r\n\r\n", 400),
+    "two tokens": (GET + b"Authorization: Bearer x\r\nauthorization: Bearer y\r\n\r\n", 400),
     "a length and chunks": (GET + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
     "two lengths": (GET + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
     "a length with a sign": (GET + b"Content-Length: +5\r\n\r\nhello", 400),
@@ -74,6 +75,10 @@ HEADS: Final = {
     "a WebSocket with chunks": (UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n", 400),
     "a WebSocket without a key": (UPGRADE.replace(b"-Key", b"-Kye") + b"\r\n", 400),
     "a WebSocket with two keys": (UPGRADE + b"Sec-WebSocket-Key: x\r\n\r\n", 400),
+    "a WebSocket of two origins": (
+        UPGRADE + b"Origin: http://localhost\r\nOrigin: http://evil.example\r\n\r\n",
+        400,
+    ),
     "a WebSocket of another version": (UPGRADE.replace(b"13", b"12") + b"\r\n", 400),
     "a body that is not in chunks": (
         b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

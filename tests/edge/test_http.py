@@ -132,6 +132,15 @@ async def test_other_media_types_are_refused(
     assert code_of(response.json()) == "UNSUPPORTED_MEDIA_TYPE"
 
 
+async def test_the_types_to_accept_can_be_in_several_headers(client: GraphQLClient) -> None:
+    headers = [("accept", "image/png"), ("accept", NEW)]
+
+    response = await client.http.post("/graphql", json={"query": "{ __typename }"}, headers=headers)
+
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith(NEW)
+
+
 async def test_a_request_that_accepts_no_supported_type_is_not_acceptable(
     client: GraphQLClient,
 ) -> None:

@@ -109,6 +109,22 @@ async def test_a_socket_without_a_valid_token_is_closed_with_4403(
         assert await socket.closed_with() == 4403
 
 
+@pytest.mark.parametrize(("other", "code"), [("nonsense", 4400), (None, None)])
+async def test_a_socket_can_have_one_token_only(
+    darkroom: Darkroom, other: str | None, code: int | None
+) -> None:
+    token = f"Bearer {darkroom.token('ana')}"
+    async with connect_to(darkroom.url) as connection:
+        socket = Socket(connection)
+        payload = {"authorization": token, "Authorization": other or token}
+        await socket.send(type="connection_init", payload=payload)
+
+        if code is None:
+            assert (await socket.receive()) == {"type": "connection_ack"}
+        else:
+            assert await socket.closed_with() == code
+
+
 async def test_a_socket_is_closed_when_its_token_expires(darkroom: Darkroom) -> None:
     """With the leeway that HTTP gives."""
     token = darkroom.ending_token("ana", in_seconds=2)

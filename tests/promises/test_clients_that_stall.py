@@ -15,6 +15,7 @@ import pytest
 from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient
 from tests.edge.hostile import an_api, connection_to, memory_of
+from tests.edge.streams import streaming
 from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
 from tests.promises.figures import count, noticed, open_files_of
 from tests.resilience.processes import Api, eventually
@@ -29,6 +30,10 @@ OPERATIONS: Final = 45
 DRIFT_BYTES: Final = 10_000_000
 SOCKETS_WITHOUT_INIT: Final = count(40, each=0.4)
 SOCKETS_WITHOUT_READING: Final = count(8, each=0.04)
+SUBSCRIPTIONS_OF_ONE: Final = count(100)
+STREAMS: Final = count(20, each=0.4)
+STREAMS_AT_ONCE: Final = 20
+SUBSCRIBED: Final = {"query": "subscription { viewerUpdated { id } }"}
 LARGE: Final = (
     "fragment m on ImageModel { id label description company aspectRatios resolutions scenes } "
     "query { " + " ".join(f"a{number}: models {{ ...m }}" for number in range(10)) + " }"
@@ -61,6 +66,10 @@ async def stalled(
         "DARKROOM_LIMIT_INIT_SECONDS": str(INIT_SECONDS),
         "DARKROOM_LIMIT_SEND_SECONDS": str(SEND_SECONDS),
         "DARKROOM_LIMIT_ADDRESS_SOCKETS": "5000",
+        # Otherwise most of what is sent would only be refused.
+        "DARKROOM_LIMIT_SOCKET_MESSAGES": "1000000",
+        "DARKROOM_LIMIT_VIEWER_REQUESTS": "1000000",
+        "DARKROOM_LIMIT_ADDRESS_REQUESTS": "1000000",
     }
     async with an_api(mongodb_uri, folder, settings=settings) as api:
         client = GraphQLClient(api.url, DevelopmentIssuer(folder).token("ana"))
@@ -100,6 +109,30 @@ async def test_disconnected_clients_leave_nothing_behind(stalled: Stalled) -> No
     rounds = count(10, each=0.2)
     async with noticed(stalled.api, f"{rounds} rounds of 45 subscriptions and 10 requests"):
         await _come_and_go(stalled, rounds)
+
+    await stalled.until_nobody_is_left(files)
+    assert memory_of(stalled.api) - before < DRIFT_BYTES
+
+
+async def test_thousands_of_subscriptions_of_one_socket_leave_nothing_behind(
+    stalled: Stalled,
+) -> None:
+    await _subscribe_and_complete(stalled, 20)
+    files, before = open_files_of(stalled.api), memory_of(stalled.api)
+
+    async with noticed(stalled.api, f"{SUBSCRIPTIONS_OF_ONE} subscriptions of one socket"):
+        await _subscribe_and_complete(stalled, SUBSCRIPTIONS_OF_ONE)
+
+    await stalled.until_nobody_is_left(files)
+    assert memory_of(stalled.api) - before < DRIFT_BYTES
+
+
+async def test_streams_that_are_left_leave_nothing_behind(stalled: Stalled) -> None:
+    await _open_and_leave(stalled, STREAMS_AT_ONCE)
+    files, before = open_files_of(stalled.api), memory_of(stalled.api)
+
+    async with noticed(stalled.api, f"{STREAMS} streams of server-sent events"):
+        await _open_and_leave(stalled, STREAMS)
 
     await stalled.until_nobody_is_left(files)
     assert memory_of(stalled.api) - before < DRIFT_BYTES
@@ -160,8 +193,7 @@ async def _come_and_go(stalled: Stalled, rounds: int) -> None:
     for _ in range(rounds):
         async with stalled.client.socket() as socket:
             for number in range(45):
-                query = {"query": "subscription { viewerUpdated { id } }"}
-                await socket.send(id=str(number), type="subscribe", payload=query)
+                await socket.send(id=str(number), type="subscribe", payload=SUBSCRIBED)
                 await socket.send(id=str(number), type="complete")
         await asyncio.gather(*(_leave(stalled) for _ in range(10)))
 
@@ -175,3 +207,32 @@ async def _leave(stalled: Stalled) -> None:
         await asyncio.sleep(0.005)
         asking.cancel()
         await asyncio.wait([asking])
+
+
+async def _subscribe_and_complete(stalled: Stalled, times: int) -> None:
+    """On one socket, which is read meanwhile. The response to a last query shows that all of it has
+    been handled.
+    """
+    async with stalled.client.socket() as socket:
+
+        async def read() -> None:
+            while (await socket.receive()) != {"id": "last", "type": "complete"}:
+                pass
+
+        reading = asyncio.create_task(read())
+        for number in range(times):
+            await socket.send(id=str(number), type="subscribe", payload=SUBSCRIBED)
+            await socket.send(id=str(number), type="complete")
+        await socket.send(id="last", type="subscribe", payload={"query": "{ __typename }"})
+        await reading
+
+
+async def _open_and_leave(stalled: Stalled, streams: int) -> None:
+    """Read the first result of each, and close the connection."""
+    opening = asyncio.Semaphore(STREAMS_AT_ONCE)
+
+    async def follow() -> None:
+        async with opening, streaming(stalled.client, **SUBSCRIBED) as body:
+            assert "viewerUpdated" in await body.next()
+
+    await asyncio.gather(*(follow() for _ in range(streams)))

@@ -672,6 +672,43 @@ async def test_a_result_takes_precedence_over_its_envelope(answers: Answers) -> 
     assert [image.data for image in delivery.images] == [file_of(0, 0)]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"data": {"status": "failed", "error": "It failed."}}, id="failed"),
+        pytest.param({"data": {"status": "completed", "outputs": []}}, id="completed"),
+        pytest.param({"code": 400, "data": {"status": "created"}}, id="an error's code"),
+    ],
+)
+async def test_a_submission_to_wavespeed_only_names_the_job(
+    answers: Answers, odd: dict[str, Any]
+) -> None:
+    job_id = "exchange-0"
+    submission = canned.json({"code": 200, **odd, "data": {**odd["data"], "id": job_id}})
+    result = {"outputs": [link_to(answers.url, 0)]}
+
+    delivery = await answers.run(
+        "wavespeed", exchange_of("wavespeed", answers.url, 0, result, submission=submission)
+    )
+
+    assert [image.data for image in delivery.images] == [file_of(0, 0)]
+
+
+async def test_a_running_job_of_wavespeed_is_polled_whatever_its_envelope_says(
+    answers: Answers,
+) -> None:
+    running = {"id": "exchange-0", "status": "processing"}
+    result = _finished("wavespeed", "exchange-0", {"outputs": [link_to(answers.url, 0)]})
+    exchange = Exchange(
+        submission=canned.json({"code": 200, "data": running}),
+        status=[canned.json({"code": 401, "data": running}), canned.json(result)],
+    )
+
+    delivery = await answers.run("wavespeed", exchange)
+
+    assert [image.data for image in delivery.images] == [file_of(0, 0)]
+
+
 @pytest.mark.parametrize("name", JOBS)
 async def test_a_job_id_can_be_a_number(answers: Answers, name: str) -> None:
     number = 10**15

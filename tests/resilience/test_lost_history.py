@@ -1,7 +1,7 @@
 """History that is lost at the worst moment: while the previously lost part is being read again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class SilentFeed:
     def __init__(self) -> None:
         self.lost: asyncio.Queue[HistoryLost] = asyncio.Queue()
 
-    async def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
+    async def follow(self) -> AsyncGenerator[Change | HistoryLost | None, None]:
         yield None
         while True:
             yield await self.lost.get()

@@ -1,7 +1,7 @@
 """The hub with a scripted feed: no delivered state is missed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import replace
 
 import pytest
@@ -28,7 +28,7 @@ class Feed:
         self.says: asyncio.Queue[Change | HistoryLost | Exception] = asyncio.Queue()
         self.opened = 0
 
-    async def follow(self) -> AsyncIterator[Change | HistoryLost | None]:
+    async def follow(self) -> AsyncGenerator[Change | HistoryLost | None, None]:
         self.opened += 1
         yield None
         while True:
