@@ -1,0 +1,1 @@
+export{t as jobs}from"./jobs.svelte-w_km09Pd.js";
