@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -23,12 +24,14 @@ EVERYTHING: Final = tuple(WebhookEvent)
 QUICK: Final = DeliveryRules(
     retry=RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.4),
     give_up_after=timedelta(seconds=60),
-    request_seconds=0.5,
-    lease=timedelta(seconds=2),
+    request_seconds=20.0,
+    lease=timedelta(seconds=60),
     idle_seconds=0.05,
     failing_idle_seconds=0.05,
 )
-"""The rules of a process, a hundred times faster."""
+"""The rules of a process, but for its pauses: those are a hundred times shorter."""
+HASTY: Final = replace(QUICK, request_seconds=0.5, lease=timedelta(seconds=2))
+"""Those that also soon give up an answer, for receivers that hang."""
 
 
 async def a_hook(
