@@ -13,6 +13,8 @@ from typing import Final
 
 import httpx2
 
+from outbound.requests import send_request
+
 _MAX_ADDRESSES: Final = 4
 _NO_PUBLIC_V4: Final = (
     IPv4Network("100.64.0.0/10"),  # shared by the customers of a carrier
@@ -92,7 +94,7 @@ async def send(
             extensions={"sni_hostname": url.raw_host.decode()},
         )
         try:
-            return await client.send(request, stream=True)
+            return await send_request(client, request)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             broken = error
     raise broken

@@ -18,7 +18,7 @@ _Host: TypeAlias = tuple[str, int]
 
 
 class TooManyLookups(OSError):
-    """As many names as are allowed are being resolved."""
+    """As many names are being resolved as are allowed, or as the system has threads for."""
 
 
 class Names:
@@ -49,7 +49,7 @@ class Names:
 
     def _begin(self, host: _Host) -> "asyncio.Future[Sequence[str]]":
         loop = asyncio.get_running_loop()
-        running = self._running[host] = loop.create_future()
+        running: asyncio.Future[Sequence[str]] = loop.create_future()
 
         def end(found: Sequence[str] | Exception) -> None:
             del self._running[host]
@@ -69,7 +69,12 @@ class Names:
                 loop.call_soon_threadsafe(end, found)
 
         # A daemon: the end of the process does not wait for it.
-        Thread(target=work, name="name", daemon=True).start()
+        thread = Thread(target=work, name="name", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise TooManyLookups from error
+        self._running[host] = running
         return running
 
 

@@ -26,6 +26,7 @@ import httpx2
 
 from domain.traces import Span, span
 from outbound.guarded import trusted_authorities
+from outbound.requests import send_request
 from outbound.retry_after import retry_after_seconds
 from providers.lenient import parse_object
 
@@ -145,7 +146,7 @@ async def ask(
     request = _build_request(client, method, url=url, headers=headers or {}, content=content)
     with _translate_errors(), _traced(request) as call:
         async with asyncio.timeout(within):
-            response = await _send(client, request)
+            response = await send_request(client, request)
             call.add({"http.response.status_code": response.status_code})
             try:
                 body = await read_body(response, max_bytes=max_bytes)
@@ -170,7 +171,7 @@ async def open_response(
     request = _build_request(client, method, url=url, headers=headers or {}, content=content)
     with _translate_errors(), _traced(request) as call:
         async with asyncio.timeout(within):
-            response = await _send(client, request)
+            response = await send_request(client, request)
         call.add({"http.response.status_code": response.status_code})
     try:
         yield response
@@ -235,15 +236,6 @@ def _build_request(
     # sent within one time limit for writing.
     sized = {**headers, "content-length": str(len(content))}
     return client.build_request(method, url, headers=sized, content=_pieces(content))
-
-
-async def _send(client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.Response:
-    try:
-        return await client.send(request, stream=True)
-    except AttributeError as error:
-        # A connection that is reset as soon as it is open has no socket any more in uvloop, and
-        # anyio asks the socket for its address all the same.
-        raise httpx2.ReadError("the connection was reset") from error
 
 
 @contextmanager

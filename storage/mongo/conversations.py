@@ -64,14 +64,17 @@ class MongoConversationRepository:
             cursor = await self._conversations.aggregate(stages, session=session)
             found = await cursor.to_list()
             cluster_time = cluster_time_of(session)
-        if not found or found[0]["_id"] != conversation_id:
-            return None
-        conversation, *turns = found
-        # The turn is read last: it may be newer than the count, which the next write compares.
-        return (
-            read_conversation(conversation, cluster_time),
-            read_turn(turns[0]) if turns else None,
-        )
+            if not found or found[0]["_id"] != conversation_id:
+                return None
+            # The turn is read last: it may be newer than the count, which the next write compares.
+            conversation, turn = found[0], found[1] if found[1:] else None
+            last = last_turn_index(conversation)
+            if last > (turn["turnIndex"] if turn else -1):
+                # It was deleted meanwhile, or is on another shard, which shows a commit a moment
+                # later. The session is causally consistent: this read waits for that.
+                counted = {"_id": turn_id_of(conversation_id, last), "ownerId": viewer_id}
+                turn = await self._database.turns.find_one(counted, session=session) or turn
+        return read_conversation(conversation, cluster_time), read_turn(turn) if turn else None
 
     async def page(
         self,

@@ -181,12 +181,12 @@ class MongoTurnRepository:
 
 
 def _ending_with(latest: Document, page: list[Document]) -> list[Document]:
-    """The page with the whole latest turn. A later one that has even ended since that was read is
-    left out: it was added after the read began.
+    """The page with the whole latest turn. One that was added after the read began, and has even
+    ended, is left out: it is offered as a change.
     """
     before = [one for one in page if one["_id"] < latest["_id"]]
     others = [one for one in page[len(before) :] if "outputs" in one]
-    return [*before, *(others or [latest])]
+    return [*before, *(others or ([latest] if "outputs" in latest else []))]
 
 
 async def insert_turn(

@@ -14,13 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import httpx2
 import pytest
 
 from domain.ids import DeliveryId, WebhookId
 from domain.webhooks import Answer, DeliveryRules, HeldWebhook, Message, WebhookEvent
+from outbound.guarded import send
 from outbound.webhooks import HttpWebhookSender
 from tests.authorities import an_authority
 from tests.clients import PATIENCE_SECONDS
+from tests.providers.test_http import ResetOnceOpen
 from tests.storage.builders import ANA
 from tests.storage.hooks import SECRET
 
@@ -300,6 +303,13 @@ async def test_an_answer_that_never_ends_is_not_waited_for(talk: Talk, answer: A
 async def test_an_answer_that_is_not_http_is_a_failure(talk: Talk) -> None:
     async with receiving(talk) as receiver:
         assert await attempt(receiver.url) == BROKEN
+
+
+async def test_a_connection_reset_as_soon_as_it_is_open_is_a_failure_of_http() -> None:
+    """So that a delivery or a download which meets it is tried again."""
+    async with httpx2.AsyncClient(transport=ResetOnceOpen()) as client:
+        with pytest.raises(httpx2.ReadError):
+            await send(client, "GET", httpx2.URL("https://example.com/"), addresses=[PUBLIC])
 
 
 async def test_a_receiver_that_never_accepts_is_given_up() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Sequence
-from threading import Event
+from threading import Event, stack_size
 
 import pytest
 
@@ -75,4 +75,15 @@ async def test_a_lookup_that_fails_is_reported_and_takes_no_place() -> None:
     for _ in range(3):
         with pytest.raises(socket.gaierror):
             await names.resolve("unknown", 443)
+    assert await names.resolve("other", 443)
+
+
+async def test_a_lookup_that_gets_no_thread_fails_and_takes_no_place() -> None:
+    names = Names(look_up=Servers().look_up, at_once=1)
+    usual = stack_size(2**46)  # more memory than there is
+    try:
+        with pytest.raises(TooManyLookups):
+            await names.resolve("other", 443)
+    finally:
+        stack_size(usual)
     assert await names.resolve("other", 443)

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from pymongo import MongoClient, monitoring
 
 from domain.changes import ClusterTime
 from domain.claims import Claim
@@ -16,6 +17,7 @@ from domain.references import Reference, ReferenceOrigin
 from domain.rules import derive_status
 from domain.turns import Turn, TurnsAsOf
 from storage.mongo.claims import MongoClaimRepository
+from storage.mongo.collections import Document
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.images import MongoImageRepository
@@ -339,6 +341,53 @@ async def test_a_conversation_is_read_with_its_latest_turn_if_there_is_any(
     assert await read(ANA) == (2, None)
     await database.conversations.delete_one({"_id": conversation.id})
     assert await read(ANA) is None
+
+
+async def test_a_latest_turn_that_is_counted_and_shown_a_moment_later_is_waited_for(
+    database: Database, mongodb_uri: str
+) -> None:
+    """As where conversations and turns are on two shards: a commit shows on one before the other.
+    An edit that was planned from the turn before would leave the latest one out.
+    """
+    conversation, first = await a_conversation(database)
+    written = await another_turn(database, conversation)
+    assert not isinstance(written, Conflict)
+    latest = written[1]
+    late = ShownLater(mongodb_uri, database.commands.name)
+    late.turn = await database.turns.find_one_and_delete({"_id": latest.id})
+    monitoring.register(late)
+    try:
+        async with open_database(mongodb_uri, database.commands.name) as opened:
+            conversations = MongoConversationRepository(opened)
+            found = await conversations.get_with_latest_turn(ANA, conversation.id)
+    finally:
+        monitoring._LISTENERS.command_listeners.remove(late)  # there is no public way
+
+    assert late.turn is None
+    assert found is not None
+    assert found[1] == latest != first
+
+
+class ShownLater(monitoring.CommandListener):
+    """Inserts a turn as soon as conversations have been read."""
+
+    def __init__(self, uri: str, name: str) -> None:
+        self.turn: Document | None = None
+        self._uri = uri
+        self._name = name
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        pass
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        read = event.command_name == "aggregate" and event.reply["cursor"]["ns"]
+        if read == f"{self._name}.conversations" and self.turn is not None:
+            turn, self.turn = self.turn, None
+            with MongoClient[Document](self._uri, w="majority") as client:
+                client[self._name]["turns"].insert_one(turn)
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
 
 
 async def test_an_unavailable_database_is_reported_as_overloaded(database: Database) -> None:
