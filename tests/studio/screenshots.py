@@ -1,7 +1,8 @@
 """Screenshots of every view of the studio, for review: `make screenshots OUT=folder`.
 
-Views on a desktop and a phone, light and dark, in the states that people meet: loading, empty, half
-landed, failed, complete. It needs Chromium, and starts a Darkroom of its own.
+Views on a desktop, a phone and a narrow phone (in Portuguese, whose words are longer), light and
+dark, in the states that people meet: loading, empty, half landed, failed, complete. It needs
+Chromium, and starts a Darkroom of its own.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from tests.serving import free_port
 from tests.studio.conftest import ARGUMENTS
 from tests.tools import need, need_mongod
 
-SIZES: Final = {"desktop": (1280, 800), "phone": (390, 844)}
+SIZES: Final = {"desktop": (1280, 800), "phone": (390, 844), "narrow": (320, 640)}
 SCHEMES: Final = ("light", "dark")
 MODELS: Final = ["local-silver", "local-ink", "rehearsal-lands-last"]
 SETTLED_MILLISECONDS: Final = 900
@@ -133,7 +134,7 @@ def click(*names: str) -> Act:
 
 
 async def paint(page: Page) -> None:
-    await click("^Mask$")(page)
+    await click("^(Mask|Máscara)$")(page)
     box = await page.locator("dialog canvas").bounding_box()
     assert box is not None
     await page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.3)
@@ -157,7 +158,7 @@ async def to_the_top(page: Page) -> None:
 
 async def only_uploads(page: Page) -> None:
     await page.locator("figure").first.wait_for()
-    await page.get_by_role("radio", name="Uploads").check(force=True)
+    await page.get_by_role("radio", name=re.compile("^(Uploads|Enviadas)$")).check(force=True)
 
 
 def scenes(world: World, half_landed: str) -> list[Scene]:
@@ -168,28 +169,32 @@ def scenes(world: World, half_landed: str) -> list[Scene]:
         Scene("gallery"),
         Scene("gallery-loading", loading=True),
         Scene("gallery-empty", act=only_uploads),
-        Scene("start", act=click("^Edit ")),
-        Scene("models", act=click("^Edit ", "^Models$")),
-        Scene("lightbox", act=click("^Open ")),
+        Scene("start", act=click("^(Edit|Editar) ")),
+        Scene("models", act=click("^(Edit|Editar) ", "^(Models|Modelos)$")),
+        Scene("lightbox", act=click("^(Open|Abrir) ")),
         Scene("conversations", "conversations"),
         Scene("conversation", done, to_the_top),
         Scene("conversation-end", done),
         Scene("conversation-loading", done, loading=True),
         Scene("conversation-failed", failed),
-        Scene("conversation-options", done, click("^More$")),
-        Scene("references", done, click("^References$")),
+        Scene("conversation-options", done, click("^(More|Mais)$")),
+        Scene("references", done, click("^Refer(ences|ências)$")),
         Scene("mask", done, paint),
-        Scene("compare", done, click("^Compare the images of edit 1")),
+        Scene(
+            "compare", done, click("^(Compare the images of edit|Comparar as imagens da edição) 1")
+        ),
         Scene("lost", "conversations/conv_none"),
         Scene("posts", "posts"),
         Scene("post", world.post),
-        Scene("post-new", "posts", click("^New post")),
+        Scene("post-new", "posts", click("^(New post|Nova publicação)")),
         Scene("albums", "albums"),
         Scene("album", world.album),
-        Scene("album-selecting", world.album, click("^Select$", "^Select “")),
+        Scene(
+            "album-selecting", world.album, click("^(Select|Selecionar)$", "^(Select|Selecionar) “")
+        ),
         Scene("shared", world.share, to_the_top, signed_in=False),
         Scene("statistics", "statistics"),
-        Scene("settings", act=click("^Settings$")),
+        Scene("settings", act=click("^(Settings|Configurações)$")),
     ]
 
 
@@ -200,8 +205,8 @@ async def shoot(
     options: dict[str, Any] = {
         "viewport": {"width": width, "height": height},
         "color_scheme": scheme,
-        "locale": "en-US",
-        "has_touch": size == "phone",
+        "locale": "pt-BR" if size == "narrow" else "en-US",
+        "has_touch": size != "desktop",
         "reduced_motion": "reduce",
     }
     context = await browser.new_context(**options)

@@ -154,3 +154,7 @@ async def test_a_conversation_fits_the_width_of_a_phone(
     assert await page.evaluate("document.documentElement.scrollWidth") == 320
     await expect(page.get_by_role("button", name="Settings")).to_be_in_viewport(ratio=1)
     await expect(page.get_by_role("button", name="Send")).to_be_in_viewport(ratio=1)
+
+    await page.get_by_role("button", name="References", exact=True).click()
+    dialog = page.get_by_role("dialog", name="References")
+    await expect(dialog.get_by_role("button", name="Done")).to_be_in_viewport(ratio=1)

@@ -61,7 +61,7 @@ export class Upload {
     this.state = "sending";
     try {
       const most = viewer.data?.limits.maxUploadBytes ?? Infinity;
-      if (this.file.size > most) throw new TooLarge(i18n.t.fileTooLarge(megabytes(most)));
+      if (this.file.size > most) throw new TooLarge(i18n.t.fileTooLarge(fileSize(most)));
       if (!this.file.size) throw new TooLarge(i18n.t.fileEmpty);
       const upload = await persist(() => this.#declare());
       await persist(() =>
@@ -183,8 +183,9 @@ class Uploads {
   }
 }
 
-export function megabytes(bytes: number): string {
-  return `${(bytes / 1e6).toLocaleString(document.documentElement.lang, { maximumFractionDigits: 1 })} MB`;
+export function fileSize(bytes: number): string {
+  const [size, unit, digits] = bytes < 1e5 ? [bytes / 1e3, "kilobyte", 0] : [bytes / 1e6, "megabyte", 1];
+  return size.toLocaleString(document.documentElement.lang, { style: "unit", unit, maximumFractionDigits: digits });
 }
 
 export const uploads = new Uploads();
