@@ -42,7 +42,7 @@ Talk: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitab
 
 
 class Receiver:
-    """Talks to whoever connects, as it is told to, until it is closed."""
+    """Talks to every client that connects, by a script, until it is closed."""
 
     def __init__(self, talk: Talk) -> None:
         self.url = ""

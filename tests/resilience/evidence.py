@@ -31,7 +31,7 @@ class SubscriberLog:
     followed_id: str
     """A conversation or a post."""
     from_the_beginning: bool
-    """Whether it is told of everything: it has a cursor of the start, or follows a post."""
+    """Whether it receives everything: it has a cursor of the start, or follows a post."""
     seen: list[Seen] = field(default_factory=list)
     closes: list[tuple[float, int]] = field(default_factory=list)
     errors: list[Data] = field(default_factory=list)

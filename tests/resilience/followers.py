@@ -177,7 +177,7 @@ def is_over(turn: Data) -> bool:
 async def caught_up(
     followers: Sequence[Follower], parents: Collection[Data], *, within: float
 ) -> None:
-    """Until each has seen all that it is told of as it is stored now.
+    """Until each has received the stored state of all that it follows.
 
     What one never sees is the checker's matter.
     """
