@@ -120,7 +120,7 @@ class MongoChangeFeed:
                     return
                 event = await ask()
                 if event is not None and event["operationType"] != "invalidate":
-                    yield _told(event)
+                    yield _item_of(event)
                 self._move(position, stream, event)
         finally:
             position.settle()
@@ -135,7 +135,7 @@ class MongoChangeFeed:
             position.partition = self._partitions.partition_of(str(event["documentId"]))
 
 
-def _told(event: _Event) -> Change | HistoryLost:
+def _item_of(event: _Event) -> Change | HistoryLost:
     if event["operationType"] not in WRITES:
         # A collection was dropped or renamed: anything may have changed.
         return HistoryLost()
