@@ -63,11 +63,15 @@ def test_the_image_is_built_from_locked_requirements_and_runs_unprivileged() -> 
     assert 'ENTRYPOINT ["python", "-m"]\nCMD ["serve"]' in CONTAINERFILE
 
 
-@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*")), ids=lambda path: path.name)
+_FILES: Final = sorted(
+    path for path in DEPLOY.rglob("*") if path.is_file() and path.parent.name != "__pycache__"
+)
+
+
+@pytest.mark.parametrize("path", _FILES, ids=lambda path: path.name)
 def test_every_named_setting_exists(path: Path) -> None:
-    if path.is_file():
-        named = set(re.findall(r"DARKROOM_[A-Z0-9_]+[A-Z0-9]", path.read_text()))
-        assert named <= KNOWN | _FOR_CADDY, path
+    named = set(re.findall(r"DARKROOM_[A-Z0-9_]+[A-Z0-9]", path.read_text()))
+    assert named <= KNOWN | _FOR_CADDY, path
 
 
 def test_the_compose_file_scrapes_and_proxies_what_it_starts() -> None:

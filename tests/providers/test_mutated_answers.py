@@ -10,7 +10,6 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
-from uuid import uuid4
 
 import pytest
 
@@ -23,11 +22,11 @@ from tests.official import LIMIT_SECONDS, ask_sdk
 from tests.providers.pictures import Shelf
 from tests.providers.runs import Witness, ends_of
 from tests.providers.vendors import VENDORS, RemoteProvider, Vendor
+from tests.resilience.scale import SEED
 from tests.simulators.canned import Canned, file_of
 from tests.simulators.mutations import Maker, Mutated, picture_of
 
 COUNT: Final = int(os.environ.get("DARKROOM_TEST_ANSWERS", "300"))
-SEED: Final = os.environ.get("DARKROOM_TEST_SEED") or uuid4().hex[:8]
 QUICK: Final = Pace(first=0.001, longest=0.02, growth=1.5, spare=0.02, last_words=0.1)
 AT_ONCE: Final = 8
 ERRORS: Final = 100
@@ -61,9 +60,8 @@ async def test_a_picture_that_the_official_client_reads_is_delivered(name: str) 
         places = asyncio.Semaphore(AT_ONCE)
 
         async def find_loss(number: int) -> str:
-            expected = _pictures_of(number, found[number])
             async with places:
-                return await _find_loss(provider, vendor, made[number], expected)
+                return await _find_loss(provider, vendor, made[number], found[number])
 
         lost = await asyncio.gather(*map(find_loss, range(COUNT)))
 
@@ -111,21 +109,26 @@ async def _opened(vendor: Vendor) -> AsyncIterator[tuple[RemoteProvider, Canned,
             await image_processor.aclose()
 
 
-def _pictures_of(number: int, found: Sequence[str]) -> set[bytes]:
-    """What the client has found: digests of pictures, and the numbers of files."""
-    pictures = {hashlib.sha256(data).hexdigest(): data for data in _inside(number)}
-    files = {file_of(number, int(one)) for one in found if one.isdecimal() and len(one) < 3}
-    return files | {pictures[one] for one in found if one in pictures}
+def _pictures_of(number: int, found: Sequence[str]) -> set[str]:
+    """Digests of the pictures that the client has found: it gives digests, and numbers of files.
+
+    An answer also has pictures that are not its result, such as those of a thought. A client takes
+    one for a result where the answer says so.
+    """
+    inside = {_digest(picture_of(number, index)) for index in range(PICTURES)}
+    files = {one for one in found if one.isdecimal() and len(one) < 3}
+    return {_digest(file_of(number, int(one))) for one in files} | inside.intersection(found)
 
 
-def _inside(number: int) -> list[bytes]:
-    return [picture_of(number, index) for index in range(PICTURES)]
+def _digest(picture: bytes) -> str:
+    return hashlib.sha256(picture).hexdigest()
 
 
 async def _find_loss(
-    provider: RemoteProvider, vendor: Vendor, mutated: Mutated, expected: set[bytes]
+    provider: RemoteProvider, vendor: Vendor, mutated: Mutated, found: Sequence[str]
 ) -> str:
     """What the client has found and we have not; empty if nothing is missing."""
+    expected = _pictures_of(mutated.number, found)
     run = vendor.run_streamed if mutated.is_streamed else vendor.run
     request = run(
         words=f"exchange {mutated.number}",
@@ -138,9 +141,9 @@ async def _find_loss(
     except GenerationFailed as failure:
         is_flagged = failure.code is GenerationErrorCode.CONTENT_REFUSED and vendor.name in FLAGGED
         return f"{failure}; {said}" if expected and not is_flagged else ""
-    delivered = {image.data for image in delivery.images}
+    delivered = {_digest(image.data) for image in delivery.images}
     assert delivered
     (delivery.text or "").encode()
     needs_all = not mutated.is_streamed and vendor.name not in FLAGGED
-    is_lost = not (expected <= delivered if needs_all else delivered & expected)
+    is_lost = not (expected <= delivered if needs_all else delivered & {*expected, *found})
     return f"other images delivered; {said}" if expected and is_lost else ""
