@@ -498,6 +498,17 @@ def bomb_of_text(data: bytes) -> bytes:
     return written.getvalue()
 
 
+def with_too_many_values(data: bytes) -> bytes:
+    """They would take a hundred times the memory of an honest manifest."""
+    entries = entries_of(data)
+    entries["manifest.json"] = entries["manifest.json"][:-1] + b',"x":[%b1]}' % (b"[]," * 250_000)
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:
+        for name, inner in entries.items():
+            archive.writestr(name, inner)
+    return written.getvalue()
+
+
 MAKE: Final[dict[str, Callable[[bytes], bytes]]] = {
     "no ZIP at all": lambda _: a_picture(),
     "the beginning of one": lambda data: data[: len(data) // 2],
@@ -509,6 +520,7 @@ MAKE: Final[dict[str, Callable[[bytes], bytes]]] = {
     "a bomb": bomb,
     "a false size": with_a_false_size,
     "a bomb of text": bomb_of_text,
+    "too many values": with_too_many_values,
     "an encrypted entry": encrypted,
     "a directory that is too large": lambda data: (
         data[:-10] + struct.pack("<II", 2**31, 0) + b"\x00\x00"
