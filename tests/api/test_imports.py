@@ -97,8 +97,8 @@ async def import_or_refuse(client: GraphQLClient, data: bytes) -> Data:
     return payload
 
 
-async def ended(client: GraphQLClient, job: Data) -> Data:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+async def ended(client: GraphQLClient, job: Data, *, within: float = PATIENCE_SECONDS) -> Data:
+    async with asyncio.timeout(within):
         while job["status"] in ("QUEUED", "GENERATING"):
             job = (await client(NODE, id=job["id"]))["node"]
     return job
