@@ -193,7 +193,8 @@ async def _answer_wrong_method(_: Request, error: Exception) -> Response:
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = error_response(404, "NOT_FOUND", "There is nothing here.")
     if scope["type"] == "websocket":
-        await WebSocket(scope, receive, send).close()
+        await WebSocket(scope, receive, send).send_denial_response(answer)
     else:
-        await error_response(404, "NOT_FOUND", "There is nothing here.")(scope, receive, send)
+        await answer(scope, receive, send)
