@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from domain.execution.long_json import decode_long_json
@@ -133,7 +134,8 @@ class ArchiveReader:
             raise NotAnExport(f"{name} is too large.")
         try:
             with self._archive.open(entry) as file:
-                data = file.read(entry.file_size + 1)
+                # No more than the declared size, even where there is more.
+                data = b"".join(iter(partial(file.read, _BLOCK_BYTES), b""))
         except _BROKEN as error:
             raise NotAnExport(f"{name} cannot be read.") from error
         if len(data) != entry.file_size:
