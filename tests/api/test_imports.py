@@ -20,7 +20,7 @@ from tests.api.test_albums import create as create_album
 from tests.api.test_choices import choose
 from tests.api.test_exports import EXPORT, EXPORT_VIEWER, collection
 from tests.api.test_exports import ended as export_ended
-from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
+from tests.clients import PATIENCE_SECONDS, PAUSE_SECONDS, Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
     DELETE_IMAGES,
@@ -100,6 +100,7 @@ async def import_or_refuse(client: GraphQLClient, data: bytes) -> Data:
 async def ended(client: GraphQLClient, job: Data, *, within: float = PATIENCE_SECONDS) -> Data:
     async with asyncio.timeout(within):
         while job["status"] in ("QUEUED", "GENERATING"):
+            await asyncio.sleep(PAUSE_SECONDS)  # it needs the processor, too
             job = (await client(NODE, id=job["id"]))["node"]
     return job
 
