@@ -41,6 +41,7 @@ async def refusal(processor: UploadSandbox, data: bytes) -> PictureRefused:
     return refused.value
 
 
+A_VIDEO = with_box(b"\0\0\0\x10ftypmp42\0\0\0\0", b"moov", CANARY)
 SHOWN: dict[str, tuple[Callable[[], bytes], Callable[[], Image.Image]]] = {
     "as it is": (heic, a_picture),
     "without colour": (lambda: heic(a_picture(mode="L")), lambda: a_picture(mode="L")),
@@ -56,6 +57,9 @@ SHOWN: dict[str, tuple[Callable[[], bytes], Callable[[], Image.Image]]] = {
         lambda: Image.merge("RGB", a_picture().split()[::-1]),
     ),
     "with something behind": (lambda: with_box(heic(), b"free", CANARY), a_picture),
+    "with a trailer that is no box": (lambda: heic() + CANARY + b"SEFT", a_picture),
+    "with a video behind": (lambda: heic() + A_VIDEO, a_picture),
+    "of no brand but a general one": (lambda: with_brand(heic(), b"mif1"), a_picture),
 }
 
 
@@ -172,11 +176,12 @@ async def test_an_invalid_photo_is_refused(processor: UploadSandbox, row: str) -
     [
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
         with_brand(heic(), b"avif"),
+        with_brand(heic(), b"mif1").replace(b"hvc1", b"av01"),
         with_brand(heic(), b"isom"),
         b"\0\0\0\x18ftyp",
         b"\0\0\0\0ftypheic" + bytes(100),
     ],
-    ids=["no description", "AVIF", "a video", "half of a header", "zeros"],
+    ids=["no description", "AVIF", "another coding", "a video", "half of a header", "zeros"],
 )
 async def test_a_file_that_is_not_heic_is_refused(processor: UploadSandbox, data: bytes) -> None:
     assert content_type_of(data) is None
