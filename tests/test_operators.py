@@ -44,7 +44,7 @@ async def test_the_status_shows_what_is_waiting_and_what_is_stuck(
     assert "held until" in stuck.said
 
 
-async def test_credits_are_shown_by_day_and_granted_up_to_a_limit(start_darkroom: StartDarkroom) -> None:
+async def test_credits_are_shown_by_day_and_have_a_limit(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom()
     client = darkroom.client("ana")
     await conversation_with(client, selectedModels=["local-silver", "rehearsal-fails"])
