@@ -6,15 +6,14 @@ was when its newcomers came; what that has brought since is brought again.
 """
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import PyMongoError
 
 from domain.partitions import FollowedPartitions
-from storage.mongo.stream_position import Place, Position, Stream
+from storage.mongo.stream_position import Place, Position
+from storage.mongo.stream_reader import StreamReader
 
 _LEAST_SECONDS: Final = 0.25
 """From one stream to the next: newcomers of this time share one."""
@@ -28,7 +27,7 @@ class Replacements:
 
     def __init__(self, partitions: FollowedPartitions) -> None:
         self._partitions = partitions
-        self._due = asyncio.Event()
+        self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._brings_all = False
         self._position: Position | None = None
@@ -40,7 +39,7 @@ class Replacements:
         """
         self._opened_at: float | None = None
         """None while a stream is being opened."""
-        self._left: set[asyncio.Task[None]] = set()
+        self._stream: StreamReader | None = None
         partitions.when_added = self._plan
 
     def open_after(self, position: Position) -> None:
@@ -52,7 +51,7 @@ class Replacements:
             position.go_to(self._begin_at)
         self._resumed = position.place
         self._position, self._begin_at, self._opened_at = position, None, None
-        self._due.clear()
+        self._is_due = False
         self._brings_all = self._partitions.followed() is None
 
     def opened(self) -> None:
@@ -66,32 +65,17 @@ class Replacements:
             self._begin_at = position.place
         self._arm()
 
-    async def next(self, stream: Stream) -> Mapping[str, Any] | None:
-        """The next event of the stream, or None. Raise ReplacementDue."""
-        if self._due.is_set():
-            await stream.close()
+    async def next(self, stream: StreamReader) -> Sequence[RawBSONDocument]:
+        """The next events of the stream, or none for now. Raise ReplacementDue."""
+        self._stream = stream
+        events = () if self._is_due else await stream.next()
+        if self._is_due and not events:
             raise ReplacementDue
-        asking = asyncio.ensure_future(stream.try_next())
-        due = asyncio.ensure_future(self._due.wait())
-        try:
-            await asyncio.wait({asking, due}, return_when=asyncio.FIRST_COMPLETED)
-        except BaseException:
-            asking.cancel()
-            raise
-        finally:
-            due.cancel()
-        if asking.done():
-            return asking.result()
-        # It answers within a second. To interrupt it would cost its connection.
-        task = asyncio.create_task(_close(stream, asking), name="change stream before")
-        self._left.add(task)
-        task.add_done_callback(self._left.discard)
-        raise ReplacementDue
+        return events
 
     def _plan(self) -> None:
         if self._begin_at is not None or self._brings_all or self._position is None:
             return
-        self._position.settle()
         reached = self._position.place
         # A stream that has brought nothing yet is where it began. What came before its newcomers is
         # behind what the one before had got to.
@@ -103,18 +87,13 @@ class Replacements:
         assert self._opened_at is not None
         loop = asyncio.get_running_loop()
         due_at = max(loop.time(), self._opened_at + _LEAST_SECONDS)
-        self._timer = loop.call_at(due_at, self._due.set)
+        self._timer = loop.call_at(due_at, self._end_stream)
+
+    def _end_stream(self) -> None:
+        self._is_due = True
+        if self._stream is not None:
+            self._stream.interrupt()
 
 
 class ReplacementDue(Exception):
     """The stream does not bring all that is followed: open the next one."""
-
-
-async def _close(stream: Stream, asking: "asyncio.Future[RawBSONDocument | None]") -> None:
-    """Nobody reads it any more, so nobody needs to know how it ends."""
-    try:
-        with suppress(Exception):
-            await asking
-    finally:
-        with suppress(PyMongoError):
-            await stream.close()

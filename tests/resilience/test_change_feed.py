@@ -2,11 +2,12 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -36,11 +37,17 @@ Item = FeedItem | None
 class Following:
     """What a feed has reported, by the ids of the documents."""
 
-    def __init__(self, items: AsyncIterator[Item]) -> None:
-        self._items = items
+    def __init__(self, batches: AsyncIterator[Sequence[FeedItem] | None]) -> None:
+        self._batches = batches
+        self._items: deque[FeedItem] = deque()
 
     async def next(self) -> Item:
-        return await asyncio.wait_for(anext(self._items), PATIENCE_SECONDS)
+        while not self._items:
+            batch = await asyncio.wait_for(anext(self._batches), PATIENCE_SECONDS)
+            if batch is None:
+                return None
+            self._items.extend(batch)
+        return self._items.popleft()
 
     async def until(self, document_id: str) -> list[Item]:
         """Everything up to the change of this document."""
@@ -376,13 +383,13 @@ async def test_a_partitioned_feed_continues_while_subscribers_arrive_without_a_p
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a stream takes longer to open than newcomers wait for the next one."""
-    watch = database.watched.watch
+    watch = database.watched.database.watch
 
-    async def watch_slowly(*arguments: object, **options: object) -> object:
-        await asyncio.sleep(0.3)
-        return await watch(*arguments, **options)  # type: ignore[arg-type]
+    def watch_slowly(*arguments: Any, **options: Any) -> object:
+        sleep(0.3)
+        return watch(*arguments, **options)
 
-    monkeypatch.setattr(database.watched, "watch", watch_slowly)
+    monkeypatch.setattr(database.watched.database, "watch", watch_slowly)
     partitions = FollowedPartitions(32768)
     turn_id, last = (turn_id_of(new_conversation_id(), 0) for _ in range(2))
     for one in (turn_id, last):
@@ -451,18 +458,19 @@ async def test_newcomers_find_a_stream_that_continues_after_a_dropped_database(
     partitions = FollowedPartitions(32768)
     first, newcomer = (turn_id_of(new_conversation_id(), 0) for _ in range(2))
     partitions.add(conversation_of_turn(first))
-    watch = database.watched.watch
+    watch = database.watched.database.watch
+    call_in_loop = asyncio.get_running_loop().call_soon_threadsafe
 
-    async def watch_and_subscribe(*arguments: object, **options: object) -> object:
-        stream = await watch(*arguments, **options)  # type: ignore[arg-type]
+    def watch_and_subscribe(*arguments: Any, **options: Any) -> object:
+        stream = watch(*arguments, **options)
         if options["start_after"] is not None:
-            partitions.add(conversation_of_turn(newcomer))
+            call_in_loop(partitions.add, conversation_of_turn(newcomer))
         return stream
 
     async with following(database, partitions) as received:
         await database.turns.insert_one({"_id": first, "version": 1})
         await received.until(first)
-        monkeypatch.setattr(database.watched, "watch", watch_and_subscribe)
+        monkeypatch.setattr(database.watched.database, "watch", watch_and_subscribe)
         await database.client.drop_database(database.commands.name)
         while await received.next() != HistoryLost():
             pass
@@ -481,13 +489,13 @@ async def test_a_newcomer_reads_nothing_older_than_where_its_stream_begins(
     partitions, begins = FollowedPartitions(32768), Position()
     turn_id = turn_id_of(new_conversation_id(), 0)
     partitions.add(conversation_of_turn(turn_id))
-    watch = database.watched.watch
+    watch = database.watched.database.watch
 
-    async def watch_from(*arguments: object, **options: Any) -> object:
+    def watch_from(*arguments: Any, **options: Any) -> object:
         begins.token = options["resume_after"]
-        return await watch(*arguments, **options)  # type: ignore[arg-type]
+        return watch(*arguments, **options)
 
-    monkeypatch.setattr(database.watched, "watch", watch_from)
+    monkeypatch.setattr(database.watched.database, "watch", watch_from)
     async with following(database, partitions) as received:
         for version in range(3):
             change = {"$set": {"version": version}}
