@@ -5,9 +5,8 @@ A turn's change brings the turn, which is what most listeners are sent: the data
 it is at the time of the event or later. It stays in bytes until somebody asks for it, since every
 process hears of every turn and has listeners to few. Of other changes only the ids are brought.
 
-The stream is read in a thread (`stream_reader.py`). Where the feed is divided, the stream has only
-partitions with subscribers (`change_pipeline.py`), and is replaced when there are more of these
-(`resumed_streams.py`).
+Where the feed is divided, the stream has only partitions with subscribers (`change_pipeline.py`),
+and is replaced when there are more of these (`resumed_streams.py`).
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -25,16 +24,17 @@ from domain.ports.changes import Change, FeedItem, HistoryLost, Reached
 from domain.retries import RetryPolicy
 from domain.turns import Turn
 from storage.mongo.change_pipeline import KINDS, WRITES, pipeline
+from storage.mongo.change_stream import ChangeStream, open_stream
 from storage.mongo.database import SHOWN, Database, to_cluster_time
 from storage.mongo.resumed_streams import LONGEST_ANSWER_MS, ReplacementDue, Replacements
 from storage.mongo.stream_position import Position, time_of
-from storage.mongo.stream_reader import StreamReader
 from storage.mongo.turns import read_turn
 
 log = structlog.get_logger(__name__)
 
 _Event: TypeAlias = Mapping[str, Any]
 
+_MAX_AWAIT_MS: Final = 3_000
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
 """The pause before the stream is opened again. There is one for each process, so trying often costs
 little, and subscribers get nothing meanwhile.
@@ -74,28 +74,31 @@ class MongoChangeFeed:
                 await retries.pause()
 
     @asynccontextmanager
-    async def _opened(self, position: Position) -> AsyncIterator[StreamReader]:
-        """Closed at the end, whatever ends it."""
+    async def _opened(self, position: Position) -> AsyncIterator[ChangeStream]:
+        """Closed at the end, whatever ends it; one that is replaced, once it has answered."""
         if self._replacements is not None:
             self._replacements.open_after(position)
-        stream = self._watched.open_stream(
+        stream = await open_stream(
+            self._watched,
             pipeline(self._partitions, last=position.partition),
-            longest_answer_ms=LONGEST_ANSWER_MS,
+            longest_answer_ms=_MAX_AWAIT_MS if self._replacements is None else LONGEST_ANSWER_MS,
             resume_after=position.token,
             start_after=position.invalidated_token,
         )
         try:
-            await stream.opened()
+            position.follow(stream.token)
             if self._replacements is not None:
                 await self._find_position(stream, position)
                 self._replacements.opened()
             yield stream
         except ReplacementDue:
-            pass
-        finally:
-            stream.close()
+            return
+        except BaseException:
+            await stream.close()
+            raise
+        await stream.close()
 
-    async def _find_position(self, stream: StreamReader, position: Position) -> None:
+    async def _find_position(self, stream: ChangeStream, position: Position) -> None:
         """What is followed from now on needs one. Where there is none, nothing was followed before,
         or has to be read again: the changes until then are left out.
         """
@@ -103,7 +106,7 @@ class MongoChangeFeed:
             self._move(position, stream, await stream.next())
 
     async def _read(
-        self, stream: StreamReader, position: Position
+        self, stream: ChangeStream, position: Position
     ) -> AsyncGenerator[Sequence[FeedItem], None]:
         """Until the stream ends. Raise ReplacementDue."""
         ask: Callable[[], Awaitable[Sequence[_Event]]] = stream.next
@@ -121,7 +124,7 @@ class MongoChangeFeed:
                 yield batch
             self._move(position, stream, events)
 
-    def _move(self, position: Position, stream: StreamReader, events: Sequence[_Event]) -> None:
+    def _move(self, position: Position, stream: ChangeStream, events: Sequence[_Event]) -> None:
         position.follow(stream.token)
         for event in events:
             if event["operationType"] == "invalidate":

@@ -1,6 +1,7 @@
 """MongoDB: clients, collections, indexes, transactions, and the translation of its errors.
 
-The change feed has a client of its own (`watched.py`).
+There are two clients, because an open change stream holds a connection: the feed has its own, and
+never starves commands of theirs.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import pymongo
 from bson import CodecOptions, Timestamp
+from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -30,10 +32,10 @@ from domain.ports.observers import DatabaseObserver, Unobserved
 from domain.retries import RetryPolicy, retry
 from domain.waiting import SemaphoresByKey, holding, seconds_left
 from storage.mongo.calls import Calls, Inside, NestedCall, inside, translated
+from storage.mongo.change_stream import SILENCE_SECONDS
 from storage.mongo.collections import Collections, Document
 from storage.mongo.preparation import prepare
 from storage.mongo.transaction import Abort, Transaction
-from storage.mongo.watched import WatchedDatabase
 
 Session: TypeAlias = AsyncClientSession
 
@@ -55,14 +57,6 @@ START_SECONDS: Final = 60.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WITHOUT_ZONE: Final = _EPOCH.replace(tzinfo=None)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_OPTIONS: Final[Document] = {
-    "appname": "darkroom",
-    "tz_aware": True,
-    "serverSelectionTimeoutMS": SELECTION_SECONDS * 1000,
-    "connectTimeoutMS": 5_000,
-    "retryWrites": True,
-    "retryReads": True,
-}
 _MAJORITY: Final = ReadConcern("majority")
 _DURABLE: Final = WriteConcern("majority")
 
@@ -84,7 +78,8 @@ class Database(Collections[AsyncCollection[Document]]):
 
     client: AsyncMongoClient[Document]
     commands: AsyncDatabase[Document]
-    watched: WatchedDatabase
+    watched: AsyncDatabase[RawBSONDocument]
+    """The collection with undecoded documents, which stay bytes until they are read."""
     calls: Calls
     observer: DatabaseObserver
     _queues: SemaphoresByKey = field(default_factory=lambda: SemaphoresByKey(1))
@@ -168,10 +163,7 @@ async def open_database(
     cannot be reached for `start_seconds`.
     """
     observer = observer or Unobserved()
-    client = AsyncMongoClient[Document](
-        uri, timeoutMS=COMMAND_SECONDS * 1000, waitQueueTimeoutMS=2_000, maxPoolSize=100, **_OPTIONS
-    )
-    watched = WatchedDatabase(uri, name, **_OPTIONS)
+    client, feed_client = _make_clients(uri)
     try:
         commands = client.get_database(
             name,
@@ -185,15 +177,45 @@ async def open_database(
         )
         await retry(functools.partial(_prepare, commands), on=Overloaded, policy=starting)
         calls = Calls(functools.partial(_reconnect, client), observer=observer)
+        in_bytes = CodecOptions(document_class=RawBSONDocument)
+        watched = feed_client.get_database(name, codec_options=in_bytes, read_concern=_MAJORITY)
         try:
             yield Database(client, commands, watched, calls, observer)
         finally:
             await calls.ended()
     finally:
-        await watched.close()
         # Closing ends the server's sessions, and would wait for a primary to do so.
-        with pymongo.timeout(CLOSE_SECONDS):
-            await client.close()
+        for one in (feed_client, client):
+            with pymongo.timeout(CLOSE_SECONDS):
+                await one.close()
+
+
+def _make_clients(
+    uri: str,
+) -> tuple[AsyncMongoClient[Document], AsyncMongoClient[RawBSONDocument]]:
+    """A client for commands and one for the change feed, neither of them connected yet."""
+    options: Document = {
+        "appname": "darkroom",
+        "tz_aware": True,
+        "serverSelectionTimeoutMS": SELECTION_SECONDS * 1000,
+        "connectTimeoutMS": 5_000,
+        "retryWrites": True,
+        "retryReads": True,
+    }
+    client: AsyncMongoClient[Document] = AsyncMongoClient(
+        uri,
+        timeoutMS=COMMAND_SECONDS * 1000,
+        waitQueueTimeoutMS=2_000,
+        maxPoolSize=100,
+        **options,
+    )
+    feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(
+        uri,
+        maxPoolSize=8,
+        socketTimeoutMS=SILENCE_SECONDS * 1000,
+        **options,
+    )
+    return client, feed_client
 
 
 async def _prepare(commands: AsyncDatabase[Document]) -> None:

@@ -7,13 +7,14 @@ was when its newcomers came; what that has brought since is brought again.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from bson.raw_bson import RawBSONDocument
 
 from domain.partitions import FollowedPartitions
+from storage.mongo.change_stream import ChangeStream
 from storage.mongo.stream_position import Place, Position
-from storage.mongo.stream_reader import StreamReader
 
 _LEAST_SECONDS: Final = 0.25
 """From one stream to the next: newcomers of this time share one."""
@@ -27,7 +28,7 @@ class Replacements:
 
     def __init__(self, partitions: FollowedPartitions) -> None:
         self._partitions = partitions
-        self._is_due = False
+        self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._brings_all = False
         self._position: Position | None = None
@@ -39,7 +40,7 @@ class Replacements:
         """
         self._opened_at: float | None = None
         """None while a stream is being opened."""
-        self._stream: StreamReader | None = None
+        self._left: set[asyncio.Task[None]] = set()
         partitions.when_added = self._plan
 
     def open_after(self, position: Position) -> None:
@@ -51,7 +52,7 @@ class Replacements:
             position.go_to(self._begin_at)
         self._resumed = position.place
         self._position, self._begin_at, self._opened_at = position, None, None
-        self._is_due = False
+        self._due.clear()
         self._brings_all = self._partitions.followed() is None
 
     def opened(self) -> None:
@@ -65,13 +66,27 @@ class Replacements:
             self._begin_at = position.place
         self._arm()
 
-    async def next(self, stream: StreamReader) -> Sequence[RawBSONDocument]:
-        """The next events of the stream, or none for now. Raise ReplacementDue."""
-        self._stream = stream
-        events = () if self._is_due else await stream.next()
-        if self._is_due and not events:
+    async def next(self, stream: ChangeStream) -> Sequence[RawBSONDocument]:
+        """The next events of the stream, if any. Raise ReplacementDue."""
+        if self._due.is_set():
+            await stream.close()
             raise ReplacementDue
-        return events
+        asking = asyncio.ensure_future(stream.next())
+        due = asyncio.ensure_future(self._due.wait())
+        try:
+            await asyncio.wait({asking, due}, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            asking.cancel()
+            raise
+        finally:
+            due.cancel()
+        if asking.done():
+            return asking.result()
+        # It answers within a second. To interrupt it would cost its connection.
+        task = asyncio.create_task(_close(stream, asking), name="change stream before")
+        self._left.add(task)
+        task.add_done_callback(self._left.discard)
+        raise ReplacementDue
 
     def _plan(self) -> None:
         if self._begin_at is not None or self._brings_all or self._position is None:
@@ -87,13 +102,17 @@ class Replacements:
         assert self._opened_at is not None
         loop = asyncio.get_running_loop()
         due_at = max(loop.time(), self._opened_at + _LEAST_SECONDS)
-        self._timer = loop.call_at(due_at, self._end_stream)
-
-    def _end_stream(self) -> None:
-        self._is_due = True
-        if self._stream is not None:
-            self._stream.interrupt()
+        self._timer = loop.call_at(due_at, self._due.set)
 
 
 class ReplacementDue(Exception):
     """The stream does not bring all that is followed: open the next one."""
+
+
+async def _close(stream: ChangeStream, asking: "asyncio.Future[Sequence[RawBSONDocument]]") -> None:
+    """Nobody reads it any more, so nobody needs to know how it ends."""
+    try:
+        with suppress(Exception):
+            await asking
+    finally:
+        await stream.close()

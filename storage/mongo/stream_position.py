@@ -13,6 +13,8 @@ _BEGINS_WITH_TIME: Final = re.compile("82[0-9A-F]{16}")
 _HISTORY_LOST_CODES: Final = frozenset({280, 286})
 """The stream's position is not in the oplog, or not any more."""
 
+_CURSOR_NOT_FOUND: Final = 43
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -71,8 +73,10 @@ class Position:
 
     def after_error(self, error: PyMongoError) -> None:
         """Continue from the same token; from now on where there is none, or it has failed twice."""
-        server_refused = isinstance(error, OperationFailure) and not error.has_error_label(
-            "ResumableChangeStreamError"
+        server_refused = (
+            isinstance(error, OperationFailure)
+            and error.code != _CURSOR_NOT_FOUND
+            and not error.has_error_label("ResumableChangeStreamError")
         )
         token = self.token or self.invalidated_token
         forgotten = isinstance(error, OperationFailure) and error.code in _HISTORY_LOST_CODES

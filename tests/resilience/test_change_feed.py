@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from domain.ports.changes import Change, FeedItem, HistoryLost, Reached
 from runtime.local_mongod import Mongod
 from storage.mongo import change_feed
 from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.change_stream import ChangeStream, open_stream
 from storage.mongo.database import Database, cluster_time_of, open_database
 from storage.mongo.stream_position import Position
 from storage.mongo.transaction import Transaction
@@ -383,13 +384,12 @@ async def test_a_partitioned_feed_continues_while_subscribers_arrive_without_a_p
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a stream takes longer to open than newcomers wait for the next one."""
-    watch = database.watched.database.watch
 
-    def watch_slowly(*arguments: Any, **options: Any) -> object:
-        sleep(0.3)
-        return watch(*arguments, **options)
+    async def open_slowly(*arguments: Any, **options: Any) -> ChangeStream:
+        await asyncio.sleep(0.3)
+        return await open_stream(*arguments, **options)
 
-    monkeypatch.setattr(database.watched.database, "watch", watch_slowly)
+    monkeypatch.setattr(change_feed, "open_stream", open_slowly)
     partitions = FollowedPartitions(32768)
     turn_id, last = (turn_id_of(new_conversation_id(), 0) for _ in range(2))
     for one in (turn_id, last):
@@ -458,19 +458,17 @@ async def test_newcomers_find_a_stream_that_continues_after_a_dropped_database(
     partitions = FollowedPartitions(32768)
     first, newcomer = (turn_id_of(new_conversation_id(), 0) for _ in range(2))
     partitions.add(conversation_of_turn(first))
-    watch = database.watched.database.watch
-    call_in_loop = asyncio.get_running_loop().call_soon_threadsafe
 
-    def watch_and_subscribe(*arguments: Any, **options: Any) -> object:
-        stream = watch(*arguments, **options)
+    async def open_and_subscribe(*arguments: Any, **options: Any) -> ChangeStream:
+        stream = await open_stream(*arguments, **options)
         if options["start_after"] is not None:
-            call_in_loop(partitions.add, conversation_of_turn(newcomer))
+            partitions.add(conversation_of_turn(newcomer))
         return stream
 
     async with following(database, partitions) as received:
         await database.turns.insert_one({"_id": first, "version": 1})
         await received.until(first)
-        monkeypatch.setattr(database.watched.database, "watch", watch_and_subscribe)
+        monkeypatch.setattr(change_feed, "open_stream", open_and_subscribe)
         await database.client.drop_database(database.commands.name)
         while await received.next() != HistoryLost():
             pass
@@ -489,13 +487,12 @@ async def test_a_newcomer_reads_nothing_older_than_where_its_stream_begins(
     partitions, begins = FollowedPartitions(32768), Position()
     turn_id = turn_id_of(new_conversation_id(), 0)
     partitions.add(conversation_of_turn(turn_id))
-    watch = database.watched.database.watch
 
-    def watch_from(*arguments: Any, **options: Any) -> object:
+    async def open_from(*arguments: Any, **options: Any) -> ChangeStream:
         begins.token = options["resume_after"]
-        return watch(*arguments, **options)
+        return await open_stream(*arguments, **options)
 
-    monkeypatch.setattr(database.watched.database, "watch", watch_from)
+    monkeypatch.setattr(change_feed, "open_stream", open_from)
     async with following(database, partitions) as received:
         for version in range(3):
             change = {"$set": {"version": version}}
