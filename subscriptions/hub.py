@@ -11,6 +11,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Iterable,
     Iterator,
     Sequence,
 )
@@ -55,6 +56,8 @@ has fallen behind has many.
 """
 _OPEN_SECONDS: Final = 60
 _PAUSE_SECONDS: Final = 0.25
+_CANCEL_AGAIN_SECONDS: Final = 0.5
+_CANCELLATIONS: Final = 20
 _READ_AGAIN: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5)
 
 
@@ -63,6 +66,20 @@ Changed: TypeAlias = dict[ConversationId, dict[TurnId, tuple[ClusterTime, Turn]]
 
 FindAccounts: TypeAlias = Callable[[Collection[ViewerId]], Awaitable[Collection[ViewerId]]]
 """Returns those that have an account."""
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they have ended: one that meets the answer to a read can be lost in the driver,
+    which then goes on with the next read.
+    """
+    waiting = set(tasks)
+    for _ in range(_CANCELLATIONS):
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_SECONDS)
+        if not waiting:
+            return
+    log.error("subscriptions do not end", tasks=[task.get_name() for task in waiting])
 
 
 async def pause_before_reading() -> None:
@@ -158,9 +175,7 @@ class Hub:
                 raise Overloaded("The database's change stream cannot be opened.") from None
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _end(tasks)
 
     def subscribe(self, conversation_id: ConversationId) -> AbstractContextManager[Subscriber]:
         """Subscribe to a conversation's turns.
