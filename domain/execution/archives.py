@@ -14,7 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from domain.execution.long_json import decode_long_json
 from domain.import_format.facts import NotAnExport
 
 STREAMED_BYTES: Final = 4_000_000
@@ -84,9 +83,9 @@ _MAX_DIRECTORY_BYTES: Final = 5_000_000
 """The size of a directory of some 40,000 entries."""
 _MAX_JSON_BYTES: Final = 8_000_000
 """The size of one part: twice that of the largest turns."""
-_MAX_JSON_VALUES: Final = 500_000
-"""In one part: several times as many as 50 turns have, or ten albums of 10,000 images. As Python
-objects most of them take 60 bytes each.
+_MAX_JSON_VALUES: Final = 300_000
+"""In one part: several times as many as 50 turns have, or ten albums of 10,000 images. The decoder
+keeps other threads waiting until it has read them all, for at most some 50 ms.
 """
 _MAX_ALL_JSON_BYTES: Final = 200_000_000
 _MAX_JSON_RATIO: Final = 200
@@ -121,7 +120,7 @@ class ArchiveReader:
         if sum(map(data.count, (b",", b"[", b"{"))) > _MAX_JSON_VALUES:
             raise NotAnExport(f"{name} has too many values.")
         try:
-            return decode_long_json(data.decode())
+            return json.loads(data)
         except (ValueError, RecursionError) as error:
             raise NotAnExport(f"{name} is not valid JSON.") from error
 
