@@ -33,6 +33,7 @@ from domain.retries import RetryPolicy, retry
 from domain.waiting import SemaphoresByKey, holding, seconds_left
 from storage.mongo.calls import Calls, Inside, NestedCall, inside, translated
 from storage.mongo.collections import Collections, Document
+from storage.mongo.driver_connections import DirectPool
 from storage.mongo.preparation import prepare
 from storage.mongo.transaction import Abort, Transaction
 
@@ -204,6 +205,7 @@ def _make_clients(
         "connectTimeoutMS": 5_000,
         "retryWrites": True,
         "retryReads": True,
+        "_pool_class": DirectPool,
     }
     client: AsyncMongoClient[Document] = AsyncMongoClient(
         uri,
