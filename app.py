@@ -9,7 +9,6 @@ from typing import Any, Final, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -23,6 +22,7 @@ from assembly.catalogue import load_caption_registry, load_registry, load_truste
 from assembly.objects import image_origins
 from assembly.traces import find_exporters
 from bootstrap import Api, open_api
+from edge.cross_origin import CrossOrigin
 from edge.dev_renewal import renewal_route
 from edge.dev_tokens import DevelopmentIssuer
 from edge.graphiql import graphiql_routes
@@ -129,7 +129,7 @@ class _Routes:
             call_when_blocked=api.blocked_viewers.call_when_blocked,
             limits=limits,
         )
-        self._http = CORSMiddleware(
+        self._http = CrossOrigin(
             http,
             allow_origin_regex=origins,
             allow_methods=["GET", "POST"],

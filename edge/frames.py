@@ -176,6 +176,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self.transport.abort()
 
+    def handle_text(self, event: Frame) -> None:
+        """Called with a frame, which the parser goes on holding until the next one."""
+        super().handle_text(event)
+        event.data = b""
+
     def handle_ping(self) -> None:
         if not self._failed:
             super().handle_ping()

@@ -1,12 +1,13 @@
 """GraphQL over HTTP: writes outcomes as statuses, headers and JSON, subscriptions as streams."""
 
+from collections.abc import Awaitable
 from functools import partial
 from hashlib import sha256
 from typing import Final
 
 import structlog
 from graphql import OperationType
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,6 +54,10 @@ _STATUSES: Final = {
     "DEADLINE_EXCEEDED": 504,
 }
 """The status of results without data, by the code of an error."""
+_NOT_INDEXED: Final = tuple(
+    (name.lower().encode(), value.encode()) for name, value in NOT_INDEXED.items()
+)
+_NOT_STORED: Final = (b"cache-control", b"no-store")
 _MISTAKES: Final = (BadUserInput.code, QueryTooComplex.code)
 
 log = structlog.get_logger(__name__)
@@ -127,13 +132,13 @@ class GraphQLOverHTTP:
             return json_response(failure.body, 500, media_type=media_type)
 
 
-async def _send_not_indexed(send: Send, message: Message) -> None:
+def _send_not_indexed(send: Send, message: Message) -> Awaitable[None]:
     """Keep search engines away: any answer may be reached by a link that a robot has found."""
     if message["type"] == "http.response.start":
-        headers = MutableHeaders(scope=message)
-        headers.update(NOT_INDEXED)
-        headers.setdefault("Cache-Control", "no-store")
-    await send(message)
+        headers = message["headers"] = [*message["headers"], *_NOT_INDEXED]
+        if not any(name == _NOT_STORED[0] for name, _ in headers):
+            headers.append(_NOT_STORED)
+    return send(message)
 
 
 def _wants_ide(request: Request) -> bool:

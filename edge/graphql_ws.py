@@ -202,6 +202,7 @@ class _Socket:
                 await self._connection.close(Close.POLICY_VIOLATION, "Too many messages")
                 return
             await self._handle(await self._read(event.get("text")))
+            del event  # It would be held while this waits for the next one.
 
     async def _end(self) -> None:
         closing = self._connection.end()

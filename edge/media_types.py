@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from edge import graphql_multipart, graphql_sse
@@ -11,6 +12,8 @@ from edge.responses import GRAPHQL_JSON, JSON
 from edge.result_streams import StreamFormat
 
 STREAMS_IN_WORDS: Final = f"{graphql_sse.MEDIA_TYPE} or {graphql_multipart.MEDIA_TYPE}"
+_USUAL_LENGTH: Final = 200
+_REMEMBERED: Final = 256
 MAX_RANGES: Final = 100
 """Of a header. Browsers send ten; to read thousands would take as long as an operation."""
 _ANY_JSON: Final = {JSON, "application/*", "*/*"}
@@ -33,12 +36,19 @@ def read_accept(header: str) -> Accepted:
     """Choose the forms of answers: the newer media type of JSON only where the client asks for it,
     and the stream format with the highest quality, the first one among equals.
     """
+    return (_choose_remembered if len(header) <= _USUAL_LENGTH else _choose)(header)
+
+
+def _choose(header: str) -> Accepted:
     found = dict(_read_ranges(header))
     wanted = {name: quality for name, quality in found.items() if quality > 0}
     json = GRAPHQL_JSON if GRAPHQL_JSON in wanted else JSON if wanted.keys() & _ANY_JSON else None
     streams = [name for name in wanted if name in STREAMS]
     best = max(streams, key=lambda name: wanted[name], default=None)
     return Accepted(json, STREAMS[best] if best is not None else None)
+
+
+_choose_remembered: Final = lru_cache(_REMEMBERED)(_choose)
 
 
 def _read_ranges(header: str) -> Iterator[tuple[str, float]]:

@@ -5,9 +5,9 @@ they would be copied into logs and headers.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
+from secrets import token_hex
 from typing import Any, Final
-from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -51,12 +51,12 @@ class FollowedRequests:
 
 
 def _naming(send: Send, answering: Span | None = None) -> Send:
-    async def name(message: Message) -> None:
+    def name(message: Message) -> Awaitable[None]:
         if message["type"] in _BEGINNINGS:
             message["headers"] = [*message.get("headers", ()), *_write_headers()]
             if answering is not None:
                 answering.add({"http.response.status_code": message["status"]})
-        await send(message)
+        return send(message)
 
     return name
 
@@ -70,7 +70,7 @@ def route_of(path: str) -> str:
 def request_id() -> str:
     """The id of the request or operation that is being answered."""
     trace = current_trace()
-    return uuid4().hex if trace is None else trace.request_id
+    return _new_id() if trace is None else trace.request_id
 
 
 def find_names(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
@@ -90,9 +90,13 @@ def renamed(trace: Trace | None, names: Mapping[str, str]) -> Trace:
     if parent and (parent["version"] == "00") and parent["later"]:
         parent = None
     return Trace(
-        given if _ID_FORM.fullmatch(given) else known_id or uuid4().hex,
+        given if _ID_FORM.fullmatch(given) else known_id or _new_id(),
         f"00-{parent['context']}" if parent else known_parent,
     )
+
+
+def _new_id() -> str:
+    return token_hex(16)
 
 
 def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:

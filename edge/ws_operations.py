@@ -14,6 +14,7 @@ from domain.traces import current_trace, follow
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
 from edge.frames import Frames, text_frame
+from edge.light_waits import Gate
 from edge.outcomes import Outcome, Result, Streaming, read_results
 from edge.traces import renamed, request_id
 from edge.ws_connection import Close, Connection
@@ -70,7 +71,7 @@ class SocketOperations:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._answering = asyncio.Semaphore(ANSWERS_AT_ONCE)
         self._waiting_characters = 0
-        self._has_room = asyncio.Event()
+        self._has_room = Gate()
 
     def __len__(self) -> int:
         return len(self._tasks)

@@ -76,10 +76,10 @@ class ObservedApp:
         return self._follow_socket(scope, receive, send)
 
     def _counted(self, scope: Scope, send: Send) -> Send:
-        async def count(message: Message) -> None:
+        def count(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 self._count(scope, message["status"])
-            await send(message)
+            return send(message)
 
         return count
 

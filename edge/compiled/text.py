@@ -196,6 +196,10 @@ class FunctionText:
         match stored:
             case Key() if stored.required:
                 return self.complete(kind, key, nodes)
+            case Key(default=None | bool()):
+                return self.complete(
+                    kind, f"record.get({stored.name!r}, {stored.default!r})", nodes
+                )
             case Coded() | Instant():
                 return self.complete(kind, key, nodes)
             case Written() if str(named) == "AspectRatio":

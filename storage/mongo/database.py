@@ -34,6 +34,7 @@ from domain.waiting import SemaphoresByKey, holding, seconds_left
 from storage.mongo.calls import Calls, Inside, NestedCall, inside, translated
 from storage.mongo.change_stream import SILENCE_SECONDS
 from storage.mongo.collections import Collections, Document
+from storage.mongo.driver_connections import DirectPool
 from storage.mongo.preparation import prepare
 from storage.mongo.transaction import Abort, Transaction
 
@@ -201,6 +202,7 @@ def _make_clients(
         "connectTimeoutMS": 5_000,
         "retryWrites": True,
         "retryReads": True,
+        "_pool_class": DirectPool,
     }
     client: AsyncMongoClient[Document] = AsyncMongoClient(
         uri,

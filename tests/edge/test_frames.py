@@ -109,3 +109,14 @@ async def test_an_accepted_socket_releases_its_headers() -> None:
         assert ws.request is not None
         assert [one is ws.request.headers for one in held] == [True]
         assert application.scope["headers"] == []
+
+
+async def test_the_parser_does_not_hold_a_message_that_was_read() -> None:
+    application, message = Application(), "something long that a client has sent"
+    async with serving(application, free_port()) as url, connect(url.replace("http", "ws")) as ws:
+        await ws.send(message)
+        assert await ws.recv() == "sent"
+
+        frames = [one for one in gc.get_objects() if type(one) is Frame]
+        assert frames
+        assert message.encode() not in [bytes(one.data) for one in frames]
