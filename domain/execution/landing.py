@@ -109,7 +109,7 @@ class Landing:
     ) -> None:
         # The database may commit a write although its answer is lost, and a read may not show it
         # yet: the bytes have to stay until the outcome is certain.
-        self._stored = [one for one in self._stored if one not in records]
+        self._stored = [record for record in self._stored if record not in records]
         is_sure = True
 
         async def write_once() -> bool:
@@ -128,7 +128,7 @@ class Landing:
         if not is_written:
             raise LeaseLost
 
-    async def clear_away(self) -> None:
+    async def delete_unused_bytes(self) -> None:
         """Delete bytes that nothing refers to: old previews, images that did not land."""
         keys = [key for record in self._stored for key in record.image.keys]
         keys.extend(self.progress.old_previews)
@@ -168,7 +168,9 @@ class Landing:
         options, get = self.claim.parent.options, self.image_writer.objects.get
         widths = [width for width in base.rendition_widths if width >= _COMPARED_WIDTH]
         width = min(widths, default=base.width)
-        large_enough = [one for one in processed.thumbnails if one.width >= _COMPARED_WIDTH]
+        large_enough = [
+            thumbnail for thumbnail in processed.thumbnails if thumbnail.width >= _COMPARED_WIDTH
+        ]
         edited = large_enough[0] if large_enough else processed.original
         try:
             return await self.image_processor.compare(

@@ -20,7 +20,7 @@ from storage.mongo.albums import new_album, replace_images
 from storage.mongo.collections import Document
 from storage.mongo.conversations import imported_conversation
 from storage.mongo.database import repository
-from storage.mongo.failed_imports import take_some_back
+from storage.mongo.failed_imports import delete_imported_batch
 from storage.mongo.images import hold_images, record_document
 from storage.mongo.jobs import (
     MongoJobRepository,
@@ -49,7 +49,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
     _takes_back = True
 
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool:
-        documents = [record_document(claim.job.owner_id, one) for one in records]
+        documents = [record_document(claim.job.owner_id, record) for record in records]
         return await self._add(
             claim, lambda transaction: transaction.images.insert_many(_marked(documents, claim))
         )
@@ -82,7 +82,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
     async def take_back(self, claim: JobClaim[Import], *, limit: int) -> TakenBack | None:
         async def work(transaction: Transaction) -> TakenBack:
             await _touch(transaction, claim)
-            keys, is_all = await take_some_back(
+            keys, is_all = await delete_imported_batch(
                 transaction, claim.job.owner_id, claim.job.id, limit=limit
             )
             left = {"$set": {"keysLeft": keys}}
@@ -172,11 +172,11 @@ async def _replace(
 ) -> None:
     """Insert the documents, in place of those of an earlier try."""
     marked = list(_marked(documents, claim))
-    ids = [one["_id"] for one in marked]
+    ids = [document["_id"] for document in marked]
     await collection.delete_many({"_id": {"$in": ids}, "ownerId": claim.job.owner_id})
     await collection.insert_many(marked)
 
 
 def _marked(documents: Iterable[Document], claim: JobClaim[Import]) -> Iterable[Document]:
     """Mark the documents with their import, so that they are found if it fails."""
-    return ({**one, "importId": claim.job.id} for one in documents)
+    return ({**document, "importId": claim.job.id} for document in documents)
