@@ -10,7 +10,7 @@ from storage.imaging.container import (
     BadContainer,
     Container,
     check_size,
-    joined,
+    join_parts,
     orientation_of,
 )
 
@@ -57,7 +57,7 @@ def read_jpeg(data: bytes, max_pixels: int) -> Container:
         colour_profile=picture.profile,
         lossless=False,
         tidy=picture.tidy and picture.ended,
-        data=joined([b"\xff\xd8", *picture.kept, b"\xff\xd9"], data),
+        data=join_parts([b"\xff\xd8", *picture.kept, b"\xff\xd9"], data),
     )
 
 
