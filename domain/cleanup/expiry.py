@@ -41,7 +41,7 @@ class ExpiryCleaner:
         for name, records in self._expiring.items():
             if await self._periodic_jobs.begin(name, every=self._every) is None:
                 continue
-            expired = await records.over(limit=_BATCH_SIZE)
+            expired = await records.list_expired(limit=_BATCH_SIZE)
             if not expired or (name in self._restorable and await self._is_shared()):
                 continue
             # Records are deleted after their bytes: an interrupted job runs again.

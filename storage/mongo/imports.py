@@ -27,7 +27,7 @@ from storage.mongo.jobs import (
     common_fields,
     ending,
     giving_up,
-    held,
+    held_by,
     read_error,
 )
 from storage.mongo.posts import imported_post
@@ -86,7 +86,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
                 transaction, claim.job.owner_id, claim.job.id, limit=limit
             )
             left = {"$set": {"keysLeft": keys}}
-            await transaction.imports.update_one(held(claim), left)
+            await transaction.imports.update_one(held_by(claim), left)
             return TakenBack(keys, is_all)
 
         done = await self._database.transact(work, account=claim.job.owner_id)
@@ -102,7 +102,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
         async def work(transaction: Transaction) -> None:
             first_id = conversations[0][0].id if conversations else None
             done = await transaction.imports.update_one(
-                held(claim), ending(OutputStatus.COMPLETED, kept=kept, conversationId=first_id)
+                held_by(claim), ending(OutputStatus.COMPLETED, kept=kept, conversationId=first_id)
             )
             if not done.matched_count:
                 raise Abort(Conflict.STALE)
@@ -161,7 +161,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
 
 async def _touch(transaction: Transaction, claim: JobClaim[Import]) -> None:
     touched = await transaction.imports.update_one(
-        held(claim), {"$inc": {"writes": 1}, "$unset": {"keysLeft": 1}}
+        held_by(claim), {"$inc": {"writes": 1}, "$unset": {"keysLeft": 1}}
     )
     if not touched.matched_count:
         raise Abort(Conflict.STALE)

@@ -85,7 +85,7 @@ class MongoUploadRepository:
             {"$set": {"refusal": {"code": refusal.code, "message": refusal.message}}},
         )
 
-    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
+    async def list_expired(self, *, limit: int) -> Mapping[str, Sequence[str]]:
         cursor = self._uploads.find({"sweepAt": {"$lt": datetime.now(UTC)}}, {"key": 1})
         return {document["_id"]: [document["key"]] async for document in cursor.limit(limit)}
 
