@@ -99,9 +99,11 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
         image_tools=tools,
         objects=objects,
         registry=registry,
-        providers={name: ObservedProvider(one, metrics) for name, one in providers.items()},
+        providers={
+            name: ObservedProvider(provider, metrics) for name, provider in providers.items()
+        },
         caption_models=caption_models,
-        writers={name: ObservedWriter(one, metrics) for name, one in writers.items()},
+        writers={name: ObservedWriter(writer, metrics) for name, writer in writers.items()},
         image_writer=ImageWriter(objects),
         images=MongoImageRepository(database),
         claims=ObservedClaims(database, metrics, registry, caption_models),

@@ -43,15 +43,15 @@ def show_subscriptions(metrics: Metrics, hub: Hub) -> None:
 def show_slots(metrics: Metrics, dispatcher: Dispatcher) -> None:
     for provider, limit in dispatcher.limits.items():
         metrics.slots.labels(provider).set(limit)
-        taken = partial(_count_running, dispatcher, provider)
-        metrics.slots_taken.labels(provider).set_function(taken)
+        count_running = partial(_count_running, dispatcher, provider)
+        metrics.slots_taken.labels(provider).set_function(count_running)
 
 
 def show_permits(metrics: Metrics, permits: Permits) -> None:
     for provider, limit in permits.limits.items():
         metrics.permits.labels(provider).set(limit)
-        held = partial(_count_held, permits, provider)
-        metrics.permits_held.labels(provider).set_function(held)
+        count_held = partial(_count_held, permits, provider)
+        metrics.permits_held.labels(provider).set_function(count_held)
 
 
 def _count_held(permits: Permits, provider: str) -> int:

@@ -317,7 +317,7 @@ def _make_share_service(
 
 def _make_export_service(shared: _Shared, exporter: Exporter) -> ExportService:
     exports = MongoExportRepository(shared.base.database)
-    return ExportService(exports, shared.conversations, shared.accounts, exporter.look)
+    return ExportService(exports, shared.conversations, shared.accounts, exporter.search_now)
 
 
 def _make_import_service(shared: _Shared, importer: Importer) -> ImportService:
@@ -327,5 +327,5 @@ def _make_import_service(shared: _Shared, importer: Importer) -> ImportService:
         MongoUploadRepository(database),
         shared.accounts,
         shared.base.objects,
-        importer.look,
+        importer.search_now,
     )

@@ -150,7 +150,7 @@ class _Trial:
 
     async def find(self) -> str | None:
         listed = self._store.keys(shard_of(self._key), folders=("images",))
-        found = [one async for one in listed if one.key == self._key]
+        found = [info async for info in listed if info.key == self._key]
         return None if found else "it lists nothing"
 
     async def open_link(self) -> str | None:

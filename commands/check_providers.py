@@ -128,9 +128,9 @@ class _Check:
         return (await self.tools.image_processor.process(delivery.images[0].data)).original
 
     def _fail(self, code: GenerationErrorCode, detail: str) -> None:
-        said = _LINK.sub(_REDACTED, quote(detail, leave_out=secrets_in(self.settings)))
+        text = _LINK.sub(_REDACTED, quote(detail, leave_out=secrets_in(self.settings)))
         message = GenerationError(code, retryable=False).message
-        self._print(f"{code}: {message} ({said.removesuffix(': ')})")
+        self._print(f"{code}: {message} ({text.removesuffix(': ')})")
 
     def _print(self, words: str) -> None:
         print(f"{self.provider.name}: {words}", flush=True)

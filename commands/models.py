@@ -61,7 +61,7 @@ def _find(registries: Registries, name: str) -> str | None:
         model = registry.get(name)
         if model is not None:
             return str(model.id)
-    providers = {one for model in _all(registries) for one in model.providers}
+    providers = {provider for model in _all(registries) for provider in model.providers}
     return name if name in providers else None
 
 
@@ -70,10 +70,10 @@ def _all(registries: Registries) -> Sequence[RegisteredModel]:
 
 
 def _show(registries: Registries, unavailable: Unavailable) -> None:
-    off = {one.name: one for one in unavailable.off}
+    off = {off_model.name: off_model for off_model in unavailable.off}
     for registry in registries:
         registry.withdraw(unavailable.withdrawn)
-        registry.switch_off({one.name: one.since for one in unavailable.off})
+        registry.switch_off({off_model.name: off_model.since for off_model in unavailable.off})
     models = _all(registries)
     for name in sorted(off.keys() - {model.id for model in models}):
         print(f"{name:<34} {'provider':<22} {_why(off[name])}")
@@ -88,8 +88,8 @@ def _state(model: RegisteredModel, off: Mapping[str, SwitchedOff]) -> str:
     return _why(reason) if reason else model.unavailable_reason.value
 
 
-def _why(one: SwitchedOff) -> str:
-    return f"SWITCHED_OFF since {one.since:%Y-%m-%d %H:%M}Z: {one.reason}"
+def _why(model: SwitchedOff) -> str:
+    return f"SWITCHED_OFF since {model.since:%Y-%m-%d %H:%M}Z: {model.reason}"
 
 
 def _parser() -> ArgumentParser:

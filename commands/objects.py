@@ -33,12 +33,12 @@ async def _run(settings: Settings, asked: Namespace) -> int:
         opened_database(settings) as (complete, opened),
         open_objects(complete, Signer(secret_of(complete))) as (store, _),
     ):
-        comparer = ObjectReconciler(store, MongoReferencedObjectRepository(opened))
-        total = await _report(comparer)
+        reconciler = ObjectReconciler(store, MongoReferencedObjectRepository(opened))
+        total = await _report(reconciler)
         code = FAILED if total.missing else STOPPED
         if asked.delete:
-            owners = await StoreOwnership(comparer.objects, comparer.keys).owners()
-            code = await _delete(comparer, total, owners) or code
+            owners = await StoreOwnership(reconciler.objects, reconciler.keys).owners()
+            code = await _delete(reconciler, total, owners) or code
         return code
 
 
@@ -55,14 +55,16 @@ class _Total:
     shards_with_old: list[str] = field(default_factory=list)
 
 
-async def _report(comparer: ObjectReconciler) -> _Total:
+async def _report(reconciler: ObjectReconciler) -> _Total:
     total = _Total()
     for shard in SHARDS:
-        found = await comparer.compare(shard)
+        found = await reconciler.compare(shard)
         for key in found.missing:
             print(f"missing  {key}")
-        for one in found.orphans:
-            print(f"orphan   {one.key}  {one.byte_size}  {one.modified_at:%Y-%m-%d %H:%M}Z")
+        for orphan in found.orphans:
+            print(
+                f"orphan   {orphan.key}  {orphan.byte_size}  {orphan.modified_at:%Y-%m-%d %H:%M}Z"
+            )
         total.objects += found.objects
         total.byte_size += found.byte_size
         total.referred += found.referred
@@ -79,7 +81,7 @@ async def _report(comparer: ObjectReconciler) -> _Total:
     return total
 
 
-async def _delete(comparer: ObjectReconciler, total: _Total, owners: Owners) -> int:
+async def _delete(reconciler: ObjectReconciler, total: _Total, owners: Owners) -> int:
     if total.old and not total.referred:
         complain("No object belongs to this database. Is it the right one? Nothing was deleted.")
         return FAILED
@@ -91,9 +93,9 @@ async def _delete(comparer: ObjectReconciler, total: _Total, owners: Owners) -> 
         return FAILED
     deleted = byte_size = 0
     for shard in total.shards_with_old:  # They are compared again: their keys were not kept.
-        old = (await comparer.compare(shard)).old_orphans(datetime.now(UTC))
-        await comparer.delete(old)
-        deleted, byte_size = deleted + len(old), byte_size + sum(one.byte_size for one in old)
+        old = (await reconciler.compare(shard)).old_orphans(datetime.now(UTC))
+        await reconciler.delete(old)
+        deleted, byte_size = deleted + len(old), byte_size + sum(orphan.byte_size for orphan in old)
     print(f"Deleted {count(deleted, 'object')}, {count(byte_size, 'byte')}.")
     return STOPPED
 

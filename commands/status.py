@@ -45,31 +45,36 @@ async def _run(settings: Settings) -> int:
         stored = MongoModelAvailabilityRepository(opened)
         for line in _unavailable(await stored.find_unavailable()):
             print(line)
-    return FAILED if any(one.stuck for one in waiting) else STOPPED
+    return FAILED if any(backlog.stuck for backlog in waiting) else STOPPED
 
 
 def _waiting(backlogs: Sequence[Backlog], providers: Mapping[ModelId, str]) -> Iterable[str]:
-    yield f"{count(sum(one.count for one in backlogs), 'unfinished output')}."
-    for one in backlogs:
+    yield f"{count(sum(backlog.count for backlog in backlogs), 'unfinished output')}."
+    for backlog in backlogs:
         yield (
-            f"  {providers.get(one.model_id, 'unknown'):<12} {one.model_id:<32} {one.status:<11}"
-            f"{one.count:>7,}  oldest {_duration(one.oldest)}"
+            f"  {providers.get(backlog.model_id, 'unknown'):<12} {backlog.model_id:<32} "
+            f"{backlog.status:<11}"
+            f"{backlog.count:>7,}  oldest {_duration(backlog.oldest)}"
         )
 
 
 def _stuck(backlogs: Sequence[Backlog], found: Sequence[StuckOutput]) -> Iterable[str]:
-    number = sum(one.stuck for one in backlogs)
+    number = sum(backlog.stuck for backlog in backlogs)
     yield f"{count(number, 'output')} should have ended by now."
-    for one in found:
-        held = f"held until {one.lease_until:%H:%M:%S}Z" if one.lease_until else "held by no worker"
+    for output in found:
+        held = (
+            f"held until {output.lease_until:%H:%M:%S}Z"
+            if output.lease_until
+            else "held by no worker"
+        )
         yield (
-            f"  {one.output_id}  {one.viewer_id}  {one.model_id}  {one.status} since "
-            f"{one.queued_at:%Y-%m-%d %H:%M:%S}Z, {held}"
+            f"  {output.output_id}  {output.viewer_id}  {output.model_id}  {output.status} since "
+            f"{output.queued_at:%Y-%m-%d %H:%M:%S}Z, {held}"
         )
 
 
 def _owed(backlogs: Sequence[Backlog], deletions: Sequence[ViewerId]) -> Iterable[str]:
-    reserved = sum(one.credits_reserved for one in backlogs)
+    reserved = sum(backlog.credits_reserved for backlog in backlogs)
     yield f"{count(reserved, 'credit')} reserved for unfinished outputs."
     more = "At least " if len(deletions) == _SHOWN else ""
     yield f"{more}{count(len(deletions), 'deletion')} of viewers not finished."
@@ -82,8 +87,8 @@ def _unavailable(unavailable: Unavailable) -> Iterable[str]:
     for model_id in unavailable.withdrawn:
         yield f"  {model_id}"
     yield f"{count(len(unavailable.off), 'name')} switched off."
-    for one in unavailable.off:
-        yield f"  {one.name}  since {one.since:%Y-%m-%d %H:%M}Z: {one.reason}"
+    for model in unavailable.off:
+        yield f"  {model.name}  since {model.since:%Y-%m-%d %H:%M}Z: {model.reason}"
 
 
 def _duration(length: timedelta) -> str:

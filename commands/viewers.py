@@ -44,8 +44,8 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     block = commands.add_parser("block", help="answer a viewer's requests with FORBIDDEN")
     unblock = commands.add_parser("unblock", help="let a viewer in again")
-    for one in (block, unblock):
-        one.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
+    for subcommand in (block, unblock):
+        subcommand.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
     block.add_argument("--reason", help="kept with the block, for operators")
     commands.add_parser("list", help="print who is blocked")
     return parser

@@ -88,21 +88,21 @@ async def cluster(
 ) -> AsyncIterator[tuple[Cluster, Stores]]:
     """Start it, and stop it in reverse. `hurried`: a minute of the alert rules is a second."""
     caddy, prometheus = find_tool("caddy"), find_tool("prometheus")
-    one = Cluster(folder, with_proxy=caddy is not None)
+    deployment = Cluster(folder, with_proxy=caddy is not None)
     async with AsyncExitStack() as stack:
         stores = await _start_stores(folder, stack)
-        public = {"DARKROOM_PUBLIC_URL": one.proxy} if one.proxy else {}
-        one.add_processes({**_settings_for(folder, stores), **public, **(settings or {})})
-        for process in one.processes:
+        public = {"DARKROOM_PUBLIC_URL": deployment.proxy} if deployment.proxy else {}
+        deployment.add_processes({**_settings_for(folder, stores), **public, **(settings or {})})
+        for process in deployment.processes:
             stack.push_async_callback(_stop, process)
-        await asyncio.gather(*(process.start() for process in one.processes))
+        await asyncio.gather(*(process.start() for process in deployment.processes))
         if caddy is not None:
-            await _start_caddy(one, caddy, stack)
+            await _start_caddy(deployment, caddy, stack)
         if prometheus is not None:
-            one.prometheus = await start_prometheus(
-                folder, one.metrics, stack, binary=prometheus, hurried=hurried
+            deployment.prometheus = await start_prometheus(
+                folder, deployment.metrics, stack, binary=prometheus, hurried=hurried
             )
-        yield one, stores
+        yield deployment, stores
 
 
 async def _stop(process: Process) -> None:
@@ -141,36 +141,38 @@ def _settings_for(folder: Path, stores: Stores) -> dict[str, str]:
     }
 
 
-async def _start_caddy(one: Cluster, caddy: Path, stack: AsyncExitStack) -> None:
+async def _start_caddy(deployment: Cluster, caddy: Path, stack: AsyncExitStack) -> None:
     environment = {
-        "DARKROOM_SITE": one.url,
-        "DARKROOM_APIS": " ".join(api.url.removeprefix("http://") for api in one.apis),
+        "DARKROOM_SITE": deployment.url,
+        "DARKROOM_APIS": " ".join(api.url.removeprefix("http://") for api in deployment.apis),
         "DARKROOM_CADDY_OPTIONS": "auto_https disable_redirects\n\tdefault_bind 127.0.0.1",
-        "XDG_DATA_HOME": os.fspath(one.folder / "caddy"),
-        "XDG_CONFIG_HOME": os.fspath(one.folder / "caddy"),
+        "XDG_DATA_HOME": os.fspath(deployment.folder / "caddy"),
+        "XDG_CONFIG_HOME": os.fspath(deployment.folder / "caddy"),
     }
     config = ROOT / "deploy/caddy/Caddyfile"
     command: list[str | Path] = [caddy, "run", "--config", config, "--adapter", "caddyfile"]
-    await stack.enter_async_context(running("caddy", command, one.folder, environment=environment))
-    await until_answered(f"{one.url}/healthz")
+    await stack.enter_async_context(
+        running("caddy", command, deployment.folder, environment=environment)
+    )
+    await until_answered(f"{deployment.url}/healthz")
 
 
-async def check(one: Cluster) -> bool:
+async def check(deployment: Cluster) -> bool:
     """Follow a conversation through the proxy, and ask Prometheus everything that is drawn."""
-    client = GraphQLClient(one.url, one.token("ana"))
+    client = GraphQLClient(deployment.url, deployment.token("ana"))
     try:
         await _follow_conversation(client)
     finally:
         await client.aclose()
-    if one.prometheus is None:
+    if deployment.prometheus is None:
         print("Prometheus is not installed: no query was tried.")
         return True
-    async with httpx2.AsyncClient(base_url=one.prometheus) as http:
+    async with httpx2.AsyncClient(base_url=deployment.prometheus) as http:
         async with asyncio.timeout(SCRAPED_SECONDS):
             while True:
                 up = await values(http, 'sum(up{job=~"darkroom-.*"})')
                 landed = await values(http, "count(darkroom_outputs_ended_total)")
-                if landed and up == [str(len(one.metrics))]:
+                if landed and up == [str(len(deployment.metrics))]:
                     break
                 await asyncio.sleep(0.5)
         print(f"Prometheus scrapes all {up[0]} processes.")
@@ -201,15 +203,16 @@ async def _run(folder: Path, *, only_check: bool) -> int:
     asked = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
-    async with cluster(folder) as (one, _):
-        apis = ", ".join(api.url for api in one.apis)
-        print(f"Darkroom    {one.url}/graphql  (API processes: {apis})")
-        print(f"Metrics     {', '.join(f'{name} {port}' for name, port in one.metrics.items())}")
-        print(f"Prometheus  {one.prometheus or 'is not installed'}")
-        print(f"Token       {one.token('ana')}")
+    async with cluster(folder) as (deployment, _):
+        apis = ", ".join(api.url for api in deployment.apis)
+        print(f"Darkroom    {deployment.url}/graphql  (API processes: {apis})")
+        metrics = ", ".join(f"{name} {port}" for name, port in deployment.metrics.items())
+        print(f"Metrics     {metrics}")
+        print(f"Prometheus  {deployment.prometheus or 'is not installed'}")
+        print(f"Token       {deployment.token('ana')}")
         print(f"Logs        {folder}")
         if only_check:
-            return 0 if await check(one) else 1
+            return 0 if await check(deployment) else 1
         print("Stop        Ctrl-C", flush=True)
         await asked.wait()
     return 0

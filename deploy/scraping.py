@@ -59,11 +59,13 @@ def dashboard_queries(interval: str = "1m") -> list[str]:
 async def values(http: httpx2.AsyncClient, query: str) -> list[str]:
     """The values that answer a query: none, where there is no data."""
     answer: Any = (await http.get("/api/v1/query", params={"query": query})).json()
-    return [str(one["value"][1]) for one in answer["data"]["result"]]
+    return [str(sample["value"][1]) for sample in answer["data"]["result"]]
 
 
 async def firing_alerts(http: httpx2.AsyncClient) -> set[str]:
     answer: Any = (await http.get("/api/v1/alerts")).json()
     return {
-        one["labels"]["alertname"] for one in answer["data"]["alerts"] if one["state"] == "firing"
+        alert["labels"]["alertname"]
+        for alert in answer["data"]["alerts"]
+        if alert["state"] == "firing"
     }

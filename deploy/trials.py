@@ -104,7 +104,7 @@ class Trials:
 
     async def _kill_secondary(self) -> None:
         primary = await self.stores.replica_set.until_primary()
-        members = [one for one in self.stores.replica_set.members if one is not primary]
+        members = [member for member in self.stores.replica_set.members if member is not primary]
         kill = self._hurt("secondary", False, kind="mongod")
         secondary = self.randomness.choice(members)
         await secondary.kill()
@@ -131,9 +131,9 @@ class Trials:
         await self.stores.replica_set.until_healthy()
         kill.back_at = time()
 
-    def _hurt(self, who: str, ran_outputs: bool, *, kind: str = "") -> Kill:
+    def _hurt(self, process_name: str, ran_outputs: bool, *, kind: str = "") -> Kill:
         kind = kind or ("worker" if ran_outputs else "api")
-        kill = Kill(who, kind, time(), ran_outputs=ran_outputs)
+        kill = Kill(process_name, kind, time(), ran_outputs=ran_outputs)
         self.kills.append(kill)
         return kill
 
@@ -166,19 +166,19 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
     """Print what came of it. Whether nothing that was promised was broken."""
     randomness = random.Random(seed)
     async with (
-        cluster(folder, settings=SETTINGS, hurried=True) as (one, stores),
-        _watched(one) as watcher,
+        cluster(folder, settings=SETTINGS, hurried=True) as (deployment, stores),
+        _watched(deployment) as watcher,
         AsyncMongoClient[dict[str, Any]](stores.replica_set.uri, tz_aware=True) as client,
         open_database(stores.replica_set.uri, DATABASE) as database,
     ):
-        trials = Trials(one, stores, randomness)
+        trials = Trials(deployment, stores, randomness)
         documents, operator = client[DATABASE], Operator(database)
-        route = round_robin([api.url for api in one.apis])
-        asker = Asker(route=route, token=one.token)
+        route = round_robin([api.url for api in deployment.apis])
+        asker = Asker(route=route, token=deployment.token)
         load = Load(
             asker,
             route=route,
-            token=one.token,
+            token=deployment.token,
             randomness=randomness,
             operator=operator,
             viewer_id=lambda name: viewer_id_of(ISSUER, name),
@@ -195,7 +195,7 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
         finally:
             await load.close()
             await asker.aclose()
-        stored = await read_stored(documents, one.folder)
+        stored = await read_stored(documents, deployment.folder)
         stored.objects = await keys_in(stores.bucket)
         broken = objections(
             History(
@@ -219,38 +219,42 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
 async def _make(trials: Trials, rounds: int) -> None:
     """Every trial, so many times, and how long it then takes until an image lands."""
     for name, trial in trials.all().items():
-        took, landed = [], []
+        durations, landed = [], []
         for _ in range(rounds):
-            began = monotonic()
+            started_at = monotonic()
             await trial()
-            took.append(monotonic() - began)
+            durations.append(monotonic() - started_at)
             landed.append(await _until_landed(trials.cluster))
             await _refuse_upload(trials.cluster)
         print(
-            f"{name}: {rounds} times; away for {median(took):.1f} s (worst {max(took):.1f} s); "
+            f"{name}: {rounds} times; away for {median(durations):.1f} s "
+            f"(worst {max(durations):.1f} s); "
             f"then an image landed within {median(landed):.1f} s (worst {max(landed):.1f} s)",
             flush=True,
         )
 
 
-async def _until_landed(one: Cluster) -> float:
+async def _until_landed(deployment: Cluster) -> float:
     """Ask each API for an image; the seconds until the last one has landed."""
-    began = monotonic()
+    started_at = monotonic()
 
     async def land(url: str, number: int) -> None:
-        client = GraphQLClient(url, one.token(f"visitor {number} {began}"))
+        client = GraphQLClient(url, deployment.token(f"visitor {number} {started_at}"))
         try:
             await eventually(lambda: _lands(client), within=LANDED_SECONDS, what="an image lands")
         finally:
             await client.aclose()
 
-    await asyncio.gather(*(land(api.url, number) for number, api in enumerate(one.apis)))
-    return monotonic() - began
+    await asyncio.gather(*(land(api.url, number) for number, api in enumerate(deployment.apis)))
+    return monotonic() - started_at
 
 
-async def _refuse_upload(one: Cluster) -> None:
+async def _refuse_upload(deployment: Cluster) -> None:
     """The dashboard shows these too."""
-    client, data = GraphQLClient(one.apis[0].url, one.token("visitor with a page")), b"<html>"
+    client, data = (
+        GraphQLClient(deployment.apis[0].url, deployment.token("visitor with a page")),
+        b"<html>",
+    )
 
     async def is_refused() -> bool:
         try:
@@ -259,7 +263,7 @@ async def _refuse_upload(one: Cluster) -> None:
             refused = await complete_or_refuse(client, upload["id"])
         except (AssertionError, httpx2.HTTPError):
             return False
-        return [one["code"] for one in refused["userErrors"]] == ["UPLOAD_TYPE_UNSUPPORTED"]
+        return [error["code"] for error in refused["userErrors"]] == ["UPLOAD_TYPE_UNSUPPORTED"]
 
     try:
         await eventually(is_refused, within=LANDED_SECONDS, what="an upload is refused")
@@ -289,12 +293,12 @@ async def _lands(client: GraphQLClient) -> bool:
 
 
 @asynccontextmanager
-async def _watched(one: Cluster) -> AsyncIterator[Watcher | None]:
-    if one.prometheus is None:
+async def _watched(deployment: Cluster) -> AsyncIterator[Watcher | None]:
+    if deployment.prometheus is None:
         yield None
         return
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=one.prometheus))
+        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=deployment.prometheus))
         watcher = Watcher(http)
         watching = asyncio.create_task(watcher.watch(), name="prometheus")
         try:

@@ -1,5 +1,6 @@
 """Checks that the options of a turn agree with one another, and that each model supports them."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from domain.errors import UserErrorCode
@@ -41,12 +42,11 @@ def check_options(request: TurnRequest, refusals: Refusals) -> None:
 def check_abilities(model: ImageModel, request: TurnRequest, refusals: Refusals) -> None:
     """Check what this model supports."""
     options = request.options
-
     if request.aspect_ratio is not None and request.aspect_ratio not in model.aspect_ratios:
-        offered = ", ".join(map(str, model.aspect_ratios))
+        supported = ", ".join(map(str, model.aspect_ratios))
         refusals.add(
             UserErrorCode.UNSUPPORTED_ASPECT_RATIO,
-            f"{model.label} does not support {request.aspect_ratio}. It supports {offered}.",
+            f"{model.label} does not support {request.aspect_ratio}. It supports {supported}.",
             "aspectRatio",
         )
     if request.resolution is not None and request.resolution not in model.resolutions:
@@ -61,36 +61,23 @@ def check_abilities(model: ImageModel, request: TurnRequest, refusals: Refusals)
             f"{model.label} makes at most {count(model.max_images, 'image')} per turn.",
             *_IMAGES_PATH,
         )
-    for name, code, words, is_supported in (
-        (
-            "quality",
-            UserErrorCode.UNSUPPORTED_QUALITY,
-            "this quality",
-            options.quality is None or options.quality in model.qualities,
-        ),
-        (
-            "format",
-            UserErrorCode.UNSUPPORTED_FORMAT,
-            "this format",
-            options.format is None or options.format in model.formats,
-        ),
-        (
-            "seed",
-            UserErrorCode.UNSUPPORTED_SEED,
-            "a seed",
-            options.seed is None or model.supports_seed,
-        ),
-        (
-            "negativePrompt",
-            UserErrorCode.UNSUPPORTED_NEGATIVE_PROMPT,
-            "a negative prompt",
-            options.negative_prompt is None or model.supports_negative_prompt,
-        ),
-    ):
-        if not is_supported:
-            message = f"{model.label} does not support {words}."
-            refusals.add(code, message, "options", name)
+    for name, code, words in _unsupported_options(model, options):
+        refusals.add(code, f"{model.label} does not support {words}.", "options", name)
     _check_size(model, options, refusals)
+
+
+def _unsupported_options(
+    model: ImageModel, options: TurnOptions
+) -> Iterator[tuple[str, UserErrorCode, str]]:
+    """The field of each option that this model does not support, its code, and words for it."""
+    if options.quality is not None and options.quality not in model.qualities:
+        yield "quality", UserErrorCode.UNSUPPORTED_QUALITY, "this quality"
+    if options.format is not None and options.format not in model.formats:
+        yield "format", UserErrorCode.UNSUPPORTED_FORMAT, "this format"
+    if options.seed is not None and not model.supports_seed:
+        yield "seed", UserErrorCode.UNSUPPORTED_SEED, "a seed"
+    if options.negative_prompt is not None and not model.supports_negative_prompt:
+        yield "negativePrompt", UserErrorCode.UNSUPPORTED_NEGATIVE_PROMPT, "a negative prompt"
 
 
 def _check_size(model: ImageModel, options: TurnOptions, refusals: Refusals) -> None:

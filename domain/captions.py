@@ -75,7 +75,10 @@ class CaptionModelRegistry(Registry[CaptionModel]):
         """
         price = self.remembered(name).credits
         candidates = (self.successor(name), self.default())
-        return next((one for one in candidates if one and one.credits <= price), None)
+        return next(
+            (candidate for candidate in candidates if candidate and candidate.credits <= price),
+            None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -210,7 +210,7 @@ def _facts_of_output(output: Output) -> Facts:
 
 
 def _facts_of_references(references: Iterable[Reference]) -> list[Facts]:
-    return [{"origin": one.origin, "imageId": one.image.id} for one in references]
+    return [{"origin": reference.origin, "imageId": reference.image.id} for reference in references]
 
 
 def _iso(instant: datetime | None) -> str | None:

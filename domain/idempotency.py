@@ -55,5 +55,5 @@ def _given(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _given(one) for name, one in value.items() if one is not None}
     if isinstance(value, list | tuple):
-        return [_given(one) for one in value]
+        return [_given(item) for item in value]
     return value.value if isinstance(value, Enum) else value

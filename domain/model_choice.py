@@ -155,7 +155,7 @@ def _inherit_models(
         resolution=request.resolution or inherited.resolution,
         options=request.options,
     )
-    heirs = _Heirs(
+    models = _InheritedModels(
         registry,
         scene=scene,
         reference_count=len(references),
@@ -163,11 +163,11 @@ def _inherit_models(
         refusals=refusals,
     )
     for name in inherited.model_ids:
-        heirs.add(name)
-    return heirs.choose()
+        models.add(name)
+    return models.choose()
 
 
-class _Heirs:
+class _InheritedModels:
     """The model of a turn that selects none."""
 
     def __init__(
@@ -207,7 +207,7 @@ class _Heirs:
             message = "No model is available for this message."
             self._refusals.add(UserErrorCode.NO_MODELS, message, _SELECTED)
         elif not self._unable or any(
-            self._costs_no_more(self._default, one) for one in self._unable
+            self._costs_no_more(self._default, model) for model in self._unable
         ):
             return [self._default]
         else:
@@ -222,20 +222,20 @@ class _Heirs:
     def _replace(self, name: str, before: ImageModel | None) -> None:
         """Replace a model that is gone by one that costs no more."""
         replacement = self._find_choice(self._registry.successor(name))
-        candidates = [one for one in (replacement, self._default) if one is not None]
+        candidates = [choice for choice in (replacement, self._default) if choice is not None]
         for choice in candidates:
             if before is not None and self._costs_no_more(choice, before):
                 self._choices.setdefault(choice.model.id, choice)
                 return
         reason = f"{self._registry.remembered(name).label} is not available any more."
-        way_out = candidates[0] if candidates else None
-        self._refuse(UserErrorCode.MODEL_UNAVAILABLE, reason, way_out)
+        alternative = candidates[0] if candidates else None
+        self._refuse(UserErrorCode.MODEL_UNAVAILABLE, reason, alternative)
 
-    def _refuse(self, code: UserErrorCode, reason: str, way_out: ModelChoice | None) -> None:
+    def _refuse(self, code: UserErrorCode, reason: str, alternative: ModelChoice | None) -> None:
         self._is_refused = True
         hint = "Select another model."
-        if way_out is not None:
-            model = way_out.model
+        if alternative is not None:
+            model = alternative.model
             price = count(self._price_of(model), "credit")
             hint = f"Select another model, such as {model.label} ({model.id}) for {price} an image."
         self._refusals.add(code, f"{reason} {hint}", _SELECTED)

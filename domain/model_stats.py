@@ -93,10 +93,10 @@ class ModelStats:
 def total(stats: Iterable[ModelStats]) -> list[ModelStats]:
     """The sum for each model, the most used ones first."""
     by_model: dict[ModelId, list[ModelStats]] = {}
-    for one in stats:
-        by_model.setdefault(one.model_id, []).append(one)
-    sums = sorted(map(_sum, by_model.values()), key=lambda one: (-one.asked, one.model_id))
-    return [replace(one, against=_compare(one, sums)) for one in sums]
+    for stat in stats:
+        by_model.setdefault(stat.model_id, []).append(stat)
+    sums = sorted(map(_sum, by_model.values()), key=lambda each: (-each.asked, each.model_id))
+    return [replace(each, against=_compare(each, sums)) for each in sums]
 
 
 def _compare(one: ModelStats, all_of_them: Iterable[ModelStats]) -> list[Comparison]:

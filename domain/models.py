@@ -190,7 +190,11 @@ class ImageModel(RegisteredModel):
     def fit_resolution(self, wanted: Resolution) -> Resolution:
         """The wanted resolution, else the largest one below it, else the smallest one."""
         order = list(Resolution)
-        below = [one for one in self.resolutions if order.index(one) <= order.index(wanted)]
+        below = [
+            resolution
+            for resolution in self.resolutions
+            if order.index(resolution) <= order.index(wanted)
+        ]
         return max(below, key=order.index) if below else min(self.resolutions, key=order.index)
 
 

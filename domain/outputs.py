@@ -81,9 +81,9 @@ def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
     if not known:
         return None
     return Usage(
-        input_tokens=add_counts(one.input_tokens for one in known),
-        output_tokens=add_counts(one.output_tokens for one in known),
-        total_tokens=add_counts(one.total_tokens for one in known),
+        input_tokens=add_counts(usage.input_tokens for usage in known),
+        output_tokens=add_counts(usage.output_tokens for usage in known),
+        total_tokens=add_counts(usage.total_tokens for usage in known),
     )
 
 

@@ -58,10 +58,10 @@ def cut(
 ) -> Page[Item]:
     """Make a page of the items found: up to one more than asked for, in the direction of paging."""
     more, kept = len(found) > request.size, found[: request.size]
-    came_from = request.position is not None
+    has_entries_behind = request.position is not None
     if request.backwards:
         kept.reverse()
     positions = Positions(kept, position_of)
     if request.backwards:
-        return Page(kept, positions, has_next=came_from, has_previous=more)
-    return Page(kept, positions, has_next=more, has_previous=came_from)
+        return Page(kept, positions, has_next=has_entries_behind, has_previous=more)
+    return Page(kept, positions, has_next=more, has_previous=has_entries_behind)

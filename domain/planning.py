@@ -39,8 +39,8 @@ from domain.turns import PlannedOutput, TurnPlan, TurnRequest
 
 MAX_FEATHER: Final = 500
 """The largest feather, in pixels of the base."""
-_MAX_NAMED: Final = 5
-_ROUNDED_SHAPE: Final = 0.03
+_MAX_MENTIONS_NAMED: Final = 5
+_MAX_ROUNDING_DIFFERENCE: Final = 0.03
 """How far ratios may differ by rounding, however small an image is."""
 
 
@@ -64,17 +64,9 @@ def plan_turn(
     choices = choose_models(
         request, registry, inherited=inherited, references=references, refusals=refusals
     )
+    _check_choices(request, choices, references=references, refusals=refusals)
     mentioned = mentioned_in(request.user_message)
-    if references is not None:
-        _check_mentions(
-            mentioned,
-            choices,
-            reference_count=len(references),
-            refusals=refusals,
-            path=("userMessage",),
-        )
-    for choice in choices:
-        check_abilities(choice.model, request, refusals)
+    resolution = request.resolution or inherited.resolution
     outputs = tuple(
         _plan_output(
             choice,
@@ -82,7 +74,7 @@ def plan_turn(
             registry=registry,
             mentioned=mentioned,
             previous_were_named=previous_were_named,
-            resolution=request.resolution or inherited.resolution,
+            resolution=resolution,
             options=request.options,
         )
         for choice in choices
@@ -95,19 +87,39 @@ def plan_turn(
         user_message=request.user_message.strip(),
         references=tuple(references or ()),
         previous_were_named=previous_were_named,
-        aspect_ratio=request.aspect_ratio or _inherited_shape(request, inherited, mask=mask),
-        resolution=request.resolution or inherited.resolution,
+        aspect_ratio=request.aspect_ratio or _default_aspect_ratio(request, inherited, mask=mask),
+        resolution=resolution,
         options=_options_with_mask(request, mask),
         outputs=outputs,
     )
 
 
-def _inherited_shape(
+def _check_choices(
+    request: TurnRequest,
+    choices: Sequence[ModelChoice],
+    *,
+    references: Sequence[Reference] | None,
+    refusals: Refusals,
+) -> None:
+    """Check what the chosen models have to support."""
+    if references is not None:
+        _check_mentions(
+            mentioned_in(request.user_message),
+            choices,
+            reference_count=len(references),
+            refusals=refusals,
+            path=("userMessage",),
+        )
+    for choice in choices:
+        check_abilities(choice.model, request, refusals)
+
+
+def _default_aspect_ratio(
     request: TurnRequest, inherited: Inherited, *, mask: Image | None
 ) -> AspectRatio:
-    # The model is asked for the shape of the image into which its result is put.
+    # The model is asked for the aspect ratio of the image into which its result is put.
     if request.mask is not None and mask is not None:
-        return _shape_of(mask)
+        return _nearest_aspect_ratio(mask)
     return inherited.aspect_ratio
 
 
@@ -167,8 +179,8 @@ def plan_retry(
             message = f"{choice.model.label} is already selected."
             refusals.add(UserErrorCode.DUPLICATE_MODEL, message, *path)
         unsupported = Refusals()
-        again = TurnRequest(user_message=parent.user_message, options=parent.options)
-        check_abilities(choice.model, again, unsupported)
+        request = TurnRequest(user_message=parent.user_message, options=parent.options)
+        check_abilities(choice.model, request, unsupported)
         for error in unsupported.found:
             refusals.add(error.code, error.message, *path)
     if choice is None:
@@ -236,20 +248,20 @@ def _plan_output(
     resolution: Resolution,
     options: TurnOptions,
 ) -> PlannedOutput:
-    given = choose_references(
+    chosen = choose_references(
         references,
         limit=choice.model.max_references,
         own_model_ids=_own_model_ids(choice, references, registry),
         previous_were_named=previous_were_named,
         mentioned=mentioned,
     )
-    scene = Scene.IMAGE_TO_IMAGE if given else Scene.TEXT_TO_IMAGE
+    scene = Scene.IMAGE_TO_IMAGE if chosen else Scene.TEXT_TO_IMAGE
     price = price_of_image(choice.model, scene, resolution=resolution, options=options)
     return PlannedOutput(
         choice.model,
         choice.requested.id,
-        given,
-        tuple(reference for reference in references if reference not in given),
+        chosen,
+        tuple(reference for reference in references if reference not in chosen),
         # More are refused, but a plan shows the price: it must be a number that GraphQL can show.
         price * min(options.images_per_model, MAX_IMAGES_PER_MODEL),
     )
@@ -261,7 +273,9 @@ def _own_model_ids(
     """The ids under which this model may have made references: its own, the one that was selected,
     and those of models that it replaces or edits for.
     """
-    made_by = dict.fromkeys(one.image.model_id for one in references if one.image.model_id)
+    made_by = dict.fromkeys(
+        reference.image.model_id for reference in references if reference.image.model_id
+    )
     predecessors = (
         name
         for name in made_by
@@ -302,7 +316,7 @@ def _check_mask(
             refusals.add(UserErrorCode.UNSUPPORTED_MASK, message, *path)
             return
         base = planned.references[0].image
-        if not _has_shape_of(mask, base):
+        if not _has_aspect_ratio_of(mask, base):
             message = (
                 f"The mask has {mask.width} × {mask.height} pixels, and the image that "
                 f"{planned.model.label} edits has {base.width} × {base.height}: they need the same "
@@ -312,14 +326,14 @@ def _check_mask(
             return
 
 
-def _has_shape_of(mask: Image, base: Image) -> bool:
+def _has_aspect_ratio_of(mask: Image, base: Image) -> bool:
     """Whether the aspect ratios differ by no more than the rounding of a scaled image."""
     ratio = (mask.width * base.height) / (mask.height * base.width)
     smallest = min(mask.width, mask.height, base.width, base.height)
-    return abs(ratio - 1) <= min(1 / smallest, _ROUNDED_SHAPE)
+    return abs(ratio - 1) <= min(1 / smallest, _MAX_ROUNDING_DIFFERENCE)
 
 
-def _shape_of(image: Image) -> AspectRatio:
+def _nearest_aspect_ratio(image: Image) -> AspectRatio:
     return AspectRatio(image.width, image.height).nearest(ASPECT_RATIOS)
 
 
@@ -334,7 +348,7 @@ def _check_mentions(
     """Check that every mentioned reference exists, and that each model accepts all of them."""
     unknown = [number for number in mentioned if not 1 <= number <= reference_count]
     if unknown:
-        names = ", ".join(f"@Image{number}" for number in unknown[:_MAX_NAMED])
+        names = ", ".join(f"@Image{number}" for number in unknown[:_MAX_MENTIONS_NAMED])
         message = f"There is no {names}: the message has {count(reference_count, 'reference')}."
         refusals.add(UserErrorCode.UNKNOWN_MENTION, message, *path)
         return

@@ -88,7 +88,7 @@ class Post(Parent):
     @property
     def uncaptioned(self) -> tuple[Output, ...]:
         """Outputs that were cancelled because there was no caption. They run once there is one."""
-        return tuple(one for one in self.outputs if one.waits and not one.unfinished)
+        return tuple(output for output in self.outputs if output.waits and not output.unfinished)
 
     @property
     def caption_error(self) -> GenerationError | None:

@@ -60,10 +60,10 @@ class RegisteredModel:
     @property
     def ends_at(self) -> datetime | None:
         """When the last of its routes here ends; None if one has no end."""
-        ends = [one.retires_at for one in (self, *self.other_routes)]
+        ends = [route.retires_at for route in (self, *self.other_routes)]
         return None if None in ends else max(end for end in ends if end)
 
-    def is_over(self, now: datetime) -> bool:
+    def has_ended(self, now: datetime) -> bool:
         """Whether the day on which its provider stopped serving it has come."""
         return self.retires_at is not None and self.retires_at <= now
 
@@ -167,13 +167,13 @@ class Registry(Generic[ModelT]):
         if model_id is None:
             return ()
         row, now = self._models[model_id], self._now()
-        lasting = tuple(one for one in _routes_of(row) if not one.is_over(now))
-        return lasting or (row,)
+        current_routes = tuple(route for route in _routes_of(row) if not route.has_ended(now))
+        return current_routes or (row,)
 
     def routes_as_planned(self, name: str, *, planned_at: datetime) -> tuple[ModelT, ...]:
         """The model's routes, the one first by which an output was planned at that time."""
         routes = self.routes(name)
-        planned = [one for one in routes if self.may_ask(one, planned_at=planned_at)]
+        planned = [route for route in routes if self.may_ask(route, planned_at=planned_at)]
         return tuple(sorted(routes, key=lambda one: one is not planned[0])) if planned else routes
 
     def providers_in_use(self) -> frozenset[str]:
@@ -184,7 +184,7 @@ class Registry(Generic[ModelT]):
             for row in self._models.values()
             if row.available
             for route in _routes_of(row)
-            if not route.is_over(now)
+            if not route.has_ended(now)
         )
 
     def successor(self, name: str) -> ModelT | None:
@@ -202,10 +202,10 @@ class Registry(Generic[ModelT]):
         if row.retires_at is None and not self._off and row.id not in self._withdrawn:
             return row  # of nearly every output that is shown
         now = self._now()
-        lasting = [one for one in _routes_of(row) if not one.is_over(now)] or [row]
-        model = next(filter(self.may_ask, lasting), lasting[0])
+        current_routes = [route for route in _routes_of(row) if not route.has_ended(now)] or [row]
+        model = next(filter(self.may_ask, current_routes), current_routes[0])
         reason = None
-        if model.is_over(now):
+        if model.has_ended(now):
             reason = ModelUnavailableReason.RETIRED
         elif model.available and not self.may_ask(model):
             reason = ModelUnavailableReason.SWITCHED_OFF

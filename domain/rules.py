@@ -31,10 +31,10 @@ _VIEWER_DIVISOR: Final = 2
 """A viewer gets at most half of a provider's runs, so that another viewer's output never waits for
 the last of a hundred.
 """
-FEW_RUNS: Final = 2
+MIN_RUNS_PER_VIEWER: Final = 2
 """A viewer may always have this many runs."""
-_WITHOUT_WORDS: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
-LONGEST_GAP_LEASES: Final = 0.5
+_WITHOUT_CAPTION: Final = frozenset({OutputStatus.FAILED, OutputStatus.CANCELLED})
+MAX_GAP_LEASES: Final = 0.5
 """In leases: the longest time for which the database may not have been reached without any live
 worker's lease expiring. A renewal that has just failed, or hangs, is repeated before its lease
 ends.
@@ -95,7 +95,7 @@ def may_be_started_by_search(
     return is_claimable(output, now) and is_available and is_due
 
 
-def is_as_found(found: Waiting, *, fence: int, lease_until: datetime | None) -> bool:
+def is_unchanged(found: Waiting, *, fence: int, lease_until: datetime | None) -> bool:
     """Whether a claim may rely on what a search found: no worker has claimed the output since, or
     renewed its lease.
     """
@@ -125,7 +125,7 @@ def is_cancelled_with_caption(output: OutputState, caption: OutputStatus) -> boo
     """Whether it has to be cancelled, because the caption that it needs has failed or was
     cancelled.
     """
-    return output.waits and output.status in UNFINISHED and caption in _WITHOUT_WORDS
+    return output.waits and output.status in UNFINISHED and caption in _WITHOUT_CAPTION
 
 
 def due_at(output: OutputState, *, max_queued: timedelta) -> datetime:
@@ -177,22 +177,31 @@ def in_fair_order(
     have been queued: a viewer's single output never waits for all hundred of another viewer.
     """
 
-    found = [
-        one
-        for one in candidates
+    eligible = [
+        candidate
+        for candidate in candidates
         if (
-            one.model_id in model_ids
-            or (one.model_id in begun_only and one.state.status is OutputStatus.GENERATING)
+            candidate.model_id in model_ids
+            or (
+                candidate.model_id in begun_only
+                and candidate.state.status is OutputStatus.GENERATING
+            )
         )
-        and may_be_started_by_search(one.state, now, min_queued=min_queued, expired=expired)
+        and may_be_started_by_search(candidate.state, now, min_queued=min_queued, expired=expired)
     ]
-    before = Counter(one.viewer_id for one in candidates if is_held(one.state, now))
+    outputs_before = Counter(
+        candidate.viewer_id for candidate in candidates if is_held(candidate.state, now)
+    )
+    oldest_first = sorted(
+        eligible, key=lambda each: (each.state.queued_at, each.parent_id, each.slot)
+    )
     ranked: list[tuple[bool, int, Candidate]] = []
-    for one in sorted(found, key=lambda one: (one.state.queued_at, one.parent_id, one.slot)):
-        ranked.append((not is_interrupted(one.state), before[one.viewer_id], one))
-        before[one.viewer_id] += 1
+    for candidate in oldest_first:
+        is_new = not is_interrupted(candidate.state)
+        ranked.append((is_new, outputs_before[candidate.viewer_id], candidate))
+        outputs_before[candidate.viewer_id] += 1
     # A sort is stable: among equals, the oldest stays first.
-    return [one for *_, one in sorted(ranked, key=lambda each: each[:2])]
+    return [candidate for *_, candidate in sorted(ranked, key=lambda each: each[:2])]
 
 
 def is_interrupted(output: OutputState) -> bool:
@@ -207,7 +216,7 @@ def has_room(limit: int, *, running: int, own: int) -> bool:
     """Whether a process that may have `limit` runs at a provider, and has `running`, may start
     another one for a viewer who has `own` of them.
     """
-    return running < limit and own < max(FEW_RUNS, limit // _VIEWER_DIVISOR)
+    return running < limit and own < max(MIN_RUNS_PER_VIEWER, limit // _VIEWER_DIVISOR)
 
 
 def may_write(claimed: Output, output: Output) -> bool:

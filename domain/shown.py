@@ -159,7 +159,7 @@ def show(value: Value, scope: ShareScope) -> Value:
     if value is None or isinstance(value, _PLAIN):
         return value
     if isinstance(value, tuple):
-        return cast(Value, tuple(show(one, scope) for one in value))
+        return cast(Value, tuple(show(item, scope) for item in value))
     _rules_of(_class_of(value))
     return cast(Value, Shown(value, scope))
 
@@ -201,9 +201,9 @@ def _class_of(value: Any) -> Any:
 @cache
 def _rules_of(kind: type) -> Mapping[str, Rule]:
     """Those of the domain class: a value that was read from the database is of a class below it."""
-    for one in kind.__mro__:
-        if one in TABLE:
-            return TABLE[one]
+    for ancestor in kind.__mro__:
+        if ancestor in TABLE:
+            return TABLE[ancestor]
     raise TypeError(f"{kind.__name__} is not shown to the readers of a share.")
 
 

@@ -25,29 +25,29 @@ class SemaphoresByKey:
 
     def get(self, key: str) -> asyncio.Semaphore:
         """The key's semaphore. It lives while the caller keeps a reference to it."""
-        found = self._semaphores.get(key)
-        if found is None:
-            found = self._semaphores[key] = asyncio.Semaphore(self._size)
-        return found
+        semaphore = self._semaphores.get(key)
+        if semaphore is None:
+            semaphore = self._semaphores[key] = asyncio.Semaphore(self._size)
+        return semaphore
 
 
 async def acquire_all(*semaphores: asyncio.Semaphore, ends_at: float) -> None:
     """Acquire all of these, in this order; without any waiting where they are free. Raise
     TimeoutError, and hold none of them, where they are not until this time of the event loop.
     """
-    if not any(one.locked() for one in semaphores):
-        for one in semaphores:
-            await one.acquire()
+    if not any(semaphore.locked() for semaphore in semaphores):
+        for semaphore in semaphores:
+            await semaphore.acquire()
         return
-    async with asyncio.timeout_at(ends_at), AsyncExitStack() as held:
-        for one in semaphores:
-            await held.enter_async_context(one)
-        held.pop_all()
+    async with asyncio.timeout_at(ends_at), AsyncExitStack() as acquired:
+        for semaphore in semaphores:
+            await acquired.enter_async_context(semaphore)
+        acquired.pop_all()
 
 
 def release_all(*semaphores: asyncio.Semaphore) -> None:
-    for one in reversed(semaphores):
-        one.release()
+    for semaphore in reversed(semaphores):
+        semaphore.release()
 
 
 @asynccontextmanager
@@ -67,7 +67,7 @@ async def holding(*semaphores: asyncio.Semaphore, max_seconds: float) -> AsyncIt
 class _Deadline:
     ends_at: float
     """In the time of the event loop."""
-    is_over: bool = False
+    has_ended: bool = False
     """Whether the operation has ended. What it has started and left behind has no deadline."""
 
 
@@ -88,14 +88,14 @@ class answering_until:  # noqa: N801 (reads as a phrase: `with answering_until(e
         self._token = _deadline.set(self._deadline)
 
     def __exit__(self, *_: object) -> None:
-        self._deadline.is_over = True
+        self._deadline.has_ended = True
         _deadline.reset(self._token)
 
 
 def seconds_left() -> float | None:
     """How long a call to the database may take. None: as long as usual."""
     deadline = _deadline.get()
-    if deadline is None or deadline.is_over:
+    if deadline is None or deadline.has_ended:
         return None
     return max(deadline.ends_at - asyncio.get_running_loop().time(), 0.0)
 
@@ -122,7 +122,7 @@ class JoinedCalls(Generic[Key, Result]):
         if joined is None:
             joined = self._next[key] = _Joined()
             joined.task = asyncio.create_task(self._call(key, call))
-            joined.task.add_done_callback(_look_at_failure)
+            joined.task.add_done_callback(_retrieve_exception)
         joined.waiting += 1
         assert joined.task is not None
         return await asyncio.shield(joined.task)
@@ -141,7 +141,7 @@ class JoinedCalls(Generic[Key, Result]):
                 del self._under_way[key]
 
 
-def _look_at_failure(task: "asyncio.Task[Result]") -> None:
+def _retrieve_exception(task: "asyncio.Task[Result]") -> None:
     """All that waited for it may have left."""
     if not task.cancelled():
         task.exception()

@@ -57,7 +57,7 @@ _RETRY_AFTER: Final = {"Retry-After": "2"}
 class SignedUploads(Protocol):
     """A store that presigns uploads, and leaves it to these routes to receive them."""
 
-    def opened_offer(self, key: str, method: str, query: str) -> tuple[DeclaredFile, str] | None:
+    def verify_offer(self, key: str, method: str, query: str) -> tuple[DeclaredFile, str] | None:
         """The file that an upload URL allows, and its owner; None where the URL is not valid."""
 
     async def put_new(self, key: str, data: bytes) -> bool:
@@ -143,7 +143,7 @@ class _SignedUploads:
             )
         key = f"uploads/{request.path_params['name']}"
         query = request.scope["query_string"].decode("latin-1")
-        offer = self._store.opened_offer(key, request.method, query)
+        offer = self._store.verify_offer(key, request.method, query)
         if offer is None:
             return _error(403, "FORBIDDEN", "This upload URL is not valid or has expired.")
         file, owner = offer

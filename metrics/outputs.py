@@ -43,7 +43,9 @@ class ObservedClaims(MongoClaimRepository):
         self._registries = registries
         self._metrics = metrics
         # Prometheus sees no increase in a series that begins with its first event.
-        for provider in frozenset().union(*(one.providers_in_use() for one in registries)):
+        for provider in frozenset().union(
+            *(registry.providers_in_use() for registry in registries)
+        ):
             metrics.leases_taken_over.labels(provider)
             metrics.outputs_postponed.labels(provider)
 
@@ -101,13 +103,15 @@ class ObservedClaims(MongoClaimRepository):
         self, query: Document, slot: int, *, which: Document, error: GenerationError
     ) -> list[Document]:
         ended = await super()._end(query, slot, which=which, error=error)
-        for one in ended:
+        for output in ended:
             # The others are cancelled for lack of a caption.
-            if one["images"]:
+            if output["images"]:
                 outcome = OutputStatus.COMPLETED.value
             else:
-                outcome = error.code.value if one["slot"] == slot else OutputStatus.CANCELLED.value
-            provider = provider_of(one["model"], *self._registries)
+                outcome = (
+                    error.code.value if output["slot"] == slot else OutputStatus.CANCELLED.value
+                )
+            provider = provider_of(output["model"], *self._registries)
             self._metrics.outputs_ended.labels(provider, outcome).inc()
         return ended
 
@@ -192,9 +196,9 @@ async def _measure(run: Awaitable[_Made], runs: Histogram, *, provider: str) -> 
     began_at, outcome = perf_counter(), "CUT"
     try:
         with span("attempt", {"darkroom.provider": provider}):
-            made = await run
+            result = await run
         outcome = "DELIVERED"
-        return made
+        return result
     except GenerationFailed as failure:
         outcome = failure.code.value
         raise

@@ -38,9 +38,9 @@ class DatabaseMetrics(DatabaseObserver):
         self._seconds_of(repository, _outcome(failure)).observe(seconds)
 
     def credits_moved(self, movements: Sequence[Movement]) -> None:
-        for one in movements:
-            for movement, amount in _parts(one):
-                self._metrics.credits.labels(movement).inc(amount)
+        for movement in movements:
+            for kind, amount in _parts(movement):
+                self._metrics.credits.labels(kind).inc(amount)
 
 
 def _parts(movement: Movement) -> Iterable[tuple[str, int]]:
@@ -152,4 +152,4 @@ class ObservedReconciler(ObjectReconciler):
         deleted = list(orphans)
         await super().delete(deleted)
         self.metrics.orphaned_objects.inc(len(deleted))
-        self.metrics.orphaned_bytes.inc(sum(one.byte_size for one in deleted))
+        self.metrics.orphaned_bytes.inc(sum(orphan.byte_size for orphan in deleted))

@@ -27,10 +27,10 @@ class Names:
     def __init__(
         self,
         *,
-        at_once: int = MAX_LOOKUPS,
+        max_lookups: int = MAX_LOOKUPS,
         look_up: Callable[[str, int], Sequence[str]] | None = None,
     ) -> None:
-        self._at_once = at_once
+        self._max_lookups = max_lookups
         self._look_up = look_up or _look_up
         self._running: dict[_Host, asyncio.Future[Sequence[str]]] = {}
 
@@ -41,7 +41,7 @@ class Names:
         """
         running = self._running.get((host, port))
         if running is None:
-            if len(self._running) >= self._at_once:
+            if len(self._running) >= self._max_lookups:
                 raise TooManyLookups
             running = self._begin((host, port))
         # Others may wait for it, and the thread goes on in any case.
@@ -51,22 +51,22 @@ class Names:
         loop = asyncio.get_running_loop()
         running: asyncio.Future[Sequence[str]] = loop.create_future()
 
-        def end(found: Sequence[str] | Exception) -> None:
+        def end(result: Sequence[str] | Exception) -> None:
             del self._running[host]
-            if isinstance(found, Exception):
-                running.set_exception(found)
+            if isinstance(result, Exception):
+                running.set_exception(result)
                 running.exception()  # Perhaps nobody waits for it any more.
             else:
-                running.set_result(found)
+                running.set_result(result)
 
         def work() -> None:
-            found: Sequence[str] | Exception
+            result: Sequence[str] | Exception
             try:
-                found = self._look_up(*host)
+                result = self._look_up(*host)
             except Exception as error:
-                found = error
+                result = error
             with suppress(RuntimeError):  # The loop has been closed.
-                loop.call_soon_threadsafe(end, found)
+                loop.call_soon_threadsafe(end, result)
 
         # A daemon: the end of the process does not wait for it.
         thread = Thread(target=work, name="name", daemon=True)
@@ -79,5 +79,5 @@ class Names:
 
 
 def _look_up(host: str, port: int) -> Sequence[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    result = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in result))

@@ -112,8 +112,8 @@ def is_refusal(text: str, *, is_draft: bool = False) -> bool:
     """Whether a model has answered that it does not write the caption; for a draft: whether it may
     be about to.
     """
-    said = text.strip().casefold()
-    return REFUSAL_SIGN in said or (is_draft and REFUSAL_SIGN.startswith(said))
+    folded = text.strip().casefold()
+    return REFUSAL_SIGN in folded or (is_draft and REFUSAL_SIGN.startswith(folded))
 
 
 def tidy_caption(

@@ -211,9 +211,9 @@ def _prepared(row: Mapping[str, Any], wires: Mapping[str, type]) -> dict[str, An
 
 def _usable(routes: Sequence[ModelT], usable: Collection[str]) -> ModelT:
     """The model by the first of its routes that can be used here, and by all others that can."""
-    names = tuple(dict.fromkeys(one.provider for one in routes))
-    routes = [replace(one, route_providers=names) for one in routes]
-    open_here = [one for one in routes if one.provider in usable]
+    names = tuple(dict.fromkeys(route.provider for route in routes))
+    routes = [replace(route, route_providers=names) for route in routes]
+    open_here = [route for route in routes if route.provider in usable]
     if open_here:
         return replace(open_here[0], other_routes=tuple(open_here[1:]))
     if not routes[0].available:

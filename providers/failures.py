@@ -146,17 +146,17 @@ def explain_error_inside(
     meaning: Meaning, words: Iterable[object], *, leave_out: Iterable[str]
 ) -> GenerationFailed:
     """An error inside a successful response: it ends the run."""
-    said = ", ".join(str(word) for word in words)
-    return meaning.failure(quote(f"an error inside: {said}", leave_out=leave_out))
+    text = ", ".join(str(word) for word in words)
+    return meaning.failure(quote(f"an error inside: {text}", leave_out=leave_out))
 
 
 def explain_end(
     status: str, words: str, ends: Mapping[str, Meaning], *, leave_out: Iterable[str]
 ) -> GenerationFailed:
     """The failure of a prediction that ended without images and says only in words why."""
-    said = quote(words, leave_out=leave_out)
-    meaning = REFUSED if sounds_like_refusal(said) else ends[status]
-    return meaning.failure(quote(f"{status}: {said}"))
+    text = quote(words, leave_out=leave_out)
+    meaning = REFUSED if sounds_like_refusal(text) else ends[status]
+    return meaning.failure(quote(f"{status}: {text}"))
 
 
 def describe(answer: Answer, words: Iterable[object], *, leave_out: Iterable[str]) -> str:
@@ -164,10 +164,10 @@ def describe(answer: Answer, words: Iterable[object], *, leave_out: Iterable[str
     if answer.fields() is None:
         # Such a body is not the provider's, and may contain anything.
         kind = answer.headers.get("content-type", "unnamed")
-        said = f"{len(answer.body)} bytes of {kind}"
+        text = f"{len(answer.body)} bytes of {kind}"
     else:
-        said = ", ".join(str(word) for word in words if word)
-    return quote(f"HTTP {answer.status}: {said}", leave_out=leave_out)
+        text = ", ".join(str(word) for word in words if word)
+    return quote(f"HTTP {answer.status}: {text}", leave_out=leave_out)
 
 
 def sounds_like_refusal(words: str) -> bool:

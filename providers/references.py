@@ -74,7 +74,7 @@ class References:
             if mask is not None and not read:
                 reference = replace(reference, mask=await self._fit(mask, image, reference))
             read.append(reference)
-            if sum(len(one.data) for one in read) > self.max_together:
+            if sum(len(earlier.data) for earlier in read) > self.max_together:
                 raise REJECTED_INPUT.failure("the references are too large together")
         return read
 

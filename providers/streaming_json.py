@@ -47,10 +47,10 @@ class InlineJson:
         self._max_string = max_words if max_string is None else max_string
         self._words = bytearray()
         self._pictures: list[bytes | None] = []
-        self._read: Callable[[bytes, int], int] = self._between
+        self._read: Callable[[bytes, int], int] = self._outside_strings
         self._name = b""
         """The latest string, if it is short enough to be a name."""
-        self._since = 0
+        self._words_start = 0
         """Where the words begin that came after the latest string, or those of this one."""
         self._escaped = False
         self._is_long = False
@@ -61,9 +61,9 @@ class InlineJson:
 
     def feed(self, piece: bytes) -> None:
         """Raise `AnswerUnusable` as soon as it is too large."""
-        at = 0
-        while at < len(piece):
-            at = self._read(piece, at)
+        position = 0
+        while position < len(piece):
+            position = self._read(piece, position)
 
     @property
     def words(self) -> bytes:
@@ -85,47 +85,47 @@ class InlineJson:
         picture, self._pictures[number] = self._pictures[number], None
         return picture
 
-    def _between(self, piece: bytes, at: int) -> int:
-        quote = piece.find(b'"', at)
+    def _outside_strings(self, piece: bytes, position: int) -> int:
+        quote = piece.find(b'"', position)
         if quote < 0:
-            self._keep(piece[at:])
+            self._keep(piece[position:])
             return len(piece)
-        self._keep(piece[at:quote])
-        is_value = self._words[self._since :].strip() == b":"
+        self._keep(piece[position:quote])
+        is_value = self._words[self._words_start :].strip() == b":"
         if is_value and self._name in self._names:
             self._head, self._read = b"", self._at_start
         else:
             self._begin_string()
         return quote + 1
 
-    def _in_string(self, piece: bytes, at: int) -> int:
+    def _in_string(self, piece: bytes, position: int) -> int:
         if self._escaped:
             self._escaped = False
-            self._keep_string(piece[at : at + 1])
-            return at + 1
-        mark = _MARK.search(piece, at)
+            self._keep_string(piece[position : position + 1])
+            return position + 1
+        mark = _MARK.search(piece, position)
         end = mark.start() if mark else len(piece)
-        self._keep_string(piece[at:end])
+        self._keep_string(piece[position:end])
         if mark is None:
             return end
         if mark[0] == b"\\":
             self._escaped = True
             self._keep_string(b"\\")
         else:
-            is_short = len(self._words) - self._since <= _MAX_NAME_LENGTH
-            name = bytes(self._words[self._since :]) if is_short else b""
+            is_short = len(self._words) - self._words_start <= _MAX_NAME_LENGTH
+            name = bytes(self._words[self._words_start :]) if is_short else b""
             self._end_string(_unescape(name) if b"\\" in name else name, b'"')
         return end + 1
 
-    def _at_start(self, piece: bytes, at: int) -> int:
+    def _at_start(self, piece: bytes, position: int) -> int:
         """Find out whether a value is an image."""
-        part = piece[at : at + _DECIDING_LENGTH - len(self._head)]
+        part = piece[position : position + _DECIDING_LENGTH - len(self._head)]
         mark = _MARK.search(part)
         if mark is not None:
             part = part[: mark.start()]
         self._head += part
         if mark is None and len(self._head) < _DECIDING_LENGTH:
-            return at + len(part)
+            return position + len(part)
         if self._head.lower().startswith(b"data:"):
             self._read = self._in_header
         elif b":" in self._head or (mark is not None and mark[0] == b'"'):
@@ -134,12 +134,12 @@ class InlineJson:
         else:
             self._begin_picture()
             self._decode(self._head)
-        return at + len(part)
+        return position + len(part)
 
-    def _in_header(self, piece: bytes, at: int) -> int:
-        mark = _HEADER_END.search(piece, at)
+    def _in_header(self, piece: bytes, position: int) -> int:
+        mark = _HEADER_END.search(piece, position)
         end = mark.start() if mark else len(piece)
-        self._head += piece[at:end]
+        self._head += piece[position:end]
         if mark is None and len(self._head) <= _MAX_DATA_HEADER_LENGTH:
             return end
         has_data = (
@@ -148,13 +148,13 @@ class InlineJson:
         self._begin_picture(is_base64=has_data and self._head.lower().endswith(b";base64"))
         return end + 1 if mark is not None and mark[0] == b"," else end
 
-    def _in_picture(self, piece: bytes, at: int) -> int:
+    def _in_picture(self, piece: bytes, position: int) -> int:
         # Twice as fast as looking for both at once.
-        quote = piece.find(b'"', at)
+        quote = piece.find(b'"', position)
         end = quote if quote >= 0 else len(piece)
-        escape = piece.find(b"\\", at, end)
+        escape = piece.find(b"\\", position, end)
         end = escape if escape >= 0 else end
-        self._decode(piece[at:end])
+        self._decode(piece[position:end])
         if end == len(piece):
             return end
         if end == escape:
@@ -166,13 +166,13 @@ class InlineJson:
             self._end_string(b"", str(len(self._pictures) - 1).encode())
         return end + 1
 
-    def _in_escape(self, piece: bytes, at: int) -> int:
+    def _in_escape(self, piece: bytes, position: int) -> int:
         """Some providers write `/` and `=` in this way."""
-        self._head += piece[at : at + 1]
+        self._head += piece[position : position + 1]
         if len(self._head) == (6 if self._head[1:2] == b"u" else 2):
             self._decode(_unescape(self._head))
             self._read = self._in_picture
-        return at + 1
+        return position + 1
 
     def _decode(self, text: bytes) -> None:
         if self._decoder is not None:
@@ -180,7 +180,7 @@ class InlineJson:
 
     def _begin_string(self) -> None:
         self._keep(b'"')
-        self._since, self._read, self._is_long = len(self._words), self._in_string, False
+        self._words_start, self._read, self._is_long = len(self._words), self._in_string, False
 
     def _begin_picture(self, *, is_base64: bool = True) -> None:
         self._decoder = Base64Decoder(max_bytes=self._bytes_left) if is_base64 else None
@@ -188,14 +188,14 @@ class InlineJson:
 
     def _end_string(self, name: bytes, closing: bytes) -> None:
         self._keep(closing)
-        self._name, self._since, self._read = name, len(self._words), self._between
+        self._name, self._words_start, self._read = name, len(self._words), self._outside_strings
 
     def _keep_string(self, words: bytes) -> None:
         if self._is_long:
             return
         self._keep(words)
-        if len(self._words) - self._since > self._max_string:
-            del self._words[self._since :]
+        if len(self._words) - self._words_start > self._max_string:
+            del self._words[self._words_start :]
             self._is_long = True
 
     def _keep(self, words: bytes) -> None:

@@ -70,8 +70,8 @@ async def poll_job(
             await policy.wait_out(failure, tries=TRIES)
         elif is_gone(status):
             # The provider has given this id. Whether the job runs, or ever did, is unknown.
-            gone = OUTCOME_UNKNOWN.failure(f"status: HTTP {status}")
-            await policy.wait_out(gone, tries=TRIES)
+            failure = OUTCOME_UNKNOWN.failure(f"status: HTTP {status}")
+            await policy.wait_out(failure, tries=TRIES)
         elif is_transient(status):
             await policy.wait_out(failure, retry_after=hint)
         else:

@@ -54,7 +54,7 @@ def _read(kind: Any, value: Any, path: str) -> Any:
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         # `T | None`: there is no null in TOML.
-        (inner,) = (one for one in get_args(kind) if one is not type(None))
+        (inner,) = (alternative for alternative in get_args(kind) if alternative is not type(None))
         return _read(inner, value, path)
     if origin in (tuple, frozenset):
         return origin(_read_items(get_args(kind)[0], value, path))

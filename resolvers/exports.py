@@ -54,5 +54,5 @@ class ExportMutations:
             ImportConversationInput, strawberry.argument(description="The uploaded export.")
         ],
     ) -> ImportConversationPayload:
-        made = await info.context.services.imports.create(info.context.viewer, input.upload_id)
-        return ImportConversationPayload(import_=made)
+        created = await info.context.services.imports.create(info.context.viewer, input.upload_id)
+        return ImportConversationPayload(import_=created)

@@ -55,6 +55,6 @@ class FavouriteMutations:
             info.context.viewer, input.ids, input.favourite
         )
         return SetFavouritesPayload(
-            images=[image_of(one) for one in marked if isinstance(one, ImageRecord)],
-            prompts=[one for one in marked if isinstance(one, Prompt)],
+            images=[image_of(record) for record in marked if isinstance(record, ImageRecord)],
+            prompts=[record for record in marked if isinstance(record, Prompt)],
         )

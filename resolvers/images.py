@@ -64,4 +64,6 @@ class ImageMutations:
         deleted = await info.context.services.images.delete_many(
             info.context.viewer, input.image_ids
         )
-        return DeleteImagesPayload(deleted_image_ids=[strawberry.ID(one) for one in deleted])
+        return DeleteImagesPayload(
+            deleted_image_ids=[strawberry.ID(image_id) for image_id in deleted]
+        )

@@ -136,4 +136,4 @@ class NodeQueries:
         if len(ids) > _MAX_IDS:
             raise QueryTooComplex("ids", maximum=_MAX_IDS, actual=len(ids))
         # Awaited together, so that each kind costs one query.
-        return await asyncio.gather(*(find_node(info, one) for one in ids))
+        return await asyncio.gather(*(find_node(info, node_id) for node_id in ids))

@@ -81,20 +81,20 @@ class Stop:
         self.forced = False
         self._grace_seconds = grace_seconds
         self._limit_seconds = grace_seconds + close_seconds
-        self._asked_at: float | None = None
+        self._stop_requested_at: float | None = None
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         self._work: asyncio.Task[Any] | None = None
         self._end: Callable[[], None] | None = None
         self._hurry: Callable[[], None] | None = None
-        self._begun = False
-        self._waited_enough = asyncio.Event()
+        self._is_stopping = False
+        self._limit_reached = asyncio.Event()
 
     def grace_left(self) -> float:
         """Seconds until everything that is running must have ended: all share one grace period."""
-        if self._asked_at is None:
+        if self._stop_requested_at is None:
             return self._grace_seconds
-        return max(self._grace_seconds - (self._loop.time() - self._asked_at), 0.0)
+        return max(self._grace_seconds - (self._loop.time() - self._stop_requested_at), 0.0)
 
     @contextmanager
     def at_signals(self) -> Iterator[None]:
@@ -125,28 +125,30 @@ class Stop:
         which the work or mongod ended.
         """
         self._work, self._end, self._hurry = work, end, hurry
-        given_up = asyncio.create_task(_given_up(mongod), name="wait for the end of mongod")
-        enough = asyncio.create_task(self._waited_enough.wait(), name="limit of the end")
+        mongod_end = asyncio.create_task(
+            _wait_for_mongod(mongod), name="wait for the end of mongod"
+        )
+        limit = asyncio.create_task(self._limit_reached.wait(), name="limit of the end")
         try:
-            await asyncio.wait([work, given_up, enough], return_when=asyncio.FIRST_COMPLETED)
-            if given_up.done() and not work.done():
+            await asyncio.wait([work, mongod_end, limit], return_when=asyncio.FIRST_COMPLETED)
+            if mongod_end.done() and not work.done():
                 log.error("stopping because mongod keeps ending")
-                self._begin()
-                await asyncio.wait([work, enough], return_when=asyncio.FIRST_COMPLETED)
+                self._begin_stop()
+                await asyncio.wait([work, limit], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            given_up.cancel()
-            enough.cancel()
-            await asyncio.wait([given_up, enough])
-        if not given_up.cancelled():
-            given_up.result()
+            mongod_end.cancel()
+            limit.cancel()
+            await asyncio.wait([mongod_end, limit])
+        if not mongod_end.cancelled():
+            mongod_end.result()
         if work.done() and not work.cancelled():
             work.result()
 
-    def _begin(self) -> None:
-        if self._begun:
+    def _begin_stop(self) -> None:
+        if self._is_stopping:
             return
-        self._begun = True
-        self._asked_at = self._loop.time()
+        self._is_stopping = True
+        self._stop_requested_at = self._loop.time()
         if self._end is not None:
             self._end()
             self._loop.call_later(self._limit_seconds, self._force)
@@ -154,9 +156,9 @@ class Stop:
             self._main.cancel()
 
     def _at_signal(self, number: int) -> None:
-        if not self._begun:
+        if not self._is_stopping:
             log.info("stopping", signal=signal.Signals(number).name)
-            self._begin()
+            self._begin_stop()
         elif number == signal.SIGINT:
             self._force()
 
@@ -166,10 +168,10 @@ class Stop:
             if self._hurry is not None:
                 self._hurry()
             self._loop.call_later(FORCED_SECONDS, self._work.cancel)
-            self._loop.call_later(FORCED_SECONDS + CANCELLED_SECONDS, self._waited_enough.set)
+            self._loop.call_later(FORCED_SECONDS + CANCELLED_SECONDS, self._limit_reached.set)
 
 
-async def _given_up(mongod: OwnedMongod | None) -> None:
+async def _wait_for_mongod(mongod: OwnedMongod | None) -> None:
     if mongod is None:
         await asyncio.Event().wait()
     else:

@@ -41,7 +41,7 @@ class FolderOwner:
 
         Raise `MongodFailed` if neither is possible within a minute.
         """
-        began = monotonic()
+        started_at = monotonic()
         waiting = False
         while True:
             if not self._lock():
@@ -60,7 +60,7 @@ class FolderOwner:
                     f"No process shares a mongod in {self.data_dir}: start `make run`, or set "
                     "DARKROOM_MONGODB_URI."
                 )
-            if monotonic() - began > WAIT_SECONDS:
+            if monotonic() - started_at > WAIT_SECONDS:
                 raise MongodFailed(problem)
             if not waiting:
                 log.info("waiting for the mongod of another process", data_dir=str(self.data_dir))

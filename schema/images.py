@@ -166,8 +166,8 @@ class Image(Node):
         record = await _record(info, image)
         if record is None or not record.made_from:
             return ()
-        found = await info.context.reading(image).image.load_many(record.made_from)
-        return [image_of(one) for one in found if one is not None]
+        sources = await info.context.reading(image).image.load_many(record.made_from)
+        return [image_of(source) for source in sources if source is not None]
 
     @strawberry.field(
         graphql_type=Annotated["Turn", strawberry.lazy("schema.turns")] | None,

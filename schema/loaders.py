@@ -151,15 +151,15 @@ class Loaders:
 
     async def turn_that_made(self, image: Image) -> Turn | None:
         if self.scope is not None:
-            made = await self._made_within(image, self.scope)
-            return made[0] if made else None
+            turn_and_output = await self._made_within(image, self.scope)
+            return turn_and_output[0] if turn_and_output else None
         turn_id = as_turn_id(parent_of_output(image.output_id)[0]) if image.output_id else None
         return await self.turn.load(turn_id) if turn_id else None
 
     async def output_that_made(self, image: Image) -> Output | None:
         if self.scope is not None:
-            made = await self._made_within(image, self.scope)
-            return made[1] if made else None
+            turn_and_output = await self._made_within(image, self.scope)
+            return turn_and_output[1] if turn_and_output else None
         return await self.output(image.output_id) if image.output_id else None
 
     async def _made_within(self, image: Image, scope: ShareScope) -> tuple[Turn, Output] | None:
@@ -167,7 +167,7 @@ class Loaders:
         within = output_within(image, scope)
         turn = await self.turn.load(within[0]) if within else None
         output = turn.output(within[1]) if turn and within else None
-        if turn is None or output is None or all(one.id != image.id for one in output.images):
+        if turn is None or output is None or all(other.id != image.id for other in output.images):
             return None
         return turn, output
 

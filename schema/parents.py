@@ -98,4 +98,6 @@ class ParentNode(Node):
         parent: strawberry.Parent[parents.Parent], info: Info
     ) -> list[models.ImageModel]:
         registry = info.context.services.registry
-        return [registry.remembered(one.model_id) for one in parent.outputs if one.unfinished]
+        return [
+            registry.remembered(output.model_id) for output in parent.outputs if output.unfinished
+        ]

@@ -31,7 +31,7 @@ def read_secret_files(
     given = {name.upper(): value for name, value in environ.items() if value}
     values: dict[str, str] = {}
     problems: list[str] = []
-    for secret in (one.name for one in variables(settings) if one.is_secret):
+    for secret in (variable.name for variable in variables(settings) if variable.is_secret):
         path = given.get(secret + FILE_SUFFIX)
         if path is None:
             continue

@@ -163,9 +163,9 @@ class TurnUpdates:
     def _make_update(self, page: TurnsAsOf, turn: Turn, bookmark: Bookmark) -> TurnUpdate:
         """Results for all that read the same page and get the same bookmark with it."""
         known = self.shared_pages.updates.get(page)
-        made = known.get(turn.id) if known is not None else None
-        if made is not None and made.bookmark == bookmark:
-            return made
+        known_update = known.get(turn.id) if known is not None else None
+        if known_update is not None and known_update.bookmark == bookmark:
+            return known_update
         update = TurnUpdate(
             turn=turn,
             changed_outputs=turn.outputs,

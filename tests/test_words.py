@@ -23,8 +23,8 @@ ROOMS = (
     *("outbound", "schema", "storage", "subscriptions", "tests"),
 )
 ODD_WORDS_IN_CODE = re.compile(
-    r"whoever|left-over|blotted|\bgoes? along\b|\blooks? around\b|\bmend|\banew\b|\bat work\b|"
-    r"\bof our own\b|\btold\b",
+    r"whoever|left-over|blotted|\bgoes? along\b|\blooks? around\b|\bmend|anew|\bat work\b|"
+    r"\bof our own\b|\btold\b|unlikeness|lately|soonest|patiently|clear_away|came_from|some_back",
     re.IGNORECASE,
 )
 MESSAGE = re.compile(r"^[A-Z`].* .*[.!?]$", re.DOTALL)

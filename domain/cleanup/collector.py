@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from domain.cleanup.expiry import ExpiryCleaner
-from domain.cleanup.reconciliation import LEFT_ALONE, Comparison, ObjectReconciler
+from domain.cleanup.reconciliation import MIN_ORPHAN_AGE, Comparison, ObjectReconciler
 from domain.cleanup.store_ownership import StoreOwnership
 from domain.errors import Overloaded, StoreUnavailable
 from domain.images import SHARDS
@@ -28,15 +28,15 @@ from domain.ports.objects import StoredObject
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS: Final = 60.0
-_LATEST: Final = 1.25
+_POLL_SECONDS: Final = 60.0
+_MAX_JITTER: Final = 1.25
 SHARD_EVERY: Final = timedelta(minutes=4)
 """With this interval, collecting all shards takes 22.4 hours."""
-_STEP_SECONDS: Final = 120.0
-_FEW: Final = 20
+_MAX_COLLECTION_SECONDS: Final = 120.0
+_ALWAYS_DELETABLE: Final = 20
 """The number of orphans in one shard that may be deleted, whatever else the shard contains."""
-_OF: Final = 4
-"""More than `_FEW` may be deleted only with at least this many objects in use for each orphan."""
+_MIN_REFERENCED_PER_ORPHAN: Final = 4
+"""More orphans may be deleted only with at least this many objects in use for each of them."""
 
 
 class OrphanCollector:
@@ -44,17 +44,17 @@ class OrphanCollector:
         self,
         periodic_jobs: PeriodicJobRepository,
         expiry: ExpiryCleaner,
-        comparer: ObjectReconciler,
+        reconciler: ObjectReconciler,
         *,
         shard_every: timedelta = SHARD_EVERY,
-        left_alone: timedelta = LEFT_ALONE,
+        min_age: timedelta = MIN_ORPHAN_AGE,
     ) -> None:
-        self._chores = periodic_jobs
+        self._periodic_jobs = periodic_jobs
         self._expiry = expiry
-        self._comparer = comparer
-        self._marker = StoreOwnership(comparer.objects, comparer.keys)
+        self._reconciler = reconciler
+        self._ownership = StoreOwnership(reconciler.objects, reconciler.keys)
         self._shard_every = shard_every
-        self._left_alone = left_alone
+        self._min_age = min_age
         self._warned: set[str] = set()
         """Warnings that have been logged, and whose cause still exists."""
 
@@ -71,9 +71,9 @@ class OrphanCollector:
     async def tidy(self) -> None:
         """Do the jobs that are due, unless another process does them."""
         try:
-            async with asyncio.timeout(_STEP_SECONDS):
+            async with asyncio.timeout(_MAX_COLLECTION_SECONDS):
                 await self._expiry.clean()
-                await self._compare_a_shard()
+                await self._collect_shard()
         except StoreUnavailable:
             self._warn_once("orphaned objects kept: object store unavailable")
         except Overloaded:
@@ -90,28 +90,28 @@ class OrphanCollector:
                 await self.tidy()
             except Exception:
                 log.exception("orphan collection failed")
-            await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.75, _LATEST))
+            await asyncio.sleep(_POLL_SECONDS * random.uniform(0.75, _MAX_JITTER))
 
-    async def _compare_a_shard(self) -> None:
-        periodic_job = await self._chores.begin("shards", every=self._shard_every)
+    async def _collect_shard(self) -> None:
+        periodic_job = await self._periodic_jobs.begin("shards", every=self._shard_every)
         if periodic_job is None or periodic_job.times == 0:
             return  # A new database deletes nothing.
         owned = await self._is_owned(periodic_job)
         shard = SHARDS[periodic_job.times % len(SHARDS)]
-        found = await self._comparer.compare(shard)
+        found = await self._reconciler.compare(shard)
         if found.missing:
             log.error(
                 "referenced objects missing", extra={"shard": shard, "count": len(found.missing)}
             )
-        old = found.old_orphans(periodic_job.now, left_alone=self._left_alone)
+        old = found.old_orphans(periodic_job.now, min_age=self._min_age)
         if old and owned and self._are_few(shard, old, found):
-            await self._comparer.delete(old)
+            await self._reconciler.delete(old)
             log.info(
                 "orphaned objects deleted",
                 extra={
                     "shard": shard,
                     "count": len(old),
-                    "byte_size": sum(one.byte_size for one in old),
+                    "byte_size": sum(orphan.byte_size for orphan in old),
                 },
             )
 
@@ -119,9 +119,9 @@ class OrphanCollector:
         """Whether only this database uses the store, and others have had the time to
         leave a mark.
         """
-        owners = await self._marker.owners()
+        owners = await self._ownership.owners()
         if owners.ours_since is None:
-            await self._marker.mark()
+            await self._ownership.mark()
         if owners.others:
             self._warn_once(_SHARED, others=list(owners.others))
             return False
@@ -129,10 +129,10 @@ class OrphanCollector:
         return owners.ours_since is not None and self._is_old(owners.ours_since, periodic_job.now)
 
     def _is_old(self, since: datetime, now: datetime) -> bool:
-        return now - since > self._left_alone
+        return now - since > self._min_age
 
     def _are_few(self, shard: str, old: Sequence[StoredObject], found: Comparison) -> bool:
-        if len(old) <= max(_FEW, found.referred // _OF):
+        if len(old) <= max(_ALWAYS_DELETABLE, found.referred // _MIN_REFERENCED_PER_ORPHAN):
             self._warned.discard(_MANY)
             return True
         self._warn_once(_MANY, shard=shard, count=len(old), referred=found.referred)

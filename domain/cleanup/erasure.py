@@ -25,12 +25,12 @@ from domain.ports.posts import PostRepository
 log = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(seconds=15)
-_LOOK_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 6.0
 """How long the request waits, which is less than an operation may take. The rest is
 done after it.
 """
-_BATCH: Final = 200
+_BATCH_SIZE: Final = 200
 
 
 class ViewerEraser:
@@ -58,8 +58,8 @@ class ViewerEraser:
             yield
         finally:
             tasks = [task, *self._running.values()]
-            for one in tasks:
-                one.cancel()
+            for running in tasks:
+                running.cancel()
             await asyncio.wait(tasks)
 
     async def erase(self, viewer_id: ViewerId) -> None:
@@ -91,10 +91,10 @@ class ViewerEraser:
                 pass  # The next round will find it.
             except Exception:
                 log.exception("search for unfinished deletions of viewers failed")
-            await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.75, 1.25))
+            await asyncio.sleep(_POLL_SECONDS * random.uniform(0.75, 1.25))
 
     async def _erase(self, viewer_id: ViewerId) -> None:
-        begun_at = monotonic()
+        started_at = monotonic()
         try:
             await self._delete_all(viewer_id)
             while not await self._erasures.finish(viewer_id):
@@ -106,7 +106,7 @@ class ViewerEraser:
         except Exception:
             log.exception("deletion of a viewer failed")
         else:
-            log.info("viewer deleted", extra={"seconds": round(monotonic() - begun_at, 3)})
+            log.info("viewer deleted", extra={"seconds": round(monotonic() - started_at, 3)})
 
     async def _delete_all(self, viewer_id: ViewerId) -> None:
         # First, so that no receiver is notified of outputs that are cancelled by the deletion.
@@ -121,7 +121,7 @@ class ViewerEraser:
         await self._delete_trash(viewer_id)
         await self._delete_images(viewer_id)
         await self._erasures.delete_small_records(viewer_id)
-        while await self._erasures.anonymise_ledger(viewer_id, limit=_BATCH):
+        while await self._erasures.anonymise_ledger(viewer_id, limit=_BATCH_SIZE):
             await self._renew(viewer_id)
 
     async def _cancel_outputs(self, viewer_id: ViewerId) -> None:
@@ -139,30 +139,30 @@ class ViewerEraser:
     async def _delete_parents(self, viewer_id: ViewerId) -> None:
         # No output runs any more, so no further previews will come.
         await self._objects.delete(await self._erasures.list_preview_keys(viewer_id))
-        while found := await self._erasures.list_conversations(viewer_id, limit=_BATCH):
+        while found := await self._erasures.list_conversations(viewer_id, limit=_BATCH_SIZE):
             for conversation_id in found:
                 await self._conversations.delete(viewer_id, conversation_id, keep_images=True)
                 await self._renew(viewer_id)
         await self._erasures.delete_turns_left(viewer_id)
-        while posts := await self._erasures.list_posts(viewer_id, limit=_BATCH):
+        while posts := await self._erasures.list_posts(viewer_id, limit=_BATCH_SIZE):
             for post_id in posts:
                 await self._posts.delete(viewer_id, post_id, keep_images=True)
                 await self._renew(viewer_id)
 
     async def _delete_uploads(self, viewer_id: ViewerId) -> None:
-        while uploads := await self._erasures.list_uploads(viewer_id, limit=_BATCH):
+        while uploads := await self._erasures.list_uploads(viewer_id, limit=_BATCH_SIZE):
             await self._objects.delete([key for keys in uploads.values() for key in keys])
             await self._erasures.delete_uploads(viewer_id, uploads.keys())
             await self._renew(viewer_id)
 
     async def _delete_trash(self, viewer_id: ViewerId) -> None:
-        while kept := await self._erasures.list_trash(viewer_id, limit=_BATCH):
+        while kept := await self._erasures.list_trash(viewer_id, limit=_BATCH_SIZE):
             await self._objects.delete([key for keys in kept.values() for key in keys])
             await self._erasures.delete_trash(viewer_id, kept.keys())
             await self._renew(viewer_id)
 
     async def _delete_images(self, viewer_id: ViewerId) -> None:
-        while images := await self._erasures.list_images(viewer_id, limit=_BATCH):
+        while images := await self._erasures.list_images(viewer_id, limit=_BATCH_SIZE):
             await self._objects.delete([key for keys in images.values() for key in keys])
             await self._erasures.delete_images(viewer_id, images.keys())
             await self._renew(viewer_id)

@@ -17,7 +17,7 @@ EVERY: Final = timedelta(seconds=45)
 """Shorter than the interval between two checks, so that each check of a single process finds it
 due.
 """
-_AT_ONCE: Final = 1000
+_BATCH_SIZE: Final = 1000
 
 
 class ExpiryCleaner:
@@ -41,12 +41,12 @@ class ExpiryCleaner:
         for name, records in self._expiring.items():
             if await self._periodic_jobs.begin(name, every=self._every) is None:
                 continue
-            over = await records.over(limit=_AT_ONCE)
-            if not over or (name in self._restorable and await self._is_shared()):
+            expired = await records.list_expired(limit=_BATCH_SIZE)
+            if not expired or (name in self._restorable and await self._is_shared()):
                 continue
             # Records are deleted after their bytes: an interrupted job runs again.
-            await self._ownership.objects.delete([key for keys in over.values() for key in keys])
-            await records.forget(over)
+            await self._ownership.objects.delete([key for keys in expired.values() for key in keys])
+            await records.forget(expired)
 
     async def _is_shared(self) -> bool:
         return bool((await self._ownership.owners()).others)

@@ -12,7 +12,7 @@ from domain.batches import in_batches
 from domain.ports.cleanup import ReferencedObjectRepository
 from domain.ports.objects import ObjectStore, StoredObject
 
-LEFT_ALONE: Final = timedelta(days=1)
+MIN_ORPHAN_AGE: Final = timedelta(days=1)
 """Objects are written before the records that refer to them. No record will refer to an older
 object.
 """
@@ -34,10 +34,10 @@ class Comparison:
     """
 
     def old_orphans(
-        self, now: datetime, *, left_alone: timedelta = LEFT_ALONE
+        self, now: datetime, *, min_age: timedelta = MIN_ORPHAN_AGE
     ) -> tuple[StoredObject, ...]:
         """The orphans that may be deleted."""
-        return tuple(one for one in self.orphans if now - one.modified_at > left_alone)
+        return tuple(orphan for orphan in self.orphans if now - orphan.modified_at > min_age)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,12 +35,12 @@ class StoreOwnership:
     keys: ReferencedObjectRepository
 
     async def owners(self) -> Owners:
-        ours = mark_key(await self.keys.owner())
+        own_mark = mark_key(await self.keys.owner())
         marks = {
             mark.key: mark.modified_at
             async for mark in self.objects.keys(_SHARD, folders=[_FOLDER])
         }
-        return Owners(marks.pop(ours, None), tuple(sorted(marks)))
+        return Owners(marks.pop(own_mark, None), tuple(sorted(marks)))
 
     async def mark(self) -> None:
         """Leave the mark of this database."""

@@ -24,8 +24,8 @@ MAX_HELD: Final = 32
 """How many webhooks one process delivers to at the same time; and as many that fail."""
 MAX_REQUESTS: Final = 4
 """Requests to one webhook at the same time, each about another subject."""
-_BATCH: Final = 100
-_TURN_SECONDS: Final = 15.0
+_BATCH_SIZE: Final = 100
+_MAX_SECONDS_PER_WEBHOOK: Final = 15.0
 """How long a webhook is delivered to before others, which may have waited longer, have
 their turn.
 """
@@ -134,7 +134,7 @@ class _Round:
         self._has_failed = False
         self._clock = asyncio.get_running_loop().time
         self._held_until = self._clock() + rules.lease.total_seconds()
-        self._renewing, self._marking = asyncio.Lock(), asyncio.Lock()
+        self._renewal_lock, self._failing_lock = asyncio.Lock(), asyncio.Lock()
 
     async def run(self) -> None:
         try:
@@ -147,9 +147,9 @@ class _Round:
             await self._outbox.release(self._held)
 
     async def _deliver_for_a_while(self) -> None:
-        until = self._clock() + _TURN_SECONDS
+        until = self._clock() + _MAX_SECONDS_PER_WEBHOOK
         while await self._may_send(until):
-            due = await self._outbox.find_due(self._held, limit=1 if self._failing else _BATCH)
+            due = await self._outbox.find_due(self._held, limit=1 if self._failing else _BATCH_SIZE)
             if not due:
                 break
             slots = asyncio.Semaphore(MAX_REQUESTS)
@@ -196,7 +196,7 @@ class _Round:
         self._has_failed = True
         await self._set_failing(True)
         pause = self._rules.pause_seconds(message.attempts + 1, answer)
-        waits = await self._outbox.set_failed(
+        is_pending = await self._outbox.set_failed(
             self._held,
             message,
             answer,
@@ -205,13 +205,13 @@ class _Round:
         )
         if answer.gone:
             await self._disable()
-        elif not waits:
+        elif not is_pending:
             await self._disable(failing_for=self._rules.disable_after)
-        return not waits
+        return not is_pending
 
     async def _set_failing(self, failing: bool) -> None:
         # One write after another, so that the result of the latest attempt is stored last.
-        async with self._marking:
+        async with self._failing_lock:
             if failing is not self._failing:
                 self._failing = failing
                 await self._outbox.set_failing(self._held, failing)
@@ -225,12 +225,12 @@ class _Round:
         """Whether another request may begin. After a failure none does: a receiver that hangs
         belongs in the slots of failing webhooks.
         """
-        over = self._is_lost or self._has_failed or self._clock() >= until
-        return not over and await self._holds()
+        must_stop = self._is_lost or self._has_failed or self._clock() >= until
+        return not must_stop and await self._ensure_lease()
 
-    async def _holds(self) -> bool:
+    async def _ensure_lease(self) -> bool:
         """Whether the lease covers another request; renew it where it does not."""
-        async with self._renewing:
+        async with self._renewal_lock:
             if self._clock() + 1.5 * self._rules.request_seconds < self._held_until:
                 return True
             renewed_at = self._clock()

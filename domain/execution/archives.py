@@ -24,7 +24,7 @@ class ArchiveWriter:
     """Writes the entries of an archive, and gives its bytes as they are written."""
 
     def __init__(self) -> None:
-        self._out = _Outgoing()
+        self._out = _OutputBuffer()
         self._archive = zipfile.ZipFile(self._out, "w", zipfile.ZIP_STORED)
         self.byte_size = 0
         """Of what was taken."""
@@ -48,12 +48,12 @@ class ArchiveWriter:
         """The bytes that were written since the last call; none where there are fewer
         than wanted.
         """
-        taken = self._out.take() if self._out.size >= at_least else b""
-        self.byte_size += len(taken)
-        return taken
+        data = self._out.take() if self._out.size >= at_least else b""
+        self.byte_size += len(data)
+        return data
 
 
-class _Outgoing(io.RawIOBase):
+class _OutputBuffer(io.RawIOBase):
     """A file that is only written, and forgets what has been taken from it."""
 
     def __init__(self) -> None:
@@ -69,12 +69,12 @@ class _Outgoing(io.RawIOBase):
         return len(data)
 
     def take(self) -> bytes:
-        taken = b"".join(self._parts)
+        data = b"".join(self._parts)
         self._parts, self.size = [], 0
-        return taken
+        return data
 
 
-_NAMES: Final = re.compile(
+_ALLOWED_NAMES: Final = re.compile(
     r"manifest\.json|(?:images|posts|albums)/part-[0-9]{4,6}\.json|images/img_[0-9a-z]{26}\.(?:png|jpg|webp)|"
     r"conversations/conv_[0-9a-z]{26}/turns-[0-9]{4,6}\.json"
 )
@@ -107,7 +107,7 @@ class ArchiveReader:
     def __init__(self, read: Callable[[int, int], bytes], byte_size: int) -> None:
         """`read` returns a number of bytes from a position. Raise NotAnExport."""
         try:
-            self._archive = zipfile.ZipFile(_Incoming(read, byte_size))
+            self._archive = zipfile.ZipFile(_BlockReader(read, byte_size))
             self._entries = {one.filename: one for one in self._archive.infolist()}
             if len(self._entries) != len(self._archive.infolist()):
                 raise NotAnExport("The file has two entries with the same name.")
@@ -151,7 +151,7 @@ class ArchiveReader:
             in_json += entry.file_size if is_json else 0
             ratio = _MAX_JSON_RATIO if is_json else _MAX_IMAGE_RATIO
             if (
-                _NAMES.fullmatch(name) is None
+                _ALLOWED_NAMES.fullmatch(name) is None
                 # The part of a name before its first NUL is not the whole name.
                 or entry.orig_filename != name
                 or kind not in (0, stat.S_IFREG)
@@ -172,14 +172,14 @@ _BROKEN: Final = (
 )
 
 
-class _Incoming(io.RawIOBase):
+class _BlockReader(io.RawIOBase):
     """A file that is read in blocks by a function."""
 
     def __init__(self, read: Callable[[int, int], bytes], byte_size: int) -> None:
-        self._read_elsewhere = read
+        self._read_source = read
         self._byte_size = byte_size
         self._position = 0
-        self._block, self._begin = b"", 0
+        self._block, self._block_start = b"", 0
 
     def seekable(self) -> bool:
         return True
@@ -198,23 +198,26 @@ class _Incoming(io.RawIOBase):
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
-        left = max(0, self._byte_size - self._position)
-        wanted = left if size is None or size < 0 else min(size, left)
-        if wanted > _MAX_DIRECTORY_BYTES:
+        available = max(0, self._byte_size - self._position)
+        remaining = available if size is None or size < 0 else min(size, available)
+        if remaining > _MAX_DIRECTORY_BYTES:
             # Entries are read in smaller parts. A larger read can only be for a directory that does
             # not fit into memory.
             raise zipfile.BadZipFile("The directory is too large.")
         parts = []
-        while wanted:
-            part = self._read_block()[:wanted]
+        while remaining:
+            part = self._read_block()[:remaining]
             parts.append(part)
             self._position += len(part)
-            wanted -= len(part)
+            remaining -= len(part)
         return b"".join(parts)
 
     def _read_block(self) -> bytes:
         """The bytes that are known from the position on, at least one."""
-        if not self._begin <= self._position < self._begin + len(self._block):
+        if not self._block_start <= self._position < self._block_start + len(self._block):
             count = min(_BLOCK_BYTES, self._byte_size - self._position)
-            self._block, self._begin = self._read_elsewhere(self._position, count), self._position
-        return self._block[self._position - self._begin :]
+            self._block, self._block_start = (
+                self._read_source(self._position, count),
+                self._position,
+            )
+        return self._block[self._position - self._block_start :]

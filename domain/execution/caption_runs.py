@@ -35,12 +35,12 @@ class CaptionRuns(Failover[CaptionModel, CaptionDelivery]):
     async def make(self) -> CaptionDelivery:
         return await self.ask_only(self.progress.runs[0])
 
-    async def land(self, made: CaptionDelivery) -> Sequence[OutputId]:
+    async def land(self, result: CaptionDelivery) -> Sequence[OutputId]:
         queued: Sequence[OutputId] | None = None
 
         async def land() -> bool:
             nonlocal queued
-            queued = await self._claims.land_caption(self.claim, made)
+            queued = await self._claims.land_caption(self.claim, result)
             return queued is not None
 
         # If this landing repeats one whose answer was lost, these outputs are not returned. That
@@ -52,7 +52,7 @@ class CaptionRuns(Failover[CaptionModel, CaptionDelivery]):
     async def cancel_jobs(self) -> None:
         """Writers have no jobs."""
 
-    async def clear_away(self) -> None:
+    async def delete_unused_bytes(self) -> None:
         """Captions leave no bytes."""
 
     @property

@@ -20,7 +20,7 @@ from domain.errors import Overloaded
 from domain.execution.dropped_hints import DroppedHints
 from domain.execution.lanes import Lane, Lanes
 from domain.execution.permits import Permits
-from domain.execution.runner import LETTING_GO_SECONDS, OutputRun, OutputRunner
+from domain.execution.runner import RELEASE_SECONDS, OutputRun, OutputRunner
 from domain.ids import ModelId, OutputId, ViewerId, parent_of_output
 from domain.outputs import CAPTION_SLOT, Output
 from domain.ports.execution import ClaimRepository
@@ -36,7 +36,7 @@ _CLAIMS_AT_ONCE: Final = 16
 """How many hints are claimed at the same time: requests need the database's connections as well."""
 _SEARCH_LIMIT: Final = 200
 _SEARCH_PAUSE_SECONDS: Final = 0.05
-_SURE_SECONDS: Final = 3.0
+_LEASES_RELIABLE_SECONDS: Final = 3.0
 """A little longer than the time between two sweeps."""
 
 _Attempt: TypeAlias = tuple[OutputId, int]
@@ -70,8 +70,8 @@ class Dispatcher:
         providers, writers = runner.providers.items(), runner.writers.items()
         self._lanes = Lanes(
             {
-                **{Lane(name): one.max_concurrent_runs for name, one in providers},
-                **{Lane(name, True): one.max_concurrent_runs for name, one in writers},
+                **{Lane(name): provider.max_concurrent_runs for name, provider in providers},
+                **{Lane(name, True): writer.max_concurrent_runs for name, writer in writers},
             }
         )
         self._runs: dict[_Attempt, _Run] = {}
@@ -79,8 +79,8 @@ class Dispatcher:
         """Lanes in which an output waits: a later hint does not overtake it."""
         self._has_room = asyncio.Event()
         """Set when a lane in which an output waits has room for a run."""
-        permits.when_free = self._has_room.set
-        self._sure_until = 0.0
+        permits.on_free = self._has_room.set
+        self._leases_reliable_until = 0.0
         """Until this time of the event loop, an expired lease means that its worker is dead."""
         self._hints: set[asyncio.Task[Any]] = set()
         self._claiming: set[asyncio.Task[Any]] = set()
@@ -108,13 +108,13 @@ class Dispatcher:
         are dropped.
         """
         for output_id in output_ids:
-            self._follow_soon(output_id, partial(self.start, Hint(viewer_id, output_id)))
+            self._start_in_background(output_id, partial(self.start, Hint(viewer_id, output_id)))
 
     def enqueue_written(self, viewer_id: ViewerId, outputs: Iterable[Output]) -> None:
         for output in outputs:
             waiting = Waiting.as_written(viewer_id, output)
             if self._is_next(waiting):
-                self._follow_soon(output.id, partial(self._start_next, waiting))
+                self._start_in_background(output.id, partial(self._start_next, waiting))
 
     def recall(self, output_ids: Iterable[OutputId]) -> None:
         """Stop the runs of outputs that have ended. A run that waits for its provider's answer
@@ -124,7 +124,7 @@ class Dispatcher:
         for (output_id, _), reserved in self._runs.items():
             if output_id in ended and reserved.started is not None:
                 run, task = reserved.started
-                if run.may_be_cut:
+                if run.may_be_cancelled:
                     _cancel(task)
 
     async def start(self, hint: Hint) -> asyncio.Task[None] | None:
@@ -143,7 +143,7 @@ class Dispatcher:
 
     def _is_next(self, waiting: Waiting) -> bool:
         """Whether no other output has to run before this one, which a hint has named."""
-        if self._is_off(waiting.model_id):
+        if self._is_switched_off(waiting.model_id):
             return False
         lane = self._lane_of(waiting)
         if lane not in self._contended:
@@ -157,30 +157,36 @@ class Dispatcher:
     async def start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
         """Search the database for outputs that no worker holds, and start what may run here."""
         if expired:
-            self._sure_until = asyncio.get_running_loop().time() + _SURE_SECONDS
-            self._permits.look_again()
+            self._leases_reliable_until = (
+                asyncio.get_running_loop().time() + _LEASES_RELIABLE_SECONDS
+            )
+            self._permits.forget_full_providers()
         await self._start_waiting(min_queued=min_queued, expired=expired)
 
     async def _start_waiting(self, *, min_queued: timedelta, expired: bool) -> None:
-        free = self._lanes.with_room
-        full = {lane for lane in free if self._permits.is_full(lane.provider)}
+        free_lanes = self._lanes.with_room
+        full_lanes = {lane for lane in free_lanes if self._permits.is_full(lane.provider)}
         # The search leaves out lanes that are full: outputs may be waiting for them.
-        self._contended = set(self._lanes.limits) - free | full
+        self._contended = set(self._lanes.limits) - free_lanes | full_lanes
         models = {
             model.id: Lane(model.provider, is_caption)
             for is_caption, registry in self._registries.items()
             for model in registry.all()
         }
-        models = {model_id: lane for model_id, lane in models.items() if lane in free}
+        models = {model_id: lane for model_id, lane in models.items() if lane in free_lanes}
         if self._stopping or not models:
             return
         # Outputs of models that are switched off keep waiting, and so do those that need a permit.
         # Those that a worker has begun are run: they may have been paid for, and have a permit that
         # nobody else is given.
-        off = {one for one, lane in models.items() if lane in full or self._is_off(one)}
+        started_only = {
+            model_id
+            for model_id, lane in models.items()
+            if lane in full_lanes or self._is_switched_off(model_id)
+        }
         found = await self._claims.list_waiting(
-            [model_id for model_id in models if model_id not in off],
-            begun_only=off,
+            [model_id for model_id in models if model_id not in started_only],
+            begun_only=started_only,
             min_queued=min_queued,
             expired=expired,
             limit=_SEARCH_LIMIT,
@@ -188,7 +194,7 @@ class Dispatcher:
         if self._stopping:
             return
         # Most of a long list finds no room: that is not worth a task for each.
-        claiming = [self._claim_reserved(one) for one in found if self._reserve(one)]
+        claiming = [self._claim_reserved(output) for output in found if self._reserve(output)]
         tasks = await asyncio.gather(*claiming, return_exceptions=True)
         if started := sum(isinstance(task, asyncio.Task) for task in tasks):
             log.info("outputs recovered", extra={"count": started})
@@ -203,7 +209,9 @@ class Dispatcher:
             await asyncio.sleep(_SEARCH_PAUSE_SECONDS)
             self._has_room.clear()
             try:
-                await self._start_waiting(min_queued=timedelta(0), expired=self._is_sure())
+                await self._start_waiting(
+                    min_queued=timedelta(0), expired=self._expiry_means_death()
+                )
             except Overloaded:
                 log.warning("waiting outputs left for the sweeper")
             except Exception:
@@ -218,11 +226,11 @@ class Dispatcher:
         for hint in self._hints:
             hint.cancel()
         if undecided := self._hints | self._claiming:
-            await asyncio.wait(undecided, timeout=LETTING_GO_SECONDS)
+            await asyncio.wait(undecided, timeout=RELEASE_SECONDS)
         started = [run.started for run in self._runs.values() if run.started is not None]
-        handed_over = [task for run, task in started if not run.may_be_cut]
+        handed_over = [task for run, task in started if not run.may_be_cancelled]
         for run, task in started:
-            if run.may_be_cut:
+            if run.may_be_cancelled:
                 _cancel(task)
             else:
                 run.hand_over()
@@ -236,17 +244,21 @@ class Dispatcher:
                 # giving their outputs back.
                 for task in handed_over:
                     task.cancel()
-            await asyncio.wait(tasks, timeout=LETTING_GO_SECONDS + 1)
+            await asyncio.wait(tasks, timeout=RELEASE_SECONDS + 1)
 
-    def _follow_soon(self, output_id: OutputId, start: Callable[[], Awaitable[object]]) -> None:
+    def _start_in_background(
+        self, output_id: OutputId, start: Callable[[], Awaitable[object]]
+    ) -> None:
         if self._stopping:
             return
         if len(self._hints) >= MAX_HINTS:
             self._dropped.count("too many hints")
             return
-        _create_task(self._follow(output_id, start), self._hints, name=f"hint {output_id}")
+        _create_task(self._start_hinted(output_id, start), self._hints, name=f"hint {output_id}")
 
-    async def _follow(self, output_id: OutputId, start: Callable[[], Awaitable[object]]) -> None:
+    async def _start_hinted(
+        self, output_id: OutputId, start: Callable[[], Awaitable[object]]
+    ) -> None:
         async with self._hint_limit:
             try:
                 await start()
@@ -290,7 +302,7 @@ class Dispatcher:
         lane = self._runs[_attempt_of(waiting)].lane
         # One that a worker has begun may have a job at another provider, and that one's permit.
         if await self._permits.take_back(waiting) or await self._permits.take(
-            lane.provider, waiting, expired=self._is_sure()
+            lane.provider, waiting, expired=self._expiry_means_death()
         ):
             return await self._runner.claim(waiting)
         self._contended.add(lane)
@@ -326,17 +338,19 @@ class Dispatcher:
             return True
         if not self._lanes.has_room_for(waiting.viewer_id, lane):
             return False
-        left = run.lane
+        lane_to_search = run.lane
         self._change_lane(run, lane)
         moved = False
         try:
             with suppress(Overloaded):
-                moved = await self._permits.take(provider, waiting, expired=self._is_sure())
+                moved = await self._permits.take(
+                    provider, waiting, expired=self._expiry_means_death()
+                )
         finally:  # also where the run is cancelled meanwhile
             if not moved:
-                self._change_lane(run, left)
-                left = lane
-            self._search_for(left)
+                self._change_lane(run, lane_to_search)
+                lane_to_search = lane
+            self._search_for(lane_to_search)
         return moved
 
     def _change_lane(self, run: _Run, lane: Lane) -> None:
@@ -358,11 +372,11 @@ class Dispatcher:
         if lane in self._contended and not self._permits.is_full(lane.provider):
             self._has_room.set()
 
-    def _is_sure(self) -> bool:
+    def _expiry_means_death(self) -> bool:
         """Whether an expired lease means a dead worker."""
-        return asyncio.get_running_loop().time() < self._sure_until
+        return asyncio.get_running_loop().time() < self._leases_reliable_until
 
-    def _is_off(self, model_id: ModelId) -> bool:
+    def _is_switched_off(self, model_id: ModelId) -> bool:
         return any(registry.is_off(model_id) for registry in self._registries.values())
 
     def _lane_of(self, waiting: Waiting) -> Lane:

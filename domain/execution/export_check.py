@@ -132,11 +132,11 @@ def _check_parts(export: CheckedExport) -> None:
                 raise NotAnExport("The export has a post twice, or too many posts.")
             posts.add(post.id)
     for name in export.manifest.album_parts:
-        for one in export.read_albums(name, placeholders):
-            entries += len(one.image_ids)
-            if one.album.id in albums or len(albums) >= MAX_ALBUMS or entries > MAX_ALBUM_ENTRIES:
+        for album in export.read_albums(name, placeholders):
+            entries += len(album.image_ids)
+            if album.album.id in albums or len(albums) >= MAX_ALBUMS or entries > MAX_ALBUM_ENTRIES:
                 raise NotAnExport("The export has an album twice, or too many albums.")
-            albums.add(one.album.id)
+            albums.add(album.album.id)
 
 
 def _placeholder(image: ImportedImage) -> Image:

@@ -43,9 +43,9 @@ from domain.turns import Turn
 
 Item = TypeVar("Item")
 
-_PARENTS: Final = 50
+_PARENTS_PER_PART: Final = 50
 """Turns or posts of one part."""
-_ALBUMS: Final = 10
+_ALBUMS_PER_PART: Final = 10
 """Of one part."""
 
 
@@ -139,7 +139,7 @@ class Exporter(JobRunner[Export]):
         def read(request: PageRequest) -> Awaitable[Page[Post]]:
             return self._posts.page(contents.owner_id, request)
 
-        async for posts in _pages(read, size=_PARENTS):
+        async for posts in _pages(read, size=_PARENTS_PER_PART):
             for post in posts:
                 async for _ in contents.write(images_of(post)):
                     yield None
@@ -155,7 +155,7 @@ class Exporter(JobRunner[Export]):
         def read(request: PageRequest) -> Awaitable[Page[Album]]:
             return self._albums.page(contents.owner_id, request)
 
-        async for albums in _pages(read, size=_ALBUMS):
+        async for albums in _pages(read, size=_ALBUMS_PER_PART):
             facts = []
             for album in albums:
                 images = await self._find_images_of(contents.owner_id, album.id)
@@ -177,8 +177,8 @@ class Exporter(JobRunner[Export]):
     async def _find_conversations(self, export: Export) -> AsyncIterator[Conversation]:
         if export.conversation_id is not None:
             ids = [export.conversation_id]
-            found = await self._conversations.get_many(export.owner_id, ids)
-            for conversation in found.values():
+            page = await self._conversations.get_many(export.owner_id, ids)
+            for conversation in page.values():
                 yield conversation
             return
 
@@ -200,9 +200,9 @@ class Exporter(JobRunner[Export]):
         source = conversation.source_image
         async for _ in contents.write([source] if source else []):
             yield 0.0
-        async for found in _pages(read, size=_PARENTS):
+        async for page in _pages(read, size=_PARENTS_PER_PART):
             # A turn that has never begun has no outputs to export.
-            turns = [turn for turn in found if turn.outputs]
+            turns = [turn for turn in page if turn.outputs]
             # Turns first: they say which images are needed.
             for turn in turns:
                 async for _ in contents.write(images_of(turn)):

@@ -23,7 +23,7 @@ from domain.rules import next_try_seconds
 log = logging.getLogger(__name__)
 
 
-_SWITCHED_OFF_SECONDS: Final = 5.0
+_SWITCHED_OFF_RETRY_SECONDS: Final = 5.0
 """The time between two checks whether a provider has been switched on again."""
 
 
@@ -74,7 +74,7 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         """
 
     @abstractmethod
-    async def land(self, made: Answer) -> Sequence[OutputId]:
+    async def land(self, result: Answer) -> Sequence[OutputId]:
         """Write the result. Return the outputs that may run from now on. Raise LeaseLost where the
         claim has ended.
         """
@@ -84,7 +84,7 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         """Ask the providers to stop their jobs: the results are no longer needed."""
 
     @abstractmethod
-    async def clear_away(self) -> None:
+    async def delete_unused_bytes(self) -> None:
         """Delete bytes that nothing refers to, however the run has ended."""
 
     @property
@@ -116,7 +116,7 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         for route in self.routes_of(observer):
             if failures:
                 if not await self._may_move_to(route.provider):
-                    if not any(isinstance(one, NotSubmitted) for one in failures):
+                    if not any(isinstance(earlier, NotSubmitted) for earlier in failures):
                         # There may be room later: that one provider refuses the key does not end
                         # the output.
                         failures.append(NotSubmitted(failures[0].code, detail="others are full"))
@@ -135,7 +135,7 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
                 failures.append(failure)
         if not failures:
             raise self._failure_without_routes()
-        raise _soonest(failures)
+        raise _merge_failures(failures)
 
     async def _may_move_to(self, provider: str) -> bool:
         if self.progress.hand_over:
@@ -149,14 +149,14 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         try:
             return await self.ask(observer)
         except NotSubmitted as rejection:
-            delay = self.delay_after(observer, rejection)
+            delay = self.delay_after_rejection(observer, rejection)
             if delay is None:
                 raise GenerationFailed(
                     rejection.code, retryable=True, detail=str(rejection)
                 ) from rejection
             raise TryLater(timedelta(seconds=delay)) from rejection
 
-    def delay_after(self, observer: RunReporter, rejection: NotSubmitted) -> float | None:
+    def delay_after_rejection(self, observer: RunReporter, rejection: NotSubmitted) -> float | None:
         """The seconds until the next submission, or None if there is to be none."""
         # Ask every route once before asking any of them again.
         rounds = math.ceil(observer.run.tries / max(1, len(self.routes_of(observer))))
@@ -172,7 +172,7 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
             return GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
         return NotSubmitted(
             GenerationErrorCode.PROVIDER_UNAVAILABLE,
-            retry_after_seconds=_SWITCHED_OFF_SECONDS,
+            retry_after_seconds=_SWITCHED_OFF_RETRY_SECONDS,
             detail="switched off",
         )
 
@@ -184,15 +184,15 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         observer.run = replace(observer.run, tries=max(observer.run.tries, 1), rejected=True)
 
 
-def _soonest(failures: Sequence[GenerationFailed]) -> GenerationFailed:
+def _merge_failures(failures: Sequence[GenerationFailed]) -> GenerationFailed:
     """The failure that represents those of all routes: the first one that allows another try, else
     the first one.
     """
-    rejections = [one for one in failures if isinstance(one, NotSubmitted)]
+    rejections = [failure for failure in failures if isinstance(failure, NotSubmitted)]
     if not rejections:
         return failures[0]
     return NotSubmitted(
         rejections[0].code,
-        retry_after_seconds=min(one.retry_after_seconds or 0.0 for one in rejections),
+        retry_after_seconds=min(rejection.retry_after_seconds or 0.0 for rejection in rejections),
         detail=rejections[0].detail,
     )

@@ -48,7 +48,7 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         self._providers = providers
         self._landing = landing
         self._earlier_messages: tuple[str, ...] = ()
-        self._unfinished = [one for one in progress.runs if not one.run.landed]
+        self._unfinished = [reporter for reporter in progress.runs if not reporter.run.landed]
         self._delivered = [_delivery_before(claim.output)] if claim.output.images else []
         """Images that all runs so far have delivered, whichever worker asked for them."""
 
@@ -60,12 +60,12 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         await self._landing.store(delivery)
         return delivery
 
-    async def land(self, made: Delivery) -> Sequence[OutputId]:
-        await self._landing.land(made)
+    async def land(self, result: Delivery) -> Sequence[OutputId]:
+        await self._landing.land(result)
         return ()
 
-    async def clear_away(self) -> None:
-        await self._landing.clear_away()
+    async def delete_unused_bytes(self) -> None:
+        await self._landing.delete_unused_bytes()
 
     @property
     def providers(self) -> frozenset[str]:
@@ -73,11 +73,11 @@ class ImageRuns(Failover[ImageModel, Delivery]):
 
     async def cancel_jobs(self) -> None:
         cancellations = [
-            self._providers[one.run.provider].cancel(one.run.job)
-            for one in self.progress.runs
-            if one.run.job is not None
-            and not one.run.landed
-            and one.run.provider in self._providers
+            self._providers[reporter.run.provider].cancel(reporter.run.job)
+            for reporter in self.progress.runs
+            if reporter.run.job is not None
+            and not reporter.run.landed
+            and reporter.run.provider in self._providers
         ]
         if cancellations:
             with suppress(TimeoutError):
@@ -92,12 +92,12 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         if not self.routes:
             return ()
         if run.job is not None and not run.rejected:
-            accepted = [one for one in self.routes if one.provider == run.provider]
-            found = accepted[0] if accepted else replace(self.routes[0], provider=run.provider)
-            return [found] if found.provider in providers else []
+            accepting = [route for route in self.routes if route.provider == run.provider]
+            chosen = accepting[0] if accepting else replace(self.routes[0], provider=run.provider)
+            return [chosen] if chosen.provider in providers else []
         if self.routes[0].provider not in providers:
             return ()
-        planned, *others = [one for one in self.routes if one.provider in providers]
+        planned, *others = [route for route in self.routes if route.provider in providers]
         claim, run_count = self.claim, len(self.progress.runs)
         image_count = image_count_of(claim, index=observer.index, run_count=run_count)
         return [
@@ -173,7 +173,7 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         its failure, which is not always the output's.
         """
         try:
-            delivery = await self._ask_patiently(observer)
+            delivery = await self._ask_with_retries(observer)
             records = await self._landing.store(delivery)
         except (GenerationFailed, HandedOver) as end:
             return end
@@ -185,7 +185,7 @@ class ImageRuns(Failover[ImageModel, Delivery]):
                 await self._landing.add(records, _merge(self._delivered), runs=runs)
         return None
 
-    async def _ask_patiently(self, observer: RunReporter) -> Delivery:
+    async def _ask_with_retries(self, observer: RunReporter) -> Delivery:
         """Ask for one of several runs, and again after each rejection as long as that is
         worthwhile.
         """
@@ -193,7 +193,7 @@ class ImageRuns(Failover[ImageModel, Delivery]):
             try:
                 return await self.ask(observer)
             except NotSubmitted as rejection:
-                delay = self.delay_after(observer, rejection)
+                delay = self.delay_after_rejection(observer, rejection)
                 if delay is None:
                     raise GenerationFailed(
                         rejection.code, retryable=True, detail=str(rejection)
@@ -218,11 +218,11 @@ def _merge(deliveries: Sequence[Delivery]) -> Delivery:
     """One delivery that stands for all runs, without their images, which are stored already."""
     return Delivery(
         images=(),
-        provider=_common(one.provider for one in deliveries),
-        text=next((one.text for one in deliveries if one.text), None),
-        usage=total_usage(one.usage for one in deliveries),
-        quality=_common(one.quality for one in deliveries),
-        size=_common(one.size for one in deliveries),
+        provider=_common(delivery.provider for delivery in deliveries),
+        text=next((delivery.text for delivery in deliveries if delivery.text), None),
+        usage=total_usage(delivery.usage for delivery in deliveries),
+        quality=_common(delivery.quality for delivery in deliveries),
+        size=_common(delivery.size for delivery in deliveries),
     )
 
 

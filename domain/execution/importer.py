@@ -34,8 +34,8 @@ from domain.ports.imaging import ImageProcessor, UploadProcessor
 from domain.ports.objects import ArchiveStore
 from domain.retries import RetryPolicy, retry
 
-_AT_ONCE: Final = 100
-_FOUND_BY: Final = 20
+_BATCH_SIZE: Final = 100
+_MAX_SEARCHED_TURNS: Final = 20
 """The number of turns whose messages a search for the conversation compares."""
 _SANDBOX_BUSY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=4.0, max_tries=8)
 _NOT_AN_EXPORT: Final = GenerationError(GenerationErrorCode.EXPORT_INVALID, retryable=False)
@@ -72,8 +72,8 @@ class Importer(JobRunner[Import]):
             export = await check_export(self._objects, job, byte_size=byte_size, with_files=False)
             images = await self._make_images(claim, export)
             conversations = [
-                await self._make_turns(claim, export, conversation=one, images=images)
-                for one in export.manifest.conversations
+                await self._make_turns(claim, export, conversation=conversation, images=images)
+                for conversation in export.manifest.conversations
             ]
             await self._make_posts(claim, export, images)
             await self._make_albums(claim, export, images)
@@ -92,7 +92,7 @@ class Importer(JobRunner[Import]):
     async def _take_back(self, claim: JobClaim[Import], error: GenerationError) -> None:
         """Delete what was made, except images that the viewer has used since, and end the job."""
         while True:
-            taken = await self._imports.take_back(claim, limit=_AT_ONCE)
+            taken = await self._imports.take_back(claim, limit=_BATCH_SIZE)
             if taken is None:
                 raise LeaseLost
             await self._objects.delete(taken.keys)
@@ -105,16 +105,16 @@ class Importer(JobRunner[Import]):
     async def _make_images(
         self, claim: JobClaim[Import], export: CheckedExport
     ) -> Mapping[ImageId, Image]:
-        made: dict[ImageId, Image] = {}
-        wanted = list(export.images.values())
-        for some in in_batches(wanted, _AT_ONCE):
-            known = await self._images.get_many(claim.job.owner_id, [one.id for one in some])
-            made.update((image_id, record.image) for image_id, record in known.items())
-            for image in some:
-                if image.id not in made:
-                    made[image.id] = await self._make_image(claim, export, image)
-                await self.renew(claim, progress=len(made) / len(wanted))
-        return made
+        images: dict[ImageId, Image] = {}
+        imported = list(export.images.values())
+        for batch in in_batches(imported, _BATCH_SIZE):
+            known = await self._images.get_many(claim.job.owner_id, [image.id for image in batch])
+            images.update((image_id, record.image) for image_id, record in known.items())
+            for image in batch:
+                if image.id not in images:
+                    images[image.id] = await self._make_image(claim, export, image)
+                await self.renew(claim, progress=len(images) / len(imported))
+        return images
 
     async def _make_image(
         self, claim: JobClaim[Import], export: CheckedExport, image: ImportedImage
@@ -143,7 +143,7 @@ class Importer(JobRunner[Import]):
         record = ImageRecord(
             stored,
             prompt=image.prompt,
-            made_from=tuple(one for one in image.made_from if one in export.images),
+            made_from=tuple(image_id for image_id in image.made_from if image_id in export.images),
             favourite=image.favourite,
         )
         if not await self._imports.add_images(claim, [record]):
@@ -156,8 +156,8 @@ class Importer(JobRunner[Import]):
     ) -> None:
         for name in export.manifest.post_parts:
             posts = await asyncio.to_thread(export.read_posts, name, images)
-            for some in in_batches(posts, _AT_ONCE):
-                if not await self._imports.add_posts(claim, some):
+            for batch in in_batches(posts, _BATCH_SIZE):
+                if not await self._imports.add_posts(claim, batch):
                     raise LeaseLost
                 await self.renew(claim, progress=None)
 
@@ -165,8 +165,8 @@ class Importer(JobRunner[Import]):
         self, claim: JobClaim[Import], export: CheckedExport, images: Mapping[ImageId, Image]
     ) -> None:
         for name in export.manifest.album_parts:
-            for one in await asyncio.to_thread(export.read_albums, name, images):
-                if not await self._imports.add_album(claim, one.album, one.image_ids):
+            for imported in await asyncio.to_thread(export.read_albums, name, images):
+                if not await self._imports.add_album(claim, imported.album, imported.image_ids):
                     raise LeaseLost
                 await self.renew(claim, progress=None)
 
@@ -180,12 +180,12 @@ class Importer(JobRunner[Import]):
     ) -> tuple[Conversation, str]:
         """Write the turns. Return the conversation, and the text by which searches find it."""
         turns = await asyncio.to_thread(export.read_turns, conversation, images)
-        for some in in_batches(turns, _AT_ONCE):
-            if not await self._imports.add_turns(claim, some):
+        for batch in in_batches(turns, _BATCH_SIZE):
+            if not await self._imports.add_turns(claim, batch):
                 raise LeaseLost
             await self.renew(claim, progress=None)
         source_id = conversation.source_image_id
-        made = Conversation(
+        written = Conversation(
             id=conversation.id,
             owner_id=claim.job.owner_id,
             title=conversation.title,
@@ -199,4 +199,4 @@ class Importer(JobRunner[Import]):
             updated_at=datetime.now(UTC),
             as_of=ClusterTime(0, 0),
         )
-        return made, " ".join(turn.user_message for turn in turns[:_FOUND_BY])
+        return written, " ".join(turn.user_message for turn in turns[:_MAX_SEARCHED_TURNS])

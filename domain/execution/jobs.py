@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 LEASE: Final = timedelta(seconds=60)
 """Longer than the object store may take for one object."""
 _RENEW_SECONDS: Final = 5.0
-_LOOK_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 10.0
 """Between two searches for jobs that another process has left."""
-_LOST: Final = GenerationError(GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
-_BROKEN: Final = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
+_PROCESS_LOST: Final = GenerationError(GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
+_INTERNAL_ERROR: Final = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 
 
 class JobRunner(ABC, Generic[AnyJob]):
@@ -38,22 +38,22 @@ class JobRunner(ABC, Generic[AnyJob]):
     def __init__(self, jobs: JobRepository[AnyJob], *, lease: timedelta = LEASE) -> None:
         self._jobs: JobRepository[AnyJob] = jobs
         self._lease = lease
-        self._wanted = asyncio.Event()
+        self._wake_up = asyncio.Event()
         self._renewed_at = 0.0
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Run the jobs that wait, until the block ends."""
-        task = asyncio.create_task(self._do_forever(), name=f"{self.kind}s")
+        task = asyncio.create_task(self._run_forever(), name=f"{self.kind}s")
         try:
             yield
         finally:
             task.cancel()
             await asyncio.wait([task])
 
-    def look(self) -> None:
+    def search_now(self) -> None:
         """Look for jobs now: one has just been created."""
-        self._wanted.set()
+        self._wake_up.set()
 
     @abstractmethod
     async def run(self, claim: JobClaim[AnyJob]) -> None:
@@ -71,11 +71,11 @@ class JobRunner(ABC, Generic[AnyJob]):
             if not await self._jobs.renew(claim, progress=progress, lease=self._lease):
                 raise LeaseLost
 
-    async def _do_forever(self) -> None:
+    async def _run_forever(self) -> None:
         while True:
-            self._wanted.clear()
+            self._wake_up.clear()
             try:
-                await self._jobs.abandon(max_tries=MAX_TRIES, error=_LOST, kept=KEPT)
+                await self._jobs.abandon(max_tries=MAX_TRIES, error=_PROCESS_LOST, kept=KEPT)
                 claim = await self._jobs.claim(lease=self._lease, max_tries=MAX_TRIES)
                 if claim is not None:
                     await self._do(claim)
@@ -85,11 +85,11 @@ class JobRunner(ABC, Generic[AnyJob]):
             except Exception:
                 log.exception("search for %ss failed", self.kind)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS * random.uniform(0.75, 1.25)):
-                    await self._wanted.wait()
+                async with asyncio.timeout(_POLL_SECONDS * random.uniform(0.75, 1.25)):
+                    await self._wake_up.wait()
 
     async def _do(self, claim: JobClaim[AnyJob]) -> None:
-        begun_at = self._renewed_at = monotonic()
+        started_at = self._renewed_at = monotonic()
         try:
             await self.run(claim)
         except LeaseLost:
@@ -100,7 +100,7 @@ class JobRunner(ABC, Generic[AnyJob]):
             log.warning("%s interrupted", self.kind, extra={"reason": reason})
         except Exception:
             log.exception("%s failed", self.kind)
-            await self.fail(claim, _BROKEN)
+            await self.fail(claim, _INTERNAL_ERROR)
         else:
-            seconds = round(monotonic() - begun_at, 3)
+            seconds = round(monotonic() - started_at, 3)
             log.info("%s made", self.kind, extra={"seconds": seconds})

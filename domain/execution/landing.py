@@ -34,7 +34,9 @@ Result = TypeVar("Result")
 _WEBP: Final = "image/webp"
 _COMPARED_WIDTH: Final = 512
 """The width of the thumbnails by which images are compared."""
-_STORE_AWAY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5, max_seconds=60)
+_STORE_RETRIES: Final = RetryPolicy(
+    first_pause_seconds=0.5, longest_pause_seconds=0.5, max_seconds=60
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,11 +55,11 @@ class Landing:
     _drift: Drift | None = None
     """How far the output's first image differs from its base."""
     _landed: bool = False
-    _count: int = 0
+    _landed_count: int = 0
     """How many images the output has already."""
 
     def __post_init__(self) -> None:
-        self._count, self._drift = len(self.claim.output.images), self.claim.output.drift
+        self._landed_count, self._drift = len(self.claim.output.images), self.claim.output.drift
 
     async def store(self, delivery: Delivery) -> Sequence[ImageRecord]:
         """Process and store each delivered image. Leave broken ones out if another is intact."""
@@ -88,47 +90,47 @@ class Landing:
         the claim has ended.
         """
         report = replace(report, drift=self._drift)
-        await self._refer_to(
+        await self._write_references(
             records, lambda: self.claims.add_images(self.claim, records, report, runs=runs)
         )
-        self._count += len(records)
+        self._landed_count += len(records)
 
     async def land(self, report: Report) -> None:
         """Write the stored images, and end the output. Raise LeaseLost where the claim
         has ended.
         """
         records, report = tuple(self._stored), replace(report, drift=self._drift)
-        await self._refer_to(
+        await self._write_references(
             records,
-            lambda: self.claims.land(self.claim, records, report, landed=self._count),
+            lambda: self.claims.land(self.claim, records, report, landed=self._landed_count),
         )
         self._landed = True
 
-    async def _refer_to(
+    async def _write_references(
         self, records: Sequence[ImageRecord], write: Callable[[], Awaitable[bool]]
     ) -> None:
         # The database may commit a write although its answer is lost, and a read may not show it
         # yet: the bytes have to stay until the outcome is certain.
-        self._stored = [one for one in self._stored if one not in records]
-        is_sure = True
+        self._stored = [record for record in self._stored if record not in records]
+        is_certain = True
 
         async def write_once() -> bool:
-            nonlocal is_sure
+            nonlocal is_certain
             try:
                 return await write()
             except Overloaded:
-                is_sure = False
+                is_certain = False
                 raise
 
         is_written = await persist(write_once)
-        if not is_written and is_sure:
+        if not is_written and is_certain:
             self._stored += records  # The only write was rejected, so nothing refers to the bytes.
         elif not is_written:
             is_written = await persist(lambda: self._has_landed(records))
         if not is_written:
             raise LeaseLost
 
-    async def clear_away(self) -> None:
+    async def delete_unused_bytes(self) -> None:
         """Delete bytes that nothing refers to: old previews, images that did not land."""
         keys = [key for record in self._stored for key in record.image.keys]
         keys.extend(self.progress.old_previews)
@@ -138,7 +140,7 @@ class Landing:
 
     @property
     def _is_first(self) -> bool:
-        return not self._count and not self._stored
+        return not self._landed_count and not self._stored
 
     async def _process(
         self, data: bytes, source: DigitalSourceType, delivery: Delivery
@@ -168,7 +170,9 @@ class Landing:
         options, get = self.claim.parent.options, self.image_writer.objects.get
         widths = [width for width in base.rendition_widths if width >= _COMPARED_WIDTH]
         width = min(widths, default=base.width)
-        large_enough = [one for one in processed.thumbnails if one.width >= _COMPARED_WIDTH]
+        large_enough = [
+            thumbnail for thumbnail in processed.thumbnails if thumbnail.width >= _COMPARED_WIDTH
+        ]
         edited = large_enough[0] if large_enough else processed.original
         try:
             return await self.image_processor.compare(
@@ -199,7 +203,7 @@ class Landing:
         """Retry while the store is unavailable, if something may have been billed."""
         if not self.progress.has_asked:
             return await work()
-        return await retry(work, on=StoreUnavailable, policy=_STORE_AWAY)
+        return await retry(work, on=StoreUnavailable, policy=_STORE_RETRIES)
 
     async def _has_landed(self, records: Sequence[ImageRecord]) -> bool:
         return await self.images.any_refers_to(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from domain.ids import ViewerId
-from domain.rules import FEW_RUNS, has_room
+from domain.rules import MIN_RUNS_PER_VIEWER, has_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Lanes:
 
     def has_room_for(self, viewer_id: ViewerId, lane: Lane) -> bool:
         own = self._own[lane, viewer_id]
-        limit = self.limits.get(lane, FEW_RUNS)
+        limit = self.limits.get(lane, MIN_RUNS_PER_VIEWER)
         return has_room(limit, running=self._running[lane], own=own)
 
     def enter(self, lane: Lane, viewer_id: ViewerId) -> None:

@@ -49,15 +49,17 @@ class Lease:
         body = asyncio.current_task()
         assert body is not None
         self._body = body
-        self._beat = asyncio.create_task(self._keep(), name=f"lease {self._claim.output.id}")
+        self._heartbeat_task = asyncio.create_task(
+            self._renew_forever(), name=f"lease {self._claim.output.id}"
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        self._beat.cancel()
+        self._heartbeat_task.cancel()
         try:
-            await asyncio.wait([self._beat])
+            await asyncio.wait([self._heartbeat_task])
         except asyncio.CancelledError:
             if kind is not None or not self._lost or self._body.uncancel() > 0:
                 raise
@@ -65,17 +67,17 @@ class Lease:
         if kind is asyncio.CancelledError and self._lost and self._body.uncancel() == 0:
             raise LeaseLost
 
-    async def _keep(self) -> None:
+    async def _renew_forever(self) -> None:
         while True:
             await asyncio.sleep(self._heartbeat.total_seconds())
             try:
-                held = await self._claims.renew(self._claim, lease=self._lease)
+                is_renewed = await self._claims.renew(self._claim, lease=self._lease)
             except Overloaded:
                 continue  # The fence protects every write, however long this takes.
             except Exception:
                 log.exception("lease not renewed", extra={"output_id": self._claim.output.id})
                 continue
-            if not held and self._may_interrupt():
+            if not is_renewed and self._may_interrupt():
                 self._lost = True
                 self._body.cancel()
                 return

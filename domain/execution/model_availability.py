@@ -42,7 +42,7 @@ class ModelAvailability:
 
     async def _refresh(self) -> None:
         unavailable = await self._stored.find_unavailable()
-        since = {one.name: one.since for one in unavailable.off}
+        since = {model.name: model.since for model in unavailable.off}
         for registry in self._registries:
             registry.withdraw(unavailable.withdrawn)
             registry.switch_off(since)

@@ -21,9 +21,9 @@ from domain.ports.execution import PermitRepository
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 0.5
 """Between two looks whether another process has given a permit back."""
-_LAST_SECONDS: Final = 2.0
+_SHUTDOWN_SECONDS: Final = 2.0
 """How long the end waits for permits that are being given back."""
 
 
@@ -41,13 +41,13 @@ class Permits:
         """`limits`: how many permits there are, by provider. Others need none."""
         self._repository = repository
         self.limits = limits
-        self.when_free: Callable[[], None] = lambda: None
+        self.on_free: Callable[[], None] = lambda: None
         """Called when a provider that was full may have a permit again."""
         self._lease = lease
         self._heartbeat_seconds = heartbeat.total_seconds()
         self._held: dict[tuple[OutputId, int], list[Permit]] = {}
-        self._full: set[str] = set()
-        self._is_full = asyncio.Event()
+        self._full_providers: set[str] = set()
+        self._has_full_providers = asyncio.Event()
         self._returning: set[asyncio.Task[None]] = set()
 
     @property
@@ -57,11 +57,11 @@ class Permits:
 
     def is_full(self, provider: str) -> bool:
         """Whether there was none left at the last look."""
-        return provider in self._full
+        return provider in self._full_providers
 
-    def look_again(self) -> None:
+    def forget_full_providers(self) -> None:
         """Ask the database again at the next `take`: permits of dead processes may be free."""
-        self._full.clear()
+        self._full_providers.clear()
 
     async def take(self, provider: str, waiting: Waiting, *, expired: bool) -> bool:
         """Whether the attempt may run at the provider. It keeps the permits of others: of its runs,
@@ -72,7 +72,7 @@ class Permits:
         if limit is None:
             return True
         attempt = waiting.output_id, waiting.attempt
-        if any(one.provider == provider for one in self._held.get(attempt, ())):
+        if any(permit.provider == provider for permit in self._held.get(attempt, ())):
             return True
         if self.is_full(provider):
             return False
@@ -89,11 +89,13 @@ class Permits:
         try:
             permit = await asyncio.shield(taking)
         except asyncio.CancelledError:
-            self._return_soon(self._give_back_taken(taking), name=f"return {taking.get_name()}")
+            self._return_in_background(
+                self._give_back_taken(taking), name=f"return {taking.get_name()}"
+            )
             raise
         if permit is None:
-            self._full.add(provider)
-            self._is_full.set()
+            self._full_providers.add(provider)
+            self._has_full_providers.set()
             return False
         self._held.setdefault(attempt, []).append(permit)
         return True
@@ -125,13 +127,13 @@ class Permits:
             return
         tasks = [
             asyncio.create_task(self._renew_forever(), name="permits"),
-            asyncio.create_task(self._look_forever(), name="free permits"),
+            asyncio.create_task(self._poll_forever(), name="free permits"),
         ]
         try:
             yield
         finally:
             if self._returning:
-                await asyncio.wait(self._returning, timeout=_LAST_SECONDS)
+                await asyncio.wait(self._returning, timeout=_SHUTDOWN_SECONDS)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -141,9 +143,9 @@ class Permits:
 
     def _return(self, permit: Permit, *, continues: bool) -> None:
         returning = self._give_back(permit, continues=continues)
-        self._return_soon(returning, name=f"return {permit.id}")
+        self._return_in_background(returning, name=f"return {permit.id}")
 
-    def _return_soon(self, returning: Coroutine[None, None, None], *, name: str) -> None:
+    def _return_in_background(self, returning: Coroutine[None, None, None], *, name: str) -> None:
         task = asyncio.create_task(returning, name=name)
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
@@ -175,22 +177,22 @@ class Permits:
             except Exception:
                 log.exception("permits not renewed")
 
-    async def _look_forever(self) -> None:
+    async def _poll_forever(self) -> None:
         while True:
-            await self._is_full.wait()
-            await asyncio.sleep(_LOOK_SECONDS)
+            await self._has_full_providers.wait()
+            await asyncio.sleep(_POLL_SECONDS)
             try:
-                for provider in tuple(self._full):
+                for provider in tuple(self._full_providers):
                     if await self._repository.is_free(provider, at_most=self.limits[provider]):
                         self._notice_free(provider)
             except Overloaded:
                 continue
             except Exception:
                 log.exception("free permits not looked for")
-            if not self._full:
-                self._is_full.clear()
+            if not self._full_providers:
+                self._has_full_providers.clear()
 
     def _notice_free(self, provider: str) -> None:
-        if provider in self._full:
-            self._full.discard(provider)
-            self.when_free()
+        if provider in self._full_providers:
+            self._full_providers.discard(provider)
+            self.on_free()

@@ -64,18 +64,20 @@ class RunProgress:
 
     @property
     def answer_is_awaited(self) -> bool:
-        return any(one.answer_is_awaited for one in self.runs)
+        return any(reporter.answer_is_awaited for reporter in self.runs)
 
     @property
     def has_asked(self) -> bool:
         """Whether a submission may have been billed."""
-        return any(one.run.tries for one in self.runs)
+        return any(reporter.run.tries for reporter in self.runs)
 
     async def save_runs(self) -> None:
         # One write at a time, so that an older state never overwrites a newer one.
         async with self._saving:
             saved = await persist(
-                lambda: self._claims.save_runs(self._claim, [one.run for one in self.runs])
+                lambda: self._claims.save_runs(
+                    self._claim, [reporter.run for reporter in self.runs]
+                )
             )
         if not saved:
             raise LeaseLost
@@ -87,7 +89,7 @@ class RunProgress:
         """
         async with self._saving:
             run = replace(landed.run, landed=True)
-            yield [run if one is landed else one.run for one in self.runs]
+            yield [run if reporter is landed else reporter.run for reporter in self.runs]
             landed.run = run
 
     async def show_position(self, position: int) -> None:
@@ -97,7 +99,9 @@ class RunProgress:
 
     async def show_progress(self) -> None:
         if self._may_show():
-            await self._show(progress=sum(one.fraction for one in self.runs) / len(self.runs))
+            await self._show(
+                progress=sum(reporter.fraction for reporter in self.runs) / len(self.runs)
+            )
 
     async def show_text(self, so_far: str) -> None:
         if self._may_show():

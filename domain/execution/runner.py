@@ -38,7 +38,7 @@ from domain.traces import Tracer, following, span
 
 log = logging.getLogger(__name__)
 
-LETTING_GO_SECONDS: Final = 2
+RELEASE_SECONDS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,18 +132,20 @@ class OutputRun:
         self._facts = self._work.facts
         self.queued: Sequence[OutputId] = ()
         """Outputs that may run now that this one has landed."""
-        self._is_left = False
+        self._is_left_to_others = False
 
     @property
-    def may_be_cut(self) -> bool:
+    def may_be_cancelled(self) -> bool:
         """Whether cancelling the task loses no answer that may have been billed."""
         return not self._progress.answer_is_awaited
 
     @property
     def continues(self) -> bool:
         """Whether its provider works on, and another worker has to continue it."""
-        runs = [one.run for one in self._progress.runs]
-        return self._is_left and any(run.job is not None and not run.landed for run in runs)
+        runs = [reporter.run for reporter in self._progress.runs]
+        return self._is_left_to_others and any(
+            run.job is not None and not run.landed for run in runs
+        )
 
     def hand_over(self) -> None:
         """Leave the jobs to another process as soon as the provider has accepted them."""
@@ -177,17 +179,17 @@ class OutputRun:
             self._claim,
             lease=self._runner.lease,
             heartbeat=self._runner.heartbeat,
-            may_interrupt=lambda: self.may_be_cut,
+            may_interrupt=lambda: self.may_be_cancelled,
         )
         try:
             async with lease:
                 outcome = await self._finish()
         except asyncio.CancelledError:
             with suppress(Overloaded, TimeoutError):
-                await asyncio.wait_for(self._let_go(), LETTING_GO_SECONDS)
+                await asyncio.wait_for(self._release(), RELEASE_SECONDS)
             raise
         except HandedOver:
-            self._is_left = True
+            self._is_left_to_others = True
             with suppress(Overloaded):
                 await self._claims.give_back(self._claim)
             outcome = "handed over"
@@ -195,10 +197,10 @@ class OutputRun:
             outcome = "lost to another worker, or ended"
             await self._cancel_jobs_if_abandoned()
         except Overloaded:
-            self._is_left = True
+            self._is_left_to_others = True
             outcome = "left for the sweeper: the database is away"
         finally:
-            await self._work.clear_away()
+            await self._work.delete_unused_bytes()
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         log.info("output finished", extra={**self._facts, "outcome": outcome, "seconds": seconds})
         return outcome
@@ -207,20 +209,22 @@ class OutputRun:
         """Run the model and write the result. Return how it ended, for the log."""
         try:
             async with asyncio.timeout(max(0.0, self._claim.seconds_left)):
-                made = await self._work.make()
+                result = await self._work.make()
             with span("landing"):
-                self.queued = await self._work.land(made)
+                self.queued = await self._work.land(result)
             return "COMPLETED"
         except TryLater as later:
             return await self._postpone(later.delay)
         except GenerationFailed as failure:
             log.warning("generation failed", extra={**self._facts, "reason": str(failure)})
-            asked = {one.run.provider for one in self._progress.runs}
-            if failure.code is GenerationErrorCode.MODEL_RETIRED and (asked & self._work.providers):
+            asked_providers = {reporter.run.provider for reporter in self._progress.runs}
+            if failure.code is GenerationErrorCode.MODEL_RETIRED and (
+                asked_providers & self._work.providers
+            ):
                 await self._runner.availability.add(self._claim.output.model_id)
             return await self._fail(failure.code, retryable=failure.retryable)
         except TimeoutError:
-            unknown = is_outcome_unknown(one.run for one in self._progress.runs)
+            unknown = is_outcome_unknown(reporter.run for reporter in self._progress.runs)
             outcome = await self._end_with(overdue_error(outcome_unknown=unknown))
             await self._work.cancel_jobs()
             return outcome
@@ -243,18 +247,18 @@ class OutputRun:
 
     async def _postpone(self, delay: timedelta) -> str:
         """Give back an output whose submission was rejected, to be claimed again later."""
-        runs = [one.run for one in self._progress.runs]
+        runs = [reporter.run for reporter in self._progress.runs]
         if not await persist(lambda: self._claims.postpone(self._claim, runs, delay=delay)):
             raise LeaseLost
         return "postponed"
 
-    async def _let_go(self) -> None:
+    async def _release(self) -> None:
         if self._progress.answer_is_awaited:
             log.warning("outcome unknown", extra=self._facts)
             await self._claims.fail(self._claim, OUTCOME_UNKNOWN)
             return
-        self._is_left = await self._claims.give_back(self._claim)
-        if not self._is_left:
+        self._is_left_to_others = await self._claims.give_back(self._claim)
+        if not self._is_left_to_others:
             await self._cancel_jobs_if_abandoned()
 
     async def _cancel_jobs_if_abandoned(self) -> None:

@@ -18,7 +18,7 @@ from domain.execution.dispatcher import Dispatcher
 from domain.execution.leases import LEASE
 from domain.ports.execution import ClaimRepository, ContactRepository
 from domain.rules import (
-    LONGEST_GAP_LEASES,
+    MAX_GAP_LEASES,
     MAX_QUEUED,
     expiry_means_death,
     was_suspended,
@@ -48,7 +48,7 @@ class Sweeper:
         self._dispatcher = dispatcher
         self._contacts = contacts
         self._lease_seconds = lease.total_seconds()
-        self._longest_gap = lease * LONGEST_GAP_LEASES
+        self._longest_gap = lease * MAX_GAP_LEASES
         self._max_queued = max_queued
 
     @asynccontextmanager

@@ -87,7 +87,7 @@ class Facts:
 
     def texts(self, name: str, *, most: int) -> tuple[str, ...]:
         found = self.list(name, most=most)
-        return tuple(Facts({name: one}, self._what).word(name) for one in found)
+        return tuple(Facts({name: text}, self._what).word(name) for text in found)
 
     def inside(self, name: str) -> "Facts":
         return Facts(self._value.get(name), f"{self._what}: {name}")

@@ -45,7 +45,7 @@ class PartsReader:
             "owner_id": owner_id,
             "user_message": facts.text("userMessage", most=MAX_PROMPT_LENGTH),
             "selected_model_ids": tuple(
-                ModelId(one) for one in facts.texts("selectedModels", most=_MAX_OUTPUTS)
+                ModelId(text) for text in facts.texts("selectedModels", most=_MAX_OUTPUTS)
             ),
             "references": references,
             "previous_were_named": facts.flag("previousWereNamed"),
@@ -65,9 +65,9 @@ class PartsReader:
             self.output(Facts(one, "An output"), parent_id)
             for one in facts.list("outputs", most=_MAX_OUTPUTS)
         )
-        if not outputs or len({one.slot for one in outputs}) != len(outputs):
+        if not outputs or len({output.slot for output in outputs}) != len(outputs):
             raise NotAnExport("A turn or post has no outputs, or two in the same slot.")
-        if sum(one.chosen for one in outputs) > 1:
+        if sum(output.chosen for output in outputs) > 1:
             raise NotAnExport("Two outputs are chosen.")
         return outputs
 

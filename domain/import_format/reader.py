@@ -104,10 +104,10 @@ class ImportReader:
         if facts.text("format") != FORMAT or facts.number("version") != VERSION:
             raise NotAnExport("This is not an export that can be read here.")
         conversations = [
-            self._read_conversation(one)
-            for one in facts.list("conversations", most=MAX_CONVERSATIONS)
+            self._read_conversation(entry)
+            for entry in facts.list("conversations", most=MAX_CONVERSATIONS)
         ]
-        if len({one.id for one in conversations}) != len(conversations):
+        if len({conversation.id for conversation in conversations}) != len(conversations):
             raise NotAnExport("The export has a conversation twice.")
         return ImportedManifest(
             conversations=conversations,
@@ -120,7 +120,7 @@ class ImportReader:
     def read_images(self, part: object) -> Sequence[ImportedImage]:
         """Read the images of a part that have a file."""
         facts = Facts(part, "A part with images")
-        images = (self._read_image(one) for one in facts.list("images", most=MAX_PARTS))
+        images = (self._read_image(entry) for entry in facts.list("images", most=MAX_PARTS))
         return [image for image in images if image is not None]
 
     def read_turns(
@@ -134,8 +134,8 @@ class ImportReader:
         """Read turns in their order, the first one with this index or a later one."""
         facts = Facts(part, "A part with turns")
         turns = [
-            self._read_turn(one, conversation, images)
-            for one in facts.list("turns", most=_MAX_TURNS - begin)
+            self._read_turn(entry, conversation, images)
+            for entry in facts.list("turns", most=_MAX_TURNS - begin)
         ]
         indexes = [turn.turn_index for turn in turns]
         # There are gaps where turns were deleted.
@@ -145,11 +145,11 @@ class ImportReader:
 
     def read_posts(self, part: object, images: Mapping[ImageId, Image]) -> Sequence[Post]:
         facts = Facts(part, "A part with posts")
-        return [self._read_post(one, images) for one in facts.list("posts", most=MAX_POSTS)]
+        return [self._read_post(entry, images) for entry in facts.list("posts", most=MAX_POSTS)]
 
     def read_albums(self, part: object, images: Mapping[ImageId, Image]) -> Sequence[ImportedAlbum]:
         facts = Facts(part, "A part with albums")
-        return [self._read_album(one, images) for one in facts.list("albums", most=MAX_ALBUMS)]
+        return [self._read_album(entry, images) for entry in facts.list("albums", most=MAX_ALBUMS)]
 
     def _read_conversation(self, value: object) -> ImportedConversation:
         facts = Facts(value, "A conversation")
@@ -187,7 +187,7 @@ class ImportReader:
             ),
             prompt=facts.optional("prompt", facts.text),
             made_from=tuple(
-                self.ids.image(one) for one in facts.texts("madeFrom", most=MAX_REFERENCES)
+                self.ids.image(name) for name in facts.texts("madeFrom", most=MAX_REFERENCES)
             ),
             favourite=facts.flag("favourite"),
             created_at=facts.instant("createdAt"),
@@ -222,7 +222,7 @@ class ImportReader:
 
     def _read_album(self, value: object, images: Mapping[ImageId, Image]) -> ImportedAlbum:
         facts = Facts(value, "An album")
-        ids = [self.ids.image(one) for one in facts.texts("images", most=MAX_ALBUM_IMAGES)]
+        ids = [self.ids.image(text) for text in facts.texts("images", most=MAX_ALBUM_IMAGES)]
         if len(set(ids)) != len(ids):
             raise NotAnExport("An album has an image twice.")
         album = Album(
@@ -230,7 +230,7 @@ class ImportReader:
             title=facts.text("title", most=MAX_TITLE_LENGTH),
             created_at=facts.instant("createdAt"),
         )
-        return ImportedAlbum(album, tuple(one for one in ids if one in images))
+        return ImportedAlbum(album, tuple(image_id for image_id in ids if image_id in images))
 
 
 def _part_names(facts: Facts, name: str) -> tuple[str, ...]:
@@ -250,7 +250,7 @@ def _read_caption_options(facts: Facts) -> CaptionOptions:
 
 def _read_prompts(facts: Facts) -> tuple[str, ...]:
     found = facts.list("referencePrompts", most=MAX_REFERENCES)
-    return tuple(Facts({"prompt": one}, "A reference").text("prompt") for one in found)
+    return tuple(Facts({"prompt": prompt}, "A reference").text("prompt") for prompt in found)
 
 
 def _model_id(name: str | None) -> ModelId | None:

@@ -48,7 +48,7 @@ class PeriodicJobRepository(Protocol):
 class ExpiringRepository(Protocol):
     """Records of all viewers that expire, some of them with bytes."""
 
-    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
+    async def list_expired(self, *, limit: int) -> Mapping[str, Sequence[str]]:
         """Expired records, with the keys under which there may be bytes."""
 
     async def forget(self, ids: Iterable[str]) -> None:

@@ -6,7 +6,9 @@ from domain.rates import Allowance, Amount, Taken
 
 
 class BucketRepository(Protocol):
-    async def take(self, client: str, *, need: Amount, want: Amount, allowance: Allowance) -> Taken:
+    async def take(
+        self, client: str, *, minimum: Amount, maximum: Amount, allowance: Allowance
+    ) -> Taken:
         """Take whole amounts from a client's bucket: as much of what is wanted as there is, or
         nothing where there is less than is needed. A client that is not known has a full bucket.
         """

@@ -47,11 +47,11 @@ class AlbumService:
             cleaned = clean_title(title, refusals)
             image_ids = await self._find(viewer, raw_image_ids, refusals, field="imageIds")
             refusals.raise_if_any()
-            made = await self.albums.create(
+            album = await self.albums.create(
                 viewer.id, new_album_id(), title=cleaned, image_ids=image_ids
             )
-            if isinstance(made, Album):
-                return made
+            if isinstance(album, Album):
+                return album
         raise Overloaded
 
     async def update(self, viewer: Viewer, command: UpdateAlbum) -> Album:
@@ -61,7 +61,9 @@ class AlbumService:
         """
         check_count(command.add_image_ids, field="addImageIds")
         check_count(command.remove_image_ids, field="removeImageIds")
-        removed = [one for one in map(parse_image_id, command.remove_image_ids) if one]
+        removed = [
+            image_id for image_id in map(parse_image_id, command.remove_image_ids) if image_id
+        ]
         for _ in range(_TRIES):
             refusals = Refusals()
             title = clean_title(command.title, refusals) if command.title is not None else None

@@ -79,7 +79,7 @@ class EditPlanner:
     registry: ModelRegistry
 
     async def plan(self, viewer: Viewer, command: SendEdit, refusals: Refusals) -> PlannedEdit:
-        """The next turn and what it builds on. Add all that is wrong to `refusals`."""
+        """Plan the next turn, and find what it builds on. Add all that is wrong to `refusals`."""
         before = await self._find_before(viewer, command, refusals)
         manual = await self.images.find_manual_references(
             viewer, command.turn.manual_reference_ids, refusals
@@ -88,8 +88,8 @@ class EditPlanner:
         turn = plan_turn(
             command.turn,
             registry=self.registry,
-            inherited=_inherited_from(before) if before else _NOTHING_INHERITED,
-            references=_together(before, manual),
+            inherited=_inherited_by_next_turn(before) if before else _NOTHING_INHERITED,
+            references=_join_references(before, manual),
             previous_were_named=command.previous_output_ids is not None,
             mask=mask,
             refusals=refusals,
@@ -116,13 +116,15 @@ class EditPlanner:
         previous: Turn | None,
         refusals: Refusals,
     ) -> TurnPlan:
-        """A turn that has waited for the previous one, as it would begin."""
+        """Plan a turn that has waited for the previous one, as it would begin."""
         if waiting.previous_output_ids is not None:
-            found = await self._find_named(
-                viewer, conversation.id, names=waiting.previous_output_ids, refusals=refusals
+            references_before = await self._find_selected(
+                viewer, conversation.id, raw_ids=waiting.previous_output_ids, refusals=refusals
             )
         else:
-            found = await self._find_previous(viewer, conversation, previous, refusals=refusals)
+            references_before = await self._find_previous(
+                viewer, conversation, previous, refusals=refusals
+            )
         return plan_turn(
             TurnRequest(
                 user_message=turn.user_message,
@@ -135,7 +137,9 @@ class EditPlanner:
                 aspect_ratio=turn.aspect_ratio,
                 resolution=turn.resolution,
             ),
-            references=None if found is None else (*found, *turn.references),
+            references=None
+            if references_before is None
+            else (*references_before, *turn.references),
             mask=turn.options.mask,
             previous_were_named=waiting.previous_output_ids is not None,
             refusals=refusals,
@@ -144,22 +148,13 @@ class EditPlanner:
     async def plan_rerun(
         self, viewer: Viewer, command: RerunTurn, refusals: Refusals
     ) -> PlannedEdit:
-        """A turn once more, with its own references and new seeds. Add all that is wrong to
+        """Plan a turn once more, with its own references and new seeds. Add all that is wrong to
         `refusals`.
         """
-        turn_id = parse_turn_id(command.turn_id)
-        turn = (await self.turns.get_many(viewer.id, [turn_id])).get(turn_id) if turn_id else None
-        found = (
-            await self.conversations.get_with_latest_turn(viewer.id, turn.conversation_id)
-            if turn is not None
-            else None
-        )
-        if turn is None or found is None:
-            refuse(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
-        conversation, latest = found
+        turn, conversation, latest = await self._find_turn(viewer, command.turn_id)
         _check_space(conversation, refusals, field="turnId")
         if not turn.outputs:
-            _refuse_unbegun(turn, refusals)
+            _refuse_without_outputs(turn, refusals)
         request = TurnRequest(
             user_message=turn.user_message,
             selected_models=command.selected_models,
@@ -181,13 +176,27 @@ class EditPlanner:
         )
         for error in unsupported.found:
             # Everything but the models is the turn's own.
-            of_models = error.path[1:2] == ("selectedModels",)
-            refusals.add(error.code, error.message, *(error.path[1:] if of_models else ("turnId",)))
-        if all(planned.model.supports_seed for planned in plan.outputs):
-            # Others choose one by themselves, but local models have the same for the same words.
-            seed = str(secrets.randbelow(2**31))
-            plan = replace(plan, options=plan.options.with_seed(seed))
-        return PlannedEdit(TurnBefore(conversation, latest, turn.references), plan)
+            is_about_models = error.path[1:2] == ("selectedModels",)
+            path = error.path[1:] if is_about_models else ("turnId",)
+            refusals.add(error.code, error.message, *path)
+        return PlannedEdit(
+            TurnBefore(conversation, latest, turn.references), _with_random_seed(plan)
+        )
+
+    async def _find_turn(
+        self, viewer: Viewer, raw_turn_id: str
+    ) -> tuple[Turn, Conversation, Turn | None]:
+        """The turn, its conversation, and the latest turn of that. Raise Refused."""
+        turn_id = parse_turn_id(raw_turn_id)
+        turn = (await self.turns.get_many(viewer.id, [turn_id])).get(turn_id) if turn_id else None
+        found = (
+            await self.conversations.get_with_latest_turn(viewer.id, turn.conversation_id)
+            if turn is not None
+            else None
+        )
+        if turn is None or found is None:
+            refuse(UserErrorCode.NOT_FOUND, "There is no such turn.", "turnId")
+        return turn, *found
 
     async def _find_before(
         self, viewer: Viewer, command: SendEdit, refusals: Refusals
@@ -207,8 +216,8 @@ class EditPlanner:
             await self._check_waiting(viewer, conversation, command, refusals)
             return TurnBefore(conversation, latest, None, waits=True)
         if command.previous_output_ids is not None:
-            previous = await self._find_named(
-                viewer, conversation.id, names=command.previous_output_ids, refusals=refusals
+            previous = await self._find_selected(
+                viewer, conversation.id, raw_ids=command.previous_output_ids, refusals=refusals
             )
         else:
             previous = await self._find_previous(viewer, conversation, latest, refusals=refusals)
@@ -219,12 +228,14 @@ class EditPlanner:
     ) -> None:
         """Refuse what cannot become right by waiting."""
         if command.previous_output_ids is not None:
-            named = Refusals()
-            await self._find_named(
-                viewer, conversation.id, names=command.previous_output_ids, refusals=named
+            selected = Refusals()
+            await self._find_selected(
+                viewer, conversation.id, raw_ids=command.previous_output_ids, refusals=selected
             )
             refusals.found += [
-                one for one in named.found if one.code is not UserErrorCode.REFERENCE_NOT_READY
+                error
+                for error in selected.found
+                if error.code is not UserErrorCode.REFERENCE_NOT_READY
             ]
         open_turns = await self.turns.in_progress(viewer.id)
         waiting = sum(turn.status is TurnStatus.WAITING for turn in open_turns)
@@ -256,24 +267,28 @@ class EditPlanner:
         source = conversation.source_image
         return (Reference(source, ReferenceOrigin.SOURCE),) if source else ()
 
-    async def _find_named(
+    async def _find_selected(
         self,
         viewer: Viewer,
         conversation_id: ConversationId,
         *,
-        names: Sequence[str],
+        raw_ids: Sequence[str],
         refusals: Refusals,
     ) -> tuple[Reference, ...] | None:
-        """The images of the outputs that the viewer named, in the order given."""
-        if len(names) > _MAX_PREVIOUS_OUTPUTS:
+        """The images of the outputs that the viewer selected, in that order."""
+        if len(raw_ids) > _MAX_PREVIOUS_OUTPUTS:
             message = f"Select at most {_MAX_PREVIOUS_OUTPUTS} previous outputs."
             refusals.add(UserErrorCode.TOO_MANY_REFERENCES, message, "previousOutputIds")
             return None
-        ids = [parse_output_id(name) for name in names]
+        ids = [parse_output_id(name) for name in raw_ids]
         slots = [parent_of_output(output_id) if output_id else None for output_id in ids]
         turn_ids = [as_turn_id(slot[0]) if slot else None for slot in slots]
-        wanted = {one for one in turn_ids if one and conversation_of_turn(one) == conversation_id}
-        turns = await self.turns.get_many(viewer.id, wanted) if wanted else {}
+        own_turn_ids = {
+            turn_id
+            for turn_id in turn_ids
+            if turn_id and conversation_of_turn(turn_id) == conversation_id
+        }
+        turns = await self.turns.get_many(viewer.id, own_turn_ids) if own_turn_ids else {}
 
         references: list[Reference] = []
         for index, (turn_id, slot) in enumerate(zip(turn_ids, slots, strict=True)):
@@ -283,8 +298,8 @@ class EditPlanner:
             if image is not None:
                 references.append(Reference(image, ReferenceOrigin.PREVIOUS_TURN))
             else:
-                _refuse_named(output, index, refusals)
-        return tuple(references) if len(references) == len(names) else None
+                _refuse_selected(output, index, refusals)
+        return tuple(references) if len(references) == len(raw_ids) else None
 
 
 def _check_space(conversation: Conversation, refusals: Refusals, *, field: str) -> None:
@@ -293,8 +308,8 @@ def _check_space(conversation: Conversation, refusals: Refusals, *, field: str) 
         refusals.add(UserErrorCode.CONVERSATION_FULL, message, field)
 
 
-def _refuse_unbegun(turn: Turn, refusals: Refusals) -> None:
-    """What has never begun has no references: they depend on the turn before it."""
+def _refuse_without_outputs(turn: Turn, refusals: Refusals) -> None:
+    """A turn that has never begun has no references: they depend on the turn before it."""
     if turn.status is TurnStatus.WAITING:
         message = "This turn waits for the one before it."
         refusals.add(UserErrorCode.TURN_IN_PROGRESS, message, "turnId")
@@ -303,13 +318,20 @@ def _refuse_unbegun(turn: Turn, refusals: Refusals) -> None:
         refusals.add(UserErrorCode.NOT_RETRYABLE, message, "turnId")
 
 
+def _with_random_seed(plan: TurnPlan) -> TurnPlan:
+    """Local models make the same image of the same words without a seed; others choose one."""
+    if not all(planned.model.supports_seed for planned in plan.outputs):
+        return plan
+    return replace(plan, options=plan.options.with_seed(str(secrets.randbelow(2**31))))
+
+
 def _requested_of(turn: Turn) -> tuple[str, ...]:
     # A retry may have put another model in the place of a selected one.
     requested = tuple(output.requested_model_id for output in turn.outputs)
     return requested or turn.selected_model_ids
 
 
-def _inherited_from(before: TurnBefore) -> Inherited:
+def _inherited_by_next_turn(before: TurnBefore) -> Inherited:
     source = before.conversation.source_image
     of_source = (source.model_id,) if source and source.model_id else ()
     return Inherited(
@@ -319,7 +341,7 @@ def _inherited_from(before: TurnBefore) -> Inherited:
     )
 
 
-def _together(
+def _join_references(
     before: TurnBefore | None, manual: tuple[Reference, ...] | None
 ) -> tuple[Reference, ...] | None:
     if before is None or before.previous is None or manual is None:
@@ -327,7 +349,7 @@ def _together(
     return (*before.previous, *manual)
 
 
-def _refuse_named(output: Output | None, index: int, refusals: Refusals) -> None:
+def _refuse_selected(output: Output | None, index: int, refusals: Refusals) -> None:
     path = ("previousOutputIds", str(index))
     if output is None:
         message = "There is no such output in this conversation."

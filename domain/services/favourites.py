@@ -46,8 +46,8 @@ class FavouriteService:
         *,
         paths: Sequence[tuple[str, ...]],
     ) -> Sequence[ImageRecord | Prompt]:
-        image_ids = {one for one in map(parse_image_id, raw_ids) if one}
-        prompt_ids = {one for one in map(parse_prompt_id, raw_ids) if one}
+        image_ids = {image_id for image_id in map(parse_image_id, raw_ids) if image_id}
+        prompt_ids = {prompt_id for prompt_id in map(parse_prompt_id, raw_ids) if prompt_id}
         known: set[str] = set()
         if image_ids:
             known.update(await self.images.get_many(viewer.id, image_ids))
@@ -67,7 +67,7 @@ class FavouriteService:
             prompts = await self.prompts.set_favourite(viewer.id, prompt_ids, favourite)
             marked.update(prompts.items())
         # What has been deleted in between is left out.
-        return [marked[one] for one in dict.fromkeys(raw_ids) if one in marked]
+        return [marked[raw_id] for raw_id in dict.fromkeys(raw_ids) if raw_id in marked]
 
 
 _NOT_FOUND: Final = (UserErrorCode.NOT_FOUND, "There is no such image or prompt.")

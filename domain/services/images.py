@@ -93,7 +93,9 @@ class ImageService:
             elif image_id in used:
                 refusals.add(*_IMAGE_IN_USE, *path)
         refusals.raise_if_any()
-        await self.image_writer.delete([key for one in records.values() for key in one.image.keys])
+        await self.image_writer.delete(
+            [key for record in records.values() for key in record.image.keys]
+        )
         return wanted
 
     async def find_source(

@@ -39,7 +39,7 @@ def _utc_now() -> datetime:
 
 
 @dataclass(slots=True)
-class _Held:
+class _ClientBucket:
     """What this process knows of a client's bucket, and has taken from it."""
 
     requests: float = 0
@@ -67,40 +67,39 @@ class RateLimits:
     address: Allowance
     now: Callable[[], float] = monotonic
     utc_now: Callable[[], datetime] = _utc_now
-    _held: "OrderedDict[str, _Held]" = field(default_factory=OrderedDict)
-    _asking: SemaphoresByKey = field(default_factory=lambda: SemaphoresByKey(1))
-    _silent_until: float = 0.0
+    _clients: "OrderedDict[str, _ClientBucket]" = field(default_factory=OrderedDict)
+    _locks: SemaphoresByKey = field(default_factory=lambda: SemaphoresByKey(1))
+    _database_skipped_until: float = 0.0
 
     def check(self, client: str) -> None:
         """Raise RateLimited where the client is known to have nothing left. It asks nobody."""
-        held = self._held.get(client)
-        if held is not None and self.now() < held.refused_until:
-            raise _refusal(held.refused_until - self.now())
+        bucket = self._clients.get(client)
+        if bucket is not None and self.now() < bucket.refused_until:
+            raise _refusal(bucket.refused_until - self.now())
 
     async def take(self, client: str, *, is_viewer: bool, cost: int) -> None:
         """Take an operation of this cost from the client's bucket, or raise RateLimited."""
         allowance = self.viewer if is_viewer else self.address
         # A bucket that is smaller than an operation's cost would never let it pass.
         cost = min(cost, allowance.cost.burst)
-        held = self._find(client)
-        if held.use(cost, self.now()):
+        bucket = self._find_bucket(client)
+        if bucket.use(cost, self.now()):
             return
-        asking = self._asking.get(client)
-        async with asking:
+        async with self._locks.get(client):
             # Another operation may have asked meanwhile.
             self.check(client)
-            if not held.use(cost, self.now()):
-                await self._ask(client, held, cost=cost, allowance=allowance)
+            if not bucket.use(cost, self.now()):
+                await self._take_from_database(client, bucket, cost=cost, allowance=allowance)
 
     def state(self, client: str, *, is_viewer: bool = True, cost: int) -> RateLimitState:
         """A client's cost bucket, as far as this process knows: others may have taken from it."""
         rate, now = (self.viewer if is_viewer else self.address).cost, self.now()
-        held = self._held.get(client)
+        bucket = self._clients.get(client)
         remaining = float(rate.burst)
-        if held is not None and held.left is not None:
-            own = held.cost if now < held.expires_at else 0
-            back = (now - held.asked_at) * rate.per_second
-            remaining = min(held.left.cost + own + back, rate.burst)
+        if bucket is not None and bucket.left is not None:
+            own = bucket.cost if now < bucket.expires_at else 0
+            back = (now - bucket.asked_at) * rate.per_second
+            remaining = min(bucket.left.cost + own + back, rate.burst)
         reset_in = timedelta(seconds=(rate.burst - remaining) / rate.per_second)
         return RateLimitState(
             limit=rate.burst,
@@ -109,44 +108,48 @@ class RateLimits:
             reset_at=self.utc_now() + reset_in,
         )
 
-    async def _ask(self, client: str, held: _Held, *, cost: int, allowance: Allowance) -> None:
-        if self.now() < self._silent_until:
+    async def _take_from_database(
+        self, client: str, bucket: _ClientBucket, *, cost: int, allowance: Allowance
+    ) -> None:
+        if self.now() < self._database_skipped_until:
             return
-        if self.now() >= held.expires_at:
-            held.requests = held.cost = 0
+        if self.now() >= bucket.expires_at:
+            bucket.requests = bucket.cost = 0
         lease = Amount(allowance.requests.lease, max(cost, allowance.cost.lease))
-        need = Amount(max(1 - held.requests, 0), max(cost - held.cost, 0))
-        want = Amount(max(lease.requests - held.requests, 0), max(lease.cost - held.cost, 0))
+        minimum = Amount(max(1 - bucket.requests, 0), max(cost - bucket.cost, 0))
+        maximum = Amount(max(lease.requests - bucket.requests, 0), max(lease.cost - bucket.cost, 0))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                taken = await self.buckets.take(client, need=need, want=want, allowance=allowance)
+                answer = await self.buckets.take(
+                    client, minimum=minimum, maximum=maximum, allowance=allowance
+                )
         except (Overloaded, TimeoutError):
-            self._silent_until = self.now() + SILENCE_SECONDS
+            self._database_skipped_until = self.now() + SILENCE_SECONDS
             return
         now = self.now()
-        held.left, held.asked_at = taken.left, now
-        if taken.given is None:
-            requests = _seconds_until(need.requests, taken.left.requests, allowance.requests)
-            held.refused_until = now + requests
-            cost_seconds = _seconds_until(need.cost, taken.left.cost, allowance.cost)
+        bucket.left, bucket.asked_at = answer.left, now
+        if answer.given is None:
+            requests = _seconds_until(minimum.requests, answer.left.requests, allowance.requests)
+            bucket.refused_until = now + requests
+            cost_seconds = _seconds_until(minimum.cost, answer.left.cost, allowance.cost)
             raise _refusal(max(requests, cost_seconds))
-        held.requests += taken.given.requests - 1
-        held.cost += taken.given.cost - cost
-        held.expires_at = now + LEASE_SECONDS
+        bucket.requests += answer.given.requests - 1
+        bucket.cost += answer.given.cost - cost
+        bucket.expires_at = now + LEASE_SECONDS
 
-    def _find(self, client: str) -> _Held:
-        held = self._held.get(client)
-        if held is None:
-            if len(self._held) >= REMEMBERED_CLIENTS:
-                self._held.popitem(last=False)
-            held = self._held[client] = _Held()
+    def _find_bucket(self, client: str) -> _ClientBucket:
+        bucket = self._clients.get(client)
+        if bucket is None:
+            if len(self._clients) >= REMEMBERED_CLIENTS:
+                self._clients.popitem(last=False)
+            bucket = self._clients[client] = _ClientBucket()
         else:
-            self._held.move_to_end(client)
-        return held
+            self._clients.move_to_end(client)
+        return bucket
 
 
-def _seconds_until(need: float, left: float, rate: Rate) -> float:
-    return max(need - left, 0.0) / rate.per_second
+def _seconds_until(minimum: float, left: float, rate: Rate) -> float:
+    return max(minimum - left, 0.0) / rate.per_second
 
 
 def _refusal(seconds: float) -> RateLimited:

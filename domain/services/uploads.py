@@ -244,5 +244,9 @@ def _label(filename: str | None) -> str | None:
     head = (filename or "")[: 4 * MAX_FILENAME_LENGTH]  # all of a very long one takes too long
     if is_blank(head):
         return None
-    shown = (one for one in head if unicodedata.category(one) not in ("Cc", "Cs", "Zl", "Zp"))
+    shown = (
+        character
+        for character in head
+        if unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+    )
     return shorten("".join(shown).strip(), MAX_FILENAME_LENGTH)

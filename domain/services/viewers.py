@@ -60,12 +60,12 @@ class ViewerService:
         away.
         """
         load_samples = self._load_samples
-        if load_samples is None or viewer.id in self._known or self._failed_lately():
+        if load_samples is None or viewer.id in self._known or self._is_pausing():
             return
         if not await self._viewers.is_known(viewer.id):
             async with self._storing:
                 # Another request of this viewer may have been first.
-                if viewer.id not in self._known and not self._failed_lately():
+                if viewer.id not in self._known and not self._is_pausing():
                     await self._welcome(viewer.id, load_samples)
                 return
         self._remember(viewer.id)
@@ -110,7 +110,7 @@ class ViewerService:
         )
         return ImageRecord(image, sample.prompt, ())
 
-    def _failed_lately(self) -> bool:
+    def _is_pausing(self) -> bool:
         return monotonic() - self._failed_at < _PAUSE_SECONDS
 
     def _remember(self, viewer_id: ViewerId) -> None:

@@ -145,12 +145,12 @@ class WaitingTurns:
             if reason is not None:
                 await self._fail(turn, reason)
             return
-        begun = await self.waiting.begin(
+        outcome = await self.waiting.begin(
             viewer.id, turn.id, plan=plan, max_active_outputs=self.accounts.max_active_outputs
         )
         # After a conflict, the next look finds out what has changed.
-        if not isinstance(begun, Conflict):
-            self.hints.enqueue_written(viewer.id, begun.outputs)
+        if not isinstance(outcome, Conflict):
+            self.hints.enqueue_written(viewer.id, outcome.outputs)
 
     async def _fail(self, turn: Turn, code: GenerationErrorCode) -> None:
         await self.waiting.end(turn.owner_id, turn.id, GenerationError(code, retryable=False))

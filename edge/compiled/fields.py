@@ -39,19 +39,19 @@ def argued_field(node: FieldNode, definition: GraphQLField, declared: Strawberry
 def _plain_arguments(
     node: FieldNode, definition: GraphQLField, declared: StrawberryField
 ) -> Mapping[str, str] | None:
-    given = {one.name.value: one.value for one in node.arguments or ()}
-    found: dict[str, str] = {}
+    values = {given.name.value: given.value for given in node.arguments or ()}
+    plain_names: dict[str, str] = {}
     for argument in declared.arguments:
         name = argument.graphql_name or to_camel_case(argument.python_name)
-        value, kind = given.pop(name, None), argument.type
+        value, kind = values.pop(name, None), argument.type
         plain = kind.of_type if kind.__class__ is StrawberryOptional else kind
         if plain not in _PLAIN or definition.args[name].default is not None:
             return None
         if isinstance(value, VariableNode):
-            found[argument.python_name] = value.name.value
+            plain_names[argument.python_name] = value.name.value
         elif value is not None:
             return None
-    return None if given else found
+    return None if values else plain_names
 
 
 @dataclass(frozen=True, slots=True)

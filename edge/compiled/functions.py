@@ -104,7 +104,8 @@ class ByClass:
         self._records: dict[type[Stored], Callable[..., Answer]] = {}
         # For values that are not stored. Made at once, to find what is not covered, and what waits.
         self._plain = {
-            one.name: FunctionText(functions).answer(self._fields(one)) for one in self._kinds
+            concrete.name: FunctionText(functions).answer(self._fields(concrete))
+            for concrete in self._kinds
         }
 
     def __call__(self, value: Any, run: Run) -> Any:
@@ -117,9 +118,11 @@ class ByClass:
         """The answers of a list's values, none of which may be null."""
         if values.__class__ is StoredValues:
             function = self.of_records(values.kind)
-            return [function(one, run) for one in values.records]
+            return [function(record, run) for record in values.records]
         known = self._known.get
-        return [(known(one.__class__) or self._find(one))(one, run) for one in listed(values)]
+        return [
+            (known(value.__class__) or self._find(value))(value, run) for value in listed(values)
+        ]
 
     def of_records(self, stored: type[Stored]) -> Callable[..., Answer]:
         """The function that takes a record and the run."""
@@ -138,10 +141,10 @@ class ByClass:
             text = FunctionText(self._functions, stored=actual)
             self._known[actual] = text.answer(self._fields(self._concrete(actual)))
             return self._known[actual]
-        made = self._plain[self._concrete(actual).name]
+        result = self._plain[self._concrete(actual).name]
         if value.__class__ is actual:
-            self._known[actual] = made
-        return made
+            self._known[actual] = result
+        return result
 
     @property
     def _kinds(self) -> Sequence[GraphQLObjectType]:

@@ -23,8 +23,8 @@ class Arguments(dict[int, dict[str, Any]]):
         self._make = make
 
     def __missing__(self, number: int) -> dict[str, Any]:
-        made = self[number] = self._make(number)
-        return made
+        result = self[number] = self._make(number)
+        return result
 
 
 class Run:

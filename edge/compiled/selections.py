@@ -44,8 +44,8 @@ class Selections:
         """The selected fields by response key, in the order of the answer."""
         found: dict[str, list[FieldNode]] = {}
         visited: set[str] = set()
-        for one in sets:
-            for field in self._fields(kind, one, visited):
+        for selection_set in sets:
+            for field in self._fields(kind, selection_set, visited):
                 key = field.alias.value if field.alias else field.name.value
                 found.setdefault(key, []).append(field)
         return found

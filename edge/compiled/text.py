@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from edge.compiled.functions import Functions
 
 Answer: TypeAlias = dict[str, Any]
-LEAST_REMEMBERED: Final = 3
-"""Fields of a record that does not change, for which it is worth while to remember them."""
+MIN_CACHED_FIELDS: Final = 3
+"""How many fields of a record must not change, so that caching them is worth its cost."""
 _MISSING: Final = object()
-_numbers: Final = count()
-"""Of functions, to tell what they remember."""
+_cache_numbers: Final = count()
+"""Of functions, so that each has cache keys of its own."""
 
 
 class FunctionText:
@@ -63,9 +63,9 @@ class FunctionText:
         self._before: list[str] = []
 
     def answer(self, fields: "list[Selected]") -> Callable[..., Answer]:
-        lasting = [one for one in fields if self._lasts(one)]
-        if len(lasting) >= LEAST_REMEMBERED:
-            lines = self._remember(fields, lasting)
+        cacheable = [field for field in fields if self._is_cacheable(field)]
+        if len(cacheable) >= MIN_CACHED_FIELDS:
+            lines = self._answer_from_cache(fields, cacheable)
         else:
             lines = self._answer(fields, fields)
         if self._stored is not None and self._uses_value:
@@ -78,42 +78,45 @@ class FunctionText:
         return self.function(body, parameters="record, run")
 
     def _answer(self, fields: "list[Selected]", filled: "list[Selected]") -> list[str]:
-        """The lines that make the answer, with the values of those fields that are to be filled."""
+        """The lines that make the answer; fields that are not in `filled` are null."""
         entries: list[str] = []
         after: list[str] = []
-        for one in fields:
-            if one not in filled:
-                entries.append(f"{one.key!r}: None")
-            elif self._waits(one):
-                entries.append(f"{one.key!r}: None")
-                after.append(self._wait_for(one))
+        for field in fields:
+            if field not in filled:
+                entries.append(f"{field.key!r}: None")
+            elif self._waits(field):
+                entries.append(f"{field.key!r}: None")
+                after.append(self._wait_for(field))
             else:
-                entries.append(f"{one.key!r}: {self._read(one)}")
+                entries.append(f"{field.key!r}: {self._read(field)}")
         return [f"answer = {{{', '.join(entries)}}}", *after]
 
-    def _remember(self, fields: "list[Selected]", lasting: "list[Selected]") -> list[str]:
-        """The lines that make the answer from what is remembered of the record, or remember it."""
+    def _answer_from_cache(
+        self, fields: "list[Selected]", cacheable: "list[Selected]"
+    ) -> list[str]:
+        """The lines that take the answer from the cache, or make it and add it to the cache."""
         assert self._stored is not None
-        names = sorted({name for one in lasting for name in variables_of(one.nodes)})
-        key = [repr(next(_numbers)), f"record[{self._stored.identity!r}]"]
+        names = sorted({name for field in cacheable for name in variables_of(field.nodes)})
+        key = [repr(next(_cache_numbers)), f"record[{self._stored.identity!r}]"]
         # One that is left out is not null: its argument may have a default.
         missing = self._name(_MISSING)
         key += [f"run.arguments.variable({name!r}, {missing})" for name in names]
+        keep = self._name(self._functions.answers.keep)
         make = [
-            *self._answer(fields, lasting),
-            f"{self._name(self._functions.answers.keep)}(key, {self._until(lasting)}, answer)",
+            *self._answer(fields, cacheable),
+            f"{keep}(key, {self._expires_at(cacheable)}, answer)",
         ]
         if self._uses_value:
             make = [*self._make_value(self._stored), *make]
         self._uses_value = False
         fill: list[str] = []
-        for one in fields:
-            if one in lasting:
+        for field in fields:
+            if field in cacheable:
                 continue
             fill.append(
-                self._wait_for(one)
-                if self._waits(one)
-                else f"answer[{one.key!r}] = {self._read(one)}"
+                self._wait_for(field)
+                if self._waits(field)
+                else f"answer[{field.key!r}] = {self._read(field)}"
             )
         find = self._name(self._functions.answers.find)
         return [
@@ -126,28 +129,30 @@ class FunctionText:
             *fill,
         ]
 
-    def _lasts(self, one: Selected) -> bool:
+    def _is_cacheable(self, field: Selected) -> bool:
         """Whether the answer is the same for as long as the record, or its links."""
         stored = self._stored
-        if stored is None or stored.identity is None or one.definition is None:
+        if stored is None or stored.identity is None or field.definition is None:
             return False
-        declared = one.declared
-        if not is_leaf_type(get_named_type(one.definition.type)):
+        declared = field.declared
+        if not is_leaf_type(get_named_type(field.definition.type)):
             return False
-        if declared.base_resolver is not None and not self._stands(one):
+        if declared.base_resolver is not None and not self._is_stored(field):
             return hints_of(declared).until is not None
         return declared.python_name in stored.fields and declared.python_name not in stored.changing
 
-    def _until(self, lasting: "list[Selected]") -> str:
+    def _expires_at(self, cacheable: "list[Selected]") -> str:
         calls = [
-            self._call(one, until)
-            for one in lasting
-            if (until := hints_of(one.declared).until) is not None
+            self._call(field, until)
+            for field in cacheable
+            if (until := hints_of(field.declared).until) is not None
         ]
         return f"min({', '.join(calls)}, {self._name(math.inf)})" if calls else "run.now + 3600"
 
-    def _waits(self, one: Selected) -> bool:
-        return one.definition is not None and one.declared.is_async and not self._stands(one)
+    def _waits(self, field: Selected) -> bool:
+        return (
+            field.definition is not None and field.declared.is_async and not self._is_stored(field)
+        )
 
     def _make_value(self, stored: type[Stored]) -> list[str]:
         """The lines that make a value where none is given, and fill in what resolvers read."""
@@ -167,26 +172,26 @@ class FunctionText:
         exec(compile(text, "<selection>", "exec"), self._globals)
         return cast("Callable[..., Any]", self._globals["answer"])
 
-    def _read(self, one: Selected) -> str:
+    def _read(self, field: Selected) -> str:
         """The expression that answers a field."""
-        if one.definition is None:
-            return repr(one.kind.name)
-        declared, kind = one.declared, one.definition.type
-        if declared.base_resolver is not None and not self._stands(one):
-            return self._resolve(one)
+        if field.definition is None:
+            return repr(field.kind.name)
+        declared, kind = field.declared, field.definition.type
+        if declared.base_resolver is not None and not self._is_stored(field):
+            return self._resolve(field)
         stored = self._stored.fields.get(declared.python_name) if self._stored else None
         if stored is None or isinstance(stored, Property):
             self._uses_value = True
-            return self.complete(kind, f"value.{declared.python_name}", one.nodes)
-        return self._read_stored(stored, kind, one.nodes)
+            return self.complete(kind, f"value.{declared.python_name}", field.nodes)
+        return self._read_stored(stored, kind, field.nodes)
 
-    def _stands(self, one: Selected) -> bool:
+    def _is_stored(self, field: Selected) -> bool:
         """Whether the answer of the field's resolver is in the record."""
         stored = self._stored
         return (
             stored is not None
-            and hints_of(one.declared).stored
-            and one.declared.python_name in stored.fields
+            and hints_of(field.declared).stored
+            and field.declared.python_name in stored.fields
         )
 
     def _read_stored(self, stored: Any, kind: GraphQLOutputType, nodes: list[FieldNode]) -> str:
@@ -219,7 +224,7 @@ class FunctionText:
                     function = self._name(self._of_records(inner, nodes, stored.kind))
                     is_plain = not (stored.inherits or stored.skip)
                     records = key if is_plain else f"{self._name(stored.records)}(record)"
-                    return f"[{function}(one, run) for one in {records}]"
+                    return f"[{function}(item, run) for item in {records}]"
         return self.complete(kind, f"{self._name(stored)}(record)", nodes)
 
     def _of_records(
@@ -227,46 +232,46 @@ class FunctionText:
     ) -> Callable[..., Answer]:
         return self._functions.objects(kind, nodes).of_records(stored)
 
-    def _resolve(self, one: Selected) -> str:
+    def _resolve(self, field: Selected) -> str:
         """The expression that calls a resolver which does not wait."""
-        assert one.definition is not None
-        reads = hints_of(one.declared).constant_by
-        if reads is None or one.definition.args:
-            return self.complete(one.definition.type, self._call(one), one.nodes)
+        assert field.definition is not None
+        reads = hints_of(field.declared).constant_by
+        if reads is None or field.definition.args:
+            return self.complete(field.definition.type, self._call(field), field.nodes)
         # The same for all values of this attribute, so a run answers it once for each.
         memo, key, found = self._temporary(), self._temporary(), self._temporary()
         stored = self._stored.fields.get(reads) if self._stored else None
         if self._stored is not None and isinstance(stored, Key) and stored.required:
             source = f"record[{stored.name!r}]"
-            completed = self._complete_of_record(one, self._stored)
+            completed = self._complete_of_record(field, self._stored)
         else:
             self._uses_value = True
             source = f"value.{reads}"
-            completed = self.complete(one.definition.type, self._call(one), one.nodes)
+            completed = self.complete(field.definition.type, self._call(field), field.nodes)
         self._before.append(f"{memo} = run.memos[{next(self._functions.memos)}]")
         return (
             f"({found} if ({found} := {memo}.get({key} := {source}, {self._name(_MISSING)}))"
             f" is not {self._name(_MISSING)} else {memo}.setdefault({key}, {completed}))"
         )
 
-    def _complete_of_record(self, one: Selected, stored: type[Stored]) -> str:
+    def _complete_of_record(self, field: Selected, stored: type[Stored]) -> str:
         """The expression that makes the record's value, and completes what a resolver makes of it:
         for what is rarely evaluated.
         """
-        assert one.definition is not None
+        assert field.definition is not None
         before, self._uses_value = self._uses_value, False
-        completed = self.complete(one.definition.type, self._call(one), one.nodes)
+        completed = self.complete(field.definition.type, self._call(field), field.nodes)
         self._uses_value = before
         return f"(lambda value, run: {completed})({self._name(stored.of)}(record), run)"
 
-    def _call(self, one: Selected, instead: Callable[..., Any] | None = None) -> str:
+    def _call(self, field: Selected, instead: Callable[..., Any] | None = None) -> str:
         """The expression that calls a resolver, or another function as it is called. Of one that
         waits, it makes the coroutine.
         """
-        declared = one.declared
+        declared = field.declared
         resolver = declared.base_resolver
         assert resolver is not None
-        assert one.definition is not None
+        assert field.definition is not None
         self._attributes.update(hints_of(declared).reads or ())
         function: Any = instead or resolver.wrapped_func
         if isinstance(function, staticmethod):
@@ -280,20 +285,20 @@ class FunctionText:
                 self._uses_value = True
                 given.append(f"{parameter.name}=value")
         if resolver.info_parameter is not None:
-            given.append(f"{resolver.info_parameter.name}={self._info(one)}")
-        if one.definition.args:
+            given.append(f"{resolver.info_parameter.name}={self._info(field)}")
+        if field.definition.args:
             given.append(
-                f"**{self._arguments(argued_field(one.nodes[0], one.definition, declared))}"
+                f"**{self._arguments(argued_field(field.nodes[0], field.definition, declared))}"
             )
         return f"{self._name(function)}({', '.join(given)})"
 
-    def _info(self, one: Selected) -> str:
-        if not hints_of(one.declared).projects:
+    def _info(self, field: Selected) -> str:
+        if not hints_of(field.declared).projects:
             return "run.info"
-        assert one.definition is not None
-        kind = get_named_type(one.definition.type)
+        assert field.definition is not None
+        kind = get_named_type(field.definition.type)
         assert isinstance(kind, GraphQLObjectType)
-        items = wanted_items(self._functions.selections, kind, one.nodes)
+        items = wanted_items(self._functions.selections, kind, field.nodes)
         return f"run.wanting({self._name(items)})"
 
     def _arguments(self, argued: Argued) -> str:
@@ -302,11 +307,11 @@ class FunctionText:
         self._functions.arguments.append(argued)
         return f"run.arguments[{len(self._functions.arguments) - 1}]"
 
-    def _wait_for(self, one: Selected) -> str:
-        assert one.definition is not None
+    def _wait_for(self, field: Selected) -> str:
+        assert field.definition is not None
         self._functions.waits = True
-        complete = self._name(self._functions.of(one.definition.type, one.nodes))
-        return f"run.later.append((answer, {one.key!r}, {complete}, {self._call(one)}))"
+        complete = self._name(self._functions.of(field.definition.type, field.nodes))
+        return f"run.later.append((answer, {field.key!r}, {complete}, {self._call(field)}))"
 
     def complete(self, kind: GraphQLOutputType, value: str, nodes: list[FieldNode]) -> str:
         """The expression that completes the value of an expression, which is evaluated once."""
@@ -347,12 +352,12 @@ class FunctionText:
     def _surprise(self) -> str:
         return f"{self._name(_surprise)}()"
 
-    def _name(self, thing: object) -> str:
+    def _name(self, value: object) -> str:
         for name, known in self._globals.items():
-            if known is thing:
+            if known is value:
                 return name
         name = f"g{len(self._globals)}"
-        self._globals[name] = thing
+        self._globals[name] = value
         return name
 
     def _temporary(self) -> str:

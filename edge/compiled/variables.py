@@ -46,8 +46,8 @@ class PlainVariables:
     """The variables of one operation whose types are all built-in scalars."""
 
     def __init__(self, schema: GraphQLSchema, operation: OperationDefinitionNode) -> None:
-        found = [_read(schema, one) for one in operation.variable_definitions or ()]
-        self._variables = [one for one in found if one is not None]
+        found = [_read(schema, definition) for definition in operation.variable_definitions or ()]
+        self._variables = [variable for variable in found if variable is not None]
         self._covers = len(self._variables) == len(found)
 
     def coerce(self, given: Mapping[str, Any]) -> VariableValues | None:
@@ -56,18 +56,18 @@ class PlainVariables:
             return None
         sources: dict[str, VariableValueSource] = {}
         coerced: dict[str, Any] = {}
-        for one in self._variables:
-            name = one.signature.name
+        for variable in self._variables:
+            name = variable.signature.name
             value = given.get(name, Undefined)
             if value is Undefined:
-                if one.default is not Undefined:
-                    coerced[name] = one.default
-                elif not one.is_nullable:
+                if variable.default is not Undefined:
+                    coerced[name] = variable.default
+                elif not variable.is_nullable:
                     return None
-                sources[name] = one.missing
-            elif one.passes(value) or (value is None and one.is_nullable):
+                sources[name] = variable.missing
+            elif variable.passes(value) or (value is None and variable.is_nullable):
                 coerced[name] = value
-                sources[name] = VariableValueSource(one.signature, value)
+                sources[name] = VariableValueSource(variable.signature, value)
             else:
                 return None
         return VariableValues(sources, coerced)

@@ -145,7 +145,7 @@ def payload_of(
     if endpoint.takes_count:
         payload["num_images"] = request.image_count
     if endpoint.references is not None:
-        payload[endpoint.references] = [one.as_link() for one in references]
+        payload[endpoint.references] = [reference.as_link() for reference in references]
     if endpoint.reference is not None:
         payload[endpoint.reference] = references[0].as_link()
     if endpoint.mask is not None and (mask := references[0].mask) is not None:

@@ -104,12 +104,12 @@ class GeminiAnswer(Generic[PartialT]):
         count = len("".join(self._texts).strip())
         reasons = ", ".join(dict.fromkeys(self._finishes)) or "no reason"
         candidates = "" if self._has_candidates else "no candidates, "
-        said = self._say(f"{candidates}{reasons}, {count} characters of text")
-        return (self._known_end or otherwise).failure(said)
+        text = self._say(f"{candidates}{reasons}, {count} characters of text")
+        return (self._known_end or otherwise).failure(text)
 
     @property
     def _known_end(self) -> Meaning | None:
-        return next((_FINISHES[one] for one in self._finishes if one in _FINISHES), None)
+        return next((_FINISHES[finish] for finish in self._finishes if finish in _FINISHES), None)
 
     def _take_part(self, document: InlineJson, part: Fields, /) -> list[PartialT]:
         """Take in a part of the result. Return the partial results in it."""
@@ -131,5 +131,5 @@ class GeminiAnswer(Generic[PartialT]):
 
     def _say(self, words: str) -> str:
         """A message with Gemini's own explanation, for the log."""
-        said = [words, *filter(None, self._messages)]
-        return quote("; ".join(said), leave_out=self._leave_out)
+        text = [words, *filter(None, self._messages)]
+        return quote("; ".join(text), leave_out=self._leave_out)

@@ -91,5 +91,5 @@ def _object(answer: Answer) -> Fields | None:
 
 def _words(error: Fields) -> list[str]:
     reasons = [str(detail.get("reason", "")) for detail in _details(error)]
-    said = [str(error.get("status", "")), *reasons, str(error.get("message", ""))]
-    return [word for word in said if word]
+    text = [str(error.get("status", "")), *reasons, str(error.get("message", ""))]
+    return [word for word in text if word]

@@ -72,13 +72,13 @@ def body_of(request: GenerationRequest, references: Sequence[Reference]) -> Fiel
         config["thinkingConfig"] = {"includeThoughts": True}
     parts: list[Fields] = [{"text": request.prompt}]
     parts += [
-        {"inlineData": {"mimeType": one.content_type, "data": one.as_base64()}}
-        for one in references
+        {"inlineData": {"mimeType": reference.content_type, "data": reference.as_base64()}}
+        for reference in references
     ]
     # Earlier answers of the model are left out: it does not accept its own images without the
     # signatures of its thoughts, which are not kept.
     turns = [[{"text": message}] for message in request.earlier_messages] + [parts]
-    contents = [{"role": "user", "parts": one} for one in turns]
+    contents = [{"role": "user", "parts": turn} for turn in turns]
     return {"contents": contents, "generationConfig": config}
 
 

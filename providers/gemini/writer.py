@@ -60,8 +60,8 @@ def body_of(request: CaptionRequest, references: Sequence[Reference]) -> Fields:
         config["thinkingConfig"] = {"thinkingLevel": endpoint.effort}
     parts: list[Fields] = [{"text": words_for(request)}]
     parts += [
-        {"inlineData": {"mimeType": one.content_type, "data": one.as_base64()}}
-        for one in references
+        {"inlineData": {"mimeType": reference.content_type, "data": reference.as_base64()}}
+        for reference in references
     ]
     return {
         "systemInstruction": {"parts": [{"text": instruct(request)}]},

@@ -48,7 +48,9 @@ class Order:
 
     @property
     def arrangement(self) -> Arrangement | None:
-        gathers = [one for one in self.instructions.operations if isinstance(one, Gather)]
+        gathers = [
+            operation for operation in self.instructions.operations if isinstance(operation, Gather)
+        ]
         return gathers[-1].arrangement if gathers and len(self.sources) > 1 else None
 
     def draft(self) -> "Order":
@@ -63,7 +65,9 @@ class Order:
 
 def size_of(request: GenerationRequest, instructions: Instructions) -> Size:
     """The picture's size before it is turned: as asked for, unless the words ask for a shape."""
-    crops = [one.ratio for one in instructions.operations if isinstance(one, Crop)]
+    crops = [
+        operation.ratio for operation in instructions.operations if isinstance(operation, Crop)
+    ]
     if not crops:
         return request.size or pixel_size(request.aspect_ratio, request.resolution)
     ratio: AspectRatio = crops[-1]

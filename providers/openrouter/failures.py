@@ -134,5 +134,5 @@ def _retry_hint(error: Fields, answer: Answer) -> float | None:
 
 def _words(error: Fields) -> list[str]:
     provider = object_of(error.get("metadata")).get("provider_name", "")
-    said = [*dict.fromkeys(_names(error)), str(provider), str(error.get("message", ""))]
-    return [word for word in said if word]
+    text = [*dict.fromkeys(_names(error)), str(provider), str(error.get("message", ""))]
+    return [word for word in text if word]

@@ -61,7 +61,8 @@ def body_of(request: GenerationRequest, references: Sequence[Reference]) -> Fiel
         payload["n"] = request.image_count
     if references:
         payload["input_references"] = [
-            {"type": "image_url", "image_url": {"url": one.as_link()}} for one in references
+            {"type": "image_url", "image_url": {"url": reference.as_link()}}
+            for reference in references
         ]
     if _wants_stream(request, endpoint):
         payload["stream"] = True

@@ -109,5 +109,5 @@ class PolledProvider:
         # Everything that can fail here fails before the provider is asked.
         share = fair_share(request.references, self._dialect.max_references_bytes)
         references = await self._references.read(request.references, max_bytes=share)
-        prediction = await run.submit([one.as_link() for one in references])
+        prediction = await run.submit([reference.as_link() for reference in references])
         return prediction.id, prediction

@@ -48,11 +48,11 @@ _TEXT_PER_PICTURE: Final = 2
 """An image is a third longer as text; what surrounds it has a limit of its own."""
 _PICTURES_IN_A_STREAM: Final = 4
 """Previews are as large as what follows them."""
-_JSON: Final = (b"{", b"[")
-_EVENTS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
+_JSON_PREFIXES: Final = (b"{", b"[")
+_EVENT_PREFIXES: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 _ENCODED_LENGTH: Final = 4
-_TELLING_LENGTH: Final = 6
-"""As long as the longest of these."""
+_MAX_PREFIX_LENGTH: Final = 6
+"""In bytes: as long as the longest of these."""
 
 
 class SynchronousClient:
@@ -94,7 +94,7 @@ class SynchronousClient:
             content: bytes | Form = body
         else:
             content, headers["content-type"] = orjson.dumps(body), "application/json"
-        has_begun = False
+        has_started = False
         try:
             async with open_response(
                 self._client,
@@ -106,13 +106,13 @@ class SynchronousClient:
             ) as response:
                 if response.status_code not in ANSWERED:
                     return await _read_error(response, policy)
-                has_begun = True
+                has_started = True
                 await self._read(response, reply, show=show, policy=policy)
                 return Answer(response.status_code, response.headers, b"")
         except AnswerUnusable as nonsense:
             raise BAD_RESPONSE.failure(str(nonsense)) from nonsense
         except Unanswered as silence:
-            if has_begun and isinstance(silence, AnswerLate) and policy.is_over:
+            if has_started and isinstance(silence, AnswerLate) and policy.is_over:
                 raise TIMED_OUT.failure("the deadline has passed") from silence
             raise explain_silence(silence) from silence
 
@@ -133,7 +133,9 @@ class SynchronousClient:
             texts = _as_utf8(pieces)
             start = await _read_start(texts)
             async with aclosing(texts), aclosing(_resume(start, texts)) as rest:
-                if start.startswith(_JSON) or not (says_events or start.startswith(_EVENTS)):
+                if start.startswith(_JSON_PREFIXES) or not (
+                    says_events or start.startswith(_EVENT_PREFIXES)
+                ):
                     await self._read_document(rest, reply, show)
                     return
                 try:
@@ -248,7 +250,7 @@ async def _read_start(pieces: AsyncGenerator[bytes, None]) -> bytes:
     start = b""
     async for piece in pieces:
         start = (start + piece).lstrip().removeprefix(codecs.BOM_UTF8).lstrip()
-        if len(start) >= _TELLING_LENGTH:
+        if len(start) >= _MAX_PREFIX_LENGTH:
             break
     return start
 

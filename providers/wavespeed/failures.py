@@ -51,9 +51,9 @@ def explain_prediction(data: Mapping[str, object], *, leave_out: Iterable[str]) 
 def explain_answer(answer: Answer, *, leave_out: Sequence[str]) -> GenerationFailed:
     """The meaning of an error in a response."""
     fields = answer.fields() or {}
-    said = [fields.get("error_code"), fields.get("code"), data_of(answer).get("code")]
-    meaning = _known(said) or meaning_of(answer.status)
-    return meaning.failure(describe(answer, [*said, fields.get("message")], leave_out=leave_out))
+    text = [fields.get("error_code"), fields.get("code"), data_of(answer).get("code")]
+    meaning = _known(text) or meaning_of(answer.status)
+    return meaning.failure(describe(answer, [*text, fields.get("message")], leave_out=leave_out))
 
 
 def _known(codes: Iterable[object]) -> Meaning | None:

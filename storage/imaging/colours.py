@@ -79,8 +79,8 @@ def _from_hlg(value: float) -> float:
 
 
 def _tone_mapped(light: float) -> float:
-    rest = 1 - _KNEE
-    return light if light <= _KNEE else _KNEE + rest * (1 - exp((_KNEE - light) / rest))
+    headroom = 1 - _KNEE
+    return light if light <= _KNEE else _KNEE + headroom * (1 - exp((_KNEE - light) / headroom))
 
 
 Transfer: TypeAlias = Callable[[float], float]
@@ -112,8 +112,8 @@ class Colours:
 
     @property
     def has_srgb_primaries(self) -> bool:
-        apart = (abs(a - b) for a, b in zip(self.primaries, BT709, strict=True))
-        return max(apart) <= _CHROMATICITY_TOLERANCE
+        differences = (abs(a - b) for a, b in zip(self.primaries, BT709, strict=True))
+        return max(differences) <= _CHROMATICITY_TOLERANCE
 
     def light(self, count: int) -> list[float]:
         """The light of each of this many values, from 0 to 1."""
@@ -178,11 +178,15 @@ def _to_d50(primaries: Primaries) -> Matrix:
     )
     columns = _transposed((lights[0], lights[1], lights[2]))
     amounts = _applied(_inverse(columns), white)
-    mixed: Matrix = _scaled(columns, amounts)
-    seen, wanted = _applied(_BRADFORD, white), _applied(_BRADFORD, _D50)
-    ratio = (wanted[0] / seen[0], wanted[1] / seen[1], wanted[2] / seen[2])
+    unadapted: Matrix = _scaled(columns, amounts)
+    source_cones, target_cones = _applied(_BRADFORD, white), _applied(_BRADFORD, _D50)
+    ratio = (
+        target_cones[0] / source_cones[0],
+        target_cones[1] / source_cones[1],
+        target_cones[2] / source_cones[2],
+    )
     adapted = _multiplied(_inverse(_BRADFORD), _multiplied(_diagonal(ratio), _BRADFORD))
-    return _multiplied(adapted, mixed)
+    return _multiplied(adapted, unadapted)
 
 
 def _applied(matrix: Matrix, vector: Vector) -> Vector:
@@ -200,8 +204,8 @@ def _diagonal(vector: Vector) -> Matrix:
     return (a, 0.0, 0.0), (0.0, b, 0.0), (0.0, 0.0, c)
 
 
-def _multiplied(one: Matrix, other: Matrix) -> Matrix:
-    a, b, c = (_applied(one, column) for column in _transposed(other))
+def _multiplied(left: Matrix, right: Matrix) -> Matrix:
+    a, b, c = (_applied(left, column) for column in _transposed(right))
     return _transposed((a, b, c))
 
 

@@ -13,7 +13,7 @@ MAX_PIECES: Final = 20_000
 small it is.
 """
 _ORIENTATION_TAG: Final = 0x0112
-_VALUES: Final = {3: "H", 4: "I"}
+_ORIENTATION_FORMATS: Final = {3: "H", 4: "I"}
 """The formats of the two kinds of numbers that an orientation may be: two bytes, which is usual, or
 four.
 """
@@ -63,17 +63,17 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise WrongSize(width, height)
 
 
-def joined(parts: list[bytes], original: bytes) -> bytes:
+def join_parts(parts: list[bytes], original: bytes) -> bytes:
     """The parts as one, or the original where it is the same."""
     data = b"".join(parts)
     return original if data == original else data
 
 
-def inflated(data: bytes, at_most: int) -> bytes | None:
+def inflate(data: bytes, at_most: int) -> bytes | None:
     """The unpacked data, cut off where it is too large; None where it is broken."""
-    inflating = zlib.decompressobj()
+    decompressor = zlib.decompressobj()
     try:
-        return inflating.decompress(data, at_most)
+        return decompressor.decompress(data, at_most)
     except zlib.error:
         return None
 
@@ -92,9 +92,11 @@ def orientation_of(exif: bytes | None) -> int:
             entry = directory + 2 + 12 * index
             tag, kind, values = struct.unpack_from(f"{order}HHI", exif, entry)
             if tag == _ORIENTATION_TAG:
-                if kind not in _VALUES or values != 1:
+                if kind not in _ORIENTATION_FORMATS or values != 1:
                     return 1
-                (value,) = struct.unpack_from(f"{order}{_VALUES[kind]}", exif, entry + 8)
+                (value,) = struct.unpack_from(
+                    f"{order}{_ORIENTATION_FORMATS[kind]}", exif, entry + 8
+                )
                 return int(value) if 1 <= value <= 8 else 1
     except struct.error:
         return 1

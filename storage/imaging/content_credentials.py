@@ -51,8 +51,10 @@ class ContentCredentials:
         self._key = key
         try:
             self._algorithm = _algorithm_of(key)
-            self._signed(
-                _TINY_PNG, "image/png", action=_created(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)
+            self._sign(
+                _TINY_PNG,
+                "image/png",
+                action=_created_action(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA),
             )
         except (ValueError, TypeError, c2pa.C2paError) as error:
             raise CredentialsError(f"this certificate and key cannot sign: {error}") from error
@@ -75,15 +77,18 @@ class ContentCredentials:
         signature.
         """
         try:
-            data = self._signed(
-                rendition.data, rendition.content_type, action=_created(source), delivered=delivered
+            data = self._sign(
+                rendition.data,
+                rendition.content_type,
+                action=_created_action(source),
+                delivered=delivered,
             )
         except self._c2pa.C2paError as error:
             log.warning("image not signed", extra={"error": str(error)})
             return None
         return replace(rendition, data=data)
 
-    def _signed(
+    def _sign(
         self,
         data: bytes,
         content_type: str,
@@ -105,14 +110,14 @@ class ContentCredentials:
             c2pa.Builder(manifest, context) as builder,
         ):
             if delivered is not None:
-                about = {"instance_id": _INGREDIENT, "relationship": "parentOf"}
-                builder.add_ingredient(about, content_type, BytesIO(delivered))
+                ingredient = {"instance_id": _INGREDIENT, "relationship": "parentOf"}
+                builder.add_ingredient(ingredient, content_type, BytesIO(delivered))
             signed = BytesIO()
             builder.sign(signer, content_type, BytesIO(data), signed)
         return signed.getvalue()
 
 
-def _created(source: DigitalSourceType) -> dict[str, Any]:
+def _created_action(source: DigitalSourceType) -> dict[str, Any]:
     return {
         "action": "c2pa.created",
         "digitalSourceType": f"http://cv.iptc.org/newscodes/digitalsourcetype/{source.value}",

@@ -16,13 +16,13 @@ from PIL.PngImagePlugin import PngImageFile
 
 from storage.imaging.container import BadContainer, Container
 from storage.imaging.heif import HEIC, decode_heif
-from storage.imaging.jpeg import with_more_pixels
+from storage.imaging.jpeg import pad_scans
 
-_OTHER_PIXELS: Final = sha256(b"other pixels").digest().replace(b"\xff", b"") * 2
-"""The pixels that a JPEG would show where its own are missing: noise."""
+_NOISE_PIXELS: Final = sha256(b"other pixels").digest().replace(b"\xff", b"") * 2
+"""Coded noise, which a JPEG shows where its own pixels are missing."""
 _SURPLUS_BYTES: Final = 16
-_ROWS_AT_ONCE: Final = 256
-_COLOUR_TYPE_AT, _GREY_ALPHA = 25, 4
+_ROWS_PER_STRIP: Final = 256
+_COLOUR_TYPE_OFFSET, _GREY_ALPHA = 25, 4
 _WEBP: Final = "image/webp"
 _JPEG: Final = "image/jpeg"
 UNDECODABLE: Final = (
@@ -54,22 +54,22 @@ def decode(container: Container, *, draft_width: int | None = None) -> Image.Ima
         _check_size(picture.size, container)
         return picture
     if container.content_type == _WEBP:
-        return _decoded_webp(container)
+        return _decode_webp(container)
     if container.content_type == _JPEG:
-        return _decoded_jpeg(container, draft_width)
-    return _loaded_png(container)
+        return _decode_jpeg(container, draft_width)
+    return _load_png(container)
 
 
-def _decoded_jpeg(container: Container, draft_width: int | None) -> Image.Image:
+def _decode_jpeg(container: Container, draft_width: int | None) -> Image.Image:
     """Raise if coded pixels of a JPEG are missing.
 
     libjpeg shows grey there, and reports it in a warning that Pillow does not pass on. With other
     bytes after the coded pixels, however, it shows something else there.
     """
-    with_others = with_more_pixels(container.data, _OTHER_PIXELS)
-    expected = _checksum(_loaded_jpeg(with_others, container, draft_width))
-    picture = _loaded_jpeg(container.data, container, draft_width)
-    if _checksum(picture) != expected:
+    padded = pad_scans(container.data, _NOISE_PIXELS)
+    expected = _checksum_of(_load_jpeg(padded, container, draft_width))
+    picture = _load_jpeg(container.data, container, draft_width)
+    if _checksum_of(picture) != expected:
         raise BadContainer("JPEG with pixels missing")
     return picture
 
@@ -80,11 +80,11 @@ def has_surplus(picture: Image.Image, container: Container) -> bool:
     """
     if container.content_type != _JPEG:
         return False
-    with_less = with_more_pixels(container.data, _OTHER_PIXELS, less_bytes=_SURPLUS_BYTES)
-    return _checksum(_loaded_jpeg(with_less, container, None)) == _checksum(picture)
+    truncated = pad_scans(container.data, _NOISE_PIXELS, drop_bytes=_SURPLUS_BYTES)
+    return _checksum_of(_load_jpeg(truncated, container, None)) == _checksum_of(picture)
 
 
-def _loaded_jpeg(data: bytes, container: Container, draft_width: int | None) -> JpegImageFile:
+def _load_jpeg(data: bytes, container: Container, draft_width: int | None) -> JpegImageFile:
     file = JpegImageFile(BytesIO(data))
     _check_size(file.size, container)
     if draft_width is not None:
@@ -93,7 +93,7 @@ def _loaded_jpeg(data: bytes, container: Container, draft_width: int | None) -> 
     return file
 
 
-def _loaded_png(container: Container, *, low_bytes: bool = False) -> Image.Image:
+def _load_png(container: Container, *, low_bytes: bool = False) -> Image.Image:
     file = PngImageFile(BytesIO(container.data))
     _check_size(file.size, container)
     if low_bytes:
@@ -102,31 +102,31 @@ def _loaded_png(container: Container, *, low_bytes: bool = False) -> Image.Image
         file.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in file.tile]
     file.load()
     if file.mode == "P" and file.palette is None:
-        raise BadContainer("colours that are not described")
+        raise BadContainer("PNG without its palette")
     if file.mode != "P":
         # This is the size of a stored sample, which may differ from a decoded one.
         file.info.pop("transparency", None)
-    return file.convert("LA") if container.data[_COLOUR_TYPE_AT] == _GREY_ALPHA else file
+    return file.convert("LA") if container.data[_COLOUR_TYPE_OFFSET] == _GREY_ALPHA else file
 
 
-def low_bytes(container: Container) -> Image.Image:
+def decode_low_bytes(container: Container) -> Image.Image:
     """The lower bits of a decoded PNG with 16 bits for each colour, which Pillow drops, as an
     image.
     """
-    return _loaded_png(container, low_bytes=True)
+    return _load_png(container, low_bytes=True)
 
 
-def _checksum(picture: Image.Image) -> int:
+def _checksum_of(picture: Image.Image) -> int:
     """Of its pixels, in parts, as a copy of all would take as much memory again."""
     checksum = 0
-    for top in range(0, picture.height, _ROWS_AT_ONCE):
-        bottom = min(picture.height, top + _ROWS_AT_ONCE)
+    for top in range(0, picture.height, _ROWS_PER_STRIP):
+        bottom = min(picture.height, top + _ROWS_PER_STRIP)
         rows = picture.crop((0, top, picture.width, bottom))
         checksum = zlib.crc32(rows.tobytes(), checksum)
     return checksum
 
 
-def _decoded_webp(container: Container) -> Image.Image:
+def _decode_webp(container: Container) -> Image.Image:
     """Decode as `WebPImageFile` does, but without keeping the decoder, which has two more canvases:
     an image of 40 megapixels takes 480 MB, and leaves 160 MB, instead of 640 and 480.
     """

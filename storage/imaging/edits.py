@@ -11,17 +11,17 @@ from storage.imaging.alignment import WORKING_SIDE, Alignment, Axis, align
 
 DRIFT_SIDE: Final = 256
 """The longest side for measuring changes. Putting an image back needs more detail."""
-_SEEN: Final = 20
-"""In levels of any colour, of 255: a pixel that differs by more has visibly changed."""
-_BLUR: Final = 1.5
-_EDGE: Final = 5
+_VISIBLE_DIFFERENCE: Final = 20
+"""In levels of any colour, of 255: a pixel that differs by more counts as changed."""
+_BLUR_RADIUS: Final = 1.5
+_EDGE_PIXELS: Final = 5
 """In pixels: the width in which the edge of a change is looked for."""
-_RIM: Final = 2
+_FRAME_PIXELS: Final = 2
 """In pixels along the sides: a frame that a model may have added around its image. These pixels
 count as those beside them do.
 """
-_ROWS_AT_ONCE: Final = 256
-_STRETCH: Final = 0.03
+_ROWS_PER_STRIP: Final = 256
+_MAX_EXTENSION: Final = 0.03
 """As a fraction of the side: how far the edge of an edited image that shows less than the base is
 extended. Beyond that, the base stays.
 """
@@ -40,10 +40,10 @@ def compare(
     Images may have any size; they are compared at a longest side of `side` pixels. What the edited
     image does not show does not count as changed.
     """
-    small_base, small_edited = _small(base, side), _small(edited, side)
+    small_base, small_edited = _shrink(base, side), _shrink(edited, side)
     small_mask = mask.resize(small_base.size, Image.Resampling.BOX) if mask else None
     alignment = align(small_base, small_edited, free=small_mask)
-    changed = _changed(small_base, _placed(small_base, small_edited, alignment))
+    changed = _changed_pixels(small_base, _place_in_base(small_base, small_edited, alignment))
     outside = None
     if mask is not None and small_mask is not None:
         # A pixel here stands for several pixels of the base.
@@ -63,19 +63,19 @@ def put_back(
     box = mask.getbbox()
     if box is None:
         return base
-    edited, alignment = _stretched(edited, alignment)
+    edited, alignment = _extend_edges(edited, alignment)
     covered = alignment.covered(base.size)
     left, right = max(box[0], covered[0]), min(box[2], covered[2])
     first, end = max(box[1], covered[1]), min(box[3], covered[3])
     if left >= right:
         return base
-    for top in range(first, end, _ROWS_AT_ONCE):
-        rows = (left, top, right, min(end, top + _ROWS_AT_ONCE))
-        base.paste(_piece(edited, alignment, box=rows, base=base.size), rows, mask.crop(rows))
+    for top in range(first, end, _ROWS_PER_STRIP):
+        rows = (left, top, right, min(end, top + _ROWS_PER_STRIP))
+        base.paste(_crop_to_box(edited, alignment, box=rows, base=base.size), rows, mask.crop(rows))
     return base
 
 
-def _piece(
+def _crop_to_box(
     edited: Image.Image,
     alignment: Alignment,
     *,
@@ -93,31 +93,31 @@ def _piece(
     return edited.resize(size, Image.Resampling.LANCZOS, box=part)
 
 
-def _stretched(edited: Image.Image, alignment: Alignment) -> tuple[Image.Image, Alignment]:
+def _extend_edges(edited: Image.Image, alignment: Alignment) -> tuple[Image.Image, Alignment]:
     """The edited image with extended edges, if it does not show all of the base."""
     across, down = alignment.across, alignment.down
     ends = (across.at(0), down.at(0), 1 - across.at(1), 1 - down.at(1))
     if min(ends) >= 0:
         return edited, alignment
     width, height = edited.size
-    more_x, more_y = round(_STRETCH * width) + 1, round(_STRETCH * height) + 1
-    wide = Image.new(edited.mode, (width + 2 * more_x, height + 2 * more_y))
-    wide.paste(edited, (more_x, more_y))
-    for x, part in ((0, 0), (more_x + width, width - 1)):
-        edge = edited.crop((part, 0, part + 1, height)).resize((more_x, height))
-        wide.paste(edge, (x, more_y))
-    for y, part in ((0, more_y), (more_y + height, more_y + height - 1)):
-        edge = wide.crop((0, part, wide.width, part + 1)).resize((wide.width, more_y))
-        wide.paste(edge, (0, y))
+    margin_x, margin_y = round(_MAX_EXTENSION * width) + 1, round(_MAX_EXTENSION * height) + 1
+    extended = Image.new(edited.mode, (width + 2 * margin_x, height + 2 * margin_y))
+    extended.paste(edited, (margin_x, margin_y))
+    for x, column in ((0, 0), (margin_x + width, width - 1)):
+        edge = edited.crop((column, 0, column + 1, height)).resize((margin_x, height))
+        extended.paste(edge, (x, margin_y))
+    for y, row in ((0, margin_y), (margin_y + height, margin_y + height - 1)):
+        edge = extended.crop((0, row, extended.width, row + 1)).resize((extended.width, margin_y))
+        extended.paste(edge, (0, y))
 
-    def move(axis: Axis, side: int, more: int) -> Axis:
-        whole = side + 2 * more
-        return Axis(axis.scale * side / whole, (axis.shift * side + more) / whole)
+    def move(axis: Axis, side: int, margin: int) -> Axis:
+        extended_side = side + 2 * margin
+        return Axis(axis.scale * side / extended_side, (axis.shift * side + margin) / extended_side)
 
-    return wide, Alignment(move(across, width, more_x), move(down, height, more_y))
+    return extended, Alignment(move(across, width, margin_x), move(down, height, margin_y))
 
 
-def _small(picture: Image.Image, side: int) -> Image.Image:
+def _shrink(picture: Image.Image, side: int) -> Image.Image:
     """The image on white, with at most this longest side."""
     factor = min(1.0, side / max(picture.size))
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
@@ -128,27 +128,36 @@ def _small(picture: Image.Image, side: int) -> Image.Image:
     return small.convert("RGB")
 
 
-def _placed(base: Image.Image, edited: Image.Image, alignment: Alignment) -> Image.Image:
+def _place_in_base(base: Image.Image, edited: Image.Image, alignment: Alignment) -> Image.Image:
     """The edited image in the base's frame, filled up with the base where it shows nothing."""
     placed, box = base.copy(), alignment.covered(base.size)
     if box[0] < box[2] and box[1] < box[3]:
-        placed.paste(_piece(edited, alignment, box=box, base=base.size), box)
+        placed.paste(_crop_to_box(edited, alignment, box=box, base=base.size), box)
     return placed
 
 
-def _changed(base: Image.Image, placed: Image.Image) -> NDArray[np.bool_]:
+def _changed_pixels(base: Image.Image, placed: Image.Image) -> NDArray[np.bool_]:
     """The pixels that differ visibly.
 
     The images are blurred, since one that has been moved and encoded again differs in its finest
     detail; the edge of a change is where it has half of its strength.
     """
-    one, other = (picture.filter(ImageFilter.GaussianBlur(_BLUR)) for picture in (base, placed))
-    apart = np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max(axis=2)
-    strength = Image.fromarray(apart.astype(np.uint8))
-    differs = strength.point(lambda value: 255 * (value > _SEEN))
-    inside = np.asarray(differs.filter(ImageFilter.MinFilter(_EDGE))) > 0
-    nearby = np.asarray(strength.filter(ImageFilter.MaxFilter(_EDGE)), np.int16)
-    changed: NDArray[np.bool_] = (apart > _SEEN) & (inside | (2 * apart >= nearby))
-    if min(changed.shape) <= 4 * _RIM:
+    blurred_base, blurred_placed = (
+        np.asarray(picture.filter(ImageFilter.GaussianBlur(_BLUR_RADIUS)), np.int16)
+        for picture in (base, placed)
+    )
+    differences = np.abs(blurred_base - blurred_placed).max(axis=2)
+    strength = Image.fromarray(differences.astype(np.uint8))
+    differs = strength.point(lambda value: 255 * (value > _VISIBLE_DIFFERENCE))
+    inside_change = np.asarray(differs.filter(ImageFilter.MinFilter(_EDGE_PIXELS))) > 0
+    strongest_nearby = np.asarray(strength.filter(ImageFilter.MaxFilter(_EDGE_PIXELS)), np.int16)
+    changed: NDArray[np.bool_] = (differences > _VISIBLE_DIFFERENCE) & (
+        inside_change | (2 * differences >= strongest_nearby)
+    )
+    if min(changed.shape) <= 4 * _FRAME_PIXELS:
         return changed
-    return np.pad(changed[_RIM:-_RIM, _RIM:-_RIM], _RIM, mode="edge")
+    return np.pad(
+        changed[_FRAME_PIXELS:-_FRAME_PIXELS, _FRAME_PIXELS:-_FRAME_PIXELS],
+        _FRAME_PIXELS,
+        mode="edge",
+    )

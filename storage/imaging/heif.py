@@ -68,8 +68,8 @@ def read_heif(data: bytes, max_pixels: int) -> Container:
             raise BadContainer("HEIF cut off")
     if b"moov" in names and (b"meta" not in names or _brands(data) & _SEQUENCE_BRANDS):
         raise SeveralFrames("HEIF with a sequence")
-    with _errors():
-        picture = _primary(data)
+    with _translate_errors():
+        picture = _open_primary_image(data)
         width, height = picture.size
         info = picture.info
     check_size(width, height, max_pixels)
@@ -88,13 +88,13 @@ def read_heif(data: bytes, max_pixels: int) -> Container:
 
 
 def decode_heif(data: bytes) -> Image.Image:
-    with _errors():
-        picture: Image.Image = _primary(data).to_pillow()
+    with _translate_errors():
+        picture: Image.Image = _open_primary_image(data).to_pillow()
     picture.info.clear()
     return picture.convert("RGBA") if picture.mode == "RGBa" else picture
 
 
-def _primary(data: bytes) -> Any:
+def _open_primary_image(data: bytes) -> Any:
     file = load_library().open_heif(BytesIO(data))
     return file[file.primary_index]
 
@@ -108,7 +108,7 @@ def _colours(numbers: dict[str, int]) -> Colours | None:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
@@ -116,7 +116,7 @@ def _errors() -> Iterator[None]:
 
 
 def _brands(data: bytes) -> set[bytes]:
-    return {data[place : place + 4] for place in range(8, min(_box_end(data, 0), 256), 4)}
+    return {data[position : position + 4] for position in range(8, min(_box_end(data, 0), 256), 4)}
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:

@@ -1,4 +1,4 @@
-"""Reads JPEG segments and scans, and makes the same file with other bytes after its pixels."""
+"""Reads JPEG segments and scans, and pads scans to find out whether pixels are missing."""
 
 import re
 import struct
@@ -10,7 +10,7 @@ from storage.imaging.container import (
     BadContainer,
     Container,
     check_size,
-    joined,
+    join_parts,
     orientation_of,
 )
 
@@ -25,14 +25,14 @@ _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE: Final = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _ARITHMETIC: Final = frozenset(range(0xC9, 0xD0)) - {0xCC}
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
-_STRAY: Final = 0
-"""Not a marker: stands for bytes that belong to no segment."""
-_COEFFICIENTS: Final = 64
-_ALL_BITS: Final = 16
-"""More than a scan can leave to others."""
+_EXTRANEOUS: Final = 0
+"""Not a marker: stands for bytes that belong to no segment, which libjpeg calls extraneous."""
+_COEFFICIENTS_PER_BLOCK: Final = 64
+_ALL_BITS_MISSING: Final = 16
+"""No scan has been read yet: more bits than a scan can leave to later ones."""
 _LENGTH_BYTES: Final = 2
 """The length field of a segment: the length counts its own bytes too."""
-_PASSED_OVER: Final = frozenset((*range(0xE0, 0xF0), 0xFE))
+_IGNORABLE: Final = frozenset((*range(0xE0, 0xF0), 0xFE))
 """Segments that libjpeg can ignore: those of applications, and comments."""
 _KEPT: Final = _FRAMES | {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD}
 
@@ -57,7 +57,7 @@ def read_jpeg(data: bytes, max_pixels: int) -> Container:
         colour_profile=picture.profile,
         lossless=False,
         tidy=picture.tidy and picture.ended,
-        data=joined([b"\xff\xd8", *picture.kept, b"\xff\xd9"], data),
+        data=join_parts([b"\xff\xd8", *picture.kept, b"\xff\xd9"], data),
     )
 
 
@@ -82,7 +82,7 @@ class _Picture:
 
     def add(self, marker: int, segment: bytes, body: bytes) -> None:
         match marker:
-            case _ if marker == _STRAY:
+            case _ if marker == _EXTRANEOUS:
                 self.tidy = False
             case _ if marker == _END:
                 self.ended = True
@@ -106,11 +106,13 @@ class _Picture:
             self.size = width, height
             self._progressive = marker in _PROGRESSIVE
             components = (body[6 + 3 * index] for index in range(body[5]))
-            self._missing = {component: [_ALL_BITS] * _COEFFICIENTS for component in components}
+            self._missing = {
+                component: [_ALL_BITS_MISSING] * _COEFFICIENTS_PER_BLOCK for component in components
+            }
         elif marker == _SCAN:
             first, last, bits = struct.unpack_from(">BBB", body, 1 + 2 * body[0])
             if not self._progressive:
-                first, last, bits = 0, _COEFFICIENTS - 1, 0
+                first, last, bits = 0, _COEFFICIENTS_PER_BLOCK - 1, 0
             for index in range(body[0]):
                 missing = self._missing.get(body[1 + 2 * index], [])
                 missing[first : last + 1] = [bits & 15] * len(missing[first : last + 1])
@@ -118,7 +120,7 @@ class _Picture:
     def check_scans(self) -> None:
         """Raise if a component is missing, or if the file ends before its last scan."""
         for missing in self._missing.values():
-            if missing[0] == _ALL_BITS or (any(missing) and not self.ended):
+            if missing[0] == _ALL_BITS_MISSING or (any(missing) and not self.ended):
                 raise BadContainer("JPEG without all its scans")
 
 
@@ -126,18 +128,18 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Marker, whole segment and body of each segment, up to the end of the first image.
 
     The coded pixels belong to the segment that starts their scan. Bytes that libjpeg skips come as
-    `_STRAY`; a file whose end is missing has no `_END`, but at least one scan.
+    `_EXTRANEOUS`; a file whose end is missing has no `_END`, but at least one scan.
     """
     position, scans = 2, 0
     for _ in range(MAX_PIECES):
-        found = _MARKER.search(data, position)
-        segment = _segment(data, found.start()) if found else None
-        if found is None or segment is None:
+        marker_match = _MARKER.search(data, position)
+        segment = _segment(data, marker_match.start()) if marker_match else None
+        if marker_match is None or segment is None:
             if scans == 0:
                 raise BadContainer("JPEG cut off")
             return
-        if data[position : found.start()].strip(b"\xff"):
-            yield _STRAY, b"", b""
+        if data[position : marker_match.start()].strip(b"\xff"):
+            yield _EXTRANEOUS, b"", b""
         marker, body, end = segment
         if marker == _SCAN:
             scans += 1
@@ -145,7 +147,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
                 raise BadContainer("JPEG with too many scans")
             end_of_scan = _END_OF_SCAN.search(data, end)
             end = end_of_scan.start() if end_of_scan else len(data)
-        yield marker, data[found.start() : end], body
+        yield marker, data[marker_match.start() : end], body
         if marker == _END:
             return
         position = end
@@ -156,22 +158,22 @@ def _segment(data: bytes, start: int) -> tuple[int, bytes, int] | None:
     """Marker, body and end; None where there is no segment, or it is cut off."""
     marker = data[start + 1]
     if marker == 1 or 0xD0 <= marker <= 0xD7:
-        return _STRAY, b"", start + 2
+        return _EXTRANEOUS, b"", start + 2
     if marker == _END:
         return marker, b"", start + 2
     length = int.from_bytes(data[start + 2 : start + 4], "big")
-    if length < _LENGTH_BYTES and marker in _PASSED_OVER:
-        return _STRAY, b"", start + 4
+    if length < _LENGTH_BYTES and marker in _IGNORABLE:
+        return _EXTRANEOUS, b"", start + 4
     body = data[start + 4 : start + 2 + length]
     if marker < 0xC0 or marker == _START or len(body) != length - _LENGTH_BYTES:
         return None
     return marker, body, start + 2 + length
 
 
-def with_more_pixels(data: bytes, more: bytes, *, less_bytes: int = 0) -> bytes:
+def pad_scans(data: bytes, padding: bytes, *, drop_bytes: int = 0) -> bytes:
     """A bare JPEG with other bytes after the coded pixels of each scan, and of each part of a scan.
 
-    They are read as pixels only where pixels are missing: with `less_bytes`, where the last scan
+    They are read as pixels only where pixels are missing: with `drop_bytes`, where the last scan
     has no more than this many bytes to spare. Arithmetic coding is left unchanged, since it may
     omit bytes at its end.
     """
@@ -183,16 +185,16 @@ def with_more_pixels(data: bytes, more: bytes, *, less_bytes: int = 0) -> bytes:
     for index, (marker, segment, body) in enumerate(segments):
         if marker == _SCAN:
             head, pixels = segment[: len(body) + 4], segment[len(body) + 4 :]
-            if index == last and less_bytes:
-                pixels = pixels[:-less_bytes]
-            parts += [head, *_followed_by(more, pixels)]
+            if index == last and drop_bytes:
+                pixels = pixels[:-drop_bytes]
+            parts += [head, *_padded_parts(padding, pixels)]
         else:
             parts.append(segment)
     return b"".join(parts)
 
 
-def _followed_by(more: bytes, pixels: bytes) -> Iterator[bytes]:
-    """Each part of a scan with more behind it, and one part more than there are."""
+def _padded_parts(padding: bytes, pixels: bytes) -> Iterator[bytes]:
+    """Each part of a scan, between restart markers, with padding behind it; and one part more."""
     restart = b"\xd7"
     for index, part in enumerate(_RESTART.split(pixels)):
         if index % 2:
@@ -201,6 +203,6 @@ def _followed_by(more: bytes, pixels: bytes) -> Iterator[bytes]:
         else:
             # Fill bytes before a marker would turn the bytes after them into a marker.
             yield part.rstrip(b"\xff")
-            yield more
+            yield padding
     yield bytes((0xFF, 0xD0 + (restart[0] + 1) % 8))
-    yield more
+    yield padding

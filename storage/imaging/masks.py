@@ -15,14 +15,14 @@ from domain.images import Rendition
 from storage.imaging.container import Container
 from storage.imaging.renditions import decode_upright
 
-_NOISE: Final = 24
+_NOISE_LEVELS: Final = 24
 """How far from black and from white a mask may be, because its encoder has not kept every pixel."""
 _JPEG: Final = "image/jpeg"
 
 
 def read_mask(container: Container, size: tuple[int, int], *, feather: int) -> Image.Image:
-    """The mask in grey, scaled to a base of this size, with a soft edge of this many pixels around
-    what may change.
+    """Read the mask in grey, scaled to a base of this size, with a soft edge of this many pixels
+    around what may change.
     """
     picture = decode_upright(container)
     mask = picture.convert("L")
@@ -46,7 +46,7 @@ def feathered(mask: Image.Image, feather: int) -> Image.Image:
     # After blurring, an edge has half of its value. Doubled, it has all of it, and fades only
     # outwards.
     doubled = blurred.point(lambda value: min(255, 2 * value))
-    return ImageChops.lighter(mask, ImageChops.darker(doubled, _spread(mask, feather)))
+    return ImageChops.lighter(mask, ImageChops.darker(doubled, _dilate(mask, feather)))
 
 
 def mask_for_model(mask: Image.Image) -> Rendition:
@@ -55,8 +55,8 @@ def mask_for_model(mask: Image.Image) -> Rendition:
     OpenAI's models read transparency. A model that reads white and black instead finds the same
     mask: transparent pixels have the colour white.
     """
-    solid = mask.point(lambda value: 255 * (value == 0))
-    picture = Image.merge("RGBA", (*(ImageChops.invert(solid),) * 3, solid))
+    protected = mask.point(lambda value: 255 * (value == 0))
+    picture = Image.merge("RGBA", (*(ImageChops.invert(protected),) * 3, protected))
     written = BytesIO()
     picture.save(written, "PNG")
     return Rendition(
@@ -68,26 +68,25 @@ def mask_for_model(mask: Image.Image) -> Rendition:
 
 
 def _without_noise(value: int) -> int:
-    return 0 if value <= _NOISE else 255 if value >= 255 - _NOISE else value
+    return 0 if value <= _NOISE_LEVELS else 255 if value >= 255 - _NOISE_LEVELS else value
 
 
-def _spread(mask: Image.Image, reach: int) -> Image.Image:
-    """Each pixel with the greatest value of the pixels that are no further away along
-    either axis.
-    """
+def _dilate(mask: Image.Image, radius: int) -> Image.Image:
+    """Each pixel with the greatest value of the pixels within the radius along either axis."""
     values = np.asarray(mask)
     for axis in (0, 1):
         length = values.shape[axis]
         for direction in (1, -1):
             # Each step doubles the distance that has been covered.
-            seen, left = 0, min(reach, length - 1)
-            while seen < left:
-                step = min(seen + 1, left - seen)
-                near, far = slice(None, length - step), slice(step, None)
-                into, of = (far, near) if direction == 1 else (near, far)
-                index = (into, slice(None)) if axis == 0 else (slice(None), into)
-                other = (of, slice(None)) if axis == 0 else (slice(None), of)
+            distance, target = 0, min(radius, length - 1)
+            while distance < target:
+                step = min(distance + 1, target - distance)
+                written, read = slice(step, None), slice(None, length - step)
+                if direction < 0:
+                    written, read = read, written
+                index = (written, slice(None)) if axis == 0 else (slice(None), written)
+                source = (read, slice(None)) if axis == 0 else (slice(None), read)
                 wider = values.copy()
-                np.maximum(values[index], values[other], out=wider[index])
-                values, seen = wider, seen + step
+                np.maximum(values[index], values[source], out=wider[index])
+                values, distance = wider, distance + step
     return Image.fromarray(values)

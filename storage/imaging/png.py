@@ -14,8 +14,8 @@ from storage.imaging.container import (
     Container,
     SeveralFrames,
     check_size,
-    inflated,
-    joined,
+    inflate,
+    join_parts,
     orientation_of,
 )
 
@@ -50,7 +50,7 @@ _PASSES: Final = (
     (0, 1, 1, 2),
 )
 """Of an interlaced PNG: the first column and row of each pass, and the steps between pixels."""
-_INFLATED_AT_ONCE: Final = 16 * 1024
+_PIECE_BYTES: Final = 16 * 1024
 _STREAM_HEADER_BYTES: Final = 2
 
 
@@ -70,7 +70,9 @@ def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
         end = position + 12 + length
         body = memoryview(data)[position + 8 : position + 8 + length]
         checksum = zlib.crc32(body, zlib.crc32(kind)).to_bytes(4, "big")
-        chunks.add(kind, body, correct=checksum == data[end - 4 : end], whole=end <= len(data))
+        chunks.add(
+            kind, body, correct=checksum == data[end - 4 : end], is_complete=end <= len(data)
+        )
         position = end
         if chunks.ended:
             break
@@ -80,7 +82,7 @@ def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
     width, height = struct.unpack_from(">II", data, 16)
     check_size(width, height, max_pixels)
     # Pillow reads too few rows if the image is black below.
-    pixels = _repaired_pixels(chunks.packed, _size_of_rows(data), checked=chunks.checked)
+    pixels = _repair_pixels(chunks.packed, _size_of_rows(data), checked=chunks.checked)
     packed = chunks.packed if pixels is None else [pixels]
     kept = [*chunks.kept, *(png_chunk(b"IDAT", part) for part in packed), png_chunk(b"IEND", b"")]
     found = chunks.found
@@ -97,7 +99,7 @@ def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
         bits=bits,
         lossless=True,
         tidy=chunks.tidy and pixels is None,
-        data=joined([PNG_MAGIC, *kept], data),
+        data=join_parts([PNG_MAGIC, *kept], data),
     )
 
 
@@ -115,14 +117,14 @@ class _Chunks:
         """Whether the checksums of all pixels were right."""
         self.ended = False
 
-    def add(self, kind: bytes, body: memoryview, *, correct: bool, whole: bool) -> None:
+    def add(self, kind: bytes, body: memoryview, *, correct: bool, is_complete: bool) -> None:
         self.tidy &= correct
         if kind == b"IEND":
             self.ended = True
             return
         if not correct and kind != b"IDAT":
             # Other decoders ignore such a chunk, or stop here with all the pixels.
-            if not (whole and kind[0] & _ANCILLARY):
+            if not (is_complete and kind[0] & _ANCILLARY):
                 if not self.packed:
                     raise BadContainer("PNG with a wrong checksum")
                 self.ended = True
@@ -170,7 +172,7 @@ def _colours(found: dict[bytes, bytes]) -> tuple[bytes | None, Colours | None]:
         if matrix == 0:
             colours = colours_of_code_points(primaries, transfer, full_range=full_range != 0)
     if colours is None and (packed := _PACKED_PROFILE.fullmatch(found.get(b"iCCP", b""))):
-        profile = inflated(packed[1], MAX_PROFILE_BYTES)
+        profile = inflate(packed[1], MAX_PROFILE_BYTES)
         if profile is not None:
             return profile, None
     if colours is None and b"sRGB" not in found:
@@ -200,7 +202,7 @@ def _check_texts(texts: list[tuple[bytes, memoryview]], max_bytes: int) -> None:
         return
     for kind, body in texts:
         text = _PACKED_TEXTS[kind].match(bytes(body))
-        max_bytes -= len(inflated(text[1], 1 + max_bytes) or b"") if text else 0
+        max_bytes -= len(inflate(text[1], 1 + max_bytes) or b"") if text else 0
         if max_bytes < 0:
             raise BadContainer("PNG with texts without end")
 
@@ -219,14 +221,14 @@ def _size_of_rows(data: bytes) -> int:
     return size
 
 
-def _repaired_pixels(packed: list[memoryview], expected: int, *, checked: bool) -> bytes | None:
+def _repair_pixels(packed: list[memoryview], expected: int, *, checked: bool) -> bytes | None:
     """The compressed rows with a correct end, or None where they have it. Raise unless all rows are
     there, and either their chunks have been checked or the checksum at the end is right.
     """
     unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
     size, checksum, at_most = 0, 1, expected + max(expected, _SURPLUS_BYTES)
-    taken, behind = _STREAM_HEADER_BYTES, b""
-    parts = _in_parts(packed)
+    stream_bytes, trailer = _STREAM_HEADER_BYTES, b""
+    parts = _split_stream(packed)
     for part in parts:
         try:
             rows = unpacking.decompress(part)
@@ -235,25 +237,25 @@ def _repaired_pixels(packed: list[memoryview], expected: int, *, checked: bool) 
         size, checksum = size + len(rows), zlib.adler32(rows, checksum)
         if size > at_most:
             raise BadContainer("PNG with far more pixels than it says")
-        taken += len(part) - len(unpacking.unused_data)
+        stream_bytes += len(part) - len(unpacking.unused_data)
         if unpacking.eof:
-            behind = unpacking.unused_data + bytes(next(parts, b""))
+            trailer = unpacking.unused_data + bytes(next(parts, b""))
             break
     end = checksum.to_bytes(4, "big")
-    if size < expected or not (checked or behind.startswith(end)):
+    if size < expected or not (checked or trailer.startswith(end)):
         raise BadContainer("PNG with pixels missing")
-    if size == expected and behind == end:
+    if size == expected and trailer == end:
         return None
     if not unpacking.eof:
         # All rows are there; only the mark that no more follow is missing.
         return b"".join(packed)
-    return b"".join(packed)[:taken] + end
+    return b"".join(packed)[:stream_bytes] + end
 
 
-def _in_parts(packed: list[memoryview]) -> Iterator[memoryview]:
+def _split_stream(packed: list[memoryview]) -> Iterator[memoryview]:
     """The compressed data after the header of a stream."""
     skipped = _STREAM_HEADER_BYTES
     for chunk in packed:
-        for start in range(min(skipped, len(chunk)), len(chunk), _INFLATED_AT_ONCE):
-            yield chunk[start : start + _INFLATED_AT_ONCE]
+        for start in range(min(skipped, len(chunk)), len(chunk), _PIECE_BYTES):
+            yield chunk[start : start + _PIECE_BYTES]
         skipped -= min(skipped, len(chunk))

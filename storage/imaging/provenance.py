@@ -70,7 +70,7 @@ def mark(
     return replace(
         processed,
         original=original,
-        thumbnails=tuple(mark_rendition(one, source) for one in processed.thumbnails),
+        thumbnails=tuple(mark_rendition(thumbnail, source) for thumbnail in processed.thumbnails),
         provenance=Provenance(source, content_credentials=bool(manifest or signed)),
     )
 
@@ -99,9 +99,9 @@ def mark_rendition(
 
 
 def _named_source(manifest: bytes) -> DigitalSourceType | None:
-    """What the manifest itself says of how the picture was made."""
-    found = _SOURCE_TERM.search(manifest)
-    return DigitalSourceType(found[1].decode()) if found else None
+    """How the picture was made, as the manifest itself says."""
+    term = _SOURCE_TERM.search(manifest)
+    return DigitalSourceType(term[1].decode()) if term else None
 
 
 class _Piece(NamedTuple):

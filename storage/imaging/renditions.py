@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 from domain.images import ProcessedImage, Rendition
 from storage.imaging.container import Container
 from storage.imaging.decoding import decode, has_surplus
-from storage.imaging.srgb import in_srgb, is_plain
+from storage.imaging.srgb import is_plain_srgb, to_srgb
 from storage.imaging.thumbhash import thumbhash_of
 
 THUMBNAIL_WIDTHS: Final = (256, 512, 1024)
@@ -25,14 +25,14 @@ _MAX_WEBP_SIDE: Final = 16_383
 _PLACEHOLDER_SIDE: Final = 32
 _THUMBNAIL_QUALITY: Final = 80
 _REFERENCE_QUALITY: Final = 90
-_ANEW_QUALITY: Final = 92
-_ANEW_PNG_LEVEL: Final = 4
-_QUICK_LOSSLESS_WEBP: Final[Mapping[str, Any]] = {"lossless": True, "quality": 0, "method": 1}
+_REENCODED_QUALITY: Final = 92
+_PNG_COMPRESSION_LEVEL: Final = 4
+_FAST_LOSSLESS_WEBP: Final[Mapping[str, Any]] = {"lossless": True, "quality": 0, "method": 1}
 _PNG: Final = "image/png"
 _WEBP: Final = "image/webp"
 _JPEG: Final = "image/jpeg"
 _FORMATS: Final = {_PNG: "PNG", _JPEG: "JPEG", _WEBP: "WEBP"}
-_TURNS: Final = {
+_TRANSPOSITIONS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -46,11 +46,11 @@ _TURNS: Final = {
 def process(container: Container) -> ProcessedImage:
     """Process an image; its bytes are kept unchanged if they are a tidy, upright image in sRGB."""
     file = decode(container)
-    picture = _positive(file, container)
+    picture = _to_upright_srgb(file, container)
     if (
         container.tidy
         and container.orientation == 1
-        and is_plain(container)
+        and is_plain_srgb(container)
         and not has_surplus(file, container)
     ):
         original = Rendition(
@@ -60,37 +60,39 @@ def process(container: Container) -> ProcessedImage:
             height=container.height,
         )
     else:
-        options = _faithful_options(file, container)
-        original = _encoded(picture, container.content_type, options)
-    return _with_thumbnails(original, picture)
+        options = _options_like_the_file(file, container)
+        original = _encode(picture, container.content_type, options)
+    return _add_thumbnails(original, picture)
 
 
-def develop_anew(picture: Image.Image, container: Container) -> ProcessedImage:
+def reencode(picture: Image.Image, container: Container) -> ProcessedImage:
     """Process a decoded image; nothing is kept of the bytes that it was decoded from."""
-    upright = _positive(picture, container)
+    upright = _to_upright_srgb(picture, container)
     content_type = container.content_type
     if content_type not in _FORMATS:
         content_type = _WEBP if upright.mode == "RGBA" else _JPEG
-    original = _encoded(upright, content_type, _safe_options(picture, content_type, container))
-    return _with_thumbnails(original, upright)
+    original = _encode(
+        upright, content_type, _options_without_the_file(picture, content_type, container)
+    )
+    return _add_thumbnails(original, upright)
 
 
 def keep_losslessly(picture: Image.Image, content_type: str | None) -> ProcessedImage:
     """Every pixel unchanged, in a WebP if that is the type and has room for it, else in a PNG."""
     if content_type != _WEBP or max(picture.size) > _MAX_WEBP_SIDE:
-        content_type, options = _PNG, {"compress_level": _ANEW_PNG_LEVEL}
+        content_type, options = _PNG, {"compress_level": _PNG_COMPRESSION_LEVEL}
     else:
-        options = {**_QUICK_LOSSLESS_WEBP, "exact": True}
-    return _with_thumbnails(_encoded(picture, content_type, options), picture)
+        options = {**_FAST_LOSSLESS_WEBP, "exact": True}
+    return _add_thumbnails(_encode(picture, content_type, options), picture)
 
 
-def _with_thumbnails(original: Rendition, picture: Image.Image) -> ProcessedImage:
+def _add_thumbnails(original: Rendition, picture: Image.Image) -> ProcessedImage:
     thumbnails: list[Rendition] = []
     for width in reversed(THUMBNAIL_WIDTHS):
         height = max(1, round(original.height * width / original.width))
         if width < original.width and height <= _MAX_WEBP_SIDE:
-            picture = _resized(picture, width, height)
-            thumbnails.append(_webp(picture))
+            picture = _resize(picture, width, height)
+            thumbnails.append(_encode_thumbnail(picture))
     return ProcessedImage(
         original=original,
         thumbhash=_placeholder(picture),
@@ -100,19 +102,24 @@ def _with_thumbnails(original: Rendition, picture: Image.Image) -> ProcessedImag
 
 def preview(container: Container) -> Rendition:
     draft_width = PREVIEW_WIDTH if container.orientation == 1 else None
-    picture = _positive(decode(container, draft_width=draft_width), container)
+    picture = _to_upright_srgb(decode(container, draft_width=draft_width), container)
     width, height = picture.size
     scale = min(1, PREVIEW_WIDTH / width, _MAX_WEBP_SIDE / height)
-    return _webp(_resized(picture, max(1, round(width * scale)), max(1, round(height * scale))))
+    return _encode_thumbnail(
+        _resize(picture, max(1, round(width * scale)), max(1, round(height * scale)))
+    )
 
 
 def shrink(container: Container, *, max_bytes: int) -> Rendition:
-    picture = _positive(decode(container), container)
+    picture = _to_upright_srgb(decode(container), container)
     scale = 1.0
     while True:
         width, height = (max(1, round(side * scale)) for side in picture.size)
-        smaller = _resized(picture, width, height)
-        rendition = _png(smaller) if smaller.mode == "RGBA" else _jpeg(smaller)
+        smaller = _resize(picture, width, height)
+        if smaller.mode == "RGBA":
+            rendition = _encode(smaller, _PNG, {})
+        else:
+            rendition = _encode(smaller, _JPEG, {"quality": _REFERENCE_QUALITY})
         if len(rendition.data) <= max_bytes or max(width, height) == 1:
             return rendition
         # The number of bytes is roughly proportional to the area. A little less, so that it ends
@@ -122,17 +129,17 @@ def shrink(container: Container, *, max_bytes: int) -> Rendition:
 
 def decode_upright(container: Container) -> Image.Image:
     """The image as it is meant to be seen, in RGB, or in RGBA if it has transparency."""
-    return _positive(decode(container), container)
+    return _to_upright_srgb(decode(container), container)
 
 
-def _positive(picture: Image.Image, container: Container) -> Image.Image:
+def _to_upright_srgb(picture: Image.Image, container: Container) -> Image.Image:
     """The image as it is meant to be seen: upright, in sRGB."""
-    picture = in_srgb(picture, container)
-    turn = _TURNS.get(container.orientation)
-    return picture if turn is None else picture.transpose(turn)
+    picture = to_srgb(picture, container)
+    transposition = _TRANSPOSITIONS.get(container.orientation)
+    return picture if transposition is None else picture.transpose(transposition)
 
 
-def _faithful_options(picture: Image.Image, container: Container) -> dict[str, Any]:
+def _options_like_the_file(picture: Image.Image, container: Container) -> dict[str, Any]:
     """Encode it with as little change as the format allows."""
     if isinstance(picture, JpegImageFile):
         # With the tables of the first encoder, the second one loses hardly anything.
@@ -144,7 +151,7 @@ def _faithful_options(picture: Image.Image, container: Container) -> dict[str, A
     return {}
 
 
-def _safe_options(
+def _options_without_the_file(
     picture: Image.Image, content_type: str, container: Container
 ) -> Mapping[str, Any]:
     """Encode it without anything from the first encoder into which somebody could have written
@@ -152,63 +159,45 @@ def _safe_options(
     """
     if isinstance(picture, JpegImageFile):
         sampling = get_sampling(picture)
-        return {"quality": _ANEW_QUALITY} | ({"subsampling": sampling} if sampling >= 0 else {})
+        return {"quality": _REENCODED_QUALITY} | (
+            {"subsampling": sampling} if sampling >= 0 else {}
+        )
     if content_type == _JPEG:
-        return {"quality": _ANEW_QUALITY}
+        return {"quality": _REENCODED_QUALITY}
     if content_type == _WEBP:
         if container.lossless:
-            return _QUICK_LOSSLESS_WEBP
+            return _FAST_LOSSLESS_WEBP
         # With the faster methods a large image can get more modes than a WebP has room for.
-        return {"quality": _ANEW_QUALITY, "method": 2}
-    return {"compress_level": _ANEW_PNG_LEVEL}
+        return {"quality": _REENCODED_QUALITY, "method": 2}
+    return {"compress_level": _PNG_COMPRESSION_LEVEL}
 
 
-def _encoded(picture: Image.Image, content_type: str, options: Mapping[str, Any]) -> Rendition:
-    written = BytesIO()
+def _encode(picture: Image.Image, content_type: str, options: Mapping[str, Any]) -> Rendition:
+    buffer = BytesIO()
     image_format = _FORMATS[content_type]
-    if image_format == "JPEG":
+    if image_format == "JPEG" and picture.mode != "RGB":
         picture = picture.convert("RGB")
-    picture.save(written, image_format, **options)
+    picture.save(buffer, image_format, **options)
     return Rendition(
-        data=written.getvalue(),
+        data=buffer.getvalue(),
         content_type=content_type,
         width=picture.width,
         height=picture.height,
     )
 
 
-def _resized(picture: Image.Image, width: int, height: int) -> Image.Image:
+def _resize(picture: Image.Image, width: int, height: int) -> Image.Image:
     if picture.size == (width, height):
         return picture
     return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
-def _jpeg(picture: Image.Image) -> Rendition:
-    written = BytesIO()
-    picture.save(written, "JPEG", quality=_REFERENCE_QUALITY)
-    return Rendition(
-        data=written.getvalue(), content_type=_JPEG, width=picture.width, height=picture.height
-    )
-
-
-def _png(picture: Image.Image) -> Rendition:
-    written = BytesIO()
-    picture.save(written, "PNG")
-    return Rendition(
-        data=written.getvalue(), content_type=_PNG, width=picture.width, height=picture.height
-    )
-
-
-def _webp(picture: Image.Image) -> Rendition:
-    written = BytesIO()
-    picture.save(written, "WEBP", quality=_THUMBNAIL_QUALITY)
-    return Rendition(
-        data=written.getvalue(), content_type=_WEBP, width=picture.width, height=picture.height
-    )
+def _encode_thumbnail(picture: Image.Image) -> Rendition:
+    return _encode(picture, _WEBP, {"quality": _THUMBNAIL_QUALITY})
 
 
 def _placeholder(picture: Image.Image) -> str:
     scale = min(1, _PLACEHOLDER_SIDE / max(picture.size))
     width, height = (max(1, round(side * scale)) for side in picture.size)
-    small = _resized(picture, width, height).convert("RGBA")
+    small = _resize(picture, width, height).convert("RGBA")
     return b64encode(thumbhash_of(width, height, small.tobytes())).decode()

@@ -40,9 +40,9 @@ _ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHO
 _MAX_ANSWER_BYTES: Final = MAX_OBJECT_BYTES + 4_000_000
 _MAX_LINE_BYTES: Final = 4_096
 _UNSUPPORTED: Final = "This file is not a PNG, JPEG, WebP or HEIC image."
-_KEPT_AS: Final = {name: (name,) for name in EXTENSIONS} | {HEIC: ("image/jpeg", "image/webp")}
+_STORED_TYPES: Final = {name: (name,) for name in EXTENSIONS} | {HEIC: ("image/jpeg", "image/webp")}
 """The types that an upload of each type may have after it."""
-_OURS: Final = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+_EXTERNAL_SIGNALS: Final = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 """Signals that no image causes: the child was ended by Darkroom, by somebody else, or for lack of
 memory.
 """
@@ -67,7 +67,7 @@ class UploadSandbox:
         max_child_seconds: float = 9.0,
     ) -> None:
         self._limits = limits or Limits()
-        self._places = asyncio.Semaphore(children)
+        self._slots = asyncio.Semaphore(children)
         self._waiting = 0
         self._max_waiting = max_waiting
         self._max_wait_seconds = max_wait_seconds
@@ -88,7 +88,7 @@ class UploadSandbox:
             raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, _UNSUPPORTED)
         if content_type not in self.content_types:
             raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, HEIC_UNSUPPORTED)
-        await self._wait_for_place()
+        await self._wait_for_slot()
         child = _Child()
         task = asyncio.create_task(self._run(child, data, content_type), name="upload's child")
         self._running[task] = child
@@ -105,22 +105,22 @@ class UploadSandbox:
         while self._running:
             await asyncio.wait(self._running)
 
-    async def _wait_for_place(self) -> None:
+    async def _wait_for_slot(self) -> None:
         if self._waiting >= self._max_waiting:
             raise Overloaded
         self._waiting += 1
         try:
             async with asyncio.timeout(self._max_wait_seconds):
-                await self._places.acquire()
+                await self._slots.acquire()
         except TimeoutError as error:
             raise Overloaded from error
         finally:
             self._waiting -= 1
 
     def _forget(self, task: asyncio.Task[ProcessedImage]) -> None:
-        """The process has ended only now, and its slot is free."""
+        """Free the slot: only now has the process ended."""
         del self._running[task]
-        self._places.release()
+        self._slots.release()
         if not task.cancelled():
             task.exception()
 
@@ -145,7 +145,7 @@ class UploadSandbox:
         await child.ended
         if child.is_dropped:
             raise Overloaded  # Nobody waits for this result, so it is not logged.
-        return _developed(child, content_type)
+        return _result_of(child, content_type)
 
 
 class _Child(asyncio.SubprocessProtocol):
@@ -158,14 +158,14 @@ class _Child(asyncio.SubprocessProtocol):
         self._transport: asyncio.SubprocessTransport | None = None
         self.is_dropped = False
         """Whether nobody waits for its answer any more."""
-        self._unwanted = False
+        self._is_killed = False
 
     def drop(self) -> None:
         self.is_dropped = True
         self.kill()
 
     def kill(self) -> None:
-        self._unwanted = True
+        self._is_killed = True
         if self._transport is not None and not self.ended.done():
             with suppress(ProcessLookupError):
                 self._transport.kill()
@@ -179,7 +179,7 @@ class _Child(asyncio.SubprocessProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.SubprocessTransport, transport)
-        if self._unwanted:
+        if self._is_killed:
             self.kill()
 
     def pipe_data_received(self, _: int, data: bytes) -> None:
@@ -200,7 +200,7 @@ class _Child(asyncio.SubprocessProtocol):
             self.ended.set_result(None)
 
 
-def _developed(child: _Child, content_type: str) -> ProcessedImage:
+def _result_of(child: _Child, content_type: str) -> ProcessedImage:
     """The child's answer, or the error that describes what happened to it."""
     answer, returncode = bytes(child.answer), child.returncode
     if not answer.startswith(READY):
@@ -209,7 +209,7 @@ def _developed(child: _Child, content_type: str) -> ProcessedImage:
     if len(answer) > _MAX_ANSWER_BYTES:
         raise _invalid(TOO_LARGE, "endless answer")
     ended_by = -returncode if returncode is not None and returncode < 0 else None
-    if ended_by in _OURS:
+    if ended_by in _EXTERNAL_SIGNALS:
         log.warning("an upload's process was ended", returncode=returncode)
         raise Overloaded
     if ended_by in (signal.SIGPROF, signal.SIGXCPU):
@@ -234,7 +234,7 @@ def _read_answer(answer: memoryview, content_type: str) -> ProcessedImage:
     for found_type, width, height, byte_size in described["renditions"]:
         data = bytes(answer[position : position + byte_size])
         position += byte_size
-        expected_types = ("image/webp",) if renditions else _KEPT_AS[content_type]
+        expected_types = ("image/webp",) if renditions else _STORED_TYPES[content_type]
         if (
             found_type not in expected_types
             or content_type_of(data) != found_type
@@ -242,10 +242,10 @@ def _read_answer(answer: memoryview, content_type: str) -> ProcessedImage:
             or not MIN_SIDE <= max(width, height) <= MAX_SIDE
             or not min(width, height) > 0
         ):
-            raise ValueError("a rendition that cannot be")
+            raise ValueError("an impossible rendition")
         renditions.append(Rendition(data=data, content_type=found_type, width=width, height=height))
     if position != len(answer):
-        raise ValueError("more or less than announced")
+        raise ValueError("not as many bytes as announced")
     original, *thumbnails = renditions
     return ProcessedImage(
         original=original, thumbhash=str(described["thumbhash"]), thumbnails=tuple(thumbnails)

@@ -1,8 +1,8 @@
 """The process in which one upload is decoded: `python -m storage.imaging.sandbox_child`.
 
 It reports that it is ready, reads one upload from its standard input, answers on its standard
-output, and ends: by itself, by one of its limits, or with its parent. Nothing else is in the
-process that the upload could reach: no settings, no connections, no other upload. `sandbox.py`
+output, and ends: when it has answered, at one of its limits, or with its parent. Nothing else is in
+the process that the upload could reach: no settings, no connections, no other upload. `sandbox.py`
 starts it. It imports as little as it can, since every upload waits for that.
 """
 
@@ -29,7 +29,7 @@ from storage.imaging.container import SeveralFrames, WrongSize
 from storage.imaging.containers import read_container
 from storage.imaging.decoding import UNDECODABLE, decode
 from storage.imaging.heif import load_library
-from storage.imaging.renditions import develop_anew
+from storage.imaging.renditions import reencode
 
 MAX_PIXELS: Final = 40_000_000
 MAX_SIDE: Final = 8_192
@@ -47,7 +47,7 @@ LENGTH_BYTES: Final = 8
 TOO_SLOW: Final = "This image takes too long to decode."
 TOO_LARGE: Final = "This image needs too much memory to decode."
 DAMAGED: Final = "This file is damaged or cannot be decoded."
-MOVES: Final = "Animated images are not supported. Upload a still image."
+ANIMATED: Final = "Animated images are not supported. Upload a still image."
 WRONG_SIZE: Final = (
     f"An image may have up to {MAX_PIXELS // 1_000_000} megapixels, "
     f"and sides of {MIN_SIDE} to {MAX_SIDE:,} pixels."
@@ -63,9 +63,9 @@ class Limits:
     decoding_seconds: float = 5.0
     decoding_bytes: int = 512 * 2**20
     seconds: float = 8.0
-    """Memory in total."""
+    """Of decoding and encoding together."""
     memory_bytes: int = 1_280 * 2**20
-    """Memory once the image is decoded. Encoding 40 megapixels takes up to 1 GB as a WebP, 0.5 GB
+    """Once the image is decoded. Encoding 40 megapixels takes up to 1 GB as a WebP, 0.5 GB
     otherwise.
     """
 
@@ -85,11 +85,13 @@ class Refusal:
     """For the log."""
 
 
-def answer_to(data: bytes, limits: Limits, *, memory_before: int) -> ProcessedImage | Refusal:
+def process_within_limits(
+    data: bytes, limits: Limits, *, memory_before: int
+) -> ProcessedImage | Refusal:
     """Decode the upload within the limits. Exceeding a time limit ends the process."""
     started = time.process_time()
     try:
-        _allow(limits.decoding_seconds, memory_before + limits.decoding_bytes)
+        _set_limits(limits.decoding_seconds, memory_before + limits.decoding_bytes)
         container = read_container(
             data,
             max_pixels=MAX_PIXELS,
@@ -103,19 +105,19 @@ def answer_to(data: bytes, limits: Limits, *, memory_before: int) -> ProcessedIm
         ):
             raise WrongSize(container.width, container.height)
         picture = decode(container)
-        left = limits.seconds - (time.process_time() - started)
-        _allow(max(left, 0.001), memory_before + limits.memory_bytes)
-        return develop_anew(picture, container)
+        seconds_left = limits.seconds - (time.process_time() - started)
+        _set_limits(max(seconds_left, 0.001), memory_before + limits.memory_bytes)
+        return reencode(picture, container)
     except WrongSize as error:
         return _invalid(WRONG_SIZE, error)
     except SeveralFrames as error:
-        return _invalid(MOVES, error)
+        return _invalid(ANIMATED, error)
     except MemoryError as error:
         return _invalid(TOO_LARGE, error)
     except UNDECODABLE as error:
         return _invalid(DAMAGED, error)
     finally:
-        _allow(0, None)
+        _set_limits(0, None)
 
 
 def _invalid(message: str, error: BaseException) -> Refusal:
@@ -123,7 +125,7 @@ def _invalid(message: str, error: BaseException) -> Refusal:
     return Refusal(UserErrorCode.UPLOAD_INVALID, message, detail[:200])
 
 
-def _allow(seconds: float, memory_bytes: int | None) -> None:
+def _set_limits(seconds: float, memory_bytes: int | None) -> None:
     """Set limits from here on; 0 and None remove them."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     if sys.platform == "linux":
@@ -141,7 +143,7 @@ def memory_in_use() -> int:
     return int(pages) * resource.getpagesize()
 
 
-def lock_up(limits: Limits) -> None:
+def drop_rights(limits: Limits) -> None:
     """Give up rights of this process for good, in case that a decoder is taken over or loops.
 
     After this nothing can be opened: no file, no socket, no pipe.
@@ -150,8 +152,8 @@ def lock_up(limits: Limits) -> None:
     Image.preinit()
     seconds = math.ceil(limits.seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    for none_of_it in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE):
-        resource.setrlimit(none_of_it, (0, 0))
+    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE):
+        resource.setrlimit(limit, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
 
@@ -163,7 +165,7 @@ def _end_with_parent(stdin: int) -> None:
         fcntl.fcntl(stdin, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(stdin, fcntl.F_SETFL, fcntl.fcntl(stdin, fcntl.F_GETFL) | os.O_ASYNC)
     if select.select([stdin], [], [], 0)[0]:
-        sys.exit("nobody wants an answer")
+        sys.exit("the parent has gone")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -173,20 +175,20 @@ def main(arguments: Sequence[str]) -> None:
         load_library()
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     memory_before = memory_in_use()
-    lock_up(limits)
+    drop_rights(limits)
     stdout.write(READY)
     stdout.flush()
     length = int.from_bytes(stdin.read(LENGTH_BYTES), "big")
     data = stdin.read(length)
     if len(data) != length:
-        sys.exit("nobody wants an answer")
+        sys.exit("the parent has gone")
     _end_with_parent(stdin.fileno())
-    for part in encoded_answer(answer_to(data, limits, memory_before=memory_before)):
+    for part in encode_answer(process_within_limits(data, limits, memory_before=memory_before)):
         stdout.write(part)
     stdout.flush()
 
 
-def encoded_answer(answer: ProcessedImage | Refusal) -> list[bytes]:
+def encode_answer(answer: ProcessedImage | Refusal) -> list[bytes]:
     """Write a line that describes the answer, and the bytes of the renditions."""
     if isinstance(answer, Refusal):
         return [json.dumps([answer.code, answer.message, answer.detail]).encode() + b"\n"]

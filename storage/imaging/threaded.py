@@ -60,7 +60,7 @@ class ThreadedImageProcessor:
         """
 
         def work(container: Container) -> ProcessedImage:
-            return self._marked(process(container), source, delivered=data, bare=container.data)
+            return self._mark(process(container), source, delivered=data, bare=container.data)
 
         return await self._run(work, data)
 
@@ -68,8 +68,8 @@ class ThreadedImageProcessor:
         """A WebP without metadata except its `source`, at most 512 pixels wide."""
 
         def work(container: Container) -> Rendition:
-            made = preview(container)
-            return made if source is None else mark_rendition(made, source)
+            rendition = preview(container)
+            return rendition if source is None else mark_rendition(rendition, source)
 
         return await self._run(work, data)
 
@@ -86,9 +86,11 @@ class ThreadedImageProcessor:
             from storage.imaging.edits import DRIFT_SIDE, compare  # noqa: PLC0415
             from storage.imaging.masks import read_mask  # noqa: PLC0415
 
-            one, other = (decode_upright(file) for file in files[:2])
-            frame = read_mask(files[2], one.size, feather=feather) if mask is not None else None
-            return compare(one, other, frame, side=DRIFT_SIDE)[0]
+            base_image, edited_image = (decode_upright(file) for file in files[:2])
+            edit_mask = (
+                read_mask(files[2], base_image.size, feather=feather) if mask is not None else None
+            )
+            return compare(base_image, edited_image, edit_mask, side=DRIFT_SIDE)[0]
 
         return await self._run(work, base, edited, *([mask] if mask is not None else []))
 
@@ -106,13 +108,13 @@ class ThreadedImageProcessor:
             from storage.imaging.edits import compare, put_back  # noqa: PLC0415
             from storage.imaging.masks import read_mask  # noqa: PLC0415
 
-            picture = decode_upright(base_file)
-            frame = read_mask(mask_file, picture.size, feather=feather)
-            made = decode_upright(edited_file)
-            drift, alignment = compare(picture, made, frame)
-            result = put_back(picture, made, mask=frame, alignment=alignment)
-            del picture, made, frame
-            processed = self._marked(
+            base_image = decode_upright(base_file)
+            edit_mask = read_mask(mask_file, base_image.size, feather=feather)
+            edited_image = decode_upright(edited_file)
+            drift, alignment = compare(base_image, edited_image, edit_mask)
+            result = put_back(base_image, edited_image, mask=edit_mask, alignment=alignment)
+            del base_image, edited_image, edit_mask
+            processed = self._mark(
                 keep_losslessly(result, content_type),
                 source,
                 delivered=edited,
@@ -136,7 +138,7 @@ class ThreadedImageProcessor:
         """Wait for the images that are being decoded, and drop those that have not been started."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
-    def _marked(
+    def _mark(
         self,
         processed: ProcessedImage,
         source: DigitalSourceType | None,
@@ -156,8 +158,8 @@ class ThreadedImageProcessor:
 
     def _work(self, work: Callable[..., Result], *data: bytes) -> Result:
         try:
-            containers = [read_container(one, max_pixels=MAX_PIXELS) for one in data]
-            with self._memory_for(sum(one.width * one.height for one in containers)):
+            containers = [read_container(file, max_pixels=MAX_PIXELS) for file in data]
+            with self._memory_for(sum(file.width * file.height for file in containers)):
                 return work(*containers)
         except UNDECODABLE as error:
             raise GenerationFailed(

@@ -13,6 +13,8 @@ MAX_SIDE: Final = 100
 
 _COLOUR_TERMS: Final = 3
 _ALPHA_TERMS: Final = 5
+_MOST_TERMS: Final = 7
+_MOST_TERMS_WITH_ALPHA: Final = 5
 
 
 def thumbhash_of(width: int, height: int, rgba: bytes) -> bytes:
@@ -25,15 +27,12 @@ def thumbhash_of(width: int, height: int, rgba: bytes) -> bytes:
     opacity = sum(alpha)
     red, green, blue = (_over_average(rgba[band::4], alpha, opacity) for band in range(3))
     has_alpha = opacity < width * height
-
-    most_terms = 5 if has_alpha else 7
-    terms_x = max(1, _rounded(most_terms * width / max(width, height)))
-    terms_y = max(1, _rounded(most_terms * height / max(width, height)))
+    terms_x, terms_y = _brightness_terms(width, height, has_alpha=has_alpha)
     transform = _Transform(width, height)
     brightness = transform.of(
         [(r + g + b) / 3 for r, g, b in zip(red, green, blue, strict=True)],
-        max(3, terms_x),
-        max(3, terms_y),
+        max(_COLOUR_TERMS, terms_x),
+        max(_COLOUR_TERMS, terms_y),
     )
     yellow_blue = transform.of(
         [(r + g) / 2 - b for r, g, b in zip(red, green, blue, strict=True)],
@@ -43,9 +42,10 @@ def thumbhash_of(width: int, height: int, rgba: bytes) -> bytes:
     red_green = transform.of(
         [r - g for r, g in zip(red, green, strict=True)], _COLOUR_TERMS, _COLOUR_TERMS
     )
+    opacities = transform.of(alpha, _ALPHA_TERMS, _ALPHA_TERMS) if has_alpha else None
 
     is_landscape = width > height
-    head = (
+    header = (
         _rounded(63 * brightness.average)
         | _rounded(31.5 + 31.5 * yellow_blue.average) << 6
         | _rounded(31.5 + 31.5 * red_green.average) << 12
@@ -57,18 +57,24 @@ def thumbhash_of(width: int, height: int, rgba: bytes) -> bytes:
         | is_landscape << 39
     )
     nibbles = [*brightness.terms, *yellow_blue.terms, *red_green.terms]
-    if has_alpha:
-        opacities = transform.of(alpha, _ALPHA_TERMS, _ALPHA_TERMS)
-        nibbles = [
-            _rounded(15 * opacities.average),
-            _rounded(15 * opacities.scale),
-            *nibbles,
-            *opacities.terms,
-        ]
+    if opacities is not None:
+        scales = [_rounded(15 * opacities.average), _rounded(15 * opacities.scale)]
+        nibbles = [*scales, *nibbles, *opacities.terms]
+    return header.to_bytes(5, "little") + _packed(nibbles)
+
+
+def _brightness_terms(width: int, height: int, *, has_alpha: bool) -> tuple[int, int]:
+    most = _MOST_TERMS_WITH_ALPHA if has_alpha else _MOST_TERMS
+    longest = max(width, height)
+    return max(1, _rounded(most * width / longest)), max(1, _rounded(most * height / longest))
+
+
+def _packed(nibbles: list[int]) -> bytes:
+    """Two of them in each byte, the first one in its lower half."""
     if len(nibbles) % 2:
-        nibbles.append(0)
+        nibbles = [*nibbles, 0]
     pairs = zip(nibbles[::2], nibbles[1::2], strict=True)
-    return head.to_bytes(5, "little") + bytes(low | high << 4 for low, high in pairs)
+    return bytes(low | high << 4 for low, high in pairs)
 
 
 class _Channel(NamedTuple):
@@ -94,17 +100,17 @@ class _Transform:
             for wave in (_wave(term, width) for term in range(terms_x))
         ]
         # Of the terms, the triangle of the lowest frequencies.
-        found = [
+        terms = [
             _dot(columns[x], waves_y[y]) / (width * height)
             for y in range(terms_y)
             for x in range(terms_x)
             if x * terms_y < terms_x * (terms_y - y)
         ]
-        average, others = found[0], found[1:]
+        average, others = terms[0], terms[1:]
         scale = max(map(abs, others), default=0.0)
         if scale == 0:
             return _Channel(average, 0, [0] * len(others))
-        return _Channel(average, scale, [_rounded(15 * (0.5 + 0.5 * f / scale)) for f in others])
+        return _Channel(average, scale, [_rounded(15 * (0.5 + 0.5 * o / scale)) for o in others])
 
 
 def _over_average(band: bytes, alpha: Sequence[float], opacity: float) -> list[float]:

@@ -11,7 +11,7 @@ from storage.imaging.container import (
     Container,
     SeveralFrames,
     check_size,
-    joined,
+    join_parts,
     orientation_of,
 )
 from storage.imaging.jpeg import EXIF
@@ -42,7 +42,7 @@ def read_webp(data: bytes, max_pixels: int) -> Container:
         colour_profile=picture.profile,
         lossless=picture.lossless,
         tidy=picture.tidy and 8 + size <= len(data),
-        data=joined([webp_file(b"".join(picture.bare_chunks()))], data),
+        data=join_parts([webp_file(b"".join(picture.bare_chunks()))], data),
     )
 
 

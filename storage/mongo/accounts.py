@@ -44,9 +44,9 @@ class MongoAccountRepository:
     async def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
         found = await self._find(viewer_id)
         if found is None:
-            made = await self._add(viewer_id, starting_credits, key=_START)
-            if made is not None:
-                return made
+            created = await self._add(viewer_id, starting_credits, key=_START)
+            if created is not None:
+                return created
             found = await self._find(viewer_id)
         if found is None:
             raise Overloaded  # Another call has just made it, and a majority does not have it yet.
@@ -56,16 +56,16 @@ class MongoAccountRepository:
         return await self._find(viewer_id)
 
     async def list_existing(self, viewer_ids: Collection[ViewerId]) -> Collection[ViewerId]:
-        found = self._database.accounts.find({"_id": {"$in": list(viewer_ids)}}, {"_id": 1})
-        return [one["_id"] async for one in found]
+        cursor = self._database.accounts.find({"_id": {"$in": list(viewer_ids)}}, {"_id": 1})
+        return [document["_id"] async for document in cursor]
 
     async def _find(self, viewer_id: ViewerId) -> Account | None:
-        found = await self._database.accounts.find_one({"_id": viewer_id})
-        if found is not None and "erasure" in found:
+        document = await self._database.accounts.find_one({"_id": viewer_id})
+        if document is not None and "erasure" in document:
             raise ViewerBeingDeleted
-        if found is None:
+        if document is None:
             return None
-        return read_account(found, spent_today=await _spent_today(self._database, found))
+        return read_account(document, spent_today=await _spent_today(self._database, document))
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
         return await self._add(viewer_id, credits, key=f"by {key}")
@@ -100,13 +100,13 @@ class MongoAccountRepository:
         stages: list[Document] = [{"$match": {"ownerId": viewer_id}}, *_BY_DAY, {"$limit": limit}]
         return [
             CreditsOfDay(
-                day=found["_id"].date(),
-                granted=found["granted"],
-                reserved=found["reserved"],
-                charged=found["charged"],
-                released=found["released"],
+                day=document["_id"].date(),
+                granted=document["granted"],
+                reserved=document["reserved"],
+                charged=document["charged"],
+                released=document["released"],
             )
-            async for found in await self._database.ledger.aggregate(stages)
+            async for document in await self._database.ledger.aggregate(stages)
         ]
 
     async def prove(self) -> Proof:
@@ -130,13 +130,13 @@ class MongoAccountRepository:
                     session=session,
                 )
             }
-            held = {
+            reserved = {
                 found["_id"]: found
                 async for found in await self._database.collection(SEARCHED_FIRST).aggregate(
                     _HELD, session=session
                 )
             }
-        return _proof(accounts, sums, held)
+        return _proof(accounts, sums, reserved)
 
 
 async def move_credits(
@@ -178,7 +178,7 @@ async def reserve_credits(
     """Reserve the credits of outputs that have just been queued: the last write of a
     transaction.
     """
-    movements = [reserved(one.id, one.attempt, one.credits_reserved) for one in outputs]
+    movements = [reserved(output.id, output.attempt, output.credits_reserved) for output in outputs]
     await write_ledger(transaction, owner_id, movements)
     needed = sum(movement.reserved for movement in movements)
     within_limits = {
@@ -216,20 +216,22 @@ def settlements(parent: Document, outputs: Sequence[Document]) -> list[Movement]
     """The movements when these outputs of a parent end before they have delivered everything."""
     return [
         settled(
-            output_id_of(parent["_id"], one["slot"]),
-            one["attempt"],
-            one["creditsReserved"],
-            delivered=len(one["images"]),
+            output_id_of(parent["_id"], output["slot"]),
+            output["attempt"],
+            output["creditsReserved"],
+            delivered=len(output["images"]),
             asked=parent["options"]["imagesPerModel"],
         )
-        for one in outputs
+        for output in outputs
     ]
 
 
 async def write_ledger(
     transaction: Transaction, viewer_id: ViewerId, movements: Sequence[Movement]
 ) -> None:
-    await transaction.ledger.insert_many(_ledger_entry(viewer_id, one) for one in movements)
+    await transaction.ledger.insert_many(
+        _ledger_entry(viewer_id, movement) for movement in movements
+    )
     transaction.movements.extend(movements)
 
 
@@ -323,7 +325,7 @@ _HELD: Final[list[Document]] = [
 def _proof(
     accounts: dict[ViewerId, Document],
     sums: dict[ViewerId, Document],
-    held: dict[ViewerId, Document],
+    reserved: dict[ViewerId, Document],
 ) -> Proof:
     discrepancies: list[Discrepancy] = []
     # Of a viewer who is being deleted, some entries of the ledger have the new name already.
@@ -333,15 +335,15 @@ def _proof(
             sums[viewer_id] = {
                 name: renamed[name] + own.get(name, 0) for name in ("lines", *_FIELDS)
             }
-    for viewer_id in sorted({*accounts, *sums, *held}):
+    for viewer_id in sorted({*accounts, *sums, *reserved}):
         account = accounts.get(viewer_id, {})
         for name in _FIELDS:
             sources = [("ledger", sums)]
             if name != "balance":
-                sources.append(("outputs", held))
-            for source, found in sources:
+                sources.append(("outputs", reserved))
+            for source, document in sources:
                 ours = account.get(name, 0)
-                theirs = found.get(viewer_id, {}).get(name, 0)
+                theirs = document.get(viewer_id, {}).get(name, 0)
                 if ours != theirs:
                     what = f"{name} and the {source}"
                     discrepancies.append(Discrepancy(viewer_id, what, ours, theirs))
@@ -352,7 +354,7 @@ def _proof(
             )
     return Proof(
         accounts=len(accounts),
-        movements=sum(found["lines"] for found in sums.values()),
+        movements=sum(document["lines"] for document in sums.values()),
         balance=sum(account["balance"] for account in accounts.values()),
         reserved=sum(account["reserved"] for account in accounts.values()),
         active_outputs=sum(account["activeOutputs"] for account in accounts.values()),

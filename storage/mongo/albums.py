@@ -30,12 +30,14 @@ class MongoAlbumRepository:
         self, viewer_id: ViewerId, ids: Iterable[AlbumId]
     ) -> Mapping[AlbumId, Album]:
         query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
-        return {AlbumId(found["_id"]): _read(found) async for found in self._albums.find(query)}
+        return {
+            AlbumId(document["_id"]): _read(document) async for document in self._albums.find(query)
+        }
 
     async def page(self, viewer_id: ViewerId, request: PageRequest) -> Page[Album]:
         query = {"ownerId": viewer_id, **beyond(request, "createdAt")}
-        found = self._albums.find(query)
-        return await read_page(found, request, sorted_by="createdAt", read=_read)
+        cursor = self._albums.find(query)
+        return await read_page(cursor, request, sorted_by="createdAt", read=_read)
 
     async def images(
         self, viewer_id: ViewerId, album_id: AlbumId, request: PageRequest
@@ -48,8 +50,8 @@ class MongoAlbumRepository:
         page = cut(request, found, lambda entry: (entry["position"],))
         ids = [entry["imageId"] for entry in page.items]
         records = {
-            one["_id"]: read_record(one)
-            async for one in self._database.images.find(
+            document["_id"]: read_record(document)
+            async for document in self._database.images.find(
                 {"_id": {"$in": ids}, "ownerId": viewer_id}, SHOWN_FIELDS
             )
         }
@@ -72,8 +74,8 @@ class MongoAlbumRepository:
             await _put(transaction, viewer_id, album_id, image_ids=image_ids, first=0)
             return album
 
-        made = await self._database.transact(work)
-        return made if isinstance(made, Conflict) else made.result
+        outcome = await self._database.transact(work)
+        return outcome if isinstance(outcome, Conflict) else outcome.result
 
     async def update(
         self,
@@ -101,8 +103,8 @@ class MongoAlbumRepository:
             if album is None:
                 raise Abort(Conflict.STALE)
             if remove:
-                taken = {**entries, "imageId": {"$in": list(remove)}}
-                await transaction.album_images.delete_many(taken)
+                removed_entries = {**entries, "imageId": {"$in": list(remove)}}
+                await transaction.album_images.delete_many(removed_entries)
             if add:
                 await _append(transaction, album, add)
                 count = await transaction.album_images.count_documents(

@@ -52,30 +52,30 @@ class MongoBacklogRepository:
     async def list_backlogs(self) -> Sequence[Backlog]:
         return [
             Backlog(
-                model_id=found["_id"]["model"],
-                status=OutputStatus(found["_id"]["status"]),
-                count=found["count"],
-                oldest=found["oldest"] * _MILLISECOND,
-                stuck=found["stuck"],
-                credits_reserved=found["credits"],
+                model_id=document["_id"]["model"],
+                status=OutputStatus(document["_id"]["status"]),
+                count=document["count"],
+                oldest=document["oldest"] * _MILLISECOND,
+                stuck=document["stuck"],
+                credits_reserved=document["credits"],
             )
-            async for found in await self._unfinished.aggregate(_BACKLOGS)
+            async for document in await self._unfinished.aggregate(_BACKLOGS)
         ]
 
     async def list_stuck(self, *, limit: int) -> Sequence[StuckOutput]:
         return [
             StuckOutput(
-                output_id=output_id_of(found["_id"], found["output"]["slot"]),
-                viewer_id=found["ownerId"],
-                model_id=found["output"]["model"],
-                status=OutputStatus(found["output"]["status"]),
-                queued_at=found["output"]["queuedAt"],
-                lease_until=found["output"].get("leaseUntil"),
+                output_id=output_id_of(document["_id"], document["output"]["slot"]),
+                viewer_id=document["ownerId"],
+                model_id=document["output"]["model"],
+                status=OutputStatus(document["output"]["status"]),
+                queued_at=document["output"]["queuedAt"],
+                lease_until=document["output"].get("leaseUntil"),
             )
-            async for found in await self._unfinished.aggregate([*_STUCK, {"$limit": limit}])
+            async for document in await self._unfinished.aggregate([*_STUCK, {"$limit": limit}])
         ]
 
     async def list_deletions(self, *, limit: int) -> Sequence[ViewerId]:
         begun = {"erasure.leaseUntil": {"$exists": True}}
-        found = self._database.accounts.find(begun, {"_id": 1}).limit(limit)
-        return [one["_id"] async for one in found]
+        cursor = self._database.accounts.find(begun, {"_id": 1}).limit(limit)
+        return [document["_id"] async for document in cursor]

@@ -63,8 +63,8 @@ class MongoBranchRepository:
             await refuse_while_erased(transaction, viewer_id)
             old = await transaction.conversations.find_one({"_id": old_id, "ownerId": viewer_id})
             up_to = {"_id": {"$gte": first, "$lte": turn_id}, "ownerId": viewer_id}
-            found = transaction.turns.find(up_to).sort("_id", 1).limit(max_turns + 1)
-            turns = await found.batch_size(_AT_ONCE).to_list()
+            cursor = transaction.turns.find(up_to).sort("_id", 1).limit(max_turns + 1)
+            turns = await cursor.batch_size(_AT_ONCE).to_list()
             if len(turns) > max_turns:
                 raise Abort(Conflict.LIMIT_REACHED)
             if old is None or not turns or turns[-1]["_id"] != turn_id:
@@ -150,21 +150,24 @@ async def _find_builders(
     ).to_list()
     shown = {"turnIndex": 1, "userMessage": 1}
     turns = {
-        one["_id"]: one
+        turn["_id"]: turn
         for name in ("references.image.id", "options.mask.id")
-        async for one in transaction.turns.find({"ownerId": viewer_id, name: wanted}, shown)
+        async for turn in transaction.turns.find({"ownerId": viewer_id, name: wanted}, shown)
     }
     posts = await transaction.posts.find(
         {"ownerId": viewer_id, "references.image.id": wanted}, {"userMessage": 1}
     ).to_list()
     return [
         *builders,
-        *(Builder(id=one["_id"], text=one["userMessage"], turn_index=None) for one in posts),
-        *(Builder(id=one["_id"], text=one["title"], turn_index=None) for one in conversations),
+        *(Builder(id=post["_id"], text=post["userMessage"], turn_index=None) for post in posts),
         *(
-            Builder(id=one["_id"], text=one["userMessage"], turn_index=one["turnIndex"])
-            for one in turns.values()
-            if conversation_of_turn(one["_id"]) not in sharing
+            Builder(id=conversation["_id"], text=conversation["title"], turn_index=None)
+            for conversation in conversations
+        ),
+        *(
+            Builder(id=turn["_id"], text=turn["userMessage"], turn_index=turn["turnIndex"])
+            for turn in turns.values()
+            if conversation_of_turn(turn["_id"]) not in sharing
         ),
     ]
 
@@ -177,9 +180,14 @@ async def _find_waiting_for(
     later = {"_id": {"$gt": turn["_id"], "$lt": high}, "ownerId": viewer_id}
     shown = {"turnIndex": 1, "userMessage": 1, "status": 1}
     return [
-        Builder(id=one["_id"], text=one["userMessage"], turn_index=one["turnIndex"], waits=True)
-        async for one in transaction.turns.find(later, shown).sort("_id", 1).limit(1)
-        if one["status"] == TurnStatus.WAITING.value
+        Builder(
+            id=following["_id"],
+            text=following["userMessage"],
+            turn_index=following["turnIndex"],
+            waits=True,
+        )
+        async for following in transaction.turns.find(later, shown).sort("_id", 1).limit(1)
+        if following["status"] == TurnStatus.WAITING.value
     ]
 
 
@@ -203,7 +211,7 @@ async def _take_out(
     }
     shown = {"turnIndex": 1, "userMessage": 1}
     remaining = await transaction.turns.find(others, shown).sort("_id", 1).to_list()
-    words = words_to_find(conversation["title"], *(one["userMessage"] for one in remaining))
+    words = words_to_find(conversation["title"], *(turn["userMessage"] for turn in remaining))
     changes: Document = {"words": words}
     if turn_index == last_turn_index(conversation):
         changes["lastTurnIndex"] = remaining[-1]["turnIndex"] if remaining else -1

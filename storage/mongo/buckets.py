@@ -27,44 +27,46 @@ class MongoBucketRepository:
         self._buckets = database.buckets.with_options(write_concern=WriteConcern(1))
         self._database = database
 
-    async def take(self, client: str, *, need: Amount, want: Amount, allowance: Allowance) -> Taken:
-        update = _take(need, want, allowance)
+    async def take(
+        self, client: str, *, minimum: Amount, maximum: Amount, allowance: Allowance
+    ) -> Taken:
+        update = _taking(minimum, maximum, allowance)
         try:
-            found = await self._update(client, update)
+            bucket = await self._update(client, update)
         except DuplicateKeyError:  # Another process has made it at the same time.
-            found = await self._update(client, update)
-        left = Amount(found["requests"], found["cost"])
-        given = found["given"]
+            bucket = await self._update(client, update)
+        left = Amount(bucket["requests"], bucket["cost"])
+        given = bucket["given"]
         return Taken(Amount(given["requests"], given["cost"]) if given else None, left)
 
     async def _update(self, client: str, update: list[Document]) -> Document:
-        found = await self._buckets.find_one_and_update(
+        bucket = await self._buckets.find_one_and_update(
             {"_id": bucket_id(client)}, update, upsert=True, return_document=ReturnDocument.AFTER
         )
-        assert found is not None, "It is made where there is none."
-        return found
+        assert bucket is not None, "It is made where there is none."
+        return bucket
 
 
 def bucket_id(client: str) -> str:
     return sha256(client.encode()).hexdigest()[:32]
 
 
-def _take(need: Amount, want: Amount, allowance: Allowance) -> list[Document]:
+def _taking(minimum: Amount, maximum: Amount, allowance: Allowance) -> list[Document]:
     seconds: Document = {
         # A clock that was set back, or a document that does not exist yet, adds nothing.
         "$max": [{"$divide": [{"$subtract": ["$$NOW", {"$ifNull": ["$at", "$$NOW"]}]}, 1000]}, 0]
     }
     rates = {"requests": allowance.requests, "cost": allowance.cost}
     full_after = max(rate.burst / rate.per_second for rate in rates.values()) + _SPARE_SECONDS
-    given = {name: {"$min": [getattr(want, name), {"$floor": f"${name}"}]} for name in rates}
-    enough = {"$and": [{"$gte": [f"${name}", getattr(need, name)]} for name in rates]}
+    given = {name: {"$min": [getattr(maximum, name), {"$floor": f"${name}"}]} for name in rates}
+    is_enough = {"$and": [{"$gte": [f"${name}", getattr(minimum, name)]} for name in rates]}
     return [
         {"$set": {name: _filled(name, rate, seconds) for name, rate in rates.items()}},
         {
             "$set": {
                 "at": "$$NOW",
                 "expiresAt": {"$add": ["$$NOW", round(full_after * 1000)]},
-                "given": {"$cond": [enough, given, None]},
+                "given": {"$cond": [is_enough, given, None]},
             }
         },
         {

@@ -50,9 +50,9 @@ from storage.mongo.output_rules import (
     from_now,
     furthest_runs,
     in_fair_order,
-    is_as_found,
     is_overdue,
     is_slot,
+    is_unchanged,
     is_wanted,
     writable_by,
 )
@@ -81,14 +81,16 @@ class MongoClaimRepository:
     async def find_waiting(self, viewer_id: ViewerId, output_id: OutputId) -> Waiting | None:
         parent_id, slot = parent_of_output(output_id)
         waits = {"$and": [is_slot(slot), IS_WAITING]}
-        found = await self._database.of_parent(parent_id).find_one(
+        document = await self._database.of_parent(parent_id).find_one(
             {"_id": parent_id, "ownerId": viewer_id, "$expr": any_output(waits)},
             {f"outputs.{name}": 1 for name in FOUND},
         )
-        if found is None:
+        if document is None:
             return None
         return _read_waiting(
-            found, next(one for one in found["outputs"] if one["slot"] == slot), viewer_id
+            document,
+            next(output for output in document["outputs"] if output["slot"] == slot),
+            viewer_id,
         )
 
     async def list_waiting(
@@ -104,24 +106,24 @@ class MongoClaimRepository:
             list(model_ids), begun_only=list(begun_only), min_queued=min_queued, expired=expired
         )
         return [
-            _read_waiting(found, found["output"], found["ownerId"])
-            async for found in await self._database.collection(SEARCHED_FIRST).aggregate(
+            _read_waiting(document, document["output"], document["ownerId"])
+            async for document in await self._database.collection(SEARCHED_FIRST).aggregate(
                 [*stages, {"$limit": limit}]
             )
         ]
 
     async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
         parent_id, slot = parent_of_output(waiting.output_id)
-        claimable = {"$and": [is_slot(slot), IS_CLAIMABLE, *is_as_found(waiting)]}
-        found = await self._database.of_parent(parent_id).find_one_and_update(
+        claimable = {"$and": [is_slot(slot), IS_CLAIMABLE, *is_unchanged(waiting)]}
+        document = await self._database.of_parent(parent_id).find_one_and_update(
             {"_id": parent_id, "ownerId": waiting.viewer_id, "$expr": any_output(claimable)},
             moving(is_slot(slot), claim_changes(lease)),
             return_document=ReturnDocument.AFTER,
         )
-        if found is None:
+        if document is None:
             return None
-        parent = read_parent(found)
-        embedded = next(one for one in found["outputs"] if one["slot"] == slot)
+        parent = read_parent(document)
+        embedded = next(each for each in document["outputs"] if each["slot"] == slot)
         output = parent.output(slot)
         assert output is not None
         return Claim(
@@ -130,7 +132,7 @@ class MongoClaimRepository:
             # The database's time of the claim.
             claimed_at=embedded["leaseUntil"] - lease,
             deadline_at=embedded["deadlineAt"],
-            trace=read_trace(embedded) or read_trace(found),
+            trace=read_trace(embedded) or read_trace(document),
         )
 
     async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
@@ -143,22 +145,22 @@ class MongoClaimRepository:
             "ownerId": claim.parent.owner_id,
         }
         cursor = self._database.turns.find(earlier, {"userMessage": 1}).sort("_id", -1).limit(limit)
-        return [found["userMessage"] async for found in cursor][::-1]
+        return [document["userMessage"] async for document in cursor][::-1]
 
     async def renew(self, claim: Claim, *, lease: timedelta) -> bool:
         # A renewal that arrives after the output was given back must not hold it again.
         query = writable_by(claim, leaseUntil={"$ne": None})
-        return await self._write_unseen(claim, {"leaseUntil": from_now(lease)}, query)
+        return await self._write_internal(claim, {"leaseUntil": from_now(lease)}, query)
 
     async def give_back(self, claim: Claim) -> bool:
-        return await self._write_unseen(claim, {"leaseUntil": None})
+        return await self._write_internal(claim, {"leaseUntil": None})
 
     async def postpone(self, claim: Claim, runs: Sequence[Run], *, delay: timedelta) -> bool:
         later = {"leaseUntil": None, "notBefore": from_now(delay)}
-        return await self._write_unseen(claim, {"runs": furthest_runs(runs), **later})
+        return await self._write_internal(claim, {"runs": furthest_runs(runs), **later})
 
     async def save_runs(self, claim: Claim, runs: Sequence[Run]) -> bool:
-        return await self._write_unseen(claim, {"runs": furthest_runs(runs)})
+        return await self._write_internal(claim, {"runs": furthest_runs(runs)})
 
     async def is_abandoned(self, claim: Claim) -> bool:
         parents = self._database.of_parent(claim.parent.id)
@@ -184,7 +186,7 @@ class MongoClaimRepository:
             changes["preview"] = {"$literal": preview_document(preview)}
         if text is not None:
             changes["text"] = {"$literal": text}
-        return await self._write_seen(claim, changes)
+        return await self._write_visible(claim, changes)
 
     async def add_images(
         self, claim: Claim, records: Sequence[ImageRecord], report: Report, *, runs: Sequence[Run]
@@ -200,7 +202,7 @@ class MongoClaimRepository:
         documents = [record_document(claim.parent.owner_id, record) for record in records]
 
         async def work(transaction: Transaction) -> bool:
-            if not await self._write_seen(claim, changes, query, inside=transaction):
+            if not await self._write_visible(claim, changes, query, inside=transaction):
                 raise Abort(Conflict.STALE)
             await transaction.images.insert_many(documents)
             return True
@@ -229,7 +231,7 @@ class MongoClaimRepository:
         movement = captured(output.id, output.attempt, output.credits_reserved, charged=charged)
 
         async def work(transaction: Transaction) -> bool:
-            if not await self._write_seen(claim, changes, inside=transaction):
+            if not await self._write_visible(claim, changes, inside=transaction):
                 raise Abort(Conflict.STALE)
             await transaction.images.insert_many(documents)
             await count_ends(
@@ -274,9 +276,9 @@ class MongoClaimRepository:
             await announce_ends(transaction, claim.parent.owner_id, post_id, slots=[output.slot])
             await move_credits(transaction, claim.parent.owner_id, movements=[movement])
             return [
-                output_id_of(post_id, one["slot"])
-                for one in before["outputs"]
-                if one["waits"] and one["status"] in UNFINISHED_OUTPUT
+                output_id_of(post_id, waiting["slot"])
+                for waiting in before["outputs"]
+                if waiting["waits"] and waiting["status"] in UNFINISHED_OUTPUT
             ]
 
         done = await self._database.transact(work, account=claim.parent.owner_id)
@@ -289,22 +291,22 @@ class MongoClaimRepository:
     async def end_overdue(self, *, max_queued: timedelta, limit: int) -> Sequence[OutputId]:
         overdue = is_overdue(max_queued)
         ended: list[OutputId] = []
-        async for found in await self._database.collection(SEARCHED_FIRST).aggregate(
+        async for document in await self._database.collection(SEARCHED_FIRST).aggregate(
             [*over_all_parents(_overdue_outputs(overdue, limit=limit)), {"$limit": limit}]
         ):
-            for output in found["outputs"]:
+            for output in document["outputs"]:
                 slot, outcome_unknown = output["slot"], output["outcomeUnknown"]
                 # Ended only as what was found: its journal may have come further since.
-                as_found = {"$eq": [IS_OUTCOME_UNKNOWN, outcome_unknown]}
-                which = {"$and": [is_slot(slot), overdue, as_found]}
+                is_unknown_as_before = {"$eq": [IS_OUTCOME_UNKNOWN, outcome_unknown]}
+                which = {"$and": [is_slot(slot), overdue, is_unknown_as_before]}
                 query = {
-                    "_id": found["_id"],
-                    "ownerId": found["ownerId"],
+                    "_id": document["_id"],
+                    "ownerId": document["ownerId"],
                     "$expr": any_output(which),
                 }
                 error = overdue_error(outcome_unknown=outcome_unknown)
                 if await self._end(query, slot, which=which, error=error):
-                    ended.append(output_id_of(found["_id"], slot))
+                    ended.append(output_id_of(document["_id"], slot))
         return ended
 
     async def _end(
@@ -322,7 +324,7 @@ class MongoClaimRepository:
         done = await self._database.transact(work, account=query["ownerId"])
         return [] if isinstance(done, Conflict) else done.result
 
-    async def _write_seen(
+    async def _write_visible(
         self,
         claim: Claim,
         changes: Document,
@@ -337,7 +339,7 @@ class MongoClaimRepository:
         )
         return result.matched_count == 1
 
-    async def _write_unseen(
+    async def _write_internal(
         self, claim: Claim, changes: Document, query: Document | None = None
     ) -> bool:
         """Write what no client sees: it raises no version and notifies no subscriber."""

@@ -24,7 +24,7 @@ class MongoContactRepository:
         milliseconds = round(longest_gap.total_seconds() * 1000)
         # Missing sorts before every date: without a last time, there is a gap.
         is_unbroken = {"$and": [{"$gt": ["$at", None]}, {"$lte": [_SINCE_LAST, milliseconds]}]}
-        found = await self._database.periodic_jobs.find_one_and_update(
+        document = await self._database.periodic_jobs.find_one_and_update(
             {"_id": _ID},
             [
                 {"$set": {"since": {"$cond": [is_unbroken, "$since", "$$NOW"]}}},
@@ -33,7 +33,7 @@ class MongoContactRepository:
             upsert=True,
             return_document=ReturnDocument.AFTER,
         )
-        assert found is not None, "It is made where there is none."
+        assert document is not None, "It is made where there is none."
         # A clock that was set back gives a negative time.
-        noted: timedelta = found["at"] - found["since"]
+        noted: timedelta = document["at"] - document["since"]
         return max(noted, timedelta(0))

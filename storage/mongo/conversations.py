@@ -45,9 +45,11 @@ class MongoConversationRepository:
     ) -> Mapping[ConversationId, Conversation]:
         query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
         async with self._database.session() as session:
-            found = await self._conversations.find(query, _SHOWN, session=session).to_list()
+            documents = await self._conversations.find(query, _SHOWN, session=session).to_list()
             cluster_time = cluster_time_of(session)
-        return {document["_id"]: read_conversation(document, cluster_time) for document in found}
+        return {
+            document["_id"]: read_conversation(document, cluster_time) for document in documents
+        }
 
     async def get_with_latest_turn(
         self, viewer_id: ViewerId, conversation_id: ConversationId
@@ -159,7 +161,7 @@ class MongoConversationRepository:
 
         async def work(transaction: Transaction) -> tuple[Document, Turn]:
             await new_turn.use_key(transaction)
-            found = await transaction.conversations.find_one_and_update(
+            document = await transaction.conversations.find_one_and_update(
                 {"_id": conversation.id, "ownerId": viewer_id, "turnCount": turn_index},
                 [
                     {
@@ -173,9 +175,9 @@ class MongoConversationRepository:
                 ],
                 return_document=ReturnDocument.AFTER,
             )
-            if found is None:
+            if document is None:
                 raise Abort(Conflict.STALE)
-            return found, await new_turn.write(transaction)
+            return document, await new_turn.write(transaction)
 
         return _as_of(await self._database.transact(work, account=viewer_id))
 
@@ -183,7 +185,7 @@ class MongoConversationRepository:
         self, viewer_id: ViewerId, conversation_id: ConversationId, title: str
     ) -> Conversation | None:
         async with self._database.session() as session:
-            found = await self._conversations.find_one_and_update(
+            document = await self._conversations.find_one_and_update(
                 {"_id": conversation_id, "ownerId": viewer_id},
                 [
                     {
@@ -198,7 +200,7 @@ class MongoConversationRepository:
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
-            return read_conversation(found, cluster_time_of(session)) if found else None
+            return read_conversation(document, cluster_time_of(session)) if document else None
 
     async def delete(
         self,
@@ -220,15 +222,9 @@ class MongoConversationRepository:
             turns, images = [], []
             if restorable_for is not None:
                 turns = await transaction.turns.find(own_turns).to_list()
-                outputs = [output for turn in turns for output in turn["outputs"]]
-                ids = [image["id"] for output in outputs for image in output["images"]]
-                own_images = {"_id": {"$in": ids}, "ownerId": viewer_id}
-                images = await transaction.images.find(own_images).to_list()
-            of_it = {"ownerId": viewer_id, "conversationId": conversation_id}
-            await transaction.shares.delete_many(of_it)
-            exports = await transaction.exports.find(of_it, EXPORT_KEYS).to_list()
-            await transaction.exports.delete_many(of_it)
-            keys = await delete_parents(
+                images = await _find_images(transaction, viewer_id, turns)
+            keys = await _delete_shares_and_exports(transaction, viewer_id, conversation_id)
+            keys += await delete_parents(
                 transaction,
                 viewer_id,
                 own_turns,
@@ -236,14 +232,14 @@ class MongoConversationRepository:
                 besides=conversation_id,
                 keep_images=keep_images,
             )
-            keys += [key for export in exports for key in export_keys(export)]
-            if restorable_for is not None:
-                left = set(await transaction.images.distinct("_id", own_images))
-                gone = [image for image in images if image["_id"] not in left]
-                await put_aside(transaction, deleted, turns=turns, images=gone, keep=restorable_for)
-                needed = {key for image in gone for key in image_keys(image)}
-                keys = [key for key in keys if key not in needed]
-            return keys
+            if restorable_for is None:
+                return keys
+            deleted_images = await _without_existing(transaction, viewer_id, images)
+            await put_aside(
+                transaction, deleted, turns=turns, images=deleted_images, keep=restorable_for
+            )
+            needed = {key for image in deleted_images for key in image_keys(image)}
+            return [key for key in keys if key not in needed]
 
         deleted = await self._database.transact(work, account=viewer_id)
         return None if isinstance(deleted, Conflict) else deleted.result
@@ -381,3 +377,32 @@ _SHOWN: Final = {"words": 0}
 """The fields that are read. Words are only searched."""
 _WRITTEN: Final[Document] = {"version": {"$add": ["$version", 1]}, "updatedAt": "$$NOW"}
 """Set by every write that a client can see."""
+
+
+async def _find_images(
+    transaction: Transaction, viewer_id: ViewerId, turns: Iterable[Document]
+) -> list[Document]:
+    outputs = [output for turn in turns for output in turn["outputs"]]
+    ids = [image["id"] for output in outputs for image in output["images"]]
+    query = {"_id": {"$in": ids}, "ownerId": viewer_id}
+    return await transaction.images.find(query).to_list()
+
+
+async def _without_existing(
+    transaction: Transaction, viewer_id: ViewerId, images: Sequence[Document]
+) -> list[Document]:
+    ids = [image["_id"] for image in images]
+    query = {"_id": {"$in": ids}, "ownerId": viewer_id}
+    existing = set(await transaction.images.distinct("_id", query))
+    return [image for image in images if image["_id"] not in existing]
+
+
+async def _delete_shares_and_exports(
+    transaction: Transaction, viewer_id: ViewerId, conversation_id: ConversationId
+) -> list[str]:
+    """Return the keys of the exports' bytes."""
+    query = {"ownerId": viewer_id, "conversationId": conversation_id}
+    await transaction.shares.delete_many(query)
+    exports = await transaction.exports.find(query, EXPORT_KEYS).to_list()
+    await transaction.exports.delete_many(query)
+    return [key for export in exports for key in export_keys(export)]

@@ -20,10 +20,10 @@ class MongoDocumentRepository:
         self._database = database
 
     async def find(self, digest: str) -> str | None:
-        found = await self._database.documents.find_one(
+        document = await self._database.documents.find_one(
             {"_id": digest[:_ID_LENGTH], "digest": digest}
         )
-        return found["text"] if found else None
+        return document["text"] if document else None
 
     async def keep(self, digest: str, document: str) -> None:
         kept = {"digest": digest, "text": document, "createdAt": datetime.now(UTC)}

@@ -32,8 +32,8 @@ async def begin_if_due(
         "notBefore": from_now(every),
     }
     changes = {field: {"$cond": [_DUE, value, f"${field}"]} for field, value in begun.items()}
-    found = await jobs.find_one_and_update(
+    document = await jobs.find_one_and_update(
         {"_id": name}, [{"$set": changes}], upsert=True, return_document=ReturnDocument.AFTER
     )
-    assert found is not None, "It is made where there is none."
-    return found if found["begunBy"] == ours else None
+    assert document is not None, "It is made where there is none."
+    return document if document["begunBy"] == ours else None

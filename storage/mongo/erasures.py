@@ -60,12 +60,12 @@ class MongoErasureRepository:
         )
 
     async def take_over(self, *, lease: timedelta) -> ViewerId | None:
-        found = await self._database.accounts.find_one_and_update(
+        document = await self._database.accounts.find_one_and_update(
             {**_IS_UNFINISHED, "$expr": {"$lt": ["$erasure.leaseUntil", "$$NOW"]}},
             [{"$set": {"erasure.leaseUntil": from_now(lease)}}],
             {"_id": 1},
         )
-        return ViewerId(found["_id"]) if found else None
+        return ViewerId(document["_id"]) if document else None
 
     async def renew(self, viewer_id: ViewerId, *, lease: timedelta) -> None:
         await self._database.accounts.update_one(
@@ -85,8 +85,8 @@ class MongoErasureRepository:
         return await self._list_ids("posts", viewer_id, limit=limit)
 
     async def _list_ids(self, name: str, viewer_id: ViewerId, *, limit: int) -> list[Any]:
-        found = self._database.collection(name).find({"ownerId": viewer_id}, {"_id": 1})
-        return [one["_id"] async for one in found.limit(limit)]
+        cursor = self._database.collection(name).find({"ownerId": viewer_id}, {"_id": 1})
+        return [document["_id"] async for document in cursor.limit(limit)]
 
     async def list_preview_keys(self, viewer_id: ViewerId) -> Sequence[str]:
         shown = {"ownerId": viewer_id, "outputs.preview.key": {"$exists": True}}
@@ -103,17 +103,23 @@ class MongoErasureRepository:
     async def list_uploads(
         self, viewer_id: ViewerId, *, limit: int
     ) -> Mapping[UploadId, Sequence[str]]:
-        found = self._database.uploads.find({"ownerId": viewer_id}, {"key": 1}).limit(limit)
+        cursor = self._database.uploads.find({"ownerId": viewer_id}, {"key": 1}).limit(limit)
         # One of the documents is not an upload, and has no key.
-        return {one["_id"]: [one["key"]] if "key" in one else [] async for one in found}
+        return {
+            document["_id"]: [document["key"]] if "key" in document else []
+            async for document in cursor
+        }
 
     async def delete_uploads(self, viewer_id: ViewerId, ids: Collection[UploadId]) -> None:
         await self._database.uploads.delete_many(_among(viewer_id, ids))
 
     async def list_trash(self, viewer_id: ViewerId, *, limit: int) -> Mapping[str, Sequence[str]]:
         shown = {"key": 1, "renditionWidths": 1}
-        found = self._database.trash.find({"ownerId": viewer_id}, shown).limit(limit)
-        return {one["_id"]: image_keys(one) if "key" in one else () async for one in found}
+        cursor = self._database.trash.find({"ownerId": viewer_id}, shown).limit(limit)
+        return {
+            document["_id"]: image_keys(document) if "key" in document else ()
+            async for document in cursor
+        }
 
     async def delete_trash(self, viewer_id: ViewerId, ids: Collection[str]) -> None:
         await self._database.trash.delete_many(_among(viewer_id, ids))
@@ -122,15 +128,15 @@ class MongoErasureRepository:
         self, viewer_id: ViewerId, *, limit: int
     ) -> Mapping[ImageId, Sequence[str]]:
         shown = {"key": 1, "renditionWidths": 1}
-        found = self._database.images.find({"ownerId": viewer_id}, shown).limit(limit)
-        return {one["_id"]: image_keys(one) async for one in found}
+        cursor = self._database.images.find({"ownerId": viewer_id}, shown).limit(limit)
+        return {document["_id"]: image_keys(document) async for document in cursor}
 
     async def delete_images(self, viewer_id: ViewerId, ids: Collection[ImageId]) -> None:
         await self._database.images.delete_many(_among(viewer_id, ids))
 
     async def list_exports(self, viewer_id: ViewerId) -> Mapping[ExportId, Sequence[str]]:
-        found = self._database.exports.find({"ownerId": viewer_id}, EXPORT_KEYS)
-        return {one["_id"]: export_keys(one) async for one in found}
+        cursor = self._database.exports.find({"ownerId": viewer_id}, EXPORT_KEYS)
+        return {document["_id"]: export_keys(document) async for document in cursor}
 
     async def delete_imports(self, viewer_id: ViewerId) -> None:
         await self._database.imports.delete_many({"ownerId": viewer_id})

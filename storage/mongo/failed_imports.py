@@ -7,28 +7,28 @@ from storage.mongo.parents import delete_parents
 from storage.mongo.transaction import Transaction
 
 
-async def take_some_back(
+async def delete_imported_batch(
     transaction: Transaction, viewer_id: ViewerId, import_id: ImportId, *, limit: int
 ) -> tuple[list[str], bool]:
     """Delete about this many of its records, as the last writes of the transaction. Return the keys
     of bytes that nothing refers to from then on, and whether nothing is left.
     """
-    made: Document = {"ownerId": viewer_id, "importId": import_id}
+    query: Document = {"ownerId": viewer_id, "importId": import_id}
     # In this order: turns, posts and albums use its images.
-    turns = await _find_ids(transaction, "turns", made, limit=limit)
+    turns = await _find_ids(transaction, "turns", query, limit=limit)
     if turns:
         await transaction.turns.delete_many({"_id": {"$in": turns}, "ownerId": viewer_id})
         return [], False
     # The viewer may have used it, and have something run for it: one post at a time.
-    for post_id in await _find_ids(transaction, "posts", made, limit=1):
+    for post_id in await _find_ids(transaction, "posts", query, limit=1):
         return await _delete_post(transaction, viewer_id, PostId(post_id)), False
-    albums = await _find_ids(transaction, "albums", made, limit=limit)
+    albums = await _find_ids(transaction, "albums", query, limit=limit)
     if albums:
         entries: Document = {"ownerId": viewer_id, "albumId": {"$in": albums}}
         await transaction.albums.delete_many({"_id": {"$in": albums}, "ownerId": viewer_id})
         await transaction.album_images.delete_many(entries)
         return [], False
-    return await _delete_images(transaction, viewer_id, made, limit=limit)
+    return await _delete_images(transaction, viewer_id, query, limit=limit)
 
 
 async def _delete_post(transaction: Transaction, viewer_id: ViewerId, post_id: PostId) -> list[str]:
@@ -43,10 +43,10 @@ async def _delete_post(transaction: Transaction, viewer_id: ViewerId, post_id: P
 
 
 async def _delete_images(
-    transaction: Transaction, viewer_id: ViewerId, made: Document, *, limit: int
+    transaction: Transaction, viewer_id: ViewerId, query: Document, *, limit: int
 ) -> tuple[list[str], bool]:
     shown = {"key": 1, "renditionWidths": 1}
-    images = await transaction.images.find(made, shown).limit(limit).to_list()
+    images = await transaction.images.find(query, shown).limit(limit).to_list()
     ids = [image["_id"] for image in images]
     if not ids:
         return [], True
@@ -60,13 +60,13 @@ async def _delete_images(
     await transaction.images.update_many(
         {"_id": {"$in": [*used]}, "ownerId": viewer_id}, {"$unset": {"importId": 1}}
     )
-    gone = [image for image in images if image["_id"] not in used]
-    await delete_image_records(transaction, viewer_id, ids=[image["_id"] for image in gone])
-    return [key for image in gone for key in image_keys(image)], False
+    unused = [image for image in images if image["_id"] not in used]
+    await delete_image_records(transaction, viewer_id, ids=[image["_id"] for image in unused])
+    return [key for image in unused for key in image_keys(image)], False
 
 
 async def _find_ids(
-    transaction: Transaction, name: str, made: Document, *, limit: int
+    transaction: Transaction, name: str, query: Document, *, limit: int
 ) -> list[str]:
-    found = transaction.collection(name).find(made, {"_id": 1}).limit(limit)
-    return [one["_id"] for one in await found.to_list()]
+    documents = transaction.collection(name).find(query, {"_id": 1}).limit(limit)
+    return [document["_id"] for document in await documents.to_list()]

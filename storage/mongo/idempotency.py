@@ -21,16 +21,16 @@ class MongoIdempotencyRepository:
         self._records = database.idempotency
 
     async def get(self, viewer_id: ViewerId, key: IdempotencyKey) -> IdempotencyRecord | None:
-        found = await self._records.find_one(
+        document = await self._records.find_one(
             {"_id": _record_id(viewer_id, key), "ownerId": viewer_id}
         )
-        if found is None:
+        if document is None:
             return None
         return IdempotencyRecord(
-            mutation=found["mutation"],
-            fingerprint=found["fingerprint"],
-            parent_id=found["turnId"],
-            slot=found["slot"],
+            mutation=document["mutation"],
+            fingerprint=document["fingerprint"],
+            parent_id=document["turnId"],
+            slot=document["slot"],
         )
 
 

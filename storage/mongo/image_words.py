@@ -27,9 +27,9 @@ class MongoImageWordRepository:
     async def add_missing(self, *, after: ImageId, limit: int) -> AddedWords:
         """Process the next images of all viewers, in the order of their ids."""
         shown = {"ownerId": 1, "prompt": 1, "words": {"$slice": 1}}
-        found = self._images.find({"_id": {"$gt": after}}, shown).sort("_id", 1).limit(limit)
-        images = await found.to_list()
-        updates = [_update(one) for one in images if "words" not in one]
+        cursor = self._images.find({"_id": {"$gt": after}}, shown).sort("_id", 1).limit(limit)
+        images = await cursor.to_list()
+        updates = [_update(image) for image in images if "words" not in image]
         if updates:
             await self._images.bulk_write(updates, ordered=False)
         return AddedWords(len(updates), images[-1]["_id"] if images else None)

@@ -59,7 +59,7 @@ class MongoImageRepository:
     ) -> Mapping[ImageId, ImageRecord]:
         query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
         cursor = self._images.find(query, SHOWN_FIELDS)
-        return {ImageId(found["_id"]): read_record(found) async for found in cursor}
+        return {ImageId(document["_id"]): read_record(document) async for document in cursor}
 
     async def page(
         self,
@@ -84,10 +84,10 @@ class MongoImageRepository:
         if model_id is not None:
             query["model"] = model_id
         shown = projection(StoredGalleryImage, wanted)
-        found = self._shown.find(
+        cursor = self._shown.find(
             query, SHOWN_FIELDS if shown is None else {**shown, "createdAt": 1}
         )
-        page = await read_documents(found, request, sorted_by="createdAt")
+        page = await read_documents(cursor, request, sorted_by="createdAt")
         return Page(
             StoredValues[ImageRecord](StoredImageRecord, page.items),
             page.positions,
@@ -101,7 +101,7 @@ class MongoImageRepository:
         query = {"_id": {"$in": list(ids)}, "ownerId": viewer_id}
         await self._images.update_many(query, {"$set": {"favourite": favourite}})
         cursor = self._images.find(query, SHOWN_FIELDS)
-        return {ImageId(found["_id"]): read_record(found) async for found in cursor}
+        return {ImageId(document["_id"]): read_record(document) async for document in cursor}
 
     async def delete_unless_used(
         self, viewer_id: ViewerId, ids: Collection[ImageId]
@@ -110,15 +110,17 @@ class MongoImageRepository:
         query = {"_id": {"$in": ids}, "ownerId": viewer_id}
 
         async def work(transaction: Transaction) -> KeptImages | None:
-            found = await transaction.images.find(query, {"outputId": 1}).to_list()
-            missing = frozenset(ids) - {one["_id"] for one in found}
+            documents = await transaction.images.find(query, {"outputId": 1}).to_list()
+            missing = frozenset(ids) - {document["_id"] for document in documents}
             used = await find_used_images(transaction, viewer_id, ids=ids)
             if missing or used:
                 return KeptImages(missing=missing, used=frozenset(used))
             # A transaction that begins to use an image writes to its record, and so does this.
             await delete_image_records(transaction, viewer_id, ids=ids)
             delivered: Document = {"ownerId": viewer_id, "outputs.images.id": {"$in": ids}}
-            outputs = [one["outputId"] for one in found if one["outputId"] is not None]
+            outputs = [
+                document["outputId"] for document in documents if document["outputId"] is not None
+            ]
             if outputs:
                 parent_ids = sorted({parent_of_output(output_id)[0] for output_id in outputs})
                 for name in PARENTS.values():

@@ -20,14 +20,14 @@ from storage.mongo.albums import new_album, replace_images
 from storage.mongo.collections import Document
 from storage.mongo.conversations import imported_conversation
 from storage.mongo.database import repository
-from storage.mongo.failed_imports import take_some_back
+from storage.mongo.failed_imports import delete_imported_batch
 from storage.mongo.images import hold_images, record_document
 from storage.mongo.jobs import (
     MongoJobRepository,
     common_fields,
     ending,
     giving_up,
-    held,
+    held_by,
     read_error,
 )
 from storage.mongo.posts import imported_post
@@ -49,7 +49,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
     _takes_back = True
 
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool:
-        documents = [record_document(claim.job.owner_id, one) for one in records]
+        documents = [record_document(claim.job.owner_id, record) for record in records]
         return await self._add(
             claim, lambda transaction: transaction.images.insert_many(_marked(documents, claim))
         )
@@ -82,11 +82,11 @@ class MongoImportRepository(MongoJobRepository[Import]):
     async def take_back(self, claim: JobClaim[Import], *, limit: int) -> TakenBack | None:
         async def work(transaction: Transaction) -> TakenBack:
             await _touch(transaction, claim)
-            keys, is_all = await take_some_back(
+            keys, is_all = await delete_imported_batch(
                 transaction, claim.job.owner_id, claim.job.id, limit=limit
             )
             left = {"$set": {"keysLeft": keys}}
-            await transaction.imports.update_one(held(claim), left)
+            await transaction.imports.update_one(held_by(claim), left)
             return TakenBack(keys, is_all)
 
         done = await self._database.transact(work, account=claim.job.owner_id)
@@ -102,7 +102,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
         async def work(transaction: Transaction) -> None:
             first_id = conversations[0][0].id if conversations else None
             done = await transaction.imports.update_one(
-                held(claim), ending(OutputStatus.COMPLETED, kept=kept, conversationId=first_id)
+                held_by(claim), ending(OutputStatus.COMPLETED, kept=kept, conversationId=first_id)
             )
             if not done.matched_count:
                 raise Abort(Conflict.STALE)
@@ -161,7 +161,7 @@ class MongoImportRepository(MongoJobRepository[Import]):
 
 async def _touch(transaction: Transaction, claim: JobClaim[Import]) -> None:
     touched = await transaction.imports.update_one(
-        held(claim), {"$inc": {"writes": 1}, "$unset": {"keysLeft": 1}}
+        held_by(claim), {"$inc": {"writes": 1}, "$unset": {"keysLeft": 1}}
     )
     if not touched.matched_count:
         raise Abort(Conflict.STALE)
@@ -172,11 +172,11 @@ async def _replace(
 ) -> None:
     """Insert the documents, in place of those of an earlier try."""
     marked = list(_marked(documents, claim))
-    ids = [one["_id"] for one in marked]
+    ids = [document["_id"] for document in marked]
     await collection.delete_many({"_id": {"$in": ids}, "ownerId": claim.job.owner_id})
     await collection.insert_many(marked)
 
 
 def _marked(documents: Iterable[Document], claim: JobClaim[Import]) -> Iterable[Document]:
     """Mark the documents with their import, so that they are found if it fails."""
-    return ({**one, "importId": claim.job.id} for one in documents)
+    return ({**document, "importId": claim.job.id} for document in documents)

@@ -17,7 +17,7 @@ from storage.mongo.collections import UNFINISHED_JOB, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import from_now
 from storage.mongo.outputs import error_document
-from storage.mongo.periodic import surely_over
+from storage.mongo.periodic import surely_expired
 from storage.mongo.transaction import Abort, Transaction
 
 
@@ -66,12 +66,12 @@ class MongoJobRepository(Generic[AnyJob]):
 
     async def get_many(self, viewer_id: ViewerId, ids: Iterable[str]) -> Mapping[str, AnyJob]:
         query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
-        return {found["_id"]: self._read(found) async for found in self._jobs.find(query)}
+        return {document["_id"]: self._read(document) async for document in self._jobs.find(query)}
 
     async def claim(self, *, lease: timedelta, max_tries: int) -> JobClaim[AnyJob] | None:
         # Missing sorts before every date: a job that was never claimed has no lease.
         is_free = {"$expr": {"$lte": ["$leaseUntil", "$$NOW"]}}
-        found = await self._jobs.find_one_and_update(
+        document = await self._jobs.find_one_and_update(
             {
                 "status": UNFINISHED_JOB,
                 "$or": [{"fence": {"$lt": max_tries}}, {"failure": {"$exists": True}}],
@@ -89,7 +89,7 @@ class MongoJobRepository(Generic[AnyJob]):
             sort=[("createdAt", 1)],
             return_document=ReturnDocument.AFTER,
         )
-        return JobClaim(self._read(found), found["fence"]) if found else None
+        return JobClaim(self._read(document), document["fence"]) if document else None
 
     async def abandon(self, *, max_tries: int, error: GenerationError, kept: timedelta) -> None:
         await self._jobs.update_many(
@@ -125,7 +125,7 @@ class MongoJobRepository(Generic[AnyJob]):
         return self._database.collection(self._name)
 
     async def _write(self, claim: JobClaim[AnyJob], update: list[Document]) -> bool:
-        written = await self._jobs.update_one(held(claim), update)
+        written = await self._jobs.update_one(held_by(claim), update)
         return written.matched_count == 1
 
     def _to_document(self, job: AnyJob) -> Document:
@@ -147,10 +147,10 @@ class MongoExportRepository(MongoJobRepository[Export]):
         update = ending(OutputStatus.COMPLETED, kept=kept, key=key, byteSize=byte_size)
         return await self._write(claim, [*update, {"$unset": "keysLeft"}])
 
-    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
+    async def list_expired(self, *, limit: int) -> Mapping[str, Sequence[str]]:
         # For all viewers, as for uploads.
-        found = self._jobs.find({"expiresAt": {"$lt": surely_over()}}, EXPORT_KEYS).limit(limit)
-        return {one["_id"]: export_keys(one) async for one in found}
+        cursor = self._jobs.find({"expiresAt": {"$lt": surely_expired()}}, EXPORT_KEYS).limit(limit)
+        return {document["_id"]: export_keys(document) async for document in cursor}
 
     async def forget(self, ids: Iterable[str]) -> None:
         await self._jobs.delete_many({"_id": {"$in": list(ids)}})
@@ -178,7 +178,7 @@ def export_keys(export: Document) -> list[str]:
     return [*([export["key"]] if export["key"] else []), *export.get("keysLeft", ())]
 
 
-def held(claim: JobClaim[AnyJob]) -> Document:
+def held_by(claim: JobClaim[AnyJob]) -> Document:
     return {
         "_id": claim.job.id,
         "ownerId": claim.job.owner_id,

@@ -35,16 +35,16 @@ async def find_sharing_conversations(
         "outputs.images.id": {"$in": ids},
         "_id": outside(besides),
     }
-    found = await transaction.turns.find(copies, {"outputs.images.id": 1}).to_list()
+    documents = await transaction.turns.find(copies, {"outputs.images.id": 1}).to_list()
     # An image that was made elsewhere is in a copy here: the turn that made it may still have it.
     made_by = {parent_of_output(image.output_id)[0] for image in images if image.output_id}
     turn_ids = filter(None, map(as_turn_id, made_by))
-    elsewhere = [one for one in turn_ids if conversation_of_turn(one) != besides]
+    elsewhere = [turn_id for turn_id in turn_ids if conversation_of_turn(turn_id) != besides]
     if elsewhere:
         originals = {"_id": {"$in": elsewhere}, "ownerId": viewer_id}
-        found += await transaction.turns.find(originals, {"outputs.images.id": 1}).to_list()
+        documents += await transaction.turns.find(originals, {"outputs.images.id": 1}).to_list()
     sharing: dict[ConversationId, set[ImageId]] = {}
-    for turn in found:
+    for turn in documents:
         shared = set(_image_ids(turn)) & set(ids)
         sharing.setdefault(conversation_of_turn(turn["_id"]), set()).update(shared)
     return sharing

@@ -27,15 +27,17 @@ class MongoModelAvailabilityRepository:
         )
 
     async def find_unavailable(self) -> Unavailable:
-        found = await self._database.withdrawals.find({}).to_list()
+        documents = await self._database.withdrawals.find({}).to_list()
         return Unavailable(
-            withdrawn=[one["_id"] for one in found if "offSince" not in one],
+            withdrawn=[document["_id"] for document in documents if "offSince" not in document],
             off=[
                 SwitchedOff(
-                    name=one["_id"].removeprefix(_OFF), reason=one["reason"], since=one["offSince"]
+                    name=document["_id"].removeprefix(_OFF),
+                    reason=document["reason"],
+                    since=document["offSince"],
                 )
-                for one in found
-                if "offSince" in one
+                for document in documents
+                if "offSince" in document
             ],
         )
 

@@ -35,8 +35,8 @@ class MongoModelStatsRepository:
         query = {"ownerId": viewer_id, "day": {"$gte": _midnight(day)}}
         return [
             _read(model_id, counts)
-            async for found in self._database.model_days.find(query, {"models": 1})
-            for model_id, counts in found["models"].items()
+            async for document in self._database.model_days.find(query, {"models": 1})
+            for model_id, counts in document["models"].items()
         ]
 
 

@@ -114,7 +114,7 @@ async def announce_ends(
 
 
 def _notices_of(parent: Document, slots: set[int]) -> list[Notice]:
-    outputs = [one for one in parent["outputs"] if one["slot"] != CAPTION_SLOT]
+    outputs = [each for each in parent["outputs"] if each["slot"] != CAPTION_SLOT]
     notices = [
         _notice_of_landing(parent, output)
         for output in outputs
@@ -153,8 +153,8 @@ def _notice_of_end(parent: Document, outputs: Sequence[Document]) -> Notice:
             **_facts_of(parent),
             "status": status,
             "outputs": [
-                {"id": output_id_of(parent["_id"], one["slot"]), "status": one["status"]}
-                for one in outputs
+                {"id": output_id_of(parent["_id"], output["slot"]), "status": output["status"]}
+                for output in outputs
             ],
             "createdAt": write_time(parent["createdAt"]),
             "completedAt": write_time(parent["completedAt"]),
@@ -203,8 +203,8 @@ class MongoOutboxRepository:
         self._deliveries = database.deliveries
 
     async def take(self, *, failing: bool, lease: timedelta) -> HeldWebhook | None:
-        found = self._webhooks.find({"failing": failing, **_IS_DUE}).sort("dueAt", 1)
-        for hook in await found.limit(_LOOKED_AT).to_list():
+        cursor = self._webhooks.find({"failing": failing, **_IS_DUE}).sort("dueAt", 1)
+        for hook in await cursor.limit(_LOOKED_AT).to_list():
             hold = secrets.token_hex(8)
             taken = await self._webhooks.update_one(
                 {"_id": hook["_id"], "ownerId": hook["ownerId"], "dueAt": hook["dueAt"]},
@@ -263,7 +263,7 @@ class MongoOutboxRepository:
             .limit(limit)
             .to_list()
         )
-        subjects = {one["subject"] for one in candidates}
+        subjects = {candidate["subject"] for candidate in candidates}
         if not subjects:
             return {}
         waiting = (
@@ -275,13 +275,13 @@ class MongoOutboxRepository:
             .limit(_MAX_OF_SUBJECTS)
         )
         by_subject: dict[str, list[Document]] = {}
-        async for one in waiting:
-            by_subject.setdefault(one["subject"], []).append(one)
+        async for pending in waiting:
+            by_subject.setdefault(pending["subject"], []).append(pending)
         ready: dict[str, Sequence[Message]] = {}
         for subject, documents in by_subject.items():
             head = documents[0]
             if head["isDue"]:
-                ready[subject] = [_read_message(one) for one in documents]
+                ready[subject] = [_read_message(document) for document in documents]
             else:
                 await self._put_behind(held, subject, head)
         return ready

@@ -135,8 +135,10 @@ def in_fair_order(
     `SEARCHED_FIRST`. It makes one document per output.
     """
     is_begun = {"$and": [_IS_GENERATING, {"$in": ["$$output.model", list(begun_only)]}]}
-    is_wanted = {"$or": [{"$in": ["$$output.model", list(model_ids)]}, is_begun]}
-    found = {"$and": [is_wanted, may_be_started_by_search(min_queued=min_queued, expired=expired)]}
+    is_of_models = {"$or": [{"$in": ["$$output.model", list(model_ids)]}, is_begun]}
+    is_eligible = {
+        "$and": [is_of_models, may_be_started_by_search(min_queued=min_queued, expired=expired)]
+    }
     unfinished: list[Document] = [
         {"$match": {"status": UNFINISHED_PARENT}},
         {"$project": {"ownerId": 1, **{f"outputs.{name}": 1 for name in _DECIDING}}},
@@ -146,32 +148,25 @@ def in_fair_order(
     ]
     return [
         *over_all_parents(unfinished),
-        {"$set": {"found": of_output(found), "held": of_output(IS_HELD)}},
-        {"$match": {"$or": [{"found": True}, {"held": True}]}},
-        {
-            "$setWindowFields": {
-                "partitionBy": "$ownerId",
-                # Running outputs come before those that are found.
-                "sortBy": {"found": 1, "output.queuedAt": 1, "_id": 1, "output.slot": 1},
-                "output": {
-                    "before": {"$sum": 1, "window": {"documents": ["unbounded", "current"]}}
-                },
-            }
-        },
-        {"$match": {"found": True}},
+        {"$set": {"eligible": of_output(is_eligible), "held": of_output(IS_HELD)}},
+        {"$match": {"$or": [{"eligible": True}, {"held": True}]}},
+        _COUNT_BEFORE,
+        {"$match": {"eligible": True}},
         {"$set": {"interrupted": of_output(IS_INTERRUPTED)}},
-        {
-            "$sort": {
-                "interrupted": -1,
-                "before": 1,
-                "output.queuedAt": 1,
-                "_id": 1,
-                "output.slot": 1,
-            }
-        },
+        {"$sort": {"interrupted": -1, "before": 1, **_OLDEST_FIRST}},
     ]
 
 
+_OLDEST_FIRST: Final = {"output.queuedAt": 1, "_id": 1, "output.slot": 1}
+_COUNT_BEFORE: Final[Document] = {
+    "$setWindowFields": {
+        "partitionBy": "$ownerId",
+        # Running outputs come before those that are eligible.
+        "sortBy": {"eligible": 1, **_OLDEST_FIRST},
+        "output": {"before": {"$sum": 1, "window": {"documents": ["unbounded", "current"]}}},
+    }
+}
+"""Of each output, how many of its viewer's outputs run or wait before it."""
 FOUND: Final = ("slot", "attempt", "model", "fence", "leaseUntil")
 """The stored fields of an output that a search returns."""
 _DECIDING: Final = (*FOUND, "status", "waits", "notBefore", "queuedAt")
@@ -181,8 +176,8 @@ def of_output(expression: Document) -> Document:
     return {"$let": {"vars": {"output": "$output"}, "in": expression}}
 
 
-def is_as_found(waiting: Waiting) -> list[Document]:
-    """`rules.is_as_found`"""
+def is_unchanged(waiting: Waiting) -> list[Document]:
+    """`rules.is_unchanged`"""
     lease_until = {"$ifNull": ["$$output.leaseUntil", None]}
     return [
         {"$eq": ["$$output.fence", waiting.fence]},

@@ -69,17 +69,17 @@ class MongoOutputRepository:
     ) -> tuple[Parent, ClusterTime] | None:
         parent_id, _ = parent_of_output(output_id)
         async with self._database.session() as session:
-            found = await self._database.of_parent(parent_id).find_one(
+            document = await self._database.of_parent(parent_id).find_one(
                 owned_by(viewer_id, parent_id), session=session
             )
-            return (read_parent(found), cluster_time_of(session)) if found else None
+            return (read_parent(document), cluster_time_of(session)) if document else None
 
     async def list_unfinished(self, viewer_id: ViewerId) -> Sequence[Parent]:
         query = {"ownerId": viewer_id, "status": UNFINISHED_PARENT}
         return [
-            read_parent(found)
+            read_parent(document)
             for name in PARENTS.values()
-            async for found in self._database.collection(name).find(query).limit(_AT_ONCE)
+            async for document in self._database.collection(name).find(query).limit(_AT_ONCE)
         ]
 
     async def retry(
@@ -163,12 +163,19 @@ async def queue_again(
         return_document=ReturnDocument.AFTER,
     )
     parent = read_parent(found) if found else None
-    again = [parent.output(output.slot) for output, _ in queued] if parent else []
-    if parent is None or any(one is None or _never_runs(one, parent) for one in again):
+    retries = [parent.output(output.slot) for output, _ in queued] if parent else []
+    if parent is None or any(
+        retried is None or _never_runs(retried, parent) for retried in retries
+    ):
         raise Abort(Conflict.STALE)
-    await count_asked(transaction, viewer_id, parent, slots=[one.slot for one in again if one])
+    await count_asked(
+        transaction, viewer_id, parent, slots=[retried.slot for retried in retries if retried]
+    )
     await reserve_credits(
-        transaction, [one for one in again if one], owner_id=viewer_id, max_active=max_active
+        transaction,
+        [retried for retried in retries if retried],
+        owner_id=viewer_id,
+        max_active=max_active,
     )
     return parent
 
@@ -189,11 +196,11 @@ async def end_outputs(
     )
     if before is None:
         raise Abort(Conflict.STALE)
-    unfinished = [one for one in before["outputs"] if one["status"] in UNFINISHED_OUTPUT]
-    ended = [one for one in unfinished if one["slot"] in slots]
-    if any(one["slot"] == CAPTION_SLOT for one in ended):
-        ended += [one for one in unfinished if one.get("waits") and one not in ended]
-    slots = [one["slot"] for one in ended]
+    unfinished = [output for output in before["outputs"] if output["status"] in UNFINISHED_OUTPUT]
+    ended = [output for output in unfinished if output["slot"] in slots]
+    if any(output["slot"] == CAPTION_SLOT for output in ended):
+        ended += [output for output in unfinished if output.get("waits") and output not in ended]
+    slots = [output["slot"] for output in ended]
     await count_ends(transaction, owner_id, parent_id, slots=slots)
     await announce_ends(transaction, owner_id, parent_id, slots=slots)
     await move_credits(transaction, owner_id, movements=settlements(before, ended))
@@ -221,19 +228,21 @@ async def delete_parents(
         movement
         for parent in parents
         for movement in settlements(
-            parent, [one for one in parent["outputs"] if one["status"] in UNFINISHED_OUTPUT]
+            parent, [each for each in parent["outputs"] if each["status"] in UNFINISHED_OUTPUT]
         )
     ]
     images = [read_image(image) for output in outputs for image in output["images"]]
     previews = [output["preview"]["key"] for output in outputs if output["preview"]]
-    gone: list[Image] = []
+    deleted_images: list[Image] = []
     if not keep_images:
         kept = await find_kept_images(transaction, viewer_id, besides=besides, images=images)
-        gone = [image for image in images if image.id not in kept]
-        await delete_image_records(transaction, viewer_id, ids=[image.id for image in gone])
+        deleted_images = [image for image in images if image.id not in kept]
+        await delete_image_records(
+            transaction, viewer_id, ids=[image.id for image in deleted_images]
+        )
     await among.delete_many(query)
     await move_credits(transaction, viewer_id, movements=settled)
-    return [key for image in gone for key in image.keys] + previews
+    return [key for image in deleted_images for key in image.keys] + previews
 
 
 def read_parent(document: Document) -> Parent:

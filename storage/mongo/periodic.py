@@ -23,6 +23,6 @@ class MongoPeriodicJobRepository:
         return PeriodicJob(found["times"], found["begunAt"]) if found else None
 
 
-def surely_over() -> datetime:
+def surely_expired() -> datetime:
     """A time that has passed by the clock of every process."""
     return datetime.now(UTC) - _CLOCKS_DIFFER

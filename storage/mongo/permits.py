@@ -20,7 +20,7 @@ from storage.mongo.output_rules import from_now
 
 _FREE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Until when one is leased that has been given back."""
-_KEPT: Final = timedelta(seconds=10)
+_RESERVED_AFTER_EXPIRY: Final = timedelta(seconds=10)
 """How long after its lease a permit is kept for the process that continues its output: longer than
 a sweep.
 """
@@ -33,7 +33,7 @@ class MongoPermitRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._made: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
         """How many are known to be there, by provider."""
 
     async def take(
@@ -46,16 +46,16 @@ class MongoPermitRepository:
         lease: timedelta,
         expired: bool,
     ) -> Permit | None:
-        if self._made.get(provider, 0) < at_most:
-            await self._make(provider, at_most)
+        if self._counts.get(provider, 0) < at_most:
+            await self._create(provider, at_most)
         taken_as = token_hex(8)
-        taken = {"takenAs": taken_as, "leaseUntil": from_now(lease)}
-        found = await self._database.permits.find_one_and_update(
+        new_lease = {"takenAs": taken_as, "leaseUntil": from_now(lease)}
+        document = await self._database.permits.find_one_and_update(
             {**_below(provider, at_most), **_is_free(expired=expired)},
-            [{"$set": {"holder": f"{output_id}/{attempt}", **taken}}],
+            [{"$set": {"holder": f"{output_id}/{attempt}", **new_lease}}],
             projection={"_id": 1},
         )
-        return Permit(found["_id"], provider, taken_as) if found is not None else None
+        return Permit(document["_id"], provider, taken_as) if document is not None else None
 
     async def take_back(
         self,
@@ -66,27 +66,29 @@ class MongoPermitRepository:
         lease: timedelta,
     ) -> Sequence[Permit]:
         taken_as = token_hex(8)
-        left = {
+        own_permits = {
             "$or": [_below(provider, at_most) for provider, at_most in limits.items()],
             "holder": f"{output_id}/{attempt}",
             "leaseUntil": {"$gt": _FREE},
         }
-        taken = {"takenAs": taken_as, "leaseUntil": from_now(lease)}
+        new_lease = {"takenAs": taken_as, "leaseUntil": from_now(lease)}
         updated = await self._database.permits.update_many(
-            {**left, **_is_over(timedelta(0))}, [{"$set": taken}]
+            {**own_permits, **_has_expired(timedelta(0))}, [{"$set": new_lease}]
         )
         if not updated.modified_count:
             return ()
-        found = self._database.permits.find(
+        cursor = self._database.permits.find(
             {"provider": {"$in": list(limits)}, "takenAs": taken_as}, {"provider": 1}
         )
-        return [Permit(one["_id"], one["provider"], taken_as) async for one in found]
+        return [
+            Permit(document["_id"], document["provider"], taken_as) async for document in cursor
+        ]
 
     async def renew(self, permits: Collection[Permit], *, lease: timedelta) -> None:
         await self._database.permits.update_many(
             {
-                "_id": {"$in": [one.id for one in permits]},
-                "takenAs": {"$in": [one.taken_as for one in permits]},
+                "_id": {"$in": [permit.id for permit in permits]},
+                "takenAs": {"$in": [permit.taken_as for permit in permits]},
             },
             [{"$set": {"leaseUntil": from_now(lease)}}],
         )
@@ -102,7 +104,7 @@ class MongoPermitRepository:
         query = {**_below(provider, at_most), **_is_free(expired=False)}
         return await self._database.permits.find_one(query, {"_id": 1}) is not None
 
-    async def _make(self, provider: str, count: int) -> None:
+    async def _create(self, provider: str, count: int) -> None:
         new = [
             InsertOne({"_id": f"{provider}/{i}", "provider": provider, "number": i, **_UNUSED})
             for i in range(count)
@@ -110,9 +112,9 @@ class MongoPermitRepository:
         try:
             await self._database.permits.bulk_write(new, ordered=False)
         except BulkWriteError as error:
-            if any(one["code"] != _DUPLICATE for one in error.details["writeErrors"]):
+            if any(failed["code"] != _DUPLICATE for failed in error.details["writeErrors"]):
                 raise
-        self._made[provider] = count
+        self._counts[provider] = count
 
 
 _UNUSED: Final[Document] = {"holder": None, "takenAs": None, "leaseUntil": _FREE}
@@ -124,8 +126,8 @@ def _below(provider: str, limit: int) -> Document:
 
 def _is_free(*, expired: bool) -> Document:
     given_back: Document = {"leaseUntil": _FREE}
-    return {"$or": [given_back, _is_over(_KEPT)]} if expired else given_back
+    return {"$or": [given_back, _has_expired(_RESERVED_AFTER_EXPIRY)]} if expired else given_back
 
 
-def _is_over(since: timedelta) -> Document:
+def _has_expired(since: timedelta) -> Document:
     return {"$expr": {"$lte": ["$leaseUntil", from_now(-since)]}}

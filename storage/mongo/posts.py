@@ -39,11 +39,11 @@ class MongoPostRepository:
 
     async def get_many(self, viewer_id: ViewerId, ids: Iterable[PostId]) -> Mapping[PostId, Post]:
         cursor = self._posts.find({"_id": {"$in": list(set(ids))}, "ownerId": viewer_id})
-        return {PostId(found["_id"]): StoredPost.of(found) async for found in cursor}
+        return {PostId(document["_id"]): StoredPost.of(document) async for document in cursor}
 
     async def page(self, viewer_id: ViewerId, request: PageRequest) -> Page[Post]:
-        found = self._shown.find({"ownerId": viewer_id, **beyond(request, "createdAt")})
-        return await read_page(found, request, sorted_by="createdAt", read=StoredPost.of)
+        cursor = self._shown.find({"ownerId": viewer_id, **beyond(request, "createdAt")})
+        return await read_page(cursor, request, sorted_by="createdAt", read=StoredPost.of)
 
     async def start(
         self,

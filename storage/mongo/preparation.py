@@ -62,10 +62,10 @@ async def _find_missing(database: AsyncDatabase[Document]) -> Missing:
         if name not in existing:
             missing[name] = indexes
             continue
-        found = [_described(one) async for one in await database[name].list_indexes()]
-        lacking = [one for one in indexes if _described(one.document) not in found]
+        found = [_described(described) async for described in await database[name].list_indexes()]
+        lacking = [index for index in indexes if _described(index.document) not in found]
         retired = RETIRED_INDEXES.get(name, ())
-        if lacking or any(one["name"] in retired for one in found):
+        if lacking or any(described["name"] in retired for described in found):
             missing[name] = lacking
     return missing
 

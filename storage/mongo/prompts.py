@@ -26,7 +26,10 @@ class MongoPromptRepository:
         self, viewer_id: ViewerId, ids: Iterable[PromptId]
     ) -> Mapping[PromptId, Prompt]:
         query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
-        return {PromptId(found["_id"]): _read(found) async for found in self._prompts.find(query)}
+        return {
+            PromptId(document["_id"]): _read(document)
+            async for document in self._prompts.find(query)
+        }
 
     async def page(
         self,
@@ -43,15 +46,18 @@ class MongoPromptRepository:
         }
         if favourite is not None:
             query["favourite"] = favourite
-        found = self._prompts.find(query, {"words": 0})
-        return await read_page(found, request, sorted_by="lastUsedAt", read=_read)
+        cursor = self._prompts.find(query, {"words": 0})
+        return await read_page(cursor, request, sorted_by="lastUsedAt", read=_read)
 
     async def set_favourite(
         self, viewer_id: ViewerId, ids: Collection[PromptId], favourite: bool
     ) -> Mapping[PromptId, Prompt]:
         query = {"_id": {"$in": list(ids)}, "ownerId": viewer_id}
         await self._prompts.update_many(query, {"$set": {"favourite": favourite}})
-        return {PromptId(found["_id"]): _read(found) async for found in self._prompts.find(query)}
+        return {
+            PromptId(document["_id"]): _read(document)
+            async for document in self._prompts.find(query)
+        }
 
     async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
         deleted = await self._prompts.delete_one({"_id": prompt_id, "ownerId": viewer_id})

@@ -50,21 +50,21 @@ class MongoShareRepository:
         return done if isinstance(done, Conflict) else None
 
     async def list(self, viewer_id: ViewerId) -> Sequence[Share]:
-        found = self._shares.find({"ownerId": viewer_id, **_lasting()})
-        return [_read(one) async for one in found.sort({"createdAt": -1, "_id": -1})]
+        cursor = self._shares.find({"ownerId": viewer_id, **_lasting()})
+        return [_read(document) async for document in cursor.sort({"createdAt": -1, "_id": -1})]
 
     async def get(self, viewer_id: ViewerId, share_id: ShareId) -> Share | None:
-        found = await self._shares.find_one(_one(viewer_id, share_id) | _lasting())
-        return _read(found) if found else None
+        document = await self._shares.find_one(_one(viewer_id, share_id) | _lasting())
+        return _read(document) if document else None
 
     async def view(self, viewer_id: ViewerId, share_id: ShareId, *, times: int) -> Share | None:
         # It raises no version: listeners to the share need not read it again.
-        found = await self._shares.find_one_and_update(
+        document = await self._shares.find_one_and_update(
             _one(viewer_id, share_id) | _lasting(),
             {"$inc": {"views": times}},
             return_document=ReturnDocument.AFTER,
         )
-        return _read(found) if found else None
+        return _read(document) if document else None
 
     async def delete(self, viewer_id: ViewerId, share_id: ShareId) -> bool:
         deleted = await self._shares.delete_one(_one(viewer_id, share_id))

@@ -23,7 +23,7 @@ from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import hold_images, image_keys
 from storage.mongo.output_rules import UNFINISHED_OUTPUT
-from storage.mongo.periodic import surely_over
+from storage.mongo.periodic import surely_expired
 from storage.mongo.transaction import Abort, Transaction
 
 _ENDED: Final[Document] = {
@@ -44,10 +44,13 @@ class MongoTrashRepository:
         self._database = database
         self._trash = database.trash
 
-    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
+    async def list_expired(self, *, limit: int) -> Mapping[str, Sequence[str]]:
         shown = {"key": 1, "renditionWidths": 1}
-        found = self._trash.find({"until": {"$lt": surely_over()}}, shown).limit(limit)
-        return {one["_id"]: image_keys(one) if "key" in one else () async for one in found}
+        cursor = self._trash.find({"until": {"$lt": surely_expired()}}, shown).limit(limit)
+        return {
+            document["_id"]: image_keys(document) if "key" in document else ()
+            async for document in cursor
+        }
 
     async def forget(self, ids: Iterable[str]) -> None:
         await self._trash.delete_many({"_id": {"$in": list(ids)}})
@@ -92,15 +95,15 @@ async def list_put_aside(
         "until": {"$gt": datetime.now(UTC)},
     }
     shown = {"until": 1, "document.title": 1, "document.turnCount": 1}
-    found = database.trash.find(wanted, shown).sort("until", DESCENDING).limit(limit)
+    cursor = database.trash.find(wanted, shown).sort("until", DESCENDING).limit(limit)
     return [
         DeletedConversation(
-            id=one["_id"],
-            title=one["document"]["title"],
-            turn_count=one["document"]["turnCount"],
-            restorable_until=one["until"],
+            id=entry["_id"],
+            title=entry["document"]["title"],
+            turn_count=entry["document"]["turnCount"],
+            restorable_until=entry["until"],
         )
-        async for one in found
+        async for entry in cursor
     ]
 
 
@@ -114,10 +117,10 @@ async def take_back(
     """
     own = {"ownerId": viewer_id, "conversationId": conversation_id}
     lasting = {"until": {"$gt": datetime.now(UTC)}}
-    found = await transaction.trash.find({**own, **lasting}).to_list()
+    documents = await transaction.trash.find({**own, **lasting}).to_list()
     kept: dict[str, list[Document]] = {"conversations": [], "turns": [], "images": []}
-    for one in found:
-        kept[one["collection"]].append(one["document"])
+    for document in documents:
+        kept[document["collection"]].append(document["document"])
     if not kept["conversations"]:
         raise Abort(Conflict.STALE)
     await touch_account(transaction, viewer_id, "restoredAt")
@@ -133,7 +136,7 @@ async def take_back(
         "collection": "images",
         **lasting,
     }
-    kept["images"] += [one["document"] async for one in transaction.trash.find(others)]
+    kept["images"] += [kept_copy["document"] async for kept_copy in transaction.trash.find(others)]
     if kept["images"]:
         await transaction.trash.delete_many(others)
     await transaction.images.insert_many(kept["images"])

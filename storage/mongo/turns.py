@@ -73,7 +73,7 @@ class MongoTurnRepository:
 
     async def _get_many(self, viewer_id: ViewerId, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
         cursor = self._turns.find({"_id": {"$in": list(set(ids))}, "ownerId": viewer_id})
-        return {TurnId(found["_id"]): read_turn(found) async for found in cursor}
+        return {TurnId(document["_id"]): read_turn(document) async for document in cursor}
 
     async def latest_of_many(
         self, viewer_id: ViewerId, ids: Iterable[ConversationId]
@@ -102,7 +102,7 @@ class MongoTurnRepository:
             bound = turn_id_of(conversation_id, int(request.position[0]))
             bounds |= {"$lt": bound} if request.backwards else {"$gt": bound}
         shown = projection(StoredTurn, wanted)
-        found = (
+        documents = (
             await self._shown.find(
                 {"_id": bounds, "ownerId": viewer_id}, shown and {**shown, "turnIndex": 1}
             )
@@ -110,7 +110,11 @@ class MongoTurnRepository:
             .limit(request.size + 1)
             .to_list()
         )
-        return cut(request, [read_turn(one) for one in found], lambda turn: (turn.turn_index,))
+        return cut(
+            request,
+            [read_turn(document) for document in documents],
+            lambda turn: (turn.turn_index,),
+        )
 
     async def latest_with_images(
         self, viewer_id: ViewerId, conversation_id: ConversationId
@@ -120,13 +124,13 @@ class MongoTurnRepository:
             "ownerId": viewer_id,
             "outputs.images.0": {"$exists": True},
         }
-        found = await self._turns.find_one(query, sort=[("_id", -1)])
-        return read_turn(found) if found else None
+        document = await self._turns.find_one(query, sort=[("_id", -1)])
+        return read_turn(document) if document else None
 
     async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]:
         query = {"ownerId": viewer_id, "status": OPEN_TURN}
-        found = await self._turns.find(query).sort("_id", 1).limit(_MAX_IN_PROGRESS).to_list()
-        return [read_turn(document) for document in found]
+        documents = await self._turns.find(query).sort("_id", 1).limit(_MAX_IN_PROGRESS).to_list()
+        return [read_turn(document) for document in documents]
 
     async def current(
         self,
@@ -176,16 +180,16 @@ class MongoTurnRepository:
         return TurnsAsOf(tuple(map(read_turn, page)), cluster_time, more, exists)
 
     async def _exists(self, conversation: Document, session: Session) -> bool:
-        found = self._database.conversations.find_one(conversation, {"_id": 1}, session=session)
-        return await found is not None
+        document = self._database.conversations.find_one(conversation, {"_id": 1}, session=session)
+        return await document is not None
 
 
 def _ending_with(latest: Document, page: list[Document]) -> list[Document]:
     """The page with the whole latest turn. One that was added after the read began, and has even
     ended, is left out: it is offered as a change.
     """
-    before = [one for one in page if one["_id"] < latest["_id"]]
-    others = [one for one in page[len(before) :] if "outputs" in one]
+    before = [turn for turn in page if turn["_id"] < latest["_id"]]
+    others = [turn for turn in page[len(before) :] if "outputs" in turn]
     return [*before, *(others or ([latest] if "outputs" in latest else []))]
 
 

@@ -64,8 +64,8 @@ class MongoUploadRepository:
         return not isinstance(opened, Conflict)
 
     async def get(self, viewer_id: ViewerId, upload_id: UploadId) -> Upload | None:
-        found = await self._uploads.find_one({"_id": upload_id, "ownerId": viewer_id})
-        return _read(found) if found else None
+        document = await self._uploads.find_one({"_id": upload_id, "ownerId": viewer_id})
+        return _read(document) if document else None
 
     async def complete(self, viewer_id: ViewerId, upload_id: UploadId, record: ImageRecord) -> bool:
         async def work(transaction: Transaction) -> None:
@@ -85,18 +85,18 @@ class MongoUploadRepository:
             {"$set": {"refusal": {"code": refusal.code, "message": refusal.message}}},
         )
 
-    async def over(self, *, limit: int) -> Mapping[str, Sequence[str]]:
-        found = self._uploads.find({"sweepAt": {"$lt": datetime.now(UTC)}}, {"key": 1})
-        return {one["_id"]: [one["key"]] async for one in found.limit(limit)}
+    async def list_expired(self, *, limit: int) -> Mapping[str, Sequence[str]]:
+        cursor = self._uploads.find({"sweepAt": {"$lt": datetime.now(UTC)}}, {"key": 1})
+        return {document["_id"]: [document["key"]] async for document in cursor.limit(limit)}
 
     async def forget(self, ids: Iterable[str]) -> None:
         await self._uploads.update_many({"_id": {"$in": list(ids)}}, {"$unset": {"sweepAt": ""}})
 
     async def get_abilities(self, store: str) -> UploadAbilities | None:
-        found = await self._database.stores.find_one({"_id": store})
-        if found is None:
+        document = await self._database.stores.find_one({"_id": store})
+        if document is None:
             return None
-        return UploadAbilities(takes_forms=found["takesForms"], takes_once=found["takesOnce"])
+        return UploadAbilities(takes_forms=document["takesForms"], takes_once=document["takesOnce"])
 
     async def remember_abilities(self, store: str, abilities: UploadAbilities) -> None:
         known = {

@@ -57,4 +57,7 @@ class MongoViewerRepository:
         return result.modified_count == 1
 
     async def list_blocked(self) -> Collection[ViewerId]:
-        return [found["_id"] async for found in self._database.viewers.find(IS_BLOCKED, {"_id": 1})]
+        return [
+            document["_id"]
+            async for document in self._database.viewers.find(IS_BLOCKED, {"_id": 1})
+        ]

@@ -37,22 +37,24 @@ class MongoWaitingTurnRepository:
     async def list(self, *, after: TurnId | None, limit: int) -> Sequence[Turn]:
         # For all viewers, as the searches for outputs that no worker holds.
         query: Document = {"status": _WAITING, **({"_id": {"$gt": after}} if after else {})}
-        found = self._turns.find(query).sort("_id", 1).limit(limit)
-        return [read_turn(one) async for one in found]
+        cursor = self._turns.find(query).sort("_id", 1).limit(limit)
+        return [read_turn(document) async for document in cursor]
 
     async def begin(
         self, viewer_id: ViewerId, turn_id: TurnId, *, plan: TurnPlan, max_active_outputs: int
     ) -> Turn | Conflict:
         async def work(transaction: Transaction) -> Turn:
-            await hold_images(transaction, viewer_id, ids={one.image.id for one in plan.references})
-            found = await transaction.turns.find_one_and_update(
+            await hold_images(
+                transaction, viewer_id, ids={reference.image.id for reference in plan.references}
+            )
+            document = await transaction.turns.find_one_and_update(
                 {"_id": turn_id, "ownerId": viewer_id, "status": _WAITING},
                 beginning(new_parent(viewer_id, plan)),
                 return_document=ReturnDocument.AFTER,
             )
-            if found is None:
+            if document is None:
                 raise Abort(Conflict.STALE)
-            turn = read_turn(found)
+            turn = read_turn(document)
             slots = [output.slot for output in turn.outputs]
             await count_asked(transaction, viewer_id, turn, slots=slots)
             await reserve_credits(
@@ -60,8 +62,8 @@ class MongoWaitingTurnRepository:
             )
             return turn
 
-        begun = await self._database.transact(work, account=viewer_id)
-        return begun if isinstance(begun, Conflict) else begun.result
+        outcome = await self._database.transact(work, account=viewer_id)
+        return outcome if isinstance(outcome, Conflict) else outcome.result
 
     async def end(
         self, viewer_id: ViewerId, turn_id: TurnId, failure: GenerationError | None
@@ -71,15 +73,15 @@ class MongoWaitingTurnRepository:
         changes: Document = {"status": status.value, "failure": error, "completedAt": "$$NOW"}
 
         async def work(transaction: Transaction) -> Turn:
-            found = await transaction.turns.find_one_and_update(
+            document = await transaction.turns.find_one_and_update(
                 {"_id": turn_id, "ownerId": viewer_id, "status": _WAITING},
                 [{"$set": {**changes, **WRITTEN}}, {"$unset": "waiting"}],
                 return_document=ReturnDocument.AFTER,
             )
-            if found is None:
+            if document is None:
                 raise Abort(Conflict.STALE)
             await announce_ends(transaction, viewer_id, turn_id, slots=[])
-            return read_turn(found)
+            return read_turn(document)
 
         ended = await self._database.transact(work)
         return None if isinstance(ended, Conflict) else ended.result

@@ -47,8 +47,11 @@ class MongoWebhookRepository:
         return not isinstance(created, Conflict)
 
     async def list(self, viewer_id: ViewerId) -> Sequence[Webhook]:
-        found = self._database.webhooks.find({"ownerId": viewer_id}, {"secret": 0})
-        return [_read_webhook(one) async for one in found.sort([("createdAt", 1), ("_id", 1)])]
+        cursor = self._database.webhooks.find({"ownerId": viewer_id}, {"secret": 0})
+        return [
+            _read_webhook(document)
+            async for document in cursor.sort([("createdAt", 1), ("_id", 1)])
+        ]
 
     async def delete(self, viewer_id: ViewerId, webhook_id: WebhookId) -> bool:
         deleted = await self._database.webhooks.delete_one(
@@ -62,21 +65,21 @@ class MongoWebhookRepository:
         self, viewer_id: ViewerId, webhook_id: WebhookId, request: PageRequest
     ) -> Page[Delivery]:
         query = {"ownerId": viewer_id, "webhookId": webhook_id, **beyond(request, "createdAt")}
-        found = self._database.deliveries.find(query, {"facts": 0})
-        return await read_page(found, request, sorted_by="createdAt", read=_read_delivery)
+        cursor = self._database.deliveries.find(query, {"facts": 0})
+        return await read_page(cursor, request, sorted_by="createdAt", read=_read_delivery)
 
     async def replay(self, viewer_id: ViewerId, delivery_id: DeliveryId) -> Delivery | None:
         async def work(transaction: Transaction) -> Delivery:
-            found = await transaction.deliveries.find_one_and_update(
+            document = await transaction.deliveries.find_one_and_update(
                 {"_id": delivery_id, "ownerId": viewer_id},
                 [{"$set": {"dueAt": "$$NOW", "since": "$$NOW", "deliveredAt": None}}],
                 return_document=ReturnDocument.AFTER,
             )
-            if found is None or not await make_due(
-                transaction, viewer_id, WebhookId(found["webhookId"])
+            if document is None or not await make_due(
+                transaction, viewer_id, WebhookId(document["webhookId"])
             ):
                 raise Abort(Conflict.STALE)
-            return _read_delivery(found)
+            return _read_delivery(document)
 
         replayed = await self._database.transact(work)
         return None if isinstance(replayed, Conflict) else replayed.result

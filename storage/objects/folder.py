@@ -123,7 +123,7 @@ class FolderObjectStore:
         self, shard: str, *, folders: Sequence[str] = FOLDERS
     ) -> AsyncIterator[StoredObject]:
         for folder in folders:
-            for found in await self._run(self._listed, f"{folder}/{shard}"):
+            for found in await self._run(self._list, f"{folder}/{shard}"):
                 yield found
 
     async def size(self, key: str) -> int:
@@ -171,17 +171,17 @@ class FolderObjectStore:
         expires = now + OFFER_SECONDS
         digest = file.sha256.hex() if file.sha256 else ""
         terms = f"{method}\n{key}\n{file.byte_size}\n{digest}\n{expires}\n{owner}"
-        sealed = self._signer.sign(_OFFER_PURPOSE, terms.encode())
+        signed_terms = self._signer.sign(_OFFER_PURPOSE, terms.encode())
         put = method is UploadMethod.PUT
         return UploadOffer(
-            url=f"{self._public_url}/{key}?offer={sealed}",
+            url=f"{self._public_url}/{key}?offer={signed_terms}",
             method=method,
             headers={"Content-Type": file.content_type, "If-None-Match": "*"} if put else {},
             fields={} if put else {"key": key, "Content-Type": file.content_type},
             expires_at=datetime.fromtimestamp(expires, UTC),
         )
 
-    def opened_offer(self, key: str, method: str, query: str) -> tuple[DeclaredFile, str] | None:
+    def verify_offer(self, key: str, method: str, query: str) -> tuple[DeclaredFile, str] | None:
         """The file that an upload URL of this key allows by this method, and its owner; None if the
         URL is not valid, or not any more. It has to be exactly as `offer` made it.
         """
@@ -238,7 +238,7 @@ class FolderObjectStore:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder, name = stack.enter_context(self._parent(key, create=True))
         suffix = name if findable else secrets.token_hex(8)
-        return stack.enter_context(_Put.begun(folder, name, LEFTOVER_PREFIX + suffix))
+        return stack.enter_context(_Put.open(folder, name, LEFTOVER_PREFIX + suffix))
 
     def _get(self, key: str, max_bytes: int) -> bytes:
         with self._file(key) as file:
@@ -260,11 +260,11 @@ class FolderObjectStore:
             with (
                 suppress(ObjectMissing),
                 self._parent(key) as (folder, name),
-                _missing_translated(),
+                _translate_missing(),
             ):
                 os.unlink(prefix + name, dir_fd=folder)
 
-    def _listed(self, folder: str) -> list[StoredObject]:
+    def _list(self, folder: str) -> list[StoredObject]:
         found: list[StoredObject] = []
         with (
             suppress(ObjectMissing),
@@ -276,9 +276,9 @@ class FolderObjectStore:
                 if not is_key(key) or not entry.is_file(follow_symlinks=False):
                     continue
                 with suppress(FileNotFoundError):  # It has just been deleted.
-                    about = entry.stat(follow_symlinks=False)
-                    modified_at = datetime.fromtimestamp(about.st_mtime, UTC)
-                    found.append(StoredObject(key, about.st_size, modified_at))
+                    info = entry.stat(follow_symlinks=False)
+                    modified_at = datetime.fromtimestamp(info.st_mtime, UTC)
+                    found.append(StoredObject(key, info.st_size, modified_at))
         return found
 
     @contextmanager
@@ -287,7 +287,7 @@ class FolderObjectStore:
         have made.
         """
         with self._parent(key) as (folder, name):
-            with _missing_translated():
+            with _translate_missing():
                 file = os.open(name, _READ_FILE, dir_fd=folder)
             try:
                 if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -313,7 +313,7 @@ class FolderObjectStore:
             for step in folders:
                 if create and _make_folder(step, within=folder):
                     os.fsync(folder)
-                with _missing_translated():
+                with _translate_missing():
                     inner = os.open(step, _READ_FOLDER, dir_fd=folder)
                 os.close(folder)
                 folder = inner
@@ -333,7 +333,7 @@ class _Put:
 
     @classmethod
     @contextmanager
-    def begun(cls, folder: int, name: str, temporary: str) -> Iterator[Self]:
+    def open(cls, folder: int, name: str, temporary: str) -> Iterator[Self]:
         # In the same folder, so that the rename stays within one file system and is atomic.
         try:
             with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=folder), "wb") as file:
@@ -352,7 +352,7 @@ class _Put:
             os.replace(
                 self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder
             )
-        elif not _moved_to_a_free_name(self._temporary, self._name, within=self._folder):
+        elif not _move_without_replacing(self._temporary, self._name, within=self._folder):
             return False
         # The name has to survive a power cut as well as the bytes: a record will refer to it.
         os.fsync(self._folder)
@@ -367,7 +367,7 @@ def _make_folder(name: str, *, within: int) -> bool:
     return True
 
 
-def _moved_to_a_free_name(old: str, new: str, *, within: int) -> bool:
+def _move_without_replacing(old: str, new: str, *, within: int) -> bool:
     try:
         # A second name for the file: unlike a rename, it never replaces another file.
         os.link(old, new, src_dir_fd=within, dst_dir_fd=within, follow_symlinks=False)
@@ -379,7 +379,7 @@ def _moved_to_a_free_name(old: str, new: str, *, within: int) -> bool:
 
 
 @contextmanager
-def _missing_translated() -> Iterator[None]:
+def _translate_missing() -> Iterator[None]:
     try:
         yield
     except OSError as error:

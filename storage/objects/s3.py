@@ -47,8 +47,8 @@ ABILITIES_SECONDS: Final = 5.0
 
 _CHUNK_BYTES: Final = 256 * 1024
 _PART_BYTES: Final = 8 * 1024 * 1024
-_DELETED_AT_ONCE: Final = 1000
-_EVERY_OBJECT: Final = {
+_DELETE_BATCH_SIZE: Final = 1000
+_OBJECT_HEADERS: Final = {
     "CacheControl": f"private, max-age={LINK_SECONDS}, immutable",
     "ContentDisposition": "inline",
 }
@@ -119,10 +119,10 @@ class S3ObjectStore:
                 Key=key,
                 Body=data,
                 ContentType=content_type_of(key),
-                **_EVERY_OBJECT,
+                **_OBJECT_HEADERS,
             )
         if not answer.get("ETag"):
-            raise _no_answer_of_a_bucket()
+            raise _not_a_bucket()
 
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
         """Store an object by a multipart upload, which the bucket does not show before it is
@@ -130,13 +130,13 @@ class S3ObjectStore:
         """
         target = {"Bucket": self._bucket.name, "Key": checked(key)}
         async with answering(self._operation_seconds):
-            begun = await self._client.create_multipart_upload(
-                **target, ContentType=content_type_of(key), **_EVERY_OBJECT
+            upload = await self._client.create_multipart_upload(
+                **target, ContentType=content_type_of(key), **_OBJECT_HEADERS
             )
-        target["UploadId"] = begun["UploadId"]
+        target["UploadId"] = upload["UploadId"]
         try:
             tags: list[dict[str, object]] = []
-            async for part in _in_parts_of(parts, _PART_BYTES):
+            async for part in _regroup(parts, _PART_BYTES):
                 number = len(tags) + 1
                 async with answering(self._operation_seconds):
                     answer = await self._client.upload_part(**target, PartNumber=number, Body=part)
@@ -158,8 +158,8 @@ class S3ObjectStore:
         # A key may lack the permission, or a server the operation: lifecycle rules are left then.
         with suppress(StoreUnavailable):
             async with answering(self._operation_seconds):
-                begun = await self._client.list_multipart_uploads(**target, Prefix=checked(key))
-            for upload in begun.get("Uploads", ()):
+                listed = await self._client.list_multipart_uploads(**target, Prefix=checked(key))
+            for upload in listed.get("Uploads", ()):
                 async with answering(self._operation_seconds):
                     await self._client.abort_multipart_upload(
                         **target, Key=upload["Key"], UploadId=upload["UploadId"]
@@ -191,12 +191,12 @@ class S3ObjectStore:
                 _check_is_object(answer, key)
                 data = await _read(body, count)
         if len(data) != count:
-            raise _no_answer_of_a_bucket()
+            raise _not_a_bucket()
         return data
 
     async def delete(self, keys: Sequence[str]) -> None:
         every = list(dict.fromkeys(checked(key) for key in keys))
-        for batch in in_batches(every, _DELETED_AT_ONCE):
+        for batch in in_batches(every, _DELETE_BATCH_SIZE):
             objects = [{"Key": key} for key in batch]
             async with answering(self._operation_seconds):
                 answer = await self._client.delete_objects(
@@ -205,8 +205,8 @@ class S3ObjectStore:
             # Quiet answers would be shorter, but an empty answer from another server would look the
             # same.
             reported = [*answer.get("Deleted", ()), *answer.get("Errors", ())]
-            if {one.get("Key") for one in reported} != {one["Key"] for one in objects}:
-                raise _no_answer_of_a_bucket()
+            if {entry.get("Key") for entry in reported} != {target["Key"] for target in objects}:
+                raise _not_a_bucket()
             failed = {error.get("Code") for error in answer.get("Errors", ())} - {"NoSuchKey"}
             if failed:
                 raise StoreUnavailable(f"the bucket kept what was to be deleted: {failed}")
@@ -222,7 +222,7 @@ class S3ObjectStore:
                         Bucket=self._bucket.name, Prefix=f"{folder}/{shard}/", **after
                     )
                 if answer.get("Name") != self._bucket.name:
-                    raise _no_answer_of_a_bucket()
+                    raise _not_a_bucket()
                 for found in answer.get("Contents", ()):
                     if is_key(found["Key"]):
                         yield StoredObject(found["Key"], found["Size"], found["LastModified"])
@@ -273,28 +273,28 @@ def _check_is_object(answer: Any, key: str) -> None:
     comes with 200 has not.
     """
     if not answer.get("ETag") or answer.get("ContentType") not in (content_type_of(key), *_UNTYPED):
-        raise _no_answer_of_a_bucket()
+        raise _not_a_bucket()
 
 
-def _no_answer_of_a_bucket() -> StoreUnavailable:
+def _not_a_bucket() -> StoreUnavailable:
     return StoreUnavailable("something else answered in the bucket's place")
 
 
-async def _in_parts_of(parts: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+async def _regroup(parts: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
     """The same bytes in parts of one size. The last part may be smaller, and empty if it is the
     only one.
 
     Buckets refuse smaller parts before the last one.
     """
-    held, any_given = bytearray(), False
+    buffer, has_yielded = bytearray(), False
     async for part in parts:
-        held += part
-        while len(held) >= size:
-            yield bytes(held[:size])
-            del held[:size]
-            any_given = True
-    if held or not any_given:
-        yield bytes(held)
+        buffer += part
+        while len(buffer) >= size:
+            yield bytes(buffer[:size])
+            del buffer[:size]
+            has_yielded = True
+    if buffer or not has_yielded:
+        yield bytes(buffer)
 
 
 async def _read(body: Any, max_bytes: int) -> bytes:

@@ -236,15 +236,15 @@ async def test_a_bucket_is_refilled_by_the_clock_of_the_database(database: Datab
     buckets = MongoBucketRepository(database)
     allowance = Allowance(requests=Rate(100, 20), cost=Rate(1_000, 1))
     everything = Amount(100, 100)
-    await buckets.take(ANA, need=everything, want=everything, allowance=allowance)
-    taken = await buckets.take(ANA, need=everything, want=everything, allowance=allowance)
+    await buckets.take(ANA, minimum=everything, maximum=everything, allowance=allowance)
+    taken = await buckets.take(ANA, minimum=everything, maximum=everything, allowance=allowance)
     assert taken.given is None
 
     # As if the last time had been five seconds ago.
     earlier = {"$set": {"at": {"$subtract": ["$at", 5_000]}}}
     await database.buckets.update_one({"_id": bucket_id(ANA)}, [earlier])
 
-    taken = await buckets.take(ANA, need=everything, want=everything, allowance=allowance)
+    taken = await buckets.take(ANA, minimum=everything, maximum=everything, allowance=allowance)
     assert taken.given == everything
     document = await database.buckets.find_one({"_id": bucket_id(ANA)})
     assert document is not None

@@ -282,9 +282,9 @@ async def test_deleted_orphans_are_counted_with_their_size(
     store = FolderObjectStore(tmp_path, public_url="", signer=Signer(b"-"))
     key = new_key("images", "image/png")
     await store.put(key, b"12345")
-    comparer = ObservedReconciler(store, MongoReferencedObjectRepository(database), metrics)
+    reconciler = ObservedReconciler(store, MongoReferencedObjectRepository(database), metrics)
 
-    await comparer.delete((await comparer.compare(shard_of(key))).orphans)
+    await reconciler.delete((await reconciler.compare(shard_of(key))).orphans)
 
     value = metrics.registry.get_sample_value
     assert value("darkroom_orphaned_objects_deleted_total") == 1

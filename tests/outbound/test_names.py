@@ -37,7 +37,7 @@ async def test_the_systems_resolver_is_asked() -> None:
 async def test_names_that_are_not_answered_delay_no_others() -> None:
     """Neither other names here, nor what the process resolves and does in asyncio's threads."""
     servers = Servers()
-    names = Names(look_up=servers.look_up, at_once=50)
+    names = Names(look_up=servers.look_up, max_lookups=50)
     waiting = [asyncio.create_task(names.resolve(f"silent-{number}", 443)) for number in range(49)]
     loop = asyncio.get_running_loop()
 
@@ -53,7 +53,7 @@ async def test_names_that_are_not_answered_delay_no_others() -> None:
 
 async def test_a_name_is_looked_up_once_for_all_who_ask_meanwhile() -> None:
     servers = Servers()
-    names = Names(look_up=servers.look_up, at_once=1)
+    names = Names(look_up=servers.look_up, max_lookups=1)
     first, second = (asyncio.create_task(names.resolve("silent", 443)) for _ in range(2))
     await asyncio.sleep(0)
 
@@ -70,7 +70,7 @@ async def test_a_name_is_looked_up_once_for_all_who_ask_meanwhile() -> None:
 
 
 async def test_a_lookup_that_fails_is_reported_and_takes_no_place() -> None:
-    names = Names(look_up=Servers().look_up, at_once=1)
+    names = Names(look_up=Servers().look_up, max_lookups=1)
 
     for _ in range(3):
         with pytest.raises(socket.gaierror):
@@ -79,7 +79,7 @@ async def test_a_lookup_that_fails_is_reported_and_takes_no_place() -> None:
 
 
 async def test_a_lookup_that_gets_no_thread_fails_and_takes_no_place() -> None:
-    names = Names(look_up=Servers().look_up, at_once=1)
+    names = Names(look_up=Servers().look_up, max_lookups=1)
     usual = stack_size(2**46)  # more memory than there is
     try:
         with pytest.raises(TooManyLookups):

@@ -26,9 +26,9 @@ from storage.imaging.containers import content_type_of
 from storage.imaging.sandbox_child import (
     Limits,
     Refusal,
-    answer_to,
-    encoded_answer,
+    encode_answer,
     memory_in_use,
+    process_within_limits,
 )
 
 CONTENT_TYPES = ("image/png", "image/jpeg", "image/webp")
@@ -176,8 +176,8 @@ def main(seed: str, count: int) -> None:
             continue
         started = time.process_time()
         try:
-            answer = answer_to(data, Limits(), memory_before=memory_before)
-            encoded_answer(answer)
+            answer = process_within_limits(data, Limits(), memory_before=memory_before)
+            encode_answer(answer)
             slowest = max(slowest, time.process_time() - started)
             if isinstance(answer, Refusal):
                 outcomes[answer.code] += 1

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from domain.errors import PictureRefused
 from domain.images import ProcessedImage
 from storage.imaging.sandbox import UploadSandbox
-from storage.imaging.sandbox_child import Limits, Refusal, answer_to
+from storage.imaging.sandbox_child import Limits, Refusal, process_within_limits
 from storage.imaging.threaded import ThreadedImageProcessor
 
 PATIENCE_SECONDS = 20.0
@@ -38,7 +38,7 @@ class InThisProcess:
     """Does here what a child does. Its limits are left to tests with children."""
 
     async def process_upload(self, data: bytes) -> ProcessedImage:
-        answer = answer_to(data, NO_LIMITS, memory_before=ALL_MEMORY)
+        answer = process_within_limits(data, NO_LIMITS, memory_before=ALL_MEMORY)
         if isinstance(answer, Refusal):
             raise PictureRefused(answer.code, answer.message)
         return answer

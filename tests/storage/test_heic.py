@@ -12,7 +12,7 @@ from domain.errors import GenerationFailed, PictureRefused, UserErrorCode
 from storage.imaging import heif, sandbox
 from storage.imaging.containers import content_type_of
 from storage.imaging.sandbox import UploadSandbox
-from storage.imaging.sandbox_child import DAMAGED, MOVES, WRONG_SIZE, Limits
+from storage.imaging.sandbox_child import ANIMATED, DAMAGED, WRONG_SIZE, Limits
 from storage.imaging.threaded import ThreadedImageProcessor
 from tests.storage.heic import heic, in_tiles, with_box, with_brand, with_grid, with_size
 from tests.storage.pictures import (
@@ -151,7 +151,7 @@ INVALID: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut in its description": (lambda: heic()[:200], DAMAGED),
     "without pixels": (lambda: heic()[: heic().index(b"mdat") - 4], DAMAGED),
     "with noise for pixels": (lambda: noisy(heic()), DAMAGED),
-    "a sequence": (lambda: with_box(with_brand(heic(), b"hevc"), b"moov", bytes(8)), MOVES),
+    "a sequence": (lambda: with_box(with_brand(heic(), b"hevc"), b"moov", bytes(8)), ANIMATED),
     "> 40 MP, in its header only": (lambda: with_size(heic(), 30_000, 30_000), WRONG_SIZE),
     "a side > 8,192, in its header only": (lambda: with_size(heic(), 9_000, 20), WRONG_SIZE),
     "a side < 16": (lambda: heic(Image.new("RGB", (300, 8))), WRONG_SIZE),

@@ -16,7 +16,7 @@ import pytest
 from domain.claims import Claim
 from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.expiry import ExpiryCleaner
-from domain.cleanup.reconciliation import LEFT_ALONE, ObjectReconciler
+from domain.cleanup.reconciliation import MIN_ORPHAN_AGE, ObjectReconciler
 from domain.cleanup.store_ownership import StoreOwnership, mark_key
 from domain.errors import GenerationErrorCode
 from domain.ids import ConversationId, as_turn_id, conversation_of_turn
@@ -82,7 +82,7 @@ class Shelf:
 
     store: Objects
     folder: Path | None
-    left_alone: timedelta = LEFT_ALONE
+    min_age: timedelta = MIN_ORPHAN_AGE
     _shards: set[str] = field(default_factory=lambda: {shard_of(mark_key("any"))})
     """To list all of them takes more than a thousand requests."""
 
@@ -98,7 +98,7 @@ class Shelf:
     async def grow_old(self, *keys: str) -> None:
         """These, and the marks; in a bucket everything that is there."""
         if self.folder is None:
-            self.left_alone = timedelta(seconds=-10)
+            self.min_age = timedelta(seconds=-10)
             return
         then = time.time() - TWO_DAYS.total_seconds()
         for path in [*(self.folder / key for key in keys), *self.folder.glob("owners/00/*")]:
@@ -129,7 +129,7 @@ class Shelf:
             expiry,
             ObjectReconciler(store or self.store, keys),
             shard_every=every,
-            left_alone=self.left_alone,
+            min_age=self.min_age,
         )
 
     async def tidy(self, database: Database, *keys: str, store: ObjectStore | None = None) -> None:

@@ -796,8 +796,8 @@ async def test_everything_works_with_uvloop(tmp_path: Path) -> None:
 
 LOCKED_UP = """
 import os, socket
-from storage.imaging.sandbox_child import Limits, lock_up
-lock_up(Limits())
+from storage.imaging.sandbox_child import Limits, drop_rights
+drop_rights(Limits())
 for way in (lambda: open("/dev/null"), socket.socket, os.pipe):
     try:
         way()

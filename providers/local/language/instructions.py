@@ -51,7 +51,9 @@ class _Reading:
         plain = words.replace("⟦", "[").replace("⟧", "]")
         self._words = QUOTED.sub(self._take_quote, plain)
         # Both must have the same length, so that what was not understood can be cut out.
-        self._text = "".join(one if len(one.lower()) != 1 else one.lower() for one in self._words)
+        self._text = "".join(
+            word if len(word.lower()) != 1 else word.lower() for word in self._words
+        )
         self._text = self._text.replace("’", "'")
         self._taken = bytearray(len(self._text))
         self._editing = editing

@@ -76,7 +76,7 @@ class AnyLease(Claims):
     def may_be_claimed(self, row: Row, output: Output) -> bool:
         return output.unfinished
 
-    def is_as_found(self, waiting: Waiting, row: Row, output: Output) -> bool:
+    def is_unchanged(self, waiting: Waiting, row: Row, output: Output) -> bool:
         return True
 
 

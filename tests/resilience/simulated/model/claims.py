@@ -66,7 +66,7 @@ class Claims:
         row, output = self._find(waiting.output_id, self._tables, owner_id=waiting.viewer_id)
         if row is None or output is None or not self.may_be_claimed(row, output):
             return None
-        if not self.is_as_found(waiting, row, output):
+        if not self.is_unchanged(waiting, row, output):
             return None
         now, hidden = tables.now(), row.hidden[output.slot]
         hold = hidden.hold
@@ -249,9 +249,9 @@ class Claims:
     def may_be_claimed(self, row: Row, output: Output) -> bool:
         return rules.is_claimable(row.state(output), self._tables.now())
 
-    def is_as_found(self, waiting: Waiting, row: Row, output: Output) -> bool:
+    def is_unchanged(self, waiting: Waiting, row: Row, output: Output) -> bool:
         lease_until = row.hidden[output.slot].lease_until
-        return rules.is_as_found(waiting, fence=output.fence, lease_until=lease_until)
+        return rules.is_unchanged(waiting, fence=output.fence, lease_until=lease_until)
 
     def holds(self, claim: Claim, output: Output) -> bool:
         return rules.may_write(claim.output, output)
