@@ -138,6 +138,7 @@ async def test_a_reload_during_a_turn_loses_nothing(
     await expect(page.get_by_role("progressbar")).to_have_attribute(
         "aria-valuenow", re.compile(r"\d")
     )
+    await expect(page.get_by_text(re.compile(r"Developing \d+ % · Preview \d"))).to_be_visible()
     await expect(page.locator(".preview").first).to_be_attached()
     await wait_for(page, 0, "COMPLETED")
     await expect(page.get_by_label("What should change next?")).to_have_value("And then the words")
@@ -245,6 +246,11 @@ async def test_everything_can_be_done_by_keyboard(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
+    main = page.get_by_role("main", name="Gallery")
+    await expect(page.locator("figure .open")).to_have_count(4)
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(main).to_be_focused()
     await page.locator("figure .open").first.focus()
 
     await page.keyboard.press("Enter")

@@ -29,7 +29,6 @@ export class Upload {
   progress = $state(0);
   reason = $state("");
   image = $state.raw<ImageData | null>(null);
-  readonly previewUrl: string;
   /** Resolves once it is done, failed or cancelled. */
   readonly end: Promise<void>;
   #request: XMLHttpRequest | undefined;
@@ -40,7 +39,6 @@ export class Upload {
     readonly file: File,
     readonly listed = true,
   ) {
-    this.previewUrl = URL.createObjectURL(file);
     this.end = new Promise((resolve) => (this.#resolve = resolve));
   }
 
