@@ -149,6 +149,7 @@ async def test_the_studio_recovers_after_being_offline(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
+    await page.route("**/assets/Albums-*.js", lambda route: route.abort())
     await start(page, "Make it night", "Slow")
     await wait_for(page, 0, "GENERATING")
 
@@ -158,6 +159,14 @@ async def test_the_studio_recovers_after_being_offline(
 
     await expect(page.get_by_text("You are offline.")).to_be_hidden()
     await wait_for(page, 0, "COMPLETED")
+
+    # A view whose code has not been fetched yet.
+    await page.get_by_role("link", name="Albums").click()
+    await expect(page.get_by_text("Darkroom cannot be reached.")).to_be_visible()
+    await page.context.set_offline(True)
+    await page.unroute_all(behavior="wait")
+    await page.context.set_offline(False)
+    await expect(page.get_by_label("Name of the album")).to_be_visible()
 
 
 async def test_the_studio_recovers_after_a_restart_of_the_server(

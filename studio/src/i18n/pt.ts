@@ -69,7 +69,7 @@ export const pt: Messages = {
   send: "Enviar",
   sending: "Enviando…",
   whatToChange: "O que deve mudar?",
-  nextEdit: "O que deve mudar agora?",
+  nextEdit: "O que mudar agora?",
   origins: { UPLOAD: "Envio", SAMPLE: "Exemplo", OUTPUT: "Imagem", POST: "Publicação" },
   models: "Modelos",
   searchModels: "Buscar modelos",

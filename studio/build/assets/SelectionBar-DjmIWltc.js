@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-D7oYKkm8.js";
