@@ -238,13 +238,15 @@ async def test_files_are_uploaded_and_an_invalid_one_says_why(
             FilePayload(name="good.png", mimeType="image/png", buffer=a_picture((320, 200))),
             FilePayload(name="bad.png", mimeType="image/png", buffer=b"no image"),
             FilePayload(name="empty.png", mimeType="image/png", buffer=b""),
+            FilePayload(name="note.txt", mimeType="text/plain", buffer=b"words"),
         ]
     )
 
     tray = page.get_by_role("region", name="Uploads")
     await expect(tray.locator('[data-state="done"]')).to_contain_text("good.png")
-    await expect(tray.locator('[data-state="failed"]')).to_have_count(2)
-    await expect(tray).to_contain_text("This file is not a PNG, JPEG, WebP or HEIC image.")
+    await expect(tray.locator('[data-state="failed"]')).to_have_count(3)
+    reason = tray.get_by_text("This file is not a PNG, JPEG, WebP or HEIC image.")
+    await expect(reason).to_have_count(2)
     await expect(tray).to_contain_text("The file is empty.")
     await expect(page.locator("figure")).to_have_count(5)
     await page.get_by_role("radio", name="Uploads").check(force=True)

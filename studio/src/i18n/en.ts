@@ -264,6 +264,7 @@ export const en = {
   cancelFile: (name: string) => `Cancel ${name}`,
   removeFile: (name: string) => `Remove ${name}`,
   fileTooLarge: (most: string) => `The file is larger than ${most}.`,
+  fileNotAnImage: "This file is not a PNG, JPEG, WebP or HEIC image.",
   fileEmpty: "The file is empty.",
   dropHere: "Drop to upload",
 

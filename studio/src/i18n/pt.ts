@@ -266,6 +266,7 @@ export const pt: Messages = {
   cancelFile: (name) => `Cancelar ${name}`,
   removeFile: (name) => `Remover ${name}`,
   fileTooLarge: (most) => `O arquivo é maior que ${most}.`,
+  fileNotAnImage: "O arquivo não é uma imagem PNG, JPEG, WebP ou HEIC.",
   fileEmpty: "O arquivo está vazio.",
   dropHere: "Solte para enviar",
 

@@ -59,8 +59,8 @@ export class Upload {
     this.state = "sending";
     try {
       const most = viewer.data?.limits.maxUploadBytes ?? Infinity;
-      if (this.file.size > most) throw new TooLarge(i18n.t.fileTooLarge(fileSize(most)));
-      if (!this.file.size) throw new TooLarge(i18n.t.fileEmpty);
+      if (this.file.size > most) throw new Unfit(i18n.t.fileTooLarge(fileSize(most)));
+      if (!this.file.size) throw new Unfit(i18n.t.fileEmpty);
       const upload = await persist(() => this.#declare());
       await persist(() =>
         sendFile(this.file, upload, {
@@ -81,7 +81,7 @@ export class Upload {
     } catch (error) {
       if ((this.state as State) === "cancelled") return;
       this.state = "failed";
-      this.reason = error instanceof TooLarge ? error.message : i18n.explain(error);
+      this.reason = error instanceof Unfit ? error.message : i18n.explain(error);
     } finally {
       this.#resolve();
     }
@@ -90,7 +90,8 @@ export class Upload {
   async #declare(): Promise<Declared> {
     const { name, size, type } = this.file;
     const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
-    const contentType = (type || TYPES[ending] || "application/octet-stream").replace(/jpg$/, "jpeg");
+    const contentType = (type || TYPES[ending] || "").replace(/jpg$/, "jpeg");
+    if (!Object.values(TYPES).includes(contentType)) throw new Unfit(i18n.t.fileNotAnImage);
     const input = { files: [{ contentType, byteSize: size, filename: name }] };
     return accepted((await mutate(CreateUploads, { input })).createUploads).uploads[0]!;
   }
@@ -128,7 +129,8 @@ export function sendFile(file: File, { url, headers }: Declared, sending: Sendin
   });
 }
 
-class TooLarge extends Refused {
+/** It need not be sent to be refused. */
+class Unfit extends Refused {
   constructor(message: string) {
     super([]);
     this.message = message;
