@@ -53,6 +53,8 @@ async def serve_metrics(
             timeout_graceful_shutdown=_END_SECONDS,
         )
     )
+    # A client that connects before the server runs waits for it, and is not refused.
+    listener.listen()
     async with measure_process(metrics):
         serving = asyncio.create_task(server.serve([listener]), name="metrics server")
         try:

@@ -11,6 +11,8 @@ import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from tests.http import open_http
+
 Data = dict[str, Any]
 
 PATIENCE_SECONDS = 20.0
@@ -27,9 +29,7 @@ class GraphQLClient:
         # An idle connection is left before the server closes it, after 5 seconds: a request that
         # crosses the end of its connection is lost.
         limits = httpx2.Limits(keepalive_expiry=2)
-        self.http = httpx2.AsyncClient(
-            base_url=url, headers=headers, timeout=30, verify=False, limits=limits
-        )
+        self.http = open_http(base_url=url, headers=headers, limits=limits)
 
     async def aclose(self) -> None:
         await self.http.aclose()

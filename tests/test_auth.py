@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
-import httpx2
 import jwt
 import orjson
 import pytest
@@ -31,6 +30,7 @@ from edge.auth import LEEWAY, Authenticator, TokenRefused, parse_authorization
 from edge.dev_tokens import AUDIENCE, ISSUER, DevelopmentIssuer
 from edge.token_keys import ALGORITHMS_OF_KIND, FetchedKeys, StaticKeys
 from settings import SettingsError, TokenAlgorithm
+from tests.http import open_http
 from tests.serving import free_port, serving
 
 ROOT = Path(__file__).parent.parent
@@ -471,7 +471,7 @@ async def published() -> AsyncIterator[Published]:
 async def _published() -> AsyncIterator[Published]:
     server, watch = KeyServer(), Watch()
     app = Starlette(routes=[Route("/keys", server.answer)])
-    async with serving(app, free_port()) as url, httpx2.AsyncClient(timeout=30) as http:
+    async with serving(app, free_port()) as url, open_http() as http:
         keys = FetchedKeys(f"{url}/keys", http, clock=watch)
         yield Published(server, keys, watch)
         server.open.set()
@@ -596,7 +596,7 @@ async def test_a_response_without_keys_is_a_server_error(
 
 
 async def test_an_unreachable_key_source_is_a_server_error() -> None:
-    async with httpx2.AsyncClient(timeout=30) as http:
+    async with open_http() as http:
         keys = FetchedKeys(f"http://127.0.0.1:{free_port()}/keys", http)
 
         with pytest.raises(Overloaded):
@@ -604,7 +604,7 @@ async def test_an_unreachable_key_source_is_a_server_error() -> None:
 
 
 async def test_keys_from_other_hosts_are_fetched_over_tls_only() -> None:
-    async with httpx2.AsyncClient(timeout=30) as http:
+    async with open_http() as http:
         FetchedKeys("https://id.example.com/keys", http)
         with pytest.raises(ValueError, match="https"):
             FetchedKeys("http://id.example.com/keys", http)

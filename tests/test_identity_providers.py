@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import jwt
 import orjson
 import pytest
@@ -38,6 +37,7 @@ from edge.token_keys import FetchedKeys
 from settings import Settings
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
+from tests.http import open_http
 from tests.serving import free_port, serving
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -277,7 +277,7 @@ async def test_keys_can_be_at_another_url_than_the_metadata_says(
     ids=str,
 )
 async def test_untrusted_metadata_provides_no_keys(metadata: dict[str, Any]) -> None:
-    async with issuing(metadata=metadata) as issuer, httpx2.AsyncClient(timeout=30) as http:
+    async with issuing(metadata=metadata) as issuer, open_http() as http:
         keys = FetchedKeys(None, http, issuer=issuer.issuer)
 
         with pytest.raises(Overloaded):
@@ -314,7 +314,7 @@ async def test_a_socket_keeps_its_token_while_a_new_one_cannot_be_verified(
     )
     async with (
         issuing() as issuer,
-        httpx2.AsyncClient(timeout=30) as http,
+        open_http() as http,
         open_api(settings) as api,
     ):
         keys = FetchedKeys(None, http, issuer=issuer.issuer, clock=lambda: now[0])

@@ -20,6 +20,7 @@ from domain.ids import viewer_id_of
 from edge.dev_tokens import ISSUER, DevelopmentIssuer
 from tests.clients import GraphQLClient
 from tests.edge.streams import streaming
+from tests.http import open_http
 from tests.operations import start
 from tests.serving import free_port
 
@@ -156,7 +157,7 @@ def slow_app(tmp_path: Path) -> Path:
 async def test_it_answers_and_prints_how_to_send_a_request(tmp_path: Path) -> None:
     async with (
         serve(tmp_path) as served,
-        httpx2.AsyncClient(base_url=served.url, timeout=30) as http,
+        open_http(base_url=served.url) as http,
     ):
         token = await served.until(r"\n(eyJ\S+)\n")
         link = await served.until(r"\n(http://\S+/studio/)#token=" + re.escape(token))
@@ -215,7 +216,7 @@ async def test_a_second_process_uses_the_mongod_of_the_first(tmp_path: Path) -> 
 async def test_a_signal_lets_a_request_finish_before_stopping_the_rest(
     slow_app: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
+    async with serve(tmp_path, folder=slow_app) as served, open_http() as http:
         await served.until("Try the API")
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=1", timeout=20))
         await served.until("begun")
@@ -253,7 +254,7 @@ async def test_with_nohup_in_the_background_only_a_hangup_is_ignored(
     async with serve(tmp_path, folder=slow_app, starter=ignoring) as served:
         await served.until("Try the API")
         served.process.send_signal(signal.SIGHUP)
-        async with httpx2.AsyncClient(timeout=30) as http:
+        async with open_http() as http:
             assert (await http.get(f"{served.url}/slow?seconds=0.2")).status_code == 200
 
         assert await served.end(number) == 0
@@ -267,7 +268,7 @@ async def test_a_request_can_take_no_longer_than_the_grace_period(
 ) -> None:
     async with (
         serve(tmp_path, folder=slow_app, DARKROOM_GRACE="1") as served,
-        httpx2.AsyncClient(timeout=30) as http,
+        open_http() as http,
     ):
         await served.until("Try the API")
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=60", timeout=20))
@@ -282,7 +283,7 @@ async def test_a_request_can_take_no_longer_than_the_grace_period(
 async def test_a_second_ctrl_c_stops_it_at_once(slow_app: Path, tmp_path: Path) -> None:
     async with (
         serve(tmp_path, folder=slow_app, DARKROOM_GRACE=LONG_GRACE) as served,
-        httpx2.AsyncClient(timeout=30) as http,
+        open_http() as http,
     ):
         await served.until("Try the API")
         asking = asyncio.create_task(http.get(f"{served.url}/slow?seconds=60", timeout=60))
@@ -325,7 +326,7 @@ async def test_it_can_be_stopped_during_startup(slow_app: Path, tmp_path: Path) 
 async def test_a_killed_mongod_is_restarted(tmp_path: Path) -> None:
     async with (
         serve(tmp_path) as served,
-        httpx2.AsyncClient(base_url=served.url, timeout=30) as http,
+        open_http(base_url=served.url) as http,
     ):
         await served.until("Try the API")
         lock = tmp_path / "mongod" / "mongod.lock"
@@ -416,7 +417,7 @@ async def test_services_that_cannot_be_opened_leave_no_mongod_running(tmp_path: 
 
 
 async def test_it_runs_if_nobody_reads_its_output(slow_app: Path, tmp_path: Path) -> None:
-    async with serve(tmp_path, folder=slow_app) as served, httpx2.AsyncClient(timeout=30) as http:
+    async with serve(tmp_path, folder=slow_app) as served, open_http() as http:
         transport = served.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
         transport.close()
 

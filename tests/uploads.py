@@ -8,6 +8,7 @@ import httpx2
 from PIL import Image
 
 from tests.clients import Data, GraphQLClient
+from tests.http import open_http
 
 CREATE = """
 mutation CreateUploads($files: [UploadFileInput!]!) {
@@ -64,7 +65,7 @@ async def create(client: GraphQLClient, *files: Data) -> list[Data]:
 
 async def send_file(upload: Data, data: bytes) -> httpx2.Response:
     """Do as the offer says, with a client that knows nothing else."""
-    async with httpx2.AsyncClient(trust_env=False, timeout=20) as http:
+    async with open_http(timeout=20) as http:
         if upload["method"] == "PUT":
             headers = {one["name"]: one["value"] for one in upload["headers"]}
             return await http.put(upload["url"], headers=headers, content=data)

@@ -6,12 +6,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-import httpx2
 import pytest
 from PIL import Image
 
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
+from tests.http import open_http
 from tests.uploads import complete, sent
 
 CASES: Final = Path(__file__).parent.parent / "cases"
@@ -47,7 +47,7 @@ def test_every_case_has_its_test() -> None:
 
 async def test_each_picture_has_the_expected_content(darkroom: Darkroom) -> None:
     client = darkroom.client()
-    async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+    async with open_http() as http:
         for name, (kind, size, pixels) in SHOWN.items():
             path = CASES / "pictures" / name
             upload = await sent(client, path.read_bytes(), TYPES[path.suffix])

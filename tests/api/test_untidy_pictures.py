@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
-import httpx2
 import pytest
 from PIL import Image
 from pydantic import SecretStr
 
 from tests.clients import Data
 from tests.conftest import Darkroom, darkrooms
+from tests.http import open_http
 from tests.operations import codes, start, until_finished
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.storage.pictures import CANARY, CONTENT_TYPES
@@ -110,7 +110,7 @@ def a_file(folder: Path, data: bytes) -> Path:
 
 
 async def fetched(url: str) -> bytes:
-    async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+    async with open_http() as http:
         return (await http.get(url)).content
 
 

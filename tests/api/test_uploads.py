@@ -15,6 +15,7 @@ from storage.imaging import sandbox
 from storage.imaging.containers import content_type_of
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
+from tests.http import open_http
 from tests.operations import (
     DELETE_IMAGE,
     GALLERY,
@@ -57,7 +58,7 @@ async def gallery(client: GraphQLClient, **filters: object) -> list[Data]:
 
 
 async def fetched(url: str) -> httpx2.Response:
-    async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+    async with open_http() as http:
         return await http.get(url)
 
 

@@ -17,6 +17,7 @@ from deploy.scraping import firing_alerts
 from tests.clients import GraphQLClient
 from tests.deploy.causes import CAUSES, TAKEN_OVER, Deployment
 from tests.deploy.test_monitoring import values_of
+from tests.http import open_http
 from tests.resilience.processes import DATABASE, Vendor, eventually, until_greeted
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.tools import need
@@ -54,7 +55,7 @@ async def deployment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 @pytest.fixture
 async def prometheus(deployment: Deployment) -> AsyncIterator[httpx2.AsyncClient]:
     assert deployment.cluster.prometheus is not None
-    async with httpx2.AsyncClient(base_url=deployment.cluster.prometheus) as http:
+    async with open_http(base_url=deployment.cluster.prometheus) as http:
         yield http
 
 

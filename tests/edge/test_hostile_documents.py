@@ -11,6 +11,7 @@ import pytest
 from graphql import get_introspection_query
 
 from tests.edge.hostile import an_api, loop_seconds, memory_of, others_are_served
+from tests.http import open_http
 from tests.resilience.processes import Api
 
 MEGABYTE: Final = 1024 * 1024
@@ -222,9 +223,7 @@ async def api(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
 @pytest.fixture
 async def http(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"accept": "application/graphql-response+json"}
-    async with httpx2.AsyncClient(
-        base_url=api.url, timeout=30, verify=False, headers=headers
-    ) as http:
+    async with open_http(base_url=api.url, headers=headers) as http:
         yield http
 
 

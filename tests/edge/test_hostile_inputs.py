@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
-import httpx2
 import pytest
 from graphql import (
     GraphQLField,
@@ -22,6 +21,7 @@ from edge.dev_tokens import DevelopmentIssuer
 from edge.execution import executable_schema
 from tests.edge.hostile import an_api, others_are_served
 from tests.edge.schema_calls import a_value, calls_of
+from tests.http import open_http
 from tests.resilience.processes import Api
 from tests.resilience.scale import THOROUGH
 
@@ -103,7 +103,7 @@ async def test_no_input_causes_an_internal_error(
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     async with (
         others_are_served(api),
-        httpx2.AsyncClient(base_url=api.url, timeout=30, verify=False, headers=headers) as http,
+        open_http(base_url=api.url, headers=headers) as http,
     ):
         for body in operations_of(name, field, around):
             content = json.dumps(body, ensure_ascii=False).encode()

@@ -3,13 +3,13 @@
 import re
 from xml.etree import ElementTree
 
-import httpx2
 import pytest
 
 from edge.logos import draw_logo, logo_path
 from providers.catalogue import load_catalogue
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
+from tests.http import open_http
 
 COMPANIES = sorted({model.company for model in load_catalogue(rehearsals=True).all()})
 
@@ -43,7 +43,7 @@ async def test_the_url_of_each_model_returns_the_logo_of_its_company(
     assert sorted(urls) == COMPANIES
     for company, url in urls.items():
         assert url == darkroom.url + logo_path(company)
-    async with httpx2.AsyncClient(trust_env=False, timeout=30) as browser:
+    async with open_http() as browser:
         for company, url in urls.items():
             answer = await browser.get(url)
             assert answer.status_code == 200
@@ -73,7 +73,7 @@ async def test_the_url_of_each_model_returns_the_logo_of_its_company(
 async def test_any_other_path_is_an_error(
     darkroom: Darkroom, method: str, path: str, status: int
 ) -> None:
-    async with httpx2.AsyncClient(trust_env=False, timeout=30) as browser:
+    async with open_http() as browser:
         answer = await browser.request(method, darkroom.url + path)
 
     assert answer.status_code == status

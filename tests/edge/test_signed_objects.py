@@ -19,6 +19,7 @@ from domain.images import new_key, rendition_key
 from domain.signing import Signer
 from edge.signed_objects import CHUNK_BYTES, signed_object_routes
 from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
+from tests.http import open_http
 
 PICTURE = bytes(range(250)) * 4
 SECRET = b"a secret"
@@ -40,7 +41,7 @@ class Site:
         self.folder = folder
         self.clock = clock
         self.port = port
-        self.http = httpx2.AsyncClient(trust_env=False, timeout=30)
+        self.http = open_http()
 
     async def put(self, data: bytes = PICTURE, *, content_type: str = "image/png") -> str:
         """Put an object and return its link."""

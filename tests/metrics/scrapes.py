@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import httpx2
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.http import open_http
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Scrape:
 
 
 async def scrape(port: int) -> Scrape:
-    async with httpx2.AsyncClient(trust_env=False, timeout=20) as http:
+    async with open_http(timeout=20) as http:
         response = await http.get(f"http://127.0.0.1:{port}/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain")
@@ -46,5 +47,5 @@ async def scrape(port: int) -> Scrape:
 
 
 async def status_of(port: int, path: str) -> int:
-    async with httpx2.AsyncClient(trust_env=False, timeout=20) as http:
+    async with open_http(timeout=20) as http:
         return (await http.get(f"http://127.0.0.1:{port}{path}")).status_code

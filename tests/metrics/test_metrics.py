@@ -7,7 +7,6 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-import httpx2
 from pydantic import SecretStr
 
 from domain.errors import GenerationErrorCode
@@ -23,6 +22,7 @@ from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.objects.folder import FolderObjectStore
 from tests.api.posts import CANCEL_POST, ended, generate
 from tests.conftest import StartDarkroom
+from tests.http import open_http
 from tests.metrics.scrapes import Scrape, scrape, status_of
 from tests.operations import FOLLOW, SMALL, conversation_with, start
 from tests.serving import free_port
@@ -331,7 +331,7 @@ async def test_without_a_port_no_metrics_are_served(start_darkroom: StartDarkroo
     darkroom = await start_darkroom()
     assert darkroom.settings.metrics_port is None
 
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with open_http() as http:
         assert (await http.get(f"{darkroom.url}/metrics")).status_code == 404
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-import httpx2
-
 from tests.edge.hostile import memory_of
+from tests.http import open_http
 from tests.resilience.processes import Api
 from tests.resilience.scale import SEED, crowd
 
@@ -74,7 +73,7 @@ async def noticed(api: Api, what: str) -> AsyncIterator[Figures]:
 
 
 async def _ask(api: Api, figures: Figures) -> None:
-    async with httpx2.AsyncClient(base_url=api.url, verify=False, timeout=30) as http:
+    async with open_http(base_url=api.url) as http:
         while True:
             began = monotonic()
             assert (await http.get("/healthz")).status_code == 200

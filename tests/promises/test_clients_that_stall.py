@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
-import httpx2
 import pytest
 
 from edge.dev_tokens import DevelopmentIssuer
@@ -17,6 +16,7 @@ from tests.clients import GraphQLClient
 from tests.edge.hostile import an_api, connection_to, memory_of
 from tests.edge.streams import streaming
 from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
+from tests.http import open_http
 from tests.promises.figures import count, noticed, open_files_of
 from tests.resilience.processes import Api, eventually
 from tests.serving import free_port
@@ -200,9 +200,7 @@ async def _come_and_go(stalled: Stalled, rounds: int) -> None:
 
 async def _leave(stalled: Stalled) -> None:
     """Send a request, and close the connection without waiting for the response."""
-    async with httpx2.AsyncClient(
-        base_url=stalled.api.url, headers=stalled.client.http.headers, verify=False
-    ) as http:
+    async with open_http(base_url=stalled.api.url, headers=stalled.client.http.headers) as http:
         asking = asyncio.create_task(http.post("/graphql", json={"query": LARGE}))
         await asyncio.sleep(0.005)
         asking.cancel()

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from random import Random
 from typing import Final
 
-import httpx2
 import pytest
 
 from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient
 from tests.edge.hostile import an_api, connection_to
 from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
+from tests.http import open_http
 from tests.operations import SMALL, START
 from tests.promises.figures import count, noticed
 from tests.promises.mutations import a_body, some_frames
@@ -62,7 +62,7 @@ async def test_no_request_body_causes_an_internal_error(watched: Watched) -> Non
     headers = {"content-type": "application/json", "authorization": f"Bearer {watched.token}"}
     async with (
         noticed(watched.api, f"{count(150)} bodies"),
-        httpx2.AsyncClient(base_url=watched.api.url, verify=False, timeout=30) as http,
+        open_http(base_url=watched.api.url) as http,
     ):
         for _ in range(count(150)):
             body = a_body(random)

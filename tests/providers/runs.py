@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-import httpx2
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,6 +23,7 @@ from providers.http import MAX_BYTES
 from providers.polling import Pace
 from providers.references import MAX_TOGETHER_BYTES, References
 from storage.imaging.threaded import ThreadedImageProcessor
+from tests.http import open_http
 from tests.providers.pictures import Shelf
 from tests.providers.vendors import RemoteProvider, Vendor
 from tests.simulators.bill import Entry
@@ -218,7 +218,7 @@ class Processes:
             process = simulator_process(provider)
             self._urls[provider] = await self._stack.enter_async_context(process)
         url = self._urls[provider]
-        async with httpx2.AsyncClient(timeout=30) as http:
+        async with open_http() as http:
             (await http.post(f"{url}/script", json={"script": script})).raise_for_status()
             yield url
             (await http.delete(f"{url}/script")).raise_for_status()

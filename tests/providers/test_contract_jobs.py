@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from structlog.testing import capture_logs
 
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.outputs import ProviderJob
+from tests.http import open_http
 from tests.providers.runs import (
     QUICK,
     Played,
@@ -331,7 +331,7 @@ async def test_the_bill_survives_a_killed_simulator(fal: Played, tmp_path: Path)
 
     async with simulator_process("fal", *arguments) as url:
         delivery = await run
-        async with httpx2.AsyncClient(timeout=30) as http:
+        async with open_http() as http:
             entries = (await http.get(f"{url}/bill")).json()
 
     assert len(delivery.images) == 1

@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx2
 
 from tests.clients import Data
+from tests.http import open_http
 from tests.resilience.evidence import Asked
 
 _TURN: Final = """
@@ -82,7 +83,7 @@ class Asker:
         self._route = route
         self._token = token
         # One for everybody: the tokens travel with each request.
-        self._http = httpx2.AsyncClient(
+        self._http = open_http(
             timeout=ANSWER_SECONDS,
             limits=httpx2.Limits(max_connections=200, max_keepalive_connections=20),
         )

@@ -20,6 +20,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from runtime.local_mongod import Mongod
 from tests.clients import Data, GraphQLClient
+from tests.http import open_http
 from tests.programs import end_process, environment_without_settings
 from tests.resilience.preloaded import PRELOADED, Fork
 from tests.serving import free_port
@@ -98,7 +99,7 @@ class Process(ABC):
         """Start it and wait until it is ready."""
         async with (
             asyncio.timeout(READY_SECONDS),
-            httpx2.AsyncClient(verify=False, timeout=5) as http,
+            open_http(timeout=5) as http,
         ):
             while True:
                 if self.pid is None:
@@ -199,7 +200,7 @@ class Vendor(Process):
         return {f"{setting}_KEY": key, f"{setting}_URL": f"{self.url}{path}"}
 
     async def bill(self) -> list[Data]:
-        async with httpx2.AsyncClient(verify=False) as http:
+        async with open_http() as http:
             reported: list[Data] = (await http.get(f"{self.url}/bill", timeout=20)).json()
             return reported
 

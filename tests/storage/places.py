@@ -23,6 +23,7 @@ from edge.signed_uploads import signed_upload_routes
 from storage.objects.bucket import Bucket, open_client
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import open_bucket
+from tests.http import open_http
 from tests.serving import free_port, serving
 
 PICTURE = bytes(range(250)) * 4
@@ -150,4 +151,4 @@ def a_bucket_name() -> str:
 
 
 def _client() -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(trust_env=False, timeout=20)
+    return open_http(timeout=20)

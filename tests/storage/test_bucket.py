@@ -6,10 +6,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from storage.objects.bucket import Bucket
+from tests.http import open_http
 from tests.storage.places import a_bucket_name, keys_in
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ async def _is_let_in(bucket: Bucket, origin: str, method: str) -> bool:
         "Access-Control-Request-Method": method,
         "Access-Control-Request-Headers": "content-type,if-none-match",
     }
-    async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
+    async with open_http() as http:
         answer = await http.options(f"{bucket.public_url}/uploads/a.png", headers=asked)
     return answer.headers.get("access-control-allow-origin") in (origin, "*")
 

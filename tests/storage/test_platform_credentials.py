@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -22,6 +21,7 @@ from storage.objects.s3 import open_bucket
 from storage.objects.sigv4 import Signer
 from tests.buckets import Ministack, bucket_at
 from tests.clients import PATIENCE_SECONDS
+from tests.http import open_http
 from tests.resilience.processes import eventually
 from tests.serving import free_port, serving
 from tests.storage.places import new_bucket
@@ -89,7 +89,7 @@ async def test_every_request_and_url_is_signed_with_the_session_token(
     platform: Platform, strict_bucket: Bucket
 ) -> None:
     key, uploaded = new_key("images", "image/png"), new_key("uploads", "image/png")
-    async with open_bucket(strict_bucket) as store, httpx2.AsyncClient() as http:
+    async with open_bucket(strict_bucket) as store, open_http() as http:
         await store.put(key, b"data")
         link = store.link(key)
         put = store.offer(uploaded, FILE, method=UploadMethod.PUT)
