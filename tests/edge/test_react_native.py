@@ -4,34 +4,29 @@ Its packages are many: `make resilience` runs this, and `make test` does not.
 """
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.packages import install_packages
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.tools import ROOT, need
 
 pytestmark = pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
 
-APP: Final = ROOT / "tests/npm/react-native"
 GUIDES: Final = (ROOT / "docs/front-ends.md", ROOT / "docs/client-guide.md")
 FILE: Final = re.compile(r"^```(?:js|ts) (\S+\.[jt]s)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INSTALL_SECONDS: Final = 600
 BUNDLE_SECONDS: Final = 600
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    npm = need("npm")
-    folder = tmp_path_factory.mktemp("react-native") / "app"
-    shutil.copytree(APP, folder, ignore=shutil.ignore_patterns("node_modules"))
+    folder = install_packages("react-native", tmp_path_factory.mktemp("app"))
     for guide in GUIDES:
         for name, text in FILE.findall(guide.read_text()):
             (folder / name).write_text(text)
-    subprocess.run([npm, "ci", "--silent"], cwd=folder, check=True, timeout=INSTALL_SECONDS)
     return folder
 
 

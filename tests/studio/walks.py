@@ -154,10 +154,10 @@ async def walk_post(walk: Walk) -> None:
     await walk.look("S2.8 S2.20 S2.22", "one has failed while others succeeded")
 
     await generate_post(page, "Nothing at all", "local-writer", "Refuses")
-    await expect(page.get_by_text("No image was generated")).to_be_visible()
+    await expect(page.get_by_role("main").get_by_text("No image was generated")).to_be_visible()
     await walk.look("S2.18", "no image is made: the caption stays")
     await generate_post(page, "No words", "rehearsal-caption-fails", "Ink")
-    await expect(page.get_by_text("The content could not be generated")).to_be_visible()
+    await expect(caption.get_by_text("The content could not be generated")).to_be_visible()
     await walk.look("S2.13 S2.21", "no caption: an error, and no images")
 
 
