@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-Cq2odAuu.js";
