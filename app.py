@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
@@ -144,10 +145,12 @@ class _Routes:
             call_when_blocked=api.blocked_viewers.call_when_blocked,
             limits=limits,
         )
-        self._others = ExceptionMiddleware(_make_router(settings, api))
+        handlers = {HTTPException: _answer_wrong_method}
+        self._others = ExceptionMiddleware(_make_router(settings, api), handlers)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["path"] != OPERATIONS:
+            scope["app"] = self  # Otherwise routes answer a wrong method themselves, in plain text.
             return self._others(scope, receive, send)
         answer = self._http if scope["type"] == "http" else self._websocket
         return answer(scope, receive, send)
@@ -182,8 +185,16 @@ def _make_router(settings: Settings, api: Api) -> Router:
     )
 
 
+async def _answer_wrong_method(_: Request, error: Exception) -> Response:
+    """The only thing that Starlette's routes refuse."""
+    assert isinstance(error, HTTPException)
+    message, headers = "This method is not supported here.", error.headers
+    return error_response(error.status_code, "METHOD_NOT_ALLOWED", message, headers=headers)
+
+
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = error_response(404, "NOT_FOUND", "There is nothing here.")
     if scope["type"] == "websocket":
-        await WebSocket(scope, receive, send).close()
+        await WebSocket(scope, receive, send).send_denial_response(answer)
     else:
-        await error_response(404, "NOT_FOUND", "There is nothing here.")(scope, receive, send)
+        await answer(scope, receive, send)

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from commands.opened import opened_database, run_with_settings
-from domain.credits import Account, Proof
+from domain.credits import MAX_BALANCE, Account, Proof
 from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
 from domain.plurals import count
 from edge.dev_tokens import ISSUER
@@ -42,6 +42,10 @@ async def _run(settings: Settings, asked: Namespace) -> int:
         # The account must exist first: otherwise it would depend on timing whether a new viewer
         # also gets the starting credits.
         await accounts.open(viewer_id, starting_credits=complete.starting_credits or 0)
+        before = await accounts.find(viewer_id)
+        if before is not None and before.balance + asked.credits > MAX_BALANCE:
+            complain(f"{viewer_id} would have more than {MAX_BALANCE:,} credits.")
+            return FAILED
         account = await accounts.grant(viewer_id, asked.credits, key=asked.key)
         if account is None:
             complain(f"{viewer_id} already has a grant with the key {asked.key}.")

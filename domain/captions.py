@@ -128,8 +128,17 @@ def tidy_options(options: CaptionOptions) -> CaptionOptions:
         language=None if options.language is None else _spell(options.language),
         max_length=options.max_length,
         hashtags=options.hashtags,
-        tone=None if options.tone is None or is_blank(options.tone) else one_line(options.tone),
+        tone=_tidy_tone(options.tone),
     )
+
+
+def _tidy_tone(tone: str | None) -> str | None:
+    """The tone on one line. It stays within its limit, so that a caption can be written again with
+    the stored options: balancing direction controls may have made it longer.
+    """
+    if tone is None or is_blank(tone):
+        return None
+    return shorten(one_line(tone), MAX_TONE_LENGTH).rstrip()
 
 
 def check_caption_options(

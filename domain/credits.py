@@ -7,9 +7,12 @@ attempt of an output is reserved once, and then captured once or released once.
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from domain.ids import OutputId, ViewerId
+
+MAX_BALANCE: Final = 2**31 - 1
+"""What GraphQL's `Int` can show."""
 
 
 class Priced(Protocol):

@@ -152,12 +152,24 @@ UPLOAD_EXTENSIONS: Final = EXTENSIONS | {"image/heic": "heic", "image/heif": "he
 ARCHIVE: Final = "application/zip"
 FILE_EXTENSIONS: Final = UPLOAD_EXTENSIONS | {ARCHIVE: "zip"}
 """The same for everything in the object store that belongs to viewers."""
+_OTHER_NAMES: Final = {
+    **dict.fromkeys(("image/jpg", "image/pjpeg", "image/jfif"), "image/jpeg"),
+    "image/x-png": "image/png",
+    **dict.fromkeys(("application/x-zip-compressed", "application/x-zip"), ARCHIVE),
+}
+"""Names that file pickers and older systems have for these types."""
 
 
 FOLDERS: Final = ("images", "previews", "samples", "uploads", "exports")
 """The first step of each key that belongs to a viewer."""
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 """The second step of each key: the beginning of its name."""
+
+
+def usual_type(content_type: str) -> str:
+    """The registered name of a content type that has others, in lower case."""
+    name = content_type.lower()
+    return _OTHER_NAMES.get(name, name)
 
 
 def new_key(folder: str, content_type: str) -> str:

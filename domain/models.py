@@ -81,8 +81,8 @@ def pixel_size(ratio: AspectRatio, resolution: Resolution) -> tuple[int, int]:
 
 
 def nearest_resolution(width: int, height: int) -> Resolution:
-    """The resolution whose square has the most similar area."""
-    side = math.sqrt(width * height)
+    """The resolution whose square has the most similar area. Sides that no image has count as 1."""
+    side = math.sqrt(max(1, width) * max(1, height))
     return min(Resolution, key=lambda one: abs(math.log(side / _SIDE_PIXELS[one])))
 
 

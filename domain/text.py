@@ -30,7 +30,8 @@ def is_blank(text: str) -> bool:
 
 def one_line(text: str) -> str:
     """The text on one line without surplus blanks, its direction controls balanced."""
-    return balance_directions(_BREAKS.sub(" ", text).strip())
+    # Balancing removes controls: the blanks on their two sides then are one, or at the end.
+    return _BREAKS.sub(" ", balance_directions(text.strip())).strip()
 
 
 def shorten(text: str, length: int) -> str:

@@ -26,6 +26,7 @@ from edge.capacity import Tally
 from edge.execution import OperationExecutor
 from edge.json_input import AT_ONCE_BYTES
 from edge.rates import RateLimit
+from edge.responses import error_response
 from edge.result_streams import CallWhenGone
 from edge.traces import renamed, request_id
 from edge.ws_connection import Close, Connection
@@ -87,7 +88,8 @@ class GraphQLOverWebSocket:
         websocket, headers = WebSocket(scope, receive, send), Headers(scope=scope)
         if not self._is_origin_allowed(headers):
             log.warning("origin refused", origin=headers["origin"])
-            return websocket.close(Close.POLICY_VIOLATION)
+            message = "Pages of this origin may not open a WebSocket."
+            return websocket.send_denial_response(error_response(403, Forbidden.code, message))
         if PROTOCOL not in scope["subprotocols"]:
             return _refuse_subprotocol(websocket)
         return self._serve(websocket)

@@ -11,6 +11,8 @@ from edge.responses import GRAPHQL_JSON, JSON
 from edge.result_streams import StreamFormat
 
 STREAMS_IN_WORDS: Final = f"{graphql_sse.MEDIA_TYPE} or {graphql_multipart.MEDIA_TYPE}"
+MAX_RANGES: Final = 100
+"""Of a header. Browsers send ten; to read thousands would take as long as an operation."""
 _ANY_JSON: Final = {JSON, "application/*", "*/*"}
 STREAMS: Final[Mapping[str, StreamFormat]] = {
     graphql_sse.MEDIA_TYPE: SERVER_SENT_EVENTS,
@@ -45,7 +47,7 @@ def _read_ranges(header: str) -> Iterator[tuple[str, float]]:
     Only one parameter is part of the type: `multipart/mixed` without it means the parts of a
     deferred answer.
     """
-    for part in header.lower().split(","):
+    for part in header.lower().split(",", MAX_RANGES)[:MAX_RANGES]:
         name, *rest = (word.strip() for word in part.split(";"))
         parameters = dict(word.partition("=")[::2] for word in rest)
         spec = parameters.get("subscriptionspec", "").strip('"')

@@ -16,6 +16,11 @@ from domain.traces import Span, Trace, Tracer, current_trace, following, span
 _ID: Final = "x-request-id"
 _PARENT: Final = "traceparent"
 _NAMES: Final = {name.encode(): name for name in (_ID, _PARENT)}
+_BEGINNINGS: Final = {
+    *("http.response.start", "websocket.accept"),
+    "websocket.http.response.start",  # a refused handshake
+}
+"""Messages with the headers of a response."""
 _ROUTES: Final = ("graphql", "objects", "uploads", "logos", "studio", "healthz", "readyz")
 _ID_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}", re.ASCII)
 _PARENT_FORM: Final = re.compile(
@@ -47,7 +52,7 @@ class FollowedRequests:
 
 def _naming(send: Send, answering: Span | None = None) -> Send:
     async def name(message: Message) -> None:
-        if message["type"] in {"http.response.start", "websocket.accept"}:
+        if message["type"] in _BEGINNINGS:
             message["headers"] = [*message.get("headers", ()), *_write_headers()]
             if answering is not None:
                 answering.add({"http.response.status_code": message["status"]})

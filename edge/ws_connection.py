@@ -1,7 +1,7 @@
 """One WebSocket: what is sent, what closes it and when, and what ends with it.
 
 Clients take 1011, 4400, 4401, 4406, 4409 and 4429 as final, and reconnect after 1012 (which uvicorn
-sends), 1013, 4403 and 4408. 1008 is final too, where it reaches a client as a code: see `Close`.
+sends), 1013, 4403 and 4408. 1008 is final too.
 """
 
 import asyncio
@@ -24,9 +24,7 @@ class Close(IntEnum):
     """Why the server closes a socket."""
 
     POLICY_VIOLATION = 1008
-    """The client sends too many messages, or its origin is not allowed. The latter is sent before
-    the handshake is accepted, and reaches the client as HTTP 403.
-    """
+    """The client sends too many messages."""
     INTERNAL_ERROR = 1011
     RESTART = 1012
     """The socket has become too old."""

@@ -2,7 +2,7 @@
 subscriber.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -21,14 +21,15 @@ class ObservedFeed:
         self._feed = feed
         self._metrics = metrics
 
-    async def follow(self) -> AsyncGenerator[FeedItem | None, None]:
-        async with aclosing(self._feed.follow()) as changes:
-            async for change in changes:
-                if isinstance(change, HistoryLost):
-                    self._metrics.feed_losses.inc()
-                elif isinstance(change, Change) and change.written_at is not None:
-                    _observe_age(self._metrics.feed_lag, change.written_at)
-                yield change
+    async def follow(self) -> AsyncGenerator[Sequence[FeedItem] | None, None]:
+        async with aclosing(self._feed.follow()) as batches:
+            async for batch in batches:
+                for change in batch or ():
+                    if isinstance(change, HistoryLost):
+                        self._metrics.feed_losses.inc()
+                    elif isinstance(change, Change) and change.written_at is not None:
+                        _observe_age(self._metrics.feed_lag, change.written_at)
+                yield batch
 
 
 class UpdateMetrics(UpdateObserver):

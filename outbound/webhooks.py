@@ -1,7 +1,9 @@
 """Sends webhooks: signed as Standard Webhooks are, one request for each attempt.
 
 What must stay true: only addresses of the public internet are reached, over TLS; in development
-those of this machine too, also without TLS. Only the head of a response is read.
+those of this machine too, also without TLS. Only the head of a response is read. A viewer does not
+learn which names exist in the operator's network: what is said of a name without an address is said
+of one with a private address too.
 """
 
 import asyncio
@@ -29,19 +31,18 @@ from outbound.guarded import (
 from outbound.names import Names
 from outbound.retry_after import retry_after_seconds
 
-_LOOK_SECONDS: Final = 2.0
-"""How long checking a new URL may take."""
 _NOT_PUBLIC: Final = "The host's address is not public."
+_UNREACHABLE: Final = "The host's name has no public address, or could not be resolved."
 _UNTRUSTED: Final = "The connection could not be encrypted, or its certificate is not valid."
 _WAITING: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _FAULTS: Final[dict[type[Exception], str]] = {
-    NoAddress: "The host has no address.",
-    Forbidden: _NOT_PUBLIC,
+    NoAddress: _UNREACHABLE,
+    Forbidden: _UNREACHABLE,
     TimeoutError: "There was no answer in time.",
     httpx2.TimeoutException: "There was no answer in time.",
     httpx2.ConnectError: "No connection could be made.",
     httpx2.HTTPError: "The connection broke, or the answer was not HTTP.",
-    OSError: "The host's name could not be resolved.",
+    OSError: _UNREACHABLE,
 }
 
 
@@ -61,7 +62,6 @@ class HttpWebhookSender:
         # Names that are not resolved in time take nothing from those of other webhooks.
         self._resolve = resolve or Names().resolve
         self._resolve_of_failing = resolve or Names().resolve
-        self._resolve_of_new = resolve or Names().resolve
         # Connections are made to addresses: one that is kept for a host must not serve another.
         self._client = httpx2.AsyncClient(
             verify=verify or trusted_authorities(),
@@ -77,21 +77,11 @@ class HttpWebhookSender:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def find_problem(self, url: str) -> str | None:
+    def find_problem(self, url: str) -> str | None:
         parsed = _parse(url)
         if parsed is None:
             return f"The URL should be https, of at most {MAX_URL_LENGTH} characters."
-        problem = self._find_fault(parsed)
-        if problem is not None:
-            return problem
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await self._find_addresses(parsed, self._resolve_of_new)
-        except Forbidden:
-            return _NOT_PUBLIC
-        except (NoAddress, OSError):
-            pass  # The resolver may know the name when there is an event.
-        return None
+        return self._find_fault(parsed)
 
     async def send(self, held: HeldWebhook, message: Message) -> Answer:
         try:

@@ -39,7 +39,9 @@ class UploadFileInput:
     content_type: str = strawberry.field(
         description="The type to send the file with: `image/png`, `image/jpeg`, `image/webp`, or "
         "`image/heic` or `image/heif` if this server can read HEIC. The image gets the type that "
-        "its bytes have, if it is one of these; HEIC becomes JPEG, or WebP if it has transparency."
+        "its bytes have, if it is one of these; HEIC becomes JPEG, or WebP if it has transparency. "
+        "Other names of a type, such as `image/jpg`, are accepted: `Upload.headers` and "
+        "`Upload.fields` then have the usual one."
     )
     byte_size: int = strawberry.field(
         description="The exact size in bytes: 1 to `viewer.limits.maxUploadBytes`.",
@@ -70,7 +72,7 @@ class UploadFileInput:
     def to_request(self) -> UploadRequest:
         digest = given(self.sha256)
         file = DeclaredFile(
-            content_type=self.content_type,
+            content_type=images.usual_type(self.content_type),
             byte_size=self.byte_size,
             sha256=_read_digest(digest) if digest is not None else None,
         )

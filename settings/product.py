@@ -11,6 +11,7 @@ class ProductSettings(BaseModel):
     starting_credits: int | None = Field(
         default=None,
         ge=0,
+        le=1_000_000_000,
         description="Credits that a new viewer starts with (development default: 10000, otherwise "
         "0)",
     )

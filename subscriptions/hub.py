@@ -13,12 +13,14 @@ from collections.abc import (
     Collection,
     Iterable,
     Iterator,
+    Sequence,
 )
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Final, TypeAlias
 
 import structlog
 
+from domain.batches import in_batches
 from domain.callbacks import Callbacks
 from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
@@ -44,12 +46,13 @@ log = structlog.get_logger(__name__)
 Subject: TypeAlias = ConversationId | PostId | ShareId | ViewerId
 """Records that can be listened to."""
 
-_BATCH: Final = 256
-_PORTION: Final = 200
-"""How many updates are pushed before the event loop runs others."""
+_PORTION: Final = 64
+"""How many updates are pushed before the event loop runs others. Each may be answered and encoded
+by itself.
+"""
 READ_AT_ONCE: Final = 100
-"""How many changes are read before the event loop runs others: a feed that has fallen behind has
-many, and brings them without a pause.
+"""How many changes are read before they are given out, and the event loop runs others: a feed that
+has fallen behind has many.
 """
 _OPEN_SECONDS: Final = 60
 _PAUSE_SECONDS: Final = 0.25
@@ -57,6 +60,9 @@ _CANCEL_AGAIN_SECONDS: Final = 0.5
 _CANCELLATIONS: Final = 20
 _READ_AGAIN: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=0.5)
 
+
+Changed: TypeAlias = dict[ConversationId, dict[TurnId, tuple[ClusterTime, Turn]]]
+"""Turns that have changed, and when, by their conversations."""
 
 FindAccounts: TypeAlias = Callable[[Collection[ViewerId]], Awaitable[Collection[ViewerId]]]
 """Returns those that have an account."""
@@ -149,9 +155,8 @@ class Hub:
         self._when_deleted = Callbacks[ViewerId](
             when_first=partitions.add, when_none=partitions.remove
         )
-        self._changed: dict[TurnId, tuple[ClusterTime, Turn]] = {}
-        self._pushed = 0
-        self._work = asyncio.Event()
+        self._read = self._pushed = 0
+        """Since the event loop has run others."""
         self._opened = asyncio.Event()
         self.newest: ClusterTime | None = None
         """Until when the feed has brought all changes that have subscribers."""
@@ -161,7 +166,6 @@ class Hub:
         """Follow the feed. Raise Overloaded where it does not open in time."""
         tasks = [
             asyncio.create_task(self._follow(), name="change feed"),
-            asyncio.create_task(self._give_out_changed(), name="changed turns"),
             asyncio.create_task(self._find_deleted(), name="deleted viewers"),
         ]
         try:
@@ -225,25 +229,44 @@ class Hub:
 
     async def _follow(self) -> None:
         while True:
-            read = 0
             try:
-                async with aclosing(self._feed.follow()) as changes:
-                    async for change in changes:
-                        self._route(change)
-                        read += 1
-                        if read % READ_AT_ONCE == 0:
-                            await asyncio.sleep(0)
+                async with aclosing(self._feed.follow()) as batches:
+                    async for batch in batches:
+                        if batch is None:
+                            self._open()
+                            continue
+                        for portion in in_batches(batch, READ_AT_ONCE):
+                            await self._take(portion)
             except Exception:
                 log.exception("change feed failed")
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    def _route(self, change: FeedItem | None) -> None:
-        if change is None:
-            if self._opened.is_set():
-                # Another feed has opened: changes before that may have been missed.
+    def _open(self) -> None:
+        if self._opened.is_set():
+            # Another feed has opened: changes before that may have been missed.
+            self._fall_behind()
+        self._opened.set()
+
+    async def _take(self, items: Sequence[FeedItem]) -> None:
+        changed: Changed = {}
+        for item in items:
+            self._route(item, changed)
+        if changed:
+            try:
+                await self._give_out(changed)
+            except Exception:
+                log.exception("updates could not be made")
                 self._fall_behind()
-            self._opened.set()
-            return
+                await asyncio.sleep(_PAUSE_SECONDS)
+        self._read += len(items)
+        if self._read >= READ_AT_ONCE:
+            self._read = 0
+            await asyncio.sleep(0)
+
+    def _route(self, change: FeedItem, changed: Changed) -> None:
+        """Notify those who listen to what has changed. A turn that has subscribers is added to
+        those that are to be given out.
+        """
         if isinstance(change, HistoryLost):
             log.warning("history lost, subscribers read the present state")
             self._fall_behind()
@@ -258,9 +281,10 @@ class Hub:
             # ends; by itself, the conversation's record changes, which `conversationUpdated` says.
             if turn_id is None or change.read_turn is None:
                 return
-            if conversation_of_turn(turn_id) in self._channels:
-                self._changed[turn_id] = (change.cluster_time, change.read_turn())
-                self._work.set()
+            conversation_id = conversation_of_turn(turn_id)
+            if conversation_id in self._channels:
+                turns = changed.setdefault(conversation_id, {})
+                turns[turn_id] = change.cluster_time, change.read_turn()
             return
         for listener in self._listeners.get(change.id, ()):
             listener.notify(ended=change.deleted)
@@ -303,42 +327,14 @@ class Hub:
             for viewer_id in set(viewer_ids) - set(found):
                 self._when_deleted.call(viewer_id)
 
-    async def _give_out_changed(self) -> None:
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            while self._changed:
-                batch = dict(list(self._changed.items())[:_BATCH])
-                for turn_id in batch:
-                    del self._changed[turn_id]
-                try:
-                    await self._give_out(batch)
-                except Exception:
-                    log.exception("updates could not be made")
-                    self._fall_behind()
-                    await asyncio.sleep(_PAUSE_SECONDS)
-
-    async def _give_out(self, batch: dict[TurnId, tuple[ClusterTime, Turn]]) -> None:
-        by_conversation: dict[ConversationId, list[Turn]] = {}
-        complete_until: dict[ConversationId, ClusterTime] = {}
-        for turn_id, (cluster_time, turn) in batch.items():
-            conversation_id = conversation_of_turn(turn_id)
-            by_conversation.setdefault(conversation_id, []).append(turn)
-            latest = complete_until.get(conversation_id, cluster_time)
-            complete_until[conversation_id] = max(cluster_time, latest)
-        # No cursor may be newer than a change that has not been offered yet.
-        for turn_id, (cluster_time, _) in self._changed.items():
-            conversation_id = conversation_of_turn(turn_id)
-            if conversation_id in complete_until:
-                complete_until[conversation_id] = min(cluster_time, complete_until[conversation_id])
-        for conversation_id, changed in by_conversation.items():
+    async def _give_out(self, changed: Changed) -> None:
+        for conversation_id, turns in changed.items():
             channel = self._channels.get(conversation_id)
             if channel is None:
                 continue
-            changed_at = {turn.id: batch[turn.id][0] for turn in changed}
-            channel.give_out(changed, changed_at, complete_until=complete_until[conversation_id])
+            channel.give_out(turns, complete_until=max(at for at, _ in turns.values()))
             await self._push(channel)
-            for turn in changed:
+            for _, turn in turns.values():
                 self._observer.pushed(turn)
 
     async def _push(self, channel: TurnChannel) -> None:

@@ -6,7 +6,7 @@ changed since the state that the subscriber had before.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -234,23 +234,21 @@ class TurnChannel:
 
     def give_out(
         self,
-        turns: Iterable[Turn],
-        changed_at: Mapping[TurnId, ClusterTime],
+        turns: Mapping[TurnId, tuple[ClusterTime, Turn]],
         *,
         complete_until: ClusterTime,
     ) -> None:
-        """Offer these turns as they are.
+        """Offer these turns as they are, each with the time of its change.
 
-        Everything that changed before `complete_until` is in them, or was offered earlier;
-        `changed_at` says when each of them changed.
+        Everything that changed before `complete_until` is in them, or was offered earlier.
         """
-        ahead = list(turns)
+        ahead = list(turns.values())
         while ahead:
-            turn = ahead.pop(0)
+            changed_at, turn = ahead.pop(0)
             # A subscriber may disconnect before it receives the later turns: a newer cursor would
             # claim that it has them.
-            cluster_time = min([complete_until, *(changed_at[later.id] for later in ahead)])
-            live = self._make(turn, changed_at[turn.id], cluster_time)
+            cluster_time = min([complete_until, *(later_at for later_at, _ in ahead)])
+            live = self._make(turn, changed_at, cluster_time)
             if live is not None:
                 for subscriber in self.subscribers:
                     subscriber.offer(live)

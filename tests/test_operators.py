@@ -44,7 +44,7 @@ async def test_the_status_shows_what_is_waiting_and_what_is_stuck(
     assert "held until" in stuck.said
 
 
-async def test_credits_are_shown_by_day(start_darkroom: StartDarkroom) -> None:
+async def test_credits_are_shown_by_day_and_have_a_limit(start_darkroom: StartDarkroom) -> None:
     darkroom = await start_darkroom()
     client = darkroom.client("ana")
     await conversation_with(client, selectedModels=["local-silver", "rehearsal-fails"])
@@ -65,6 +65,13 @@ async def test_credits_are_shown_by_day(start_darkroom: StartDarkroom) -> None:
     assert len(latest.said.splitlines()) == 3
     assert nobody.code == 1
     assert nobody.said.endswith("has no account.\n")
+
+    async with database_of(darkroom) as database:
+        await database.accounts.update_one({}, {"$set": {"balance": 2**31 - 5}})
+    refused = await run_command(darkroom.settings, "credits", "grant", "ana", "10", "--key", "a")
+
+    assert refused.code == 1
+    assert refused.said.endswith("would have more than 2,147,483,647 credits.\n")
 
 
 async def test_images_of_earlier_releases_are_found_by_words(

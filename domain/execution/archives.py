@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from domain.import_format.facts import NotAnExport
@@ -81,8 +82,10 @@ _BLOCK_BYTES: Final = 1_000_000
 _MAX_DIRECTORY_BYTES: Final = 5_000_000
 """The size of a directory of some 40,000 entries."""
 _MAX_JSON_BYTES: Final = 8_000_000
-"""The size of one part: twice that of the largest turns. As Python objects it takes many times as
-much.
+"""The size of one part: twice that of the largest turns."""
+_MAX_JSON_VALUES: Final = 300_000
+"""In one part: several times as many as 50 turns have, or ten albums of 10,000 images. The decoder
+keeps other threads waiting until it has read them all, for at most some 50 ms.
 """
 _MAX_ALL_JSON_BYTES: Final = 200_000_000
 _MAX_JSON_RATIO: Final = 200
@@ -113,8 +116,11 @@ class ArchiveReader:
 
     def read_json(self, name: str) -> object:
         """Raise NotAnExport."""
+        data = self.read(name, max_bytes=_MAX_JSON_BYTES)
+        if sum(map(data.count, (b",", b"[", b"{"))) > _MAX_JSON_VALUES:
+            raise NotAnExport(f"{name} has too many values.")
         try:
-            return json.loads(self.read(name, max_bytes=_MAX_JSON_BYTES))
+            return json.loads(data)
         except (ValueError, RecursionError) as error:
             raise NotAnExport(f"{name} is not valid JSON.") from error
 
@@ -127,7 +133,8 @@ class ArchiveReader:
             raise NotAnExport(f"{name} is too large.")
         try:
             with self._archive.open(entry) as file:
-                data = file.read(entry.file_size + 1)
+                # No more than the declared size, even where there is more.
+                data = b"".join(iter(partial(file.read, _BLOCK_BYTES), b""))
         except _BROKEN as error:
             raise NotAnExport(f"{name} cannot be read.") from error
         if len(data) != entry.file_size:

@@ -45,7 +45,7 @@ class CheckedExport:
     def read_turns(
         self, conversation: ImportedConversation, images: Mapping[ImageId, Image]
     ) -> list[Turn]:
-        """Read the manifest. Blocks. Raise NotAnExport."""
+        """Read all turns of a conversation. Blocks. Raise NotAnExport."""
         turns: list[Turn] = []
         for name in conversation.turn_parts:
             part = self.archive.read_json(name)
@@ -54,11 +54,11 @@ class CheckedExport:
         return turns
 
     def read_posts(self, name: str, images: Mapping[ImageId, Image]) -> Sequence[Post]:
-        """Read the turns of one part. Blocks. Raise NotAnExport."""
+        """Read the posts of one part. Blocks. Raise NotAnExport."""
         return self.reader.read_posts(self.archive.read_json(name), images)
 
     def read_albums(self, name: str, images: Mapping[ImageId, Image]) -> Sequence[ImportedAlbum]:
-        """Read the posts of one part. Blocks. Raise NotAnExport."""
+        """Read the albums of one part. Blocks. Raise NotAnExport."""
         return self.reader.read_albums(self.archive.read_json(name), images)
 
     def read_file(self, image: ImportedImage) -> bytes:

@@ -51,9 +51,7 @@ class PartsReader:
         }
 
     def outputs(self, facts: Facts, parent_id: ParentId) -> tuple[Output, ...]:
-        """Read an output. All have ended: those that had not when they were exported
-        are cancelled.
-        """
+        """Read the outputs of a parent, of which at most one is chosen."""
         outputs = tuple(
             self.output(Facts(one, "An output"), parent_id)
             for one in facts.list("outputs", most=_MAX_OUTPUTS)
@@ -65,6 +63,7 @@ class PartsReader:
         return outputs
 
     def output(self, facts: Facts, parent_id: ParentId, *, slots: range = _SLOTS) -> Output:
+        """Read an output. Those that had not ended when they were exported are cancelled."""
         slot = facts.number("slot", least=slots[0], most=slots[-1])
         delivered = tuple(
             self.images[image_id]

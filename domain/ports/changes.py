@@ -1,6 +1,6 @@
 """How a process learns what other processes have written, and passes it on."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -54,11 +54,12 @@ FeedItem: TypeAlias = Change | HistoryLost | Reached
 
 
 class ChangeFeed(Protocol):
-    def follow(self) -> AsyncGenerator[FeedItem | None, None]:
-        """Every change from now on, in the database's order, across interruptions.
+    def follow(self) -> AsyncGenerator[Sequence[FeedItem] | None, None]:
+        """Every change from now on, in the database's order, across interruptions: all that have
+        come, whenever some have.
 
-        The first item is None, and says that the feed is open: what is read afterwards is at least
-        as new as the changes that follow. Closing it closes what it has open.
+        At first None, which says that the feed is open: what is read afterwards is at least as new
+        as the changes that follow. Closing it closes what it has open.
         """
 
 

@@ -183,9 +183,9 @@ class JobRepository(Protocol[AnyJob]):
     every write of the earlier claim does nothing and returns False.
     """
 
-    async def create(self, job: AnyJob, *, at_most: int) -> bool:
-        """Store a job; False where the viewer has too many unfinished ones. Raise
-        ViewerBeingDeleted.
+    async def create(self, job: AnyJob, *, at_most: int) -> AnyJob | None:
+        """Store a job, unless there is one of its id. Return the one that is stored; None where the
+        viewer has too many unfinished ones. Raise ViewerBeingDeleted.
         """
 
     async def get_many(self, viewer_id: ViewerId, ids: Iterable[str]) -> Mapping[str, AnyJob]: ...

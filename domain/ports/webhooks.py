@@ -77,8 +77,10 @@ class OutboxRepository(Protocol):
 
 
 class WebhookSender(Protocol):
-    async def find_problem(self, url: str) -> str | None:
-        """Why nothing can be sent to this URL, in a sentence for the webhook's owner."""
+    def find_problem(self, url: str) -> str | None:
+        """Why nothing will be sent to this URL, in a sentence for the webhook's owner. Its host's
+        name is not resolved.
+        """
 
     async def send(self, held: HeldWebhook, message: Message) -> Answer:
         """Send a message once, within a few seconds. Never raises."""

@@ -49,7 +49,7 @@ class ExportService:
             conversation_id=conversation_id,
             created_at=datetime.now(UTC),
         )
-        if not await self.exports.create(export, at_most=MAX_RUNNING_JOBS):
+        if await self.exports.create(export, at_most=MAX_RUNNING_JOBS) is None:
             message = f"At most {MAX_RUNNING_JOBS} exports can run. Try again later."
             raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
         self.begin()

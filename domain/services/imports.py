@@ -67,11 +67,12 @@ class ImportService:
             return known[job.id]
         await self._check(upload, job)
         await self.accounts.get(viewer.id)  # there is one from here on
-        if not await self.imports.create(job, at_most=MAX_RUNNING_JOBS):
+        stored = await self.imports.create(job, at_most=MAX_RUNNING_JOBS)
+        if stored is None:
             message = f"At most {MAX_RUNNING_JOBS} imports can run. Try again later."
             raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
         self.begin()
-        return job
+        return stored
 
     async def _find(self, viewer: Viewer, raw_upload_id: str) -> Upload:
         upload_id = parse_upload_id(raw_upload_id)

@@ -34,7 +34,7 @@ class WebhookService:
     async def create(self, viewer: Viewer, *, url: str, events: Sequence[WebhookEvent]) -> Webhook:
         """Make one, with a new secret. Raise Refused, or ViewerBeingDeleted."""
         refusals = Refusals()
-        problem = await self.sender.find_problem(url)
+        problem = self.sender.find_problem(url)
         if problem is not None:
             refusals.add(UserErrorCode.WEBHOOK_INVALID, problem, "url")
         if not events:

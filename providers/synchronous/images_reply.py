@@ -102,7 +102,7 @@ class ImagesReply:
         items = objects_of(fields.get("data"))
         found = [_picture_in(document, item) for item in (*items, fields)]
         pictures = [picture for picture in found if picture]
-        if pictures and kind and not kind.endswith(_COMPLETED):
+        if pictures and fields.get("type") and not kind.endswith(_COMPLETED):
             self._of_unknown_events += pictures
         elif pictures:
             self._take_pictures(pictures, fields)

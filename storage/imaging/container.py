@@ -13,6 +13,10 @@ MAX_PIECES: Final = 20_000
 small it is.
 """
 _ORIENTATION_TAG: Final = 0x0112
+_VALUES: Final = {3: "H", 4: "I"}
+"""The formats of the two kinds of numbers that an orientation may be: two bytes, which is usual, or
+four.
+"""
 
 
 class BadContainer(ValueError):
@@ -85,11 +89,13 @@ def orientation_of(exif: bytes | None) -> int:
         (directory,) = struct.unpack_from(f"{order}I", exif, 4)
         (count,) = struct.unpack_from(f"{order}H", exif, directory)
         for index in range(count):
-            tag, kind, _, value = struct.unpack_from(
-                f"{order}HHIH", exif, directory + 2 + 12 * index
-            )
+            entry = directory + 2 + 12 * index
+            tag, kind, values = struct.unpack_from(f"{order}HHI", exif, entry)
             if tag == _ORIENTATION_TAG:
-                return int(value) if kind == 3 and 1 <= value <= 8 else 1
+                if kind not in _VALUES or values != 1:
+                    return 1
+                (value,) = struct.unpack_from(f"{order}{_VALUES[kind]}", exif, entry + 8)
+                return int(value) if 1 <= value <= 8 else 1
     except struct.error:
         return 1
     return 1

@@ -22,7 +22,13 @@ HEIC_TYPES: Final = (HEIC, "image/heif")
 _LIBRARY: Final = "pillow_heif"
 _STILL_BRANDS: Final = frozenset((b"heic", b"heix", b"heim", b"heis"))
 _SEQUENCE_BRANDS: Final = frozenset((b"hevc", b"hevx", b"hevm", b"hevs"))
+_ANY_CODING: Final = b"mif1"
+"""The brand of images of any coding: some phones write no other one."""
+_CODED_BY_HEVC: Final = b"hvc1"
+_OTHER_CODINGS: Final = frozenset((b"avif", b"avis"))
+_NEEDED: Final = frozenset((b"ftyp", b"meta", b"mdat"))
 _MAX_BOXES: Final = 100
+_DESCRIPTION_BYTES: Final = 2**16
 
 
 def can_read_heif() -> bool:
@@ -33,9 +39,11 @@ def is_heif(data: bytes) -> bool:
     """Whether it is a container with images coded by HEVC."""
     if data[4:8] != b"ftyp":
         return False
-    brands = {data[place : place + 4] for place in range(8, min(_box_end(data, 0), 256), 4)}
-    names = {name for name, _ in _boxes(data)}
-    return bool(brands & (_STILL_BRANDS | _SEQUENCE_BRANDS)) and bool(names & {b"meta", b"moov"})
+    brands, names = _brands(data), {name for name, _ in _boxes(data)}
+    is_hevc = brands & (_STILL_BRANDS | _SEQUENCE_BRANDS) or (
+        _ANY_CODING in brands and _CODED_BY_HEVC in data[:_DESCRIPTION_BYTES]
+    )
+    return bool(is_hevc and not brands & _OTHER_CODINGS and names & {b"meta", b"moov"})
 
 
 def load_library() -> Any:
@@ -49,13 +57,16 @@ def load_library() -> Any:
 
 
 def read_heif(data: bytes, max_pixels: int) -> Container:
-    """Decode the primary image. The others are thumbnails, depth maps, and former states."""
+    """Decode the primary image. The others are thumbnails, depth maps, and former states.
+
+    Phones append things to a photo, in boxes or not, such as the video of a motion photo.
+    """
     names = set()
     for name, end in _boxes(data):
         names.add(name)
-        if end > len(data):
+        if end > len(data) and name in _NEEDED:
             raise BadContainer("HEIF cut off")
-    if b"moov" in names:
+    if b"moov" in names and (b"meta" not in names or _brands(data) & _SEQUENCE_BRANDS):
         raise SeveralFrames("HEIF with a sequence")
     with _errors():
         picture = _primary(data)
@@ -102,6 +113,10 @@ def _errors() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise BadContainer(f"HEIF: {error}") from error
+
+
+def _brands(data: bytes) -> set[bytes]:
+    return {data[place : place + 4] for place in range(8, min(_box_end(data, 0), 256), 4)}
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:

@@ -26,7 +26,8 @@ tolerated.
 """
 _KEPT: Final = frozenset((b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT"))
 _BEFORE_PIXELS: Final = _KEPT | {b"iCCP", b"acTL"}
-_ANIMATION_BYTES: Final = 8
+_LENGTHS: Final = {b"acTL": 8, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}
+"""Other decoders ignore a chunk of these kinds if it has another length."""
 _PACKED_TEXTS: Final = {
     b"zTXt": re.compile(rb"[^\0]*\0\0(.*)", re.DOTALL),
     b"iTXt": re.compile(rb"[^\0]*\0\x01\0[^\0]*\0[^\0]*\0(.*)", re.DOTALL),
@@ -147,9 +148,9 @@ class _Chunks:
             self.kept.append(png_chunk(kind, body))
 
     def _fits(self, kind: bytes, body: memoryview) -> bool:
-        """Whether a `tRNS` or an `acTL` is valid for an image of this kind."""
+        """Whether a chunk has a length that is possible for its kind, and for the image's."""
         if kind != b"tRNS":
-            return kind != b"acTL" or len(body) == _ANIMATION_BYTES
+            return len(body) == _LENGTHS.get(kind, len(body))
         colour_type = self.found[b"IHDR"][9]
         if colour_type == _PALETTE:
             return 0 < len(body) <= _MAX_PALETTE

@@ -9,7 +9,7 @@ Where the feed is divided, the stream has only partitions with subscribers (`cha
 and is replaced when there are more of these (`resumed_streams.py`).
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -24,9 +24,10 @@ from domain.ports.changes import Change, FeedItem, HistoryLost, Reached
 from domain.retries import RetryPolicy
 from domain.turns import Turn
 from storage.mongo.change_pipeline import KINDS, WRITES, pipeline
+from storage.mongo.change_stream import ChangeStream, open_stream
 from storage.mongo.database import SHOWN, Database, to_cluster_time
 from storage.mongo.resumed_streams import LONGEST_ANSWER_MS, ReplacementDue, Replacements
-from storage.mongo.stream_position import Position, Stream
+from storage.mongo.stream_position import Position, time_of
 from storage.mongo.turns import read_turn
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,7 @@ class MongoChangeFeed:
         self._partitions = partitions
         self._replacements = Replacements(partitions) if partitions.are_divided else None
 
-    async def follow(self) -> AsyncGenerator[FeedItem | None, None]:
+    async def follow(self) -> AsyncGenerator[Sequence[FeedItem] | None, None]:
         position = Position()
         retries = _AFTER_ERRORS.begin()
         opened_before = False
@@ -59,12 +60,12 @@ class MongoChangeFeed:
                         opened_before = True
                         yield None
                     elif position.lost:
-                        yield HistoryLost()
+                        yield [HistoryLost()]
                     position.lost = False
                     retries = _AFTER_ERRORS.begin()
-                    async with aclosing(self._read(stream, position)) as items:
-                        async for item in items:
-                            yield item
+                    async with aclosing(self._read(stream, position)) as batches:
+                        async for batch in batches:
+                            yield batch
             except PyMongoError as error:
                 position.after_error(error)
                 log.warning(
@@ -73,18 +74,19 @@ class MongoChangeFeed:
                 await retries.pause()
 
     @asynccontextmanager
-    async def _opened(self, position: Position) -> AsyncIterator[Stream]:
+    async def _opened(self, position: Position) -> AsyncIterator[ChangeStream]:
         """Closed at the end, whatever ends it; one that is replaced, once it has answered."""
         if self._replacements is not None:
             self._replacements.open_after(position)
-        stream = await self._watched.watch(
+        stream = await open_stream(
+            self._watched,
             pipeline(self._partitions, last=position.partition),
-            full_document="updateLookup",
-            max_await_time_ms=_MAX_AWAIT_MS if self._replacements is None else LONGEST_ANSWER_MS,
+            longest_answer_ms=_MAX_AWAIT_MS if self._replacements is None else LONGEST_ANSWER_MS,
             resume_after=position.token,
             start_after=position.invalidated_token,
         )
         try:
+            position.follow(stream.token)
             if self._replacements is not None:
                 await self._find_position(stream, position)
                 self._replacements.opened()
@@ -96,43 +98,43 @@ class MongoChangeFeed:
             raise
         await stream.close()
 
-    async def _find_position(self, stream: Stream, position: Position) -> None:
+    async def _find_position(self, stream: ChangeStream, position: Position) -> None:
         """What is followed from now on needs one. Where there is none, nothing was followed before,
         or has to be read again: the changes until then are left out.
         """
         while position.place.token is None and stream.alive:
-            self._move(position, stream, await stream.try_next())
-            position.settle()
+            self._move(position, stream, await stream.next())
 
-    async def _read(self, stream: Stream, position: Position) -> AsyncGenerator[FeedItem, None]:
+    async def _read(
+        self, stream: ChangeStream, position: Position
+    ) -> AsyncGenerator[Sequence[FeedItem], None]:
         """Until the stream ends. Raise ReplacementDue."""
-        ask: Callable[[], Awaitable[_Event | None]] = stream.try_next
+        ask: Callable[[], Awaitable[Sequence[_Event]]] = stream.next
         if self._replacements is not None:
             ask = partial(self._replacements.next, stream)
-        try:
-            while True:
-                if self._replacements is not None:
-                    # Newcomers begin here: what they read is not older, if this has been said.
-                    position.settle()
-                    if position.time is not None:
-                        yield Reached(position.time)
-                if not stream.alive:
-                    return
-                event = await ask()
-                if event is not None and event["operationType"] != "invalidate":
-                    yield _item_of(event)
-                self._move(position, stream, event)
-        finally:
-            position.settle()
+        # Newcomers begin here: what they read is not older, if this has been said.
+        if self._replacements is not None and position.time is not None:
+            yield [Reached(position.time)]
+        while stream.alive:
+            events = await ask()
+            batch: list[FeedItem] = [*map(_item_of, filter(_concerns_listeners, events))]
+            if self._replacements is not None and (reached := time_of(stream.token)) is not None:
+                batch.append(Reached(reached))
+            if batch:
+                yield batch
+            self._move(position, stream, events)
 
-    def _move(self, position: Position, stream: Stream, event: _Event | None) -> None:
-        position.follow(stream)
-        if event is None:
-            return
-        if event["operationType"] == "invalidate":
-            position.invalidated()
-        elif self._replacements is not None and event["operationType"] in WRITES:
-            position.partition = self._partitions.partition_of(str(event["documentId"]))
+    def _move(self, position: Position, stream: ChangeStream, events: Sequence[_Event]) -> None:
+        position.follow(stream.token)
+        for event in events:
+            if event["operationType"] == "invalidate":
+                position.invalidated()
+            elif self._replacements is not None and event["operationType"] in WRITES:
+                position.partition = self._partitions.partition_of(str(event["documentId"]))
+
+
+def _concerns_listeners(event: _Event) -> bool:
+    return bool(event["operationType"] != "invalidate")
 
 
 def _item_of(event: _Event) -> Change | HistoryLost:

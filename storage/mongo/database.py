@@ -32,6 +32,7 @@ from domain.ports.observers import DatabaseObserver, Unobserved
 from domain.retries import RetryPolicy, retry
 from domain.waiting import SemaphoresByKey, holding, seconds_left
 from storage.mongo.calls import Calls, Inside, NestedCall, inside, translated
+from storage.mongo.change_stream import SILENCE_SECONDS
 from storage.mongo.collections import Collections, Document
 from storage.mongo.preparation import prepare
 from storage.mongo.transaction import Abort, Transaction
@@ -50,10 +51,6 @@ _LEAST_SECONDS: Final = 2.0
 unknown.
 """
 CLOSE_SECONDS: Final = 1
-FEED_SILENCE_SECONDS: Final = 8
-"""After this time an unanswered read of the change stream is given up. A quiet stream answers every
-three seconds.
-"""
 SHOWN: Final = CodecOptions[Document](tz_aware=False)
 """For documents that are only shown: times without a zone take half the time to decode."""
 START_SECONDS: Final = 60.0
@@ -215,7 +212,7 @@ def _make_clients(
     feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(
         uri,
         maxPoolSize=8,
-        socketTimeoutMS=FEED_SILENCE_SECONDS * 1000,
+        socketTimeoutMS=SILENCE_SECONDS * 1000,
         **options,
     )
     return client, feed_client

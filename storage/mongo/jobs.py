@@ -33,13 +33,16 @@ class MongoJobRepository(Generic[AnyJob]):
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, job: AnyJob, *, at_most: int) -> bool:
+    async def create(self, job: AnyJob, *, at_most: int) -> AnyJob | None:
         running = {"ownerId": job.owner_id, "status": UNFINISHED_JOB}
 
-        async def work(transaction: Transaction) -> None:
-            # Two of a viewer's transactions conflict here, so that the second counts the first.
+        async def work(transaction: Transaction) -> AnyJob:
+            # Two of a viewer's transactions conflict here, so that the second finds the first.
             await touch_account(transaction, job.owner_id, f"{self._name}At")
             jobs = transaction.collection(self._name)
+            known = await jobs.find_one({"_id": job.id, "ownerId": job.owner_id})
+            if known is not None:
+                return self._read(known)
             if await jobs.count_documents(running, limit=at_most) >= at_most:
                 raise Abort(Conflict.LIMIT_REACHED)
             await jobs.insert_one(
@@ -56,9 +59,10 @@ class MongoJobRepository(Generic[AnyJob]):
                     **self._to_document(job),
                 }
             )
+            return job
 
         done = await self._database.transact(work, account=job.owner_id)
-        return not isinstance(done, Conflict)
+        return None if isinstance(done, Conflict) else done.result
 
     async def get_many(self, viewer_id: ViewerId, ids: Iterable[str]) -> Mapping[str, AnyJob]:
         query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}

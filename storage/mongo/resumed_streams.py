@@ -6,15 +6,15 @@ was when its newcomers came; what that has brought since is brought again.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import PyMongoError
 
 from domain.partitions import FollowedPartitions
-from storage.mongo.stream_position import Place, Position, Stream
+from storage.mongo.change_stream import ChangeStream
+from storage.mongo.stream_position import Place, Position
 
 _LEAST_SECONDS: Final = 0.25
 """From one stream to the next: newcomers of this time share one."""
@@ -66,12 +66,12 @@ class Replacements:
             self._begin_at = position.place
         self._arm()
 
-    async def next(self, stream: Stream) -> Mapping[str, Any] | None:
-        """The next event of the stream, or None. Raise ReplacementDue."""
+    async def next(self, stream: ChangeStream) -> Sequence[RawBSONDocument]:
+        """The next events of the stream, if any. Raise ReplacementDue."""
         if self._due.is_set():
             await stream.close()
             raise ReplacementDue
-        asking = asyncio.ensure_future(stream.try_next())
+        asking = asyncio.ensure_future(stream.next())
         due = asyncio.ensure_future(self._due.wait())
         try:
             await asyncio.wait({asking, due}, return_when=asyncio.FIRST_COMPLETED)
@@ -91,7 +91,6 @@ class Replacements:
     def _plan(self) -> None:
         if self._begin_at is not None or self._brings_all or self._position is None:
             return
-        self._position.settle()
         reached = self._position.place
         # A stream that has brought nothing yet is where it began. What came before its newcomers is
         # behind what the one before had got to.
@@ -110,11 +109,10 @@ class ReplacementDue(Exception):
     """The stream does not bring all that is followed: open the next one."""
 
 
-async def _close(stream: Stream, asking: "asyncio.Future[RawBSONDocument | None]") -> None:
+async def _close(stream: ChangeStream, asking: "asyncio.Future[Sequence[RawBSONDocument]]") -> None:
     """Nobody reads it any more, so nobody needs to know how it ends."""
     try:
         with suppress(Exception):
             await asking
     finally:
-        with suppress(PyMongoError):
-            await stream.close()
+        await stream.close()

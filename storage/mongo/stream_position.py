@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bson.raw_bson import RawBSONDocument
-from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
 from domain.changes import ClusterTime
@@ -15,7 +13,7 @@ _BEGINS_WITH_TIME: Final = re.compile("82[0-9A-F]{16}")
 _HISTORY_LOST_CODES: Final = frozenset({280, 286})
 """The stream's position is not in the oplog, or not any more."""
 
-Stream = AsyncChangeStream[RawBSONDocument]
+_CURSOR_NOT_FOUND: Final = 43
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +46,10 @@ class Position:
         self.partition: str | None = None
         """Of the last change: the token may belong to it."""
         self._failed_token: Mapping[str, Any] | None = None
-        self._stream: Stream | None = None
 
     @property
     def time(self) -> ClusterTime | None:
-        """Read from the token, where it has the form that all servers have given it so far: a byte,
-        and the cluster time.
-        """
-        data = str(self.token["_data"]) if self.token is not None else ""
-        if not _BEGINS_WITH_TIME.match(data):
-            return None
-        return ClusterTime(int(data[2:10], 16), int(data[10:18], 16))
+        return time_of(self.token)
 
     @property
     def place(self) -> Place:
@@ -70,29 +61,22 @@ class Position:
         self.invalidated_token = place.token if place.ended_there else None
         self.partition = place.partition
 
-    def follow(self, stream: Stream) -> None:
-        """It moves with this stream, which has been read from."""
-        self._stream = stream
-
-    def settle(self) -> None:
-        """Keep where the stream is. Only when that is needed, since the driver makes a deep copy of
-        its token, which would be a tenth of what a change costs.
-        """
-        token = None if self._stream is None else self._stream.resume_token
-        self._stream = None
+    def follow(self, token: Mapping[str, Any] | None) -> None:
+        """The stream has got to this token. Without one, it has none yet."""
         if token is not None:
             self.token, self.invalidated_token = token, None
 
     def invalidated(self) -> None:
         """The stream has ended: open another one after the event that ended it."""
-        self.settle()
         self.token, self.invalidated_token = None, self.token
         self.lost = True
 
     def after_error(self, error: PyMongoError) -> None:
         """Continue from the same token; from now on where there is none, or it has failed twice."""
-        server_refused = isinstance(error, OperationFailure) and not error.has_error_label(
-            "ResumableChangeStreamError"
+        server_refused = (
+            isinstance(error, OperationFailure)
+            and error.code != _CURSOR_NOT_FOUND
+            and not error.has_error_label("ResumableChangeStreamError")
         )
         token = self.token or self.invalidated_token
         forgotten = isinstance(error, OperationFailure) and error.code in _HISTORY_LOST_CODES
@@ -101,3 +85,13 @@ class Position:
             self.token = self.invalidated_token = None
             self.lost = True
         self._failed_token = token if server_refused else None
+
+
+def time_of(token: Mapping[str, Any] | None) -> ClusterTime | None:
+    """Read from a token, where it has the form that all servers have given it so far: a byte, and
+    the cluster time.
+    """
+    data = str(token["_data"]) if token is not None else ""
+    if not _BEGINS_WITH_TIME.match(data):
+        return None
+    return ClusterTime(int(data[2:10], 16), int(data[10:18], 16))

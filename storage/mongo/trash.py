@@ -112,7 +112,6 @@ async def take_back(
     Abort with STALE where they do not exist, with IMAGE_GONE where something that they refer to has
     been deleted in the meantime.
     """
-    await touch_account(transaction, viewer_id, "restoredAt")
     own = {"ownerId": viewer_id, "conversationId": conversation_id}
     lasting = {"until": {"$gt": datetime.now(UTC)}}
     found = await transaction.trash.find({**own, **lasting}).to_list()
@@ -121,6 +120,7 @@ async def take_back(
         kept[one["collection"]].append(one["document"])
     if not kept["conversations"]:
         raise Abort(Conflict.STALE)
+    await touch_account(transaction, viewer_id, "restoredAt")
     await transaction.trash.delete_many(own)
     [conversation] = kept["conversations"]
     used = _used_images(conversation, kept["turns"])

@@ -1,4 +1,6 @@
-"""Concurrent choices, shares, exports, forks, deletions and restorations of one conversation."""
+"""Choices, shares, exports, forks, deletions and restorations of one conversation at the same time,
+by its owner and by a stranger.
+"""
 
 import asyncio
 import random
@@ -11,7 +13,7 @@ from tests.api.test_restoring import RESTORE, orphans
 from tests.api.test_shares import CREATE as SHARE
 from tests.clients import Data, GraphQLClient
 from tests.conftest import StartDarkroom
-from tests.operations import DELETE, conversation_with
+from tests.operations import DELETE, DELETE_IMAGES, codes, conversation_with
 from tests.resilience.processes import eventually
 from tests.resilience.scale import SEED
 
@@ -33,10 +35,10 @@ async def test_concurrent_operations_in_any_order_lose_nothing_and_leave_nothing
 ) -> None:
     chance = random.Random(SEED)
     darkroom = await start_darkroom(restore_days=1)
-    client = darkroom.client()
+    client, stranger = darkroom.client(), darkroom.client()
     for _ in range(ROUNDS):
         done = await conversation_with(client, turns=2)
-        await at_once(client, done, chance)
+        await asyncio.gather(at_once(client, done, chance), intrude(stranger, done))
 
     async def is_settled() -> bool:
         found: Data = (await client(LEFT))["viewer"]
@@ -83,3 +85,20 @@ async def at_once(client: GraphQLClient, done: Data, chance: random.Random) -> N
             found = await client("query($id: ID!) { node(id: $id) { id } }", id=export["id"])
             if found["node"] is not None:
                 await ended(client, export)
+
+
+async def intrude(stranger: GraphQLClient, done: Data) -> None:
+    """Nothing of it is a stranger's, whatever its owner does at the same time."""
+    conversation_id, turn_id = done["conversation"]["id"], done["turn"]["id"]
+    answers = await asyncio.gather(
+        stranger(CHOOSE, id=done["turn"]["outputs"][0]["id"]),
+        stranger(SHARE, input={"conversationId": conversation_id}),
+        stranger(FORK, id=turn_id),
+        stranger(DELETE_TURN, id=turn_id),
+        stranger(DELETE, id=conversation_id),
+        stranger(RESTORE, id=conversation_id),
+        stranger(DELETE_IMAGES, ids=[done["turn"]["outputs"][0]["images"][0]["id"]]),
+    )
+
+    for (payload,) in (answer.values() for answer in answers):
+        assert [code for code, _ in codes(payload)] in (["NOT_FOUND"], ["NOT_RESTORABLE"])

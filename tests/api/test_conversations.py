@@ -161,6 +161,8 @@ async def test_all_user_errors_are_returned_at_once_and_nothing_is_written(
         ({"selectedModels": ["$gt"]}, [("UNKNOWN_MODEL", "selectedModels.0")]),
         ({"manualReferenceIds": ["x"] * 11}, [("TOO_MANY_REFERENCES", "manualReferenceIds")]),
         ({"options": {"width": 256, "height": 257}}, [("UNSUPPORTED_SIZE", "options.width")]),
+        ({"options": {"width": 0, "height": 0}}, [("UNSUPPORTED_SIZE", "options.width")]),
+        ({"options": {"width": -64, "height": 64}}, [("UNSUPPORTED_SIZE", "options.width")]),
         (
             {"options": {"width": 256, "height": 256}, "aspectRatio": "1:1"},
             [("UNSUPPORTED_SIZE", "options.width")],

@@ -97,8 +97,8 @@ async def import_or_refuse(client: GraphQLClient, data: bytes) -> Data:
     return payload
 
 
-async def ended(client: GraphQLClient, job: Data) -> Data:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+async def ended(client: GraphQLClient, job: Data, *, within: float = PATIENCE_SECONDS) -> Data:
+    async with asyncio.timeout(within):
         while job["status"] in ("QUEUED", "GENERATING"):
             job = (await client(NODE, id=job["id"]))["node"]
     return job
@@ -248,7 +248,9 @@ async def test_an_upload_is_imported_once(client: GraphQLClient) -> None:
     data = await exported(client, id=done["conversation"]["id"])
     upload = await sent(client, data, ARCHIVE, purpose="IMPORT")
 
-    first = (await client(IMPORT, id=upload["id"]))["importConversation"]["import"]
+    asked = [client(IMPORT, id=upload["id"]) for _ in range(3)]
+    first, *others = [one["importConversation"]["import"] for one in await asyncio.gather(*asked)]
+    assert {one["id"] for one in others} == {first["id"]}
     done_once = await ended(client, first)
     second = (await client(IMPORT, id=upload["id"]))["importConversation"]["import"]
 
@@ -498,6 +500,17 @@ def bomb_of_text(data: bytes) -> bytes:
     return written.getvalue()
 
 
+def with_too_many_values(data: bytes) -> bytes:
+    """They would take a hundred times the memory of an honest manifest."""
+    entries = entries_of(data)
+    entries["manifest.json"] = entries["manifest.json"][:-1] + b',"x":[%b1]}' % (b"[]," * 250_000)
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:
+        for name, inner in entries.items():
+            archive.writestr(name, inner)
+    return written.getvalue()
+
+
 MAKE: Final[dict[str, Callable[[bytes], bytes]]] = {
     "no ZIP at all": lambda _: a_picture(),
     "the beginning of one": lambda data: data[: len(data) // 2],
@@ -509,6 +522,7 @@ MAKE: Final[dict[str, Callable[[bytes], bytes]]] = {
     "a bomb": bomb,
     "a false size": with_a_false_size,
     "a bomb of text": bomb_of_text,
+    "too many values": with_too_many_values,
     "an encrypted entry": encrypted,
     "a directory that is too large": lambda data: (
         data[:-10] + struct.pack("<II", 2**31, 0) + b"\x00\x00"

@@ -203,7 +203,10 @@ async def test_an_expired_or_foreign_conversation_cannot_be_restored(
     await conversation_with(stranger)
     await owner(DELETE, id=conversation_id)
 
-    assert codes(await restore(stranger, conversation_id)) == [("NOT_RESTORABLE", "conversationId")]
+    for other in (stranger, own.client("who has done nothing yet")):
+        assert codes(await restore(other, conversation_id)) == [
+            ("NOT_RESTORABLE", "conversationId")
+        ]
     async with collection(own, "trash") as trash:
         await trash.update_many({}, [{"$set": {"until": {"$subtract": ["$$NOW", 1000]}}}])
     assert codes(await restore(owner, conversation_id)) == [("NOT_RESTORABLE", "conversationId")]

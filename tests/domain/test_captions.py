@@ -70,6 +70,15 @@ def test_an_invalid_language_tag_is_refused(tag: str) -> None:
     assert _refused(CaptionOptions(language=tag)) == ["language"]
 
 
+@given(st.text(st.sampled_from("a \n\u2067\u202a\u202e\u2069"), max_size=60))
+def test_stored_options_are_accepted_again(tone: str) -> None:
+    """A caption that is rewritten has the options that were stored, unless others are given."""
+    tidied = tidy_options(CaptionOptions(tone=tone))
+
+    assert _refused(tidied) == []
+    assert tidy_options(tidied) == tidied
+
+
 @given(st.text(max_size=80))
 def test_any_text_is_a_language_tag_or_refused(tag: str) -> None:
     options = CaptionOptions(language=tag, tone=tag[:60])

@@ -174,6 +174,15 @@ async def test_no_url_in_a_response_uses_the_host_of_the_request(
     assert answer.json()["errors"][0]["extensions"] == {"code": "NOT_FOUND"}
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/studio", "/studio/index.html"])
+async def test_a_wrong_method_is_refused_with_a_code(darkroom: Darkroom, path: str) -> None:
+    answer = await darkroom.anonymous().http.post(path, json={})
+
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["allow"]
+    assert answer.json()["errors"][0]["extensions"] == {"code": "METHOD_NOT_ALLOWED"}
+
+
 @pytest.mark.parametrize(
     ("variables", "path"),
     [

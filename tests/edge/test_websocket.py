@@ -63,12 +63,23 @@ async def test_another_subprotocol_is_refused(
         assert await Socket(connection).closed_with() == 4406
 
 
-async def test_a_page_of_another_origin_cannot_connect(darkroom: Darkroom) -> None:
+@pytest.mark.parametrize(
+    ("path", "origin", "status", "code"),
+    [("", "https://evil.example", 403, "FORBIDDEN"), ("/x", None, 404, "NOT_FOUND")],
+    ids=["another origin", "another path"],
+)
+async def test_a_handshake_that_is_refused_has_a_code(
+    darkroom: Darkroom, path: str, origin: str | None, status: int, code: str
+) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with connect_to(darkroom.url, origin=Origin("https://evil.example")):
+        async with connect_to(darkroom.url + path, origin=Origin(origin) if origin else None):
             pass
 
-    assert refused.value.response.status_code == 403
+    response = refused.value.response
+    assert response.status_code == status
+    assert response.body is not None
+    assert json.loads(response.body)["errors"][0]["extensions"] == {"code": code}
+    assert response.headers["x-request-id"]
 
 
 async def test_a_page_of_an_allowed_origin_can_connect(darkroom: Darkroom) -> None:

@@ -29,7 +29,9 @@ from tests.storage.hooks import SECRET
 
 SECONDS: Final = 1.0
 """For an attempt that will never end."""
-NOT_PUBLIC: Final = Answer(error="The host's address is not public.")
+UNREACHABLE: Final = Answer(
+    error="The host's name has no public address, or could not be resolved."
+)
 NO_ANSWER: Final = Answer(error="There was no answer in time.")
 NO_CONNECTION: Final = Answer(error="No connection could be made.")
 BROKEN: Final = Answer(error="The connection broke, or the answer was not HTTP.")
@@ -123,10 +125,16 @@ def a_message() -> Message:
     )
 
 
+def a_webhook(url: str) -> HeldWebhook:
+    return HeldWebhook(
+        id=WebhookId("hook_1"), owner_id=ANA, url=url, secret=SECRET, failing=False, hold="1"
+    )
+
+
 async def attempt(
     url: str,
     *,
-    names: Sequence[Sequence[str]] = (("127.0.0.1",),),
+    names: Sequence[Sequence[str] | OSError] = (("127.0.0.1",),),
     loopback: bool = True,
     seconds: float = PATIENCE_SECONDS,
     verify: ssl.SSLContext | None = None,
@@ -135,17 +143,17 @@ async def attempt(
     answers = list(names)
 
     async def resolve(_: str, __: int) -> Sequence[str]:
-        return answers.pop(0)
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
 
-    held = HeldWebhook(
-        id=WebhookId("hook_1"), owner_id=ANA, url=url, secret=SECRET, failing=False, hold="1"
-    )
     sender = HttpWebhookSender(
         allows_loopback=loopback, seconds=seconds, verify=verify, resolve=resolve
     )
     try:
         async with asyncio.timeout(2 * PATIENCE_SECONDS):
-            return await sender.send(held, a_message())
+            return await sender.send(a_webhook(url), a_message())
     finally:
         await sender.aclose()
 
@@ -181,9 +189,18 @@ async def test_a_name_that_becomes_private_is_not_connected_to(address: str) -> 
         url = receiver.url.replace("http://localhost", "https://hooks.example.com")
 
         for names in ([address], [PUBLIC, address]):
-            assert await attempt(url, loopback=False, names=[names]) == NOT_PUBLIC
+            assert await attempt(url, loopback=False, names=[names]) == UNREACHABLE
 
     assert receiver.connections == 0
+
+
+async def test_a_viewer_does_not_learn_whether_an_internal_name_exists() -> None:
+    """What is said of a name with a private address is said of one that does not exist."""
+    missing = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    url = "https://db.internal.example/"
+
+    for names in (["10.0.0.7"], [], missing):
+        assert await attempt(url, loopback=False, names=[names]) == UNREACHABLE
 
 
 async def test_a_name_is_resolved_once_for_an_attempt() -> None:
@@ -197,7 +214,7 @@ async def test_a_name_is_resolved_once_for_an_attempt() -> None:
 
 async def test_a_webhook_of_development_is_not_delivered_in_production() -> None:
     async with receiving(says(b"HTTP/1.1 204 No Content\r\n\r\n")) as receiver:
-        assert await attempt(receiver.url, loopback=False) == NOT_PUBLIC
+        assert await attempt(receiver.url, loopback=False) == UNREACHABLE
 
     assert receiver.connections == 0
 
@@ -218,12 +235,9 @@ async def test_a_webhook_of_development_is_not_delivered_in_production() -> None
     ],
 )
 async def test_an_address_in_disguise_is_refused(url: str) -> None:
-    async def resolve(_: str, __: int) -> Sequence[str]:
-        return [PUBLIC]
-
-    sender = HttpWebhookSender(allows_loopback=False, seconds=SECONDS, resolve=resolve)
+    sender = HttpWebhookSender(allows_loopback=False, seconds=SECONDS)
     try:
-        assert await sender.find_problem(url) is not None
+        assert sender.find_problem(url) is not None
     finally:
         await sender.aclose()
 
@@ -234,10 +248,10 @@ async def test_a_name_is_resolved_as_it_is_sent() -> None:
 
     async def resolve(host: str, _: int) -> Sequence[str]:
         asked.append(host)
-        return [PUBLIC]
+        return []
 
     sender = HttpWebhookSender(allows_loopback=False, seconds=SECONDS, resolve=resolve)
-    assert await sender.find_problem("https://faß.example/") is None
+    await sender.send(a_webhook("https://faß.example/"), a_message())
     await sender.aclose()
 
     assert asked == ["xn--fa-hia.example"]

@@ -46,6 +46,8 @@ Code = GenerationErrorCode
         ("Keep it short", "Keep it short."),
         ("A post about @Image1 and the sea", "The sea."),
         ("Unser neues Brot ist da", "Unser neues Brot ist da."),
+        ("https://example.com/Soap is our new page", "https://example.com/Soap is our new page."),
+        ("iPhones at half price", "iPhones at half price."),
         ("新しい石鹸です", "新しい石鹸です."),
         ("☕🎉", "☕🎉"),
         ("#soap from #Lisbon", "Soap from Lisbon."),
@@ -110,6 +112,10 @@ def test_a_caption_describes_the_references(
         ("Nuestro jabón y el mar", None),
         ("Unser neues Brot ist da", None),
         ("Notre savon et la mer", None),
+        ("Wir eröffnen in Köln", None),
+        ("Sapone nuovo in offerta", None),
+        ("Onze winkel in Amsterdam is open", None),
+        ("The shop in Berlin is open", "en"),
         ("", None),
     ],
 )
@@ -123,6 +129,10 @@ def test_tone_hashtags_and_length_are_respected() -> None:
         "Our new lavender soap. We are glad to share it with you."
     )
     assert compose_caption(a_caption(hashtags=2)) == "Our new lavender soap.\n#lavender #soap"
+    linked = a_caption("Our soap: www.example.com/a", hashtags=3)
+    assert compose_caption(linked) == "Our soap: www.example.com/a.\n#soap"
+    foreign = a_caption("Wir eröffnen in Köln", tone="warm")
+    assert compose_caption(foreign) == "Wir eröffnen in Köln."
     long = a_caption("Our new soap is here. " * 20, max_length=50)
     assert compose_caption(long) == "Our new soap is here. Our new soap is here."
 

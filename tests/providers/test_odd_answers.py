@@ -440,6 +440,7 @@ STREAMS: dict[str, tuple[list[Any], int]] = {
     "no objects": ([b"data: null\n\n", b"data: []\n\n", b"data: 7\n\n", COMPLETED], 0),
     "unknown events": ([{"type": "image_generation.pondering", "b64_json": None}, COMPLETED], 0),
     "unknown events with lists": ([{"type": "news", "data": None}, COMPLETED], 0),
+    "a type that is no text": ([{"type": 30.0, "b64_json": OTHER_TEXT}, COMPLETED], 0),
     "a partial image": ([PARTIAL | {"b64_json": OTHER_TEXT}, COMPLETED], 1),
     "an edit's events": (
         [

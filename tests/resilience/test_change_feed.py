@@ -2,7 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -19,6 +20,7 @@ from domain.ports.changes import Change, FeedItem, HistoryLost, Reached
 from runtime.local_mongod import Mongod
 from storage.mongo import change_feed
 from storage.mongo.change_feed import MongoChangeFeed
+from storage.mongo.change_stream import ChangeStream, open_stream
 from storage.mongo.database import Database, cluster_time_of, open_database
 from storage.mongo.stream_position import Position
 from storage.mongo.transaction import Transaction
@@ -36,11 +38,17 @@ Item = FeedItem | None
 class Following:
     """What a feed has reported, by the ids of the documents."""
 
-    def __init__(self, items: AsyncIterator[Item]) -> None:
-        self._items = items
+    def __init__(self, batches: AsyncIterator[Sequence[FeedItem] | None]) -> None:
+        self._batches = batches
+        self._items: deque[FeedItem] = deque()
 
     async def next(self) -> Item:
-        return await asyncio.wait_for(anext(self._items), PATIENCE_SECONDS)
+        while not self._items:
+            batch = await asyncio.wait_for(anext(self._batches), PATIENCE_SECONDS)
+            if batch is None:
+                return None
+            self._items.extend(batch)
+        return self._items.popleft()
 
     async def until(self, document_id: str) -> list[Item]:
         """Everything up to the change of this document."""
@@ -376,13 +384,12 @@ async def test_a_partitioned_feed_continues_while_subscribers_arrive_without_a_p
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a stream takes longer to open than newcomers wait for the next one."""
-    watch = database.watched.watch
 
-    async def watch_slowly(*arguments: object, **options: object) -> object:
+    async def open_slowly(*arguments: Any, **options: Any) -> ChangeStream:
         await asyncio.sleep(0.3)
-        return await watch(*arguments, **options)  # type: ignore[arg-type]
+        return await open_stream(*arguments, **options)
 
-    monkeypatch.setattr(database.watched, "watch", watch_slowly)
+    monkeypatch.setattr(change_feed, "open_stream", open_slowly)
     partitions = FollowedPartitions(32768)
     turn_id, last = (turn_id_of(new_conversation_id(), 0) for _ in range(2))
     for one in (turn_id, last):
@@ -451,10 +458,9 @@ async def test_newcomers_find_a_stream_that_continues_after_a_dropped_database(
     partitions = FollowedPartitions(32768)
     first, newcomer = (turn_id_of(new_conversation_id(), 0) for _ in range(2))
     partitions.add(conversation_of_turn(first))
-    watch = database.watched.watch
 
-    async def watch_and_subscribe(*arguments: object, **options: object) -> object:
-        stream = await watch(*arguments, **options)  # type: ignore[arg-type]
+    async def open_and_subscribe(*arguments: Any, **options: Any) -> ChangeStream:
+        stream = await open_stream(*arguments, **options)
         if options["start_after"] is not None:
             partitions.add(conversation_of_turn(newcomer))
         return stream
@@ -462,7 +468,7 @@ async def test_newcomers_find_a_stream_that_continues_after_a_dropped_database(
     async with following(database, partitions) as received:
         await database.turns.insert_one({"_id": first, "version": 1})
         await received.until(first)
-        monkeypatch.setattr(database.watched, "watch", watch_and_subscribe)
+        monkeypatch.setattr(change_feed, "open_stream", open_and_subscribe)
         await database.client.drop_database(database.commands.name)
         while await received.next() != HistoryLost():
             pass
@@ -481,13 +487,12 @@ async def test_a_newcomer_reads_nothing_older_than_where_its_stream_begins(
     partitions, begins = FollowedPartitions(32768), Position()
     turn_id = turn_id_of(new_conversation_id(), 0)
     partitions.add(conversation_of_turn(turn_id))
-    watch = database.watched.watch
 
-    async def watch_from(*arguments: object, **options: Any) -> object:
+    async def open_from(*arguments: Any, **options: Any) -> ChangeStream:
         begins.token = options["resume_after"]
-        return await watch(*arguments, **options)  # type: ignore[arg-type]
+        return await open_stream(*arguments, **options)
 
-    monkeypatch.setattr(database.watched, "watch", watch_from)
+    monkeypatch.setattr(change_feed, "open_stream", open_from)
     async with following(database, partitions) as received:
         for version in range(3):
             change = {"$set": {"version": version}}

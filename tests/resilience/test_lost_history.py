@@ -1,14 +1,14 @@
 """History that is lost at the worst moment: while the previously lost part is being read again."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from domain.cursors import TurnCursors
 from domain.ids import TurnId, ViewerId
-from domain.ports.changes import Change, HistoryLost
+from domain.ports.changes import FeedItem, HistoryLost
 from domain.signing import Signer
 from domain.turns import TurnsAsOf
 from domain.viewers import Viewer
@@ -28,10 +28,10 @@ class SilentFeed:
     def __init__(self) -> None:
         self.lost: asyncio.Queue[HistoryLost] = asyncio.Queue()
 
-    async def follow(self) -> AsyncGenerator[Change | HistoryLost | None, None]:
+    async def follow(self) -> AsyncGenerator[Sequence[FeedItem] | None, None]:
         yield None
         while True:
-            yield await self.lost.get()
+            yield [await self.lost.get()]
             self.lost.task_done()
 
 

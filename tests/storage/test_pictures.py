@@ -193,6 +193,25 @@ async def test_a_profile_after_the_pixels_of_a_png_is_ignored(
     assert difference(opened(processed.original), a_picture()) == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "count", "turned"), [(3, 1, True), (4, 1, True), (3, 0, False), (2, 1, False)]
+)
+async def test_an_orientation_is_one_number_of_either_size(
+    processor: ImageProcessor, kind: int, count: int, turned: bool
+) -> None:
+    """As libvips and Pillow read it."""
+    for order, mark in (("<", b"II*\0"), (">", b"MM\0*")):
+        number = struct.pack(f"{order}I" if kind == 4 else f"{order}HH", *(6, 0)[: 1 + (kind != 4)])
+        entry = struct.pack(f"{order}HHHI", 1, 0x0112, kind, count) + number
+        block = mark + struct.pack(f"{order}I", 8) + entry + bytes(4)
+        data = with_jpeg_segment(encoded(a_picture(), "JPEG"), 0xE1, b"Exif\0\0" + block)
+
+        processed = await processor.process(data)
+
+        size = (200, 300) if turned else (300, 200)
+        assert (processed.original.width, processed.original.height) == size
+
+
 async def test_unannounced_parts_of_a_webp_are_ignored(processor: ImageProcessor) -> None:
     """Other decoders do without the profile and the orientation."""
     options: dict[str, Any] = {"icc_profile": swapped_profile(), "exif": exif(6), "lossless": True}

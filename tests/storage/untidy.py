@@ -235,6 +235,17 @@ UNTIDY: dict[str, Untidy] = {
             (b"caBX", CANARY),
         )
     },
+    **{
+        f"PNG with a {kind.decode()} of {len(body)} bytes": png(
+            partial(with_png_chunk, a_png(), kind, body)
+        )
+        for kind, body in (
+            (b"gAMA", b"\0\1"),
+            (b"cHRM", bytes(31)),
+            (b"sRGB", b""),
+            (b"cICP", b"\x0c\x0d\0"),
+        )
+    },
     "PNG with a wrong checksum of its pixels' chunk": png(
         lambda: with_wrong_checksum(a_png(), b"IDAT")
     ),

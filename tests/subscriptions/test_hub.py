@@ -1,7 +1,7 @@
 """The hub with a scripted feed: no delivered state is missed."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 
 import pytest
@@ -28,14 +28,17 @@ class Feed:
         self.says: asyncio.Queue[Change | HistoryLost | Exception] = asyncio.Queue()
         self.opened = 0
 
-    async def follow(self) -> AsyncGenerator[Change | HistoryLost | None, None]:
+    async def follow(self) -> AsyncGenerator[Sequence[Change | HistoryLost] | None, None]:
         self.opened += 1
         yield None
         while True:
-            said = await self.says.get()
-            if isinstance(said, Exception):
-                raise said
-            yield said
+            said = [await self.says.get()]
+            while not self.says.empty():
+                said.append(self.says.get_nowait())
+            yield [one for one in said if not isinstance(one, Exception)]
+            for one in said:
+                if isinstance(one, Exception):
+                    raise one
 
 
 def a_change(turn: Turn, seconds: int) -> Change:

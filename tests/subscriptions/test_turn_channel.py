@@ -63,7 +63,7 @@ def at_index(turn: Turn, index: int) -> Turn:
 
 def give_out(channel: TurnChannel, seconds: int, *turns: Turn) -> None:
     cluster_time = ClusterTime(seconds, 0)
-    channel.give_out(turns, {turn.id: cluster_time for turn in turns}, complete_until=cluster_time)
+    channel.give_out({turn.id: (cluster_time, turn) for turn in turns}, complete_until=cluster_time)
 
 
 def slots(update_outputs: object) -> list[int]:
@@ -133,11 +133,10 @@ def test_a_cursor_never_covers_a_later_turn_of_the_same_read(
     channel: TurnChannel, turn: Turn
 ) -> None:
     subscriber = a_subscriber(channel)
-    turns = [at_index(turn, index) for index in range(2)]
+    first, second = (at_index(turn, index) for index in range(2))
 
     channel.give_out(
-        turns,
-        {turns[0].id: ClusterTime(9, 0), turns[1].id: ClusterTime(5, 0)},
+        {first.id: (ClusterTime(9, 0), first), second.id: (ClusterTime(5, 0), second)},
         complete_until=ClusterTime(9, 0),
     )
 
@@ -275,8 +274,10 @@ class _History:
         if batch:
             before = min([max(batch.values()), *self.unread.values()])
             self.channel.give_out(
-                [self.states[index] for index in sorted(batch)],
-                {self.states[index].id: ClusterTime(at, 0) for index, at in batch.items()},
+                {
+                    self.states[index].id: (ClusterTime(batch[index], 0), self.states[index])
+                    for index in sorted(batch)
+                },
                 complete_until=ClusterTime(before, 0),
             )
             for subscriber in tuple(self.channel.subscribers):

@@ -525,7 +525,7 @@ export type UpdateAlbumInput = {
 export type UploadFileInput = {
   /** The exact size in bytes: 1 to `viewer.limits.maxUploadBytes`. */
   readonly byteSize: number;
-  /** The type to send the file with: `image/png`, `image/jpeg`, `image/webp`, or `image/heic` or `image/heif` if this server can read HEIC. The image gets the type that its bytes have, if it is one of these; HEIC becomes JPEG, or WebP if it has transparency. */
+  /** The type to send the file with: `image/png`, `image/jpeg`, `image/webp`, or `image/heic` or `image/heif` if this server can read HEIC. The image gets the type that its bytes have, if it is one of these; HEIC becomes JPEG, or WebP if it has transparency. Other names of a type, such as `image/jpg`, are accepted: `Upload.headers` and `Upload.fields` then have the usual one. */
   readonly contentType: string;
   /** A label to keep with the upload. It is shortened to 255 characters on one line. */
   readonly filename?: string | null | undefined;

@@ -21,6 +21,7 @@ _MENTION: Final = re.compile(
     r"\s*(?:\b(?:with|using|from|like|of|com|usando|de|como)\s+)?(?<!\w)@image[0-9]+(?!\w)",
     re.IGNORECASE,
 )
+_LINK: Final = re.compile(r"\S*(?:://|www\.)\S+", re.IGNORECASE)
 _HASH: Final = re.compile(r"#(?=\w)")
 """Hashtags are for the end of a caption, and only if they are asked for."""
 _JOINING: Final = re.compile(r"^(?:and|or|e|ou)\s+", re.IGNORECASE)
@@ -97,6 +98,7 @@ _SMALL_WORDS: Final[Mapping[str, frozenset[str]]] = {
             *("the", "of", "and", "for", "with", "our", "your", "on", "in", "is", "are"),
             *("this", "that", "to", "from", "about", "we", "you", "it", "new", "at", "by"),
             *("an", "be", "who", "how", "when", "what", "write", "create", "please"),
+            *("his", "her", "they", "not", "has", "was", "will", "can", "all", "out", "up", "its"),
         }
     ),
     "pt": frozenset(
@@ -122,13 +124,19 @@ _SMALL_WORDS: Final[Mapping[str, frozenset[str]]] = {
     "it": frozenset(
         {
             *("il", "gli", "una", "di", "e", "per", "con", "nostro", "nostra", "sul", "è"),
-            *("sono", "della", "dello", "che", "nel"),
+            *("sono", "della", "dello", "che", "nel", "in"),
         }
     ),
     "de": frozenset(
         {
             *("der", "die", "das", "und", "für", "mit", "unser", "unsere", "ein", "eine"),
-            *("ist", "im", "am", "zum", "von", "auf"),
+            *("ist", "im", "am", "zum", "von", "auf", "in", "wir", "sie", "uns"),
+        }
+    ),
+    "nl": frozenset(
+        {
+            *("het", "een", "van", "en", "op", "met", "voor", "onze", "ons", "jouw", "wij"),
+            *("in", "is", "we", "zijn", "naar"),
         }
     ),
 }
@@ -223,8 +231,10 @@ def guess_language(message: str) -> str | None:
         language: sum(word in small for word in words) for language, small in _SMALL_WORDS.items()
     }
     scores["pt"] += 2 * len(_PORTUGUESE_LETTERS.findall(message))
-    best = max(scores, key=lambda language: scores[language])
-    return best if scores[best] and best in LANGUAGES else None
+    best = max(LANGUAGES, key=lambda language: scores[language])
+    # Many words are of several languages: nothing is added to a message that may be of another one.
+    others = max(scores[language] for language in scores if language not in LANGUAGES)
+    return best if scores[best] > others else None
 
 
 def _with_prompts(
@@ -257,7 +267,9 @@ def _topic_of(message: str) -> str:
 
 
 def _as_sentence(topic: str, *, is_lively: bool) -> str:
-    sentence = topic[:1].upper() + topic[1:]
+    first = topic.split(" ", 1)[0]
+    is_plain = first == first.lower() and not _LINK.match(first)
+    sentence = topic[:1].upper() + topic[1:] if is_plain else topic
     end = "!" if is_lively else "."
     if not _WORD.search(sentence):
         return sentence
@@ -287,7 +299,7 @@ def _description_of(prompt: str) -> str:
 
 def _hashtags_of(texts: Iterable[str], most: int) -> list[str]:
     """The first words that say something, each once."""
-    words = (word for text in texts for word in _WORD.findall(text))
+    words = (word for text in texts for word in _WORD.findall(_LINK.sub(" ", text)))
     telling = (
         word.replace("-", "").lower()
         for word in words
