@@ -16,6 +16,8 @@ from tests.http import open_http
 Data = dict[str, Any]
 
 PATIENCE_SECONDS = 20.0
+PAUSE_SECONDS = 0.05
+"""Between two questions whether something has ended."""
 
 
 class GraphQLClient:

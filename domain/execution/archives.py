@@ -83,9 +83,10 @@ _MAX_DIRECTORY_BYTES: Final = 5_000_000
 """The size of a directory of some 40,000 entries."""
 _MAX_JSON_BYTES: Final = 8_000_000
 """The size of one part: twice that of the largest turns."""
-_MAX_JSON_VALUES: Final = 300_000
-"""In one part: several times as many as 50 turns have, or ten albums of 10,000 images. The decoder
-keeps other threads waiting until it has read them all, for at most some 50 ms.
+_MAX_JSON_MARKS: Final = 150_000
+"""Commas, colons and brackets in one part: more than 50 turns, 5,000 conversations or ten albums of
+10,000 images have. The decoder keeps other threads waiting until it has read the values between
+them, for some 50 ms at most.
 """
 _MAX_ALL_JSON_BYTES: Final = 200_000_000
 _MAX_JSON_RATIO: Final = 200
@@ -117,7 +118,7 @@ class ArchiveReader:
     def read_json(self, name: str) -> object:
         """Raise NotAnExport."""
         data = self.read(name, max_bytes=_MAX_JSON_BYTES)
-        if sum(map(data.count, (b",", b"[", b"{"))) > _MAX_JSON_VALUES:
+        if sum(map(data.count, (b",", b":", b"[", b"{"))) > _MAX_JSON_MARKS:
             raise NotAnExport(f"{name} has too many values.")
         try:
             return json.loads(data)

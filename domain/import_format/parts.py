@@ -16,6 +16,11 @@ from domain.references import Reference, ReferenceOrigin
 
 _MAX_OUTPUTS: Final = 20
 MAX_REFERENCES: Final = 200
+_MAX_ALL_IMAGES: Final = 300
+"""Those that a turn or post refers to, and those that it has made. There are 110 references of a
+turn, 16 of each of eight models, and four images of each. With thousands in each, a page of turns
+would take long to read.
+"""
 _MAX_IMAGES: Final = 20
 """Of one output."""
 _SLOTS: Final = range(1, 100)
@@ -31,6 +36,10 @@ class PartsReader:
     def parent(self, facts: Facts, parent_id: ParentId, owner_id: ViewerId) -> dict[str, Any]:
         """The attributes that all parents have."""
         created_at = facts.instant("createdAt")
+        references, outputs = self.references(facts), self.outputs(facts, parent_id)
+        images = len(references) + sum(len(one.references) + len(one.images) for one in outputs)
+        if images > _MAX_ALL_IMAGES:
+            raise NotAnExport("A turn or post refers to too many images.")
         return {
             "id": parent_id,
             "owner_id": owner_id,
@@ -38,12 +47,12 @@ class PartsReader:
             "selected_model_ids": tuple(
                 ModelId(one) for one in facts.texts("selectedModels", most=_MAX_OUTPUTS)
             ),
-            "references": self.references(facts),
+            "references": references,
             "previous_were_named": facts.flag("previousWereNamed"),
             "aspect_ratio": facts.ratio("aspectRatio"),
             "resolution": facts.member("resolution", Resolution),
             "options": self.options(facts.inside("options")),
-            "outputs": self.outputs(facts, parent_id),
+            "outputs": outputs,
             "version": 1,
             "created_at": created_at,
             "updated_at": facts.optional("updatedAt", facts.instant) or created_at,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from domain.batches import in_batches
 from domain.conflicts import Conflict
 from domain.conversations import Conversation
 from domain.idempotency import IdempotencyKey
@@ -34,6 +35,9 @@ from storage.mongo.text_search import words_to_find
 from storage.mongo.transaction import Abort, Transaction
 from storage.mongo.turns import read_turn
 
+_AT_ONCE: Final = 100
+"""Turns that the driver encodes or decodes in one piece, while nothing else runs."""
+
 
 @repository
 class MongoBranchRepository:
@@ -60,7 +64,7 @@ class MongoBranchRepository:
             old = await transaction.conversations.find_one({"_id": old_id, "ownerId": viewer_id})
             up_to = {"_id": {"$gte": first, "$lte": turn_id}, "ownerId": viewer_id}
             found = transaction.turns.find(up_to).sort("_id", 1).limit(max_turns + 1)
-            turns = await found.to_list()
+            turns = await found.batch_size(_AT_ONCE).to_list()
             if len(turns) > max_turns:
                 raise Abort(Conflict.LIMIT_REACHED)
             if old is None or not turns or turns[-1]["_id"] != turn_id:
@@ -73,7 +77,8 @@ class MongoBranchRepository:
             )
             document = _fork_of(old, copies, title=title or old["title"])
             conversation = await insert_conversation(transaction, {"_id": new_id, **document})
-            await transaction.turns.insert_many(copies)
+            for some in in_batches(copies, _AT_ONCE):
+                await transaction.turns.insert_many(some)
             await use_key(transaction, viewer_id, key=key, parent_id=copies[-1]["_id"])
             return conversation
 

@@ -9,14 +9,13 @@ never given back.
 """
 
 import asyncio
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, TypeAlias
 
 import bson
-from bson import Binary, CodecOptions, Int64
+from bson import CodecOptions, Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
 from pymongo.asynchronous.database import AsyncDatabase
@@ -56,7 +55,6 @@ class ChangeStream:
         self._connection = connection
         self._opened = opened
         self._longest_answer_ms = longest_answer_ms
-        self._session = {"id": Binary(os.urandom(16), 4)}
         self._cursor_id = 0
         self._more = b""
         """The message that asks for more."""
@@ -67,7 +65,7 @@ class ChangeStream:
         """Open the cursor. Return where it begins, unless it has brought something already. Raise
         what the driver does.
         """
-        command = {"aggregate": 1, "pipeline": stages, "cursor": {}, "lsid": self._session}
+        command = {"aggregate": 1, "pipeline": stages, "cursor": {}}
         reply = await self._connection.command(
             self._database.name,
             command,
@@ -82,7 +80,6 @@ class ChangeStream:
                 "getMore": Int64(self._cursor_id),
                 "collection": "$cmd.aggregate",
                 "maxTimeMS": self._longest_answer_ms,
-                "lsid": self._session,
                 "$db": self._database.name,
             }
         )

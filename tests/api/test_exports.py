@@ -20,7 +20,7 @@ from domain.ids import new_image_id
 from domain.images import ARCHIVE, new_key
 from domain.jobs import MAX_RUNNING_JOBS
 from storage.objects.folder import LEFTOVER_PREFIX
-from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
+from tests.clients import PATIENCE_SECONDS, PAUSE_SECONDS, Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
     DELETE,
@@ -53,6 +53,7 @@ NODE: Final = f"query($id: ID!) {{ node(id: $id) {{ ... on Export {{ {FIELDS} }}
 async def ended(client: GraphQLClient, export: Data, *, within: float = PATIENCE_SECONDS) -> Data:
     async with asyncio.timeout(within):
         while export["status"] in ("QUEUED", "GENERATING"):
+            await asyncio.sleep(PAUSE_SECONDS)  # it needs the processor, too
             export = (await client(NODE, id=export["id"]))["node"]
     return export
 

@@ -20,7 +20,7 @@ from tests.api.test_albums import create as create_album
 from tests.api.test_choices import choose
 from tests.api.test_exports import EXPORT, EXPORT_VIEWER, collection
 from tests.api.test_exports import ended as export_ended
-from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
+from tests.clients import PATIENCE_SECONDS, PAUSE_SECONDS, Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
     DELETE_IMAGES,
@@ -100,6 +100,7 @@ async def import_or_refuse(client: GraphQLClient, data: bytes) -> Data:
 async def ended(client: GraphQLClient, job: Data, *, within: float = PATIENCE_SECONDS) -> Data:
     async with asyncio.timeout(within):
         while job["status"] in ("QUEUED", "GENERATING"):
+            await asyncio.sleep(PAUSE_SECONDS)  # it needs the processor, too
             job = (await client(NODE, id=job["id"]))["node"]
     return job
 
@@ -355,6 +356,13 @@ def turn(change: Callable[[Any], None]) -> Change:
     return edit("turns-", lambda part: change(part["turns"][0]))
 
 
+def refer_too_often(turn: Data) -> None:
+    """Each list could be as long."""
+    output = turn["outputs"][0]
+    reference = {"origin": "MANUAL", "imageId": output["images"][0]}
+    turn["references"] = output["references"] = [reference] * 150
+
+
 HOSTILE: Final[dict[str, Change]] = {
     "a path that leads out": put("../../etc/passwd", b"x"),
     "an absolute path": put("/etc/passwd", b"x"),
@@ -404,6 +412,7 @@ HOSTILE: Final[dict[str, Change]] = {
     "a NUL in a message": turn(lambda one: one.update(userMessage="a\x00b")),
     "half a letter": turn(lambda one: one.update(userMessage="\ud800")),
     "an operator for a text": turn(lambda one: one.update(userMessage={"$set": 1})),
+    "too many images of a turn": turn(refer_too_often),
     "a time that is none": turn(lambda one: one.update(createdAt="0001-01-01T00:00:00+14:00")),
     "a status that is none": turn(lambda one: one["outputs"][0].update(status="DONE")),
     "a number that is too large": turn(lambda one: one["outputs"][0].update(attempt=2**31)),
