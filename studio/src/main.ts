@@ -4,8 +4,13 @@ import "./app.css";
 import { i18n } from "./i18n/index.svelte";
 import { preferences } from "./state/preferences.svelte";
 
-// The parts of a release that has been replaced are gone: the page of the new one has others.
-addEventListener("vite:preloadError", () => navigator.onLine && location.reload());
+addEventListener("vite:preloadError", () => void reloadIfReplaced());
+
+/** The parts of a release that has been replaced are gone: the page of the new one has others. */
+async function reloadIfReplaced(): Promise<void> {
+  const answer = await fetch(import.meta.env.BASE_URL).catch(() => null);
+  if (answer?.ok && !(await answer.text()).includes(new URL(import.meta.url).pathname)) location.reload();
+}
 
 await i18n.use(preferences.current.language);
 const target = document.getElementById("app")!;

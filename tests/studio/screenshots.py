@@ -29,6 +29,7 @@ SIZES: Final = {"desktop": (1280, 800), "phone": (390, 844), "narrow": (320, 640
 SCHEMES: Final = ("light", "dark")
 MODELS: Final = ["local-silver", "local-ink", "rehearsal-lands-last"]
 SETTLED_MILLISECONDS: Final = 900
+LANDING_MILLISECONDS: Final = 180_000
 Act = Callable[[Page], Awaitable[object]]
 MAKE: Final = """
 mutation Make($post: GeneratePostInput!, $album: CreateAlbumInput!, $share: CreateShareInput!) {
@@ -210,6 +211,7 @@ async def shoot(
         "reduced_motion": "reduce",
     }
     context = await browser.new_context(**options)
+    context.set_default_timeout(LANDING_MILLISECONDS)
     page = await context.new_page()
     if scene.loading:
         await page.add_init_script("window.fetch = () => new Promise(() => {})")

@@ -67,6 +67,14 @@ async def test_options_survive_a_reload_and_are_sent(
     assert turn["options"] == wanted
     origins = [reference["origin"] for reference in turn["references"]]
     assert origins == ["PREVIOUS_TURN", "MANUAL", "MANUAL"]
+    await page.get_by_role("button", name="Earlier").click()
+    earlier = page.get_by_role("group", name="Earlier")
+    await earlier.get_by_role("button", name="Favourite “In winter”").click()
+    marked = earlier.get_by_role("button", pressed=True)
+    await expect(marked).to_have_count(1)
+    await earlier.get_by_role("button", name="In winter", exact=True).click()
+    await expect(field).to_have_value("In winter")
+    await expect(field).to_be_focused()
     kept = json.loads(await page.evaluate("localStorage['darkroom.preferences']"))
     assert kept["format"] == "WEBP"
 

@@ -109,6 +109,13 @@ async def test_thousands_of_images_are_scrolled_without_a_blank_frame(
     # An image is known by its texts and URLs, some 3 KB.
     assert after - before < 12 + PICTURES * 0.008
 
+    top = await page.evaluate("scrollY")
+    assert top > 0
+    await page.get_by_role("link", name="Albums").click()
+    await expect(page.get_by_role("main", name="Albums")).to_be_focused()
+    await page.go_back()
+    await page.wait_for_function(f"Math.abs(scrollY - {top}) <= 1")
+
 
 async def test_images_are_found_by_prompts_and_models(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio

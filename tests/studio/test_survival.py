@@ -112,11 +112,16 @@ async def test_a_turn_sent_while_offline_arrives_once(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
     done = await conversation_with(client, selectedModels=["local-ink"])
-    page = await open_studio(darkroom, token=client.token, path=path_of(done))
+    page = await open_studio(darkroom, None)
+    await page.route("**/objects/**", lambda route: route.abort())
+    await page.goto(f"{darkroom.url}/studio/{path_of(done)}#token={client.token}")
     await page.get_by_label(PLACE).fill("And a moon")
     await page.get_by_role("button", name="Send").is_enabled()
+    image = page.locator(f"{outputs(page, 0, 'COMPLETED')} .picture img")
+    await expect(image).to_have_count(1)
 
     await page.context.set_offline(True)
+    await page.unroute_all(behavior="wait")
     await expect(page.get_by_text("You are offline.")).to_be_visible()
     await page.get_by_label(PLACE).press("Control+Enter")
     await expect(page.get_by_role("button", name="Sending")).to_be_visible()
@@ -125,6 +130,8 @@ async def test_a_turn_sent_while_offline_arrives_once(
     await wait_for(page, 1, "COMPLETED")
     await expect(page.get_by_text("2 turns")).to_be_visible()
     await expect(page.get_by_label(PLACE)).to_have_value("")
+    # Its URL is the same as when it could not be loaded.
+    await expect(image.and_(page.locator(".loaded"))).to_be_visible()
 
 
 async def test_the_studio_works_if_the_browser_blocks_its_storage(

@@ -138,6 +138,7 @@ async def test_a_reload_during_a_turn_loses_nothing(
     await expect(page.get_by_role("progressbar")).to_have_attribute(
         "aria-valuenow", re.compile(r"\d")
     )
+    await expect(page.get_by_text(re.compile(r"Developing \d+ % · Preview \d"))).to_be_visible()
     await expect(page.locator(".preview").first).to_be_attached()
     await wait_for(page, 0, "COMPLETED")
     await expect(page.get_by_label("What should change next?")).to_have_value("And then the words")
@@ -148,6 +149,7 @@ async def test_the_studio_recovers_after_being_offline(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
+    await page.route("**/assets/Albums-*.js", lambda route: route.abort())
     await start(page, "Make it night", "Slow")
     await wait_for(page, 0, "GENERATING")
 
@@ -157,6 +159,14 @@ async def test_the_studio_recovers_after_being_offline(
 
     await expect(page.get_by_text("You are offline.")).to_be_hidden()
     await wait_for(page, 0, "COMPLETED")
+
+    # A view whose code has not been fetched yet.
+    await page.get_by_role("link", name="Albums").click()
+    await expect(page.get_by_text("Darkroom cannot be reached.")).to_be_visible()
+    await page.context.set_offline(True)
+    await page.unroute_all(behavior="wait")
+    await page.context.set_offline(False)
+    await expect(page.get_by_label("Name of the album")).to_be_visible()
 
 
 async def test_the_studio_recovers_after_a_restart_of_the_server(
@@ -228,13 +238,15 @@ async def test_files_are_uploaded_and_an_invalid_one_says_why(
             FilePayload(name="good.png", mimeType="image/png", buffer=a_picture((320, 200))),
             FilePayload(name="bad.png", mimeType="image/png", buffer=b"no image"),
             FilePayload(name="empty.png", mimeType="image/png", buffer=b""),
+            FilePayload(name="note.txt", mimeType="text/plain", buffer=b"words"),
         ]
     )
 
     tray = page.get_by_role("region", name="Uploads")
     await expect(tray.locator('[data-state="done"]')).to_contain_text("good.png")
-    await expect(tray.locator('[data-state="failed"]')).to_have_count(2)
-    await expect(tray).to_contain_text("This file is not a PNG, JPEG, WebP or HEIC image.")
+    await expect(tray.locator('[data-state="failed"]')).to_have_count(3)
+    reason = tray.get_by_text("This file is not a PNG, JPEG, WebP or HEIC image.")
+    await expect(reason).to_have_count(2)
     await expect(tray).to_contain_text("The file is empty.")
     await expect(page.locator("figure")).to_have_count(5)
     await page.get_by_role("radio", name="Uploads").check(force=True)
@@ -245,6 +257,11 @@ async def test_everything_can_be_done_by_keyboard(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
     page = await open_studio(darkroom, viewer)
+    main = page.get_by_role("main", name="Gallery")
+    await expect(page.locator("figure .open")).to_have_count(4)
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(main).to_be_focused()
     await page.locator("figure .open").first.focus()
 
     await page.keyboard.press("Enter")

@@ -4,4 +4,5 @@ import type * as T from "./types";
 
 export const ViewerFields = `fragment ViewerFields on Viewer{id credits{available reserved}limits{activeOutputs maxActiveOutputs maxModels maxManualReferences maxPromptLength maxUploadBytes restoreDays}}`;
 export const ViewerUpdated: Operation<T.ViewerUpdatedSubscription, T.ViewerUpdatedSubscriptionVariables> = `subscription ViewerUpdated{viewerUpdated{...ViewerFields}}${ViewerFields}`;
-export const Prompts: Operation<T.PromptsQuery, T.PromptsQueryVariables> = `query Prompts($search:String){viewer{prompts(first:8 search:$search){nodes{id text}}}}`;
+export const PromptFields = `fragment PromptFields on Prompt{id text favourite}`;
+export const Prompts: Operation<T.PromptsQuery, T.PromptsQueryVariables> = `query Prompts($after:String$search:String){viewer{prompts(first:20 after:$after search:$search){nodes{...PromptFields}pageInfo{endCursor hasNextPage}}}}${PromptFields}`;

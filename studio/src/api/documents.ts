@@ -24,6 +24,7 @@ export type ViewerData = Types.ViewerFieldsFragment;
 export type ConversationData = Types.ConversationFieldsFragment;
 export type ConversationCard = Types.ConversationCardFieldsFragment;
 export type ShareData = Types.ShareFieldsFragment;
+export type PromptData = Types.PromptFieldsFragment;
 export type PlanInput = Types.PlanTurnInput;
 export type PlanData = Types.PlanQuery["planTurn"];
 export type UserErrorData = Types.UserErrorFieldsFragment;

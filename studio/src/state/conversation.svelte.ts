@@ -33,6 +33,8 @@ export class Conversation extends Turns {
   data = $state.raw<ConversationData | null>(null);
   hasEarlier = $state(false);
   #before: string | null = null;
+  /** From where on images are not listed yet. */
+  #unlisted: Cursor = { hasNextPage: true, endCursor: null };
   #stops: (() => void)[] = [];
 
   constructor(id: string) {
@@ -54,6 +56,12 @@ export class Conversation extends Turns {
     } catch {
       if (this.state === "loading") this.state = "failed";
     }
+  }
+
+  /** Read what could not be read while the connection was lost. */
+  async catchUp(): Promise<void> {
+    if (this.state === "failed") await this.open();
+    else if (this.state === "ready") await this.#listImages().catch(() => {});
   }
 
   close(): void {
@@ -201,13 +209,12 @@ export class Conversation extends Turns {
   }
 
   async #listImages(): Promise<void> {
-    let page: Cursor = { hasNextPage: true, endCursor: null };
-    while (page.hasNextPage) {
-      const variables = { id: this.id, after: page.endCursor };
+    while (this.#unlisted.hasNextPage) {
+      const variables = { id: this.id, after: this.#unlisted.endCursor };
       const { conversation } = await query(ConversationImages, variables);
       if (!conversation) return;
       this.listed = [...this.listed, ...conversation.images.nodes.map(remember)];
-      page = conversation.images.pageInfo;
+      this.#unlisted = conversation.images.pageInfo;
     }
   }
 

@@ -149,7 +149,12 @@ export class Draft {
 
   get ready(): boolean {
     const uploading = this.uploading.some((upload) => upload.pending);
-    return !!this.prompt.trim() && this.models.length > 0 && !this.sending && !uploading;
+    return !!this.prompt.trim() && this.models.length > 0 && !this.sending && !uploading && !this.#lacksImage;
+  }
+
+  /** One of the models only edits, and there is no image yet: the notes below the words say so. */
+  get #lacksImage(): boolean {
+    return this.planned && this.#errors.some(({ code }) => code === "MODEL_NEEDS_REFERENCE");
   }
 
   /** It would wait for the turn before it. */

@@ -7,6 +7,7 @@ const MOST_AT_ONCE = 50;
 
 const known = new Map<string, ImageData>();
 let expired: string[] = [];
+let renewal: Promise<void> | undefined;
 let read = readById;
 
 /** Take in what has been read about an image; returns its one object. */
@@ -26,9 +27,10 @@ export function imageOf(data: ImageData): ImageData {
 }
 
 /** Ask for an image's URLs again: signed URLs expire while a page is open. */
-export function renew(image: ImageData): void {
-  if (!expired.length) setTimeout(() => void renewAll(), BATCH_MILLISECONDS);
+export function renew(image: ImageData): Promise<void> {
   expired.push(image.id);
+  renewal ??= new Promise((resolve) => setTimeout(resolve, BATCH_MILLISECONDS)).then(renewAll);
+  return renewal;
 }
 
 /** Have it done in another way than by the ids of images, which only their viewer can read. */
@@ -39,6 +41,7 @@ export function renewBy(another: typeof read): void {
 async function renewAll(): Promise<void> {
   const ids = [...new Set(expired)];
   expired = [];
+  renewal = undefined;
   await read(ids);
 }
 

@@ -2,7 +2,7 @@
 import type { OutputData, TurnData } from "../api/documents";
 
 export type OutputParent = Pick<TurnData, "userMessage" | "aspectRatio" | "references"> & {
-  readonly options: Pick<TurnData["options"], "imagesPerModel">;
+  readonly options: Pick<TurnData["options"], "imagesPerModel" | "quality">;
 };
 
 export interface OutputActions {

@@ -30,27 +30,47 @@ export const links = {
 const ITEMS = { conversations: "conversation", posts: "post", albums: "album" } as const;
 const PAGES = ["conversations", "posts", "albums", "statistics", "deleted"] as const;
 
+/** How long a view that is returned to may take until it is as long as it was. */
+const RESTORE_MILLISECONDS = 1_000;
+
 class Router {
   #path = $state(location.pathname);
   route: Route = $derived(match(this.#path));
   /** Whether the previous entry of the history is a view of the studio. */
   canGoBack = $state(false);
 
+  /** How often another view has been gone to. */
+  moves = $state(0);
+
+  /** The entry of the history that is shown, and how far each was scrolled when it was left. */
+  #entry = entryOf(history.state);
+  #tops = new Map<number, number>();
+
   constructor() {
-    addEventListener("popstate", () => (this.#path = location.pathname));
+    addEventListener("popstate", ({ state }) => {
+      this.#tops.set(this.#entry, scrollY);
+      this.#entry = entryOf(state);
+      this.#path = location.pathname;
+      this.moves += 1;
+      const top = this.#tops.get(this.#entry);
+      if (top !== undefined) scrollToWhenLongEnough(top);
+    });
   }
 
   go(path: string): void {
     if (path === this.#path) return;
-    history.pushState(null, "", path);
+    this.#tops.set(this.#entry, scrollY);
+    this.#entry = Date.now();
+    history.pushState(this.#entry, "", path);
     this.canGoBack = true;
     this.#path = path;
+    this.moves += 1;
     scrollTo(0, 0);
   }
 
   /** Show another view in place of this one. */
   replace(path: string): void {
-    history.replaceState(null, "", path);
+    history.replaceState(history.state, "", path);
     this.#path = path;
   }
 
@@ -60,7 +80,7 @@ class Router {
     const plain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey);
     if (!(link instanceof HTMLAnchorElement) || !plain || event.defaultPrevented) return;
     if (link.target || link.download || link.origin !== location.origin) return;
-    if (!link.pathname.startsWith(`${BASE}/`)) return;
+    if (!link.pathname.startsWith(`${BASE}/`) || link.hash) return;
     event.preventDefault();
     this.go(link.pathname);
   };
@@ -77,6 +97,20 @@ function match(path: string): Route {
   }
   const page = PAGES.find((name) => name === view);
   return page ? { view: page } : { view: "lost" };
+}
+
+function entryOf(state: unknown): number {
+  return typeof state === "number" ? state : 0;
+}
+
+/** A list is laid out only after it has been shown: the browser would have scrolled before. */
+function scrollToWhenLongEnough(top: number): void {
+  const end = performance.now() + RESTORE_MILLISECONDS;
+  const scroll = (): void => {
+    scrollTo(0, top);
+    if (Math.abs(scrollY - top) > 1 && performance.now() < end) requestAnimationFrame(scroll);
+  };
+  requestAnimationFrame(scroll);
 }
 
 /** What cannot be decoded stays as it is: nothing has such a name. */

@@ -65,6 +65,11 @@ class Studio {
     this.compared = [...from, ...made].map(imageOf);
   }
 
+  /** Close what lies over a view that has been left. */
+  leave(): void {
+    this.starting = this.posting = this.filing = this.shown = this.compared = null;
+  }
+
   upload(files: readonly File[]): void {
     if (files.length) uploads.add(files);
   }

@@ -29,7 +29,6 @@ export class Upload {
   progress = $state(0);
   reason = $state("");
   image = $state.raw<ImageData | null>(null);
-  readonly previewUrl: string;
   /** Resolves once it is done, failed or cancelled. */
   readonly end: Promise<void>;
   #request: XMLHttpRequest | undefined;
@@ -40,7 +39,6 @@ export class Upload {
     readonly file: File,
     readonly listed = true,
   ) {
-    this.previewUrl = URL.createObjectURL(file);
     this.end = new Promise((resolve) => (this.#resolve = resolve));
   }
 
@@ -61,8 +59,8 @@ export class Upload {
     this.state = "sending";
     try {
       const most = viewer.data?.limits.maxUploadBytes ?? Infinity;
-      if (this.file.size > most) throw new TooLarge(i18n.t.fileTooLarge(fileSize(most)));
-      if (!this.file.size) throw new TooLarge(i18n.t.fileEmpty);
+      if (this.file.size > most) throw new Unfit(i18n.t.fileTooLarge(fileSize(most)));
+      if (!this.file.size) throw new Unfit(i18n.t.fileEmpty);
       const upload = await persist(() => this.#declare());
       await persist(() =>
         sendFile(this.file, upload, {
@@ -83,7 +81,7 @@ export class Upload {
     } catch (error) {
       if ((this.state as State) === "cancelled") return;
       this.state = "failed";
-      this.reason = error instanceof TooLarge ? error.message : i18n.explain(error);
+      this.reason = error instanceof Unfit ? error.message : i18n.explain(error);
     } finally {
       this.#resolve();
     }
@@ -92,7 +90,8 @@ export class Upload {
   async #declare(): Promise<Declared> {
     const { name, size, type } = this.file;
     const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
-    const contentType = (type || TYPES[ending] || "application/octet-stream").replace(/jpg$/, "jpeg");
+    const contentType = (type || TYPES[ending] || "").replace(/jpg$/, "jpeg");
+    if (!Object.values(TYPES).includes(contentType)) throw new Unfit(i18n.t.fileNotAnImage);
     const input = { files: [{ contentType, byteSize: size, filename: name }] };
     return accepted((await mutate(CreateUploads, { input })).createUploads).uploads[0]!;
   }
@@ -130,7 +129,8 @@ export function sendFile(file: File, { url, headers }: Declared, sending: Sendin
   });
 }
 
-class TooLarge extends Refused {
+/** It need not be sent to be refused. */
+class Unfit extends Refused {
   constructor(message: string) {
     super([]);
     this.message = message;

@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-DHaV_8hj.js";

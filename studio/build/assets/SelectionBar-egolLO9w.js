@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-M1OzVLF7.js";
