@@ -105,7 +105,7 @@ GRAPHQL = {
 }
 SOCKETS = {
     "another subprotocol": ["edge/test_websocket.py::test_another_subprotocol_is_refused"],
-    "another origin": ["edge/test_websocket.py::test_a_page_of_another_origin_cannot_connect"],
+    "another origin": ["edge/test_websocket.py::test_a_handshake_that_is_refused_has_a_code"],
     "no connection_init": [
         "edge/test_websocket.py::test_a_socket_without_connection_init_is_closed",
         "edge/test_client_limits.py::test_a_socket_that_sends_no_token_is_closed",
