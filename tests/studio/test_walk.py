@@ -148,8 +148,10 @@ async def test_a_reload_during_a_turn_loses_nothing(
 async def test_the_studio_recovers_after_being_offline(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
-    page = await open_studio(darkroom, viewer)
+    page = await open_studio(darkroom, None, path="statistics")
+    # Before it is signed in: all views are fetched soon after that.
     await page.route("**/assets/Albums-*.js", lambda route: route.abort())
+    await page.goto(f"{darkroom.url}/studio/#token={darkroom.token(viewer)}")
     await start(page, "Make it night", "Slow")
     await wait_for(page, 0, "GENERATING")
 

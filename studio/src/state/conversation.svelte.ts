@@ -36,6 +36,7 @@ export class Conversation extends Turns {
   /** From where on images are not listed yet. */
   #unlisted: Cursor = { hasNextPage: true, endCursor: null };
   #stops: (() => void)[] = [];
+  #closed = false;
 
   constructor(id: string) {
     super();
@@ -47,6 +48,7 @@ export class Conversation extends Turns {
     this.state = "loading";
     try {
       const { conversation } = await query(ConversationPage, { id: this.id, last: PAGE, before: null });
+      if (this.#closed) return;
       if (!conversation) return void (this.state = "missing");
       this.data = conversation;
       this.#addEarlier(conversation.turns);
@@ -65,6 +67,7 @@ export class Conversation extends Turns {
   }
 
   close(): void {
+    this.#closed = true;
     for (const stop of this.#stops.splice(0)) stop();
   }
 

@@ -32,6 +32,8 @@ const PAGES = ["conversations", "posts", "albums", "statistics", "deleted"] as c
 
 /** How long a view that is returned to may take until it is as long as it was. */
 const RESTORE_MILLISECONDS = 1_000;
+/** The frame that scrolls to where a view was left. */
+let restoring = 0;
 
 class Router {
   #path = $state(location.pathname);
@@ -52,6 +54,7 @@ class Router {
       this.#entry = entryOf(state);
       this.#path = location.pathname;
       this.moves += 1;
+      cancelAnimationFrame(restoring);
       const top = this.#tops.get(this.#entry);
       if (top !== undefined) scrollToWhenLongEnough(top);
     });
@@ -65,6 +68,7 @@ class Router {
     this.canGoBack = true;
     this.#path = path;
     this.moves += 1;
+    cancelAnimationFrame(restoring);
     scrollTo(0, 0);
   }
 
@@ -108,9 +112,9 @@ function scrollToWhenLongEnough(top: number): void {
   const end = performance.now() + RESTORE_MILLISECONDS;
   const scroll = (): void => {
     scrollTo(0, top);
-    if (Math.abs(scrollY - top) > 1 && performance.now() < end) requestAnimationFrame(scroll);
+    if (Math.abs(scrollY - top) > 1 && performance.now() < end) restoring = requestAnimationFrame(scroll);
   };
-  requestAnimationFrame(scroll);
+  restoring = requestAnimationFrame(scroll);
 }
 
 /** What cannot be decoded stays as it is: nothing has such a name. */

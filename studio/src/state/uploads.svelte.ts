@@ -90,8 +90,9 @@ export class Upload {
   async #declare(): Promise<Declared> {
     const { name, size, type } = this.file;
     const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
-    const contentType = (type || TYPES[ending] || "").replace(/jpg$/, "jpeg");
-    if (!Object.values(TYPES).includes(contentType)) throw new Unfit(i18n.t.fileNotAnImage);
+    // File pickers have other names for these types, or `application/octet-stream`.
+    const contentType = Object.values(TYPES).includes(type) ? type : TYPES[ending];
+    if (!contentType) throw new Unfit(i18n.t.fileNotAnImage);
     const input = { files: [{ contentType, byteSize: size, filename: name }] };
     return accepted((await mutate(CreateUploads, { input })).createUploads).uploads[0]!;
   }
