@@ -89,8 +89,9 @@ class Webhook:
 @strawberry.input(description="The input of `createWebhook`.")
 class CreateWebhookInput:
     url: str = strawberry.field(
-        description="An https URL with a public address. In development it may also be http to "
-        "this machine, such as `http://127.0.0.1:9000/`."
+        description="An https URL with a public address; a host's name is resolved at each "
+        "delivery. In development it may also be http to this machine, such as "
+        "`http://127.0.0.1:9000/`."
     )
     events: list[webhooks.WebhookEvent] = strawberry.field(
         description="What to be notified of: at least one event."

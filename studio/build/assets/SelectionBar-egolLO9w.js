@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-M1OzVLF7.js";
