@@ -92,6 +92,7 @@ class ChangeStream:
         """
         if self._first:
             first, self._first = self._first, ()
+            self.alive = bool(self._cursor_id)
             self.token = first[-1]["_id"]
             return first
         try:
