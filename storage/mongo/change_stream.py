@@ -113,18 +113,16 @@ class ChangeStream:
         """Close the cursor, and give the connection back; or close that, and its cursor with it,
         where an answer is outstanding. Does not raise.
         """
-        connection = self._connection
+        connection, opened = self._connection, self._opened.pop_all()
+        cursor_id, self._cursor_id = self._cursor_id, 0
         with suppress(PyMongoError, TimeoutError):
-            try:
-                if self._is_asking or not self._cursor_id:
-                    return
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    command = {"killCursors": "$cmd.aggregate", "cursors": [self._cursor_id]}
-                    await connection.command(self._database.name, command)
-            finally:
+            async with opened:
                 if self._is_asking:
                     await connection.close_conn(None)
-                await self._opened.aclose()
+                elif cursor_id:
+                    async with asyncio.timeout(_CLOSE_SECONDS):
+                        command = {"killCursors": "$cmd.aggregate", "cursors": [cursor_id]}
+                        await connection.command(self._database.name, command)
 
     async def _ask(self) -> RawBSONDocument:
         protocol = self._connection.conn.get_conn
