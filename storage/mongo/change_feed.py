@@ -19,6 +19,7 @@ import structlog
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import PyMongoError
 
+from domain.batches import in_batches
 from domain.partitions import FollowedPartitions
 from domain.ports.changes import Change, FeedItem, HistoryLost, Reached
 from domain.retries import RetryPolicy
@@ -35,6 +36,10 @@ log = structlog.get_logger(__name__)
 _Event: TypeAlias = Mapping[str, Any]
 
 _MAX_AWAIT_MS: Final = 3_000
+_READ_AT_ONCE: Final = 100
+"""How many events are read before their changes are brought. The database may bring 16 MB at once,
+and to read all of these would keep others waiting for 0.2 seconds.
+"""
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
 """The pause before the stream is opened again. There is one for each process, so trying often costs
 little, and subscribers get nothing meanwhile.
@@ -117,11 +122,10 @@ class MongoChangeFeed:
             yield [Reached(position.time)]
         while stream.alive:
             events = await ask()
-            batch: list[FeedItem] = [*map(_item_of, filter(_concerns_listeners, events))]
+            for some in in_batches(events, _READ_AT_ONCE):
+                yield [*map(_item_of, filter(_concerns_listeners, some))]
             if self._replacements is not None and (reached := time_of(stream.token)) is not None:
-                batch.append(Reached(reached))
-            if batch:
-                yield batch
+                yield [Reached(reached)]
             self._move(position, stream, events)
 
     def _move(self, position: Position, stream: ChangeStream, events: Sequence[_Event]) -> None:

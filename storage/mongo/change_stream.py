@@ -43,7 +43,6 @@ class ChangeStream:
         self,
         database: AsyncDatabase[RawBSONDocument],
         connection: AsyncConnection,
-        opened: AsyncExitStack,
         *,
         longest_answer_ms: int,
     ) -> None:
@@ -53,7 +52,8 @@ class ChangeStream:
         """Whether anything may follow."""
         self._database = database
         self._connection = connection
-        self._opened = opened
+        self.opened = AsyncExitStack()
+        """What gives the connection back."""
         self._longest_answer_ms = longest_answer_ms
         self._cursor_id = 0
         self._more = b""
@@ -92,6 +92,7 @@ class ChangeStream:
         """
         if self._first:
             first, self._first = self._first, ()
+            self.alive = bool(self._cursor_id)
             self.token = first[-1]["_id"]
             return first
         try:
@@ -112,18 +113,16 @@ class ChangeStream:
         """Close the cursor, and give the connection back; or close that, and its cursor with it,
         where an answer is outstanding. Does not raise.
         """
-        connection = self._connection
+        connection, opened = self._connection, self.opened.pop_all()
+        cursor_id, self._cursor_id = self._cursor_id, 0
         with suppress(PyMongoError, TimeoutError):
-            try:
-                if self._is_asking or not self._cursor_id:
-                    return
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    command = {"killCursors": "$cmd.aggregate", "cursors": [self._cursor_id]}
-                    await connection.command(self._database.name, command)
-            finally:
+            async with opened:
                 if self._is_asking:
                     await connection.close_conn(None)
-                await self._opened.aclose()
+                elif cursor_id:
+                    async with asyncio.timeout(_CLOSE_SECONDS):
+                        command = {"killCursors": "$cmd.aggregate", "cursors": [cursor_id]}
+                        await connection.command(self._database.name, command)
 
     async def _ask(self) -> RawBSONDocument:
         protocol = self._connection.conn.get_conn
@@ -150,18 +149,14 @@ async def open_stream(
     elif start_after is not None:
         after = {"startAfter": start_after}
     changes = {"$changeStream": {"fullDocument": "updateLookup", **after}}
+    # The driver hears of what fails until the stream is open, and chooses its servers by that.
     async with AsyncExitStack() as stack:
         client = database.client
         checkout = await client._conn_for_reads(ReadPreference.PRIMARY, None, "aggregate")
         connection, _ = await stack.enter_async_context(checkout)
-        stream = ChangeStream(
-            database, connection, stack.pop_all(), longest_answer_ms=longest_answer_ms
-        )
-    try:
+        stream = ChangeStream(database, connection, longest_answer_ms=longest_answer_ms)
         begins_at = await stream.open([changes, *stages])
-    except BaseException:
-        await stream.close()
-        raise
+        stream.opened = stack.pop_all()
     if not after:
         stream.token = begins_at
     return stream

@@ -98,3 +98,21 @@ async def test_what_the_server_refuses_is_an_error_of_the_driver(database: Datab
     await stream.close()
 
     assert caught.value.code == 43
+
+
+async def test_a_stream_that_begins_with_its_end_asks_for_no_more(database: Database) -> None:
+    stream = await opened(database)
+    assert await brought(stream, await written(database))
+    token = stream.token
+    await stream.close()
+    await database.client.drop_database(database.commands.name)
+
+    stream = await open_stream(
+        database.watched, [], longest_answer_ms=3_000, resume_after=token, start_after=None
+    )
+    events = list(await stream.next())
+    while stream.alive:
+        events += await stream.next()
+    await stream.close()
+
+    assert events[-1]["operationType"] == "invalidate"
