@@ -306,6 +306,9 @@ class HttpProtocol(HttpToolsProtocol):
         Requests that were complete before are answered.
         """
         self._stopped = True
+        if self._running is not None:
+            # A head or `100 Continue` may wait, and could not be written later.
+            cast("_WayOut", self._running.transport).flush()
         cycle = self.cycle
         if not self._in_body:
             if self._is_answered():

@@ -84,9 +84,9 @@ _MAX_DIRECTORY_BYTES: Final = 5_000_000
 _MAX_JSON_BYTES: Final = 8_000_000
 """The size of one part: twice that of the largest turns."""
 _MAX_JSON_MARKS: Final = 150_000
-"""Commas, colons and brackets in one part: more than 50 turns, 5,000 conversations or ten albums of
-10,000 images have. The decoder keeps other threads waiting until it has read the values between
-them, for some 50 ms at most.
+"""Commas, colons and brackets in one part, outside of strings: more than 50 turns, 5,000
+conversations or ten albums of 10,000 images have. The decoder keeps other threads waiting until it
+has read the values between them, for some 50 ms at most.
 """
 _MAX_ALL_JSON_BYTES: Final = 200_000_000
 _MAX_JSON_RATIO: Final = 200
@@ -118,7 +118,7 @@ class ArchiveReader:
     def read_json(self, name: str) -> object:
         """Raise NotAnExport."""
         data = self.read(name, max_bytes=_MAX_JSON_BYTES)
-        if sum(map(data.count, (b",", b":", b"[", b"{"))) > _MAX_JSON_MARKS:
+        if _has_too_many_values(data):
             raise NotAnExport(f"{name} has too many values.")
         try:
             return json.loads(data)
@@ -170,6 +170,20 @@ _BROKEN: Final = (
     *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error),
     *(EOFError, NotImplementedError, RuntimeError, ValueError, struct.error, OverflowError),
 )
+
+
+def _has_too_many_values(data: bytes) -> bool:
+    if _count_marks(data) <= _MAX_JSON_MARKS:
+        return False
+    # Prompts may have many marks themselves, for example if they are JSON.
+    unescaped = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    if unescaped.count(b'"') > 2 * _MAX_JSON_MARKS:
+        return True
+    return _count_marks(b"".join(unescaped.split(b'"')[::2])) > _MAX_JSON_MARKS
+
+
+def _count_marks(data: bytes) -> int:
+    return sum(map(data.count, (b",", b":", b"[", b"{")))
 
 
 class _BlockReader(io.RawIOBase):
