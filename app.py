@@ -4,6 +4,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -145,7 +146,7 @@ class _Routes:
             call_when_blocked=api.blocked_viewers.call_when_blocked,
             limits=limits,
         )
-        handlers = {HTTPException: _answer_wrong_method}
+        handlers = {HTTPException: _answer_refusal}
         self._others = ExceptionMiddleware(_make_router(settings, api), handlers)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -185,15 +186,21 @@ def _make_router(settings: Settings, api: Api) -> Router:
     )
 
 
-async def _answer_wrong_method(_: Request, error: Exception) -> Response:
-    """The only thing that Starlette's routes refuse."""
+async def _answer_refusal(_: Request, error: Exception) -> Response:
+    """What Starlette's routes refuse: a wrong method, and files of GraphiQL that do not exist."""
     assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return _nothing_here()
     message, headers = "This method is not supported here.", error.headers
     return error_response(error.status_code, "METHOD_NOT_ALLOWED", message, headers=headers)
 
 
+def _nothing_here() -> Response:
+    return error_response(404, "NOT_FOUND", "There is nothing here.")
+
+
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    answer = error_response(404, "NOT_FOUND", "There is nothing here.")
+    answer = _nothing_here()
     if scope["type"] == "websocket":
         await WebSocket(scope, receive, send).send_denial_response(answer)
     else:

@@ -96,7 +96,7 @@ async def test_the_database_has_such_connections(database: Database) -> None:
 
 
 async def test_a_read_ends_at_its_limit(mongodb_uri: str, database: Database) -> None:
-    async with _connected(mongodb_uri, database, socketTimeoutMS=700) as client:
+    async with _connected(mongodb_uri, database, socketTimeoutMS=2_000) as client:
         reading = await client.begin_slow_read()
         with pytest.raises(NetworkTimeout, match="timed out"):
             await asyncio.wait_for(reading, PATIENCE_SECONDS)

@@ -291,7 +291,7 @@ async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expire
         ),
         (rules, "end_of", _end_as_asked, "with images"),
         (rules, "_is_free", _is_free_without_caption, "is begun before its caption is there"),
-        (Lease, "_keep", _renew_nothing, "which is well"),
+        (Lease, "_renew_forever", _renew_nothing, "which is well"),
         (Claim, "seconds_left", 10_000.0, "is stuck"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
