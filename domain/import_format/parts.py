@@ -16,9 +16,9 @@ from domain.references import Reference, ReferenceOrigin
 
 _MAX_OUTPUTS: Final = 20
 MAX_REFERENCES: Final = 200
-_MAX_ALL_IMAGES: Final = 500
+_MAX_ALL_IMAGES: Final = 400
 """Those that a turn or post refers to, and those that it has made: 110 references of a turn, and up
-to 40 references and four images of each of eight models. With thousands in each, a page of turns
+to 32 references and four images of each of eight models. With thousands in each, a page of turns
 would take long to read.
 """
 _MAX_IMAGES: Final = 20

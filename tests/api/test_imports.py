@@ -360,7 +360,7 @@ def refer_too_often(turn: Data) -> None:
     """Each list could be as long."""
     output = turn["outputs"][0]
     reference = {"origin": "MANUAL", "imageId": output["images"][0]}
-    turn["references"] = output["references"] = [reference] * 150
+    turn["references"] = output["references"] = [reference] * 200
 
 
 HOSTILE: Final[dict[str, Change]] = {
