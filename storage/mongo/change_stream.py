@@ -1,8 +1,8 @@
 """A change stream, read over one connection of the driver's pool.
 
 The driver opens the stream. What it has brought is asked for here, in the fewest steps: the driver
-itself would choose a server and a connection for each read, and make three tasks and a timer, which
-is half of what an update costs.
+itself would choose a server, a connection and a session for each read, and write a new message.
+`driver_connections.py` says how a connection is read.
 
 What must stay true: each wait has a limit, and a connection with an answer outstanding is closed,
 never given back.
@@ -32,7 +32,6 @@ _IN_BYTES: Final[CodecOptions[Any]] = CodecOptions(document_class=RawBSONDocumen
 
 # A message of MongoDB's protocol: its head; no flags; and one section, a document.
 _HEAD: Final = struct.Struct("<iiiiIb")
-_BEFORE_DOCUMENT: Final = 5
 _MESSAGE: Final = 2013
 
 
@@ -97,8 +96,8 @@ class ChangeStream:
             return first
         try:
             reply = await self._ask()
-        except (OSError, TimeoutError) as error:
-            raise AutoReconnect(f"The change stream's connection was lost: {error!r}") from error
+        except TimeoutError as error:
+            raise AutoReconnect("The change stream was silent for too long.") from error
         if reply["ok"] != 1:
             raise OperationFailure(reply.get("errmsg", ""), reply.get("code"), dict(reply))
         cursor = reply["cursor"]
@@ -125,13 +124,12 @@ class ChangeStream:
                         await connection.command(self._database.name, command)
 
     async def _ask(self) -> RawBSONDocument:
-        protocol = self._connection.conn.get_conn
         self._is_asking = True
         async with asyncio.timeout(SILENCE_SECONDS):
-            await protocol.write(self._more)
-            message, _ = await protocol.read(0, self._connection.max_message_size)
+            await self._connection.send_message(self._more, 0)
+            answer = await self._connection.receive_message(0)
         self._is_asking = False
-        return RawBSONDocument(bytes(message[_BEFORE_DOCUMENT:]))
+        return RawBSONDocument(bytes(answer.raw_command_response()))
 
 
 async def open_stream(
