@@ -20,7 +20,6 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from domain.batches import in_batches
 from domain.callbacks import Callbacks
 from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
@@ -35,7 +34,14 @@ from domain.ids import (
     parse_turn_id,
 )
 from domain.partitions import FollowedPartitions
-from domain.ports.changes import ChangedKind, ChangeFeed, FeedItem, HistoryLost, Reached
+from domain.ports.changes import (
+    READ_AT_ONCE,
+    ChangedKind,
+    ChangeFeed,
+    FeedItem,
+    HistoryLost,
+    Reached,
+)
 from domain.ports.observers import Unobserved, UpdateObserver
 from domain.retries import RetryPolicy
 from domain.turns import Turn
@@ -49,10 +55,6 @@ Subject: TypeAlias = ConversationId | PostId | ShareId | ViewerId
 _PORTION: Final = 64
 """How many updates are pushed before the event loop runs others. Each may be answered and encoded
 by itself.
-"""
-READ_AT_ONCE: Final = 100
-"""How many changes are read before they are given out, and the event loop runs others: a feed that
-has fallen behind has many.
 """
 _OPEN_SECONDS: Final = 60
 _PAUSE_SECONDS: Final = 0.25
@@ -235,8 +237,7 @@ class Hub:
                         if batch is None:
                             self._open()
                             continue
-                        for portion in in_batches(batch, READ_AT_ONCE):
-                            await self._take(portion)
+                        await self._take(batch)
             except Exception:
                 log.exception("change feed failed")
             await asyncio.sleep(_PAUSE_SECONDS)

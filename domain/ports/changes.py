@@ -4,10 +4,15 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from domain.changes import ClusterTime
 from domain.turns import Turn
+
+READ_AT_ONCE: Final = 100
+"""How many changes are read, and given out, before the event loop runs others: a feed that has
+fallen behind has many.
+"""
 
 
 class ChangedKind(StrEnum):
@@ -55,8 +60,8 @@ FeedItem: TypeAlias = Change | HistoryLost | Reached
 
 class ChangeFeed(Protocol):
     def follow(self) -> AsyncGenerator[Sequence[FeedItem] | None, None]:
-        """Every change from now on, in the database's order, across interruptions: all that have
-        come, whenever some have.
+        """Every change from now on, in the database's order, across interruptions: those that have
+        come, whenever some have, at most `READ_AT_ONCE` together.
 
         At first None, which says that the feed is open: what is read afterwards is at least as new
         as the changes that follow. Closing it closes what it has open.

@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 
 from domain.batches import in_batches
 from domain.partitions import FollowedPartitions
-from domain.ports.changes import Change, FeedItem, HistoryLost, Reached
+from domain.ports.changes import READ_AT_ONCE, Change, FeedItem, HistoryLost, Reached
 from domain.retries import RetryPolicy
 from domain.turns import Turn
 from storage.mongo.change_pipeline import KINDS, WRITES, pipeline
@@ -36,10 +36,6 @@ log = structlog.get_logger(__name__)
 _Event: TypeAlias = Mapping[str, Any]
 
 _MAX_AWAIT_MS: Final = 3_000
-_READ_AT_ONCE: Final = 100
-"""How many events are read before their changes are brought. The database may bring 16 MB at once,
-and to read all of these would keep others waiting for 0.2 seconds.
-"""
 _AFTER_ERRORS: Final = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.25)
 """The pause before the stream is opened again. There is one for each process, so trying often costs
 little, and subscribers get nothing meanwhile.
@@ -122,7 +118,8 @@ class MongoChangeFeed:
             yield [Reached(position.time)]
         while stream.alive:
             events = await ask()
-            for some in in_batches(events, _READ_AT_ONCE):
+            # The database may bring 16 MB at once.
+            for some in in_batches(events, READ_AT_ONCE):
                 yield [*map(_item_of, filter(_concerns_listeners, some))]
             if self._replacements is not None and (reached := time_of(stream.token)) is not None:
                 yield [Reached(reached)]

@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from domain.batches import in_batches
 from domain.changes import ClusterTime
 from domain.cursors import TurnCursors
 from domain.errors import Overloaded
 from domain.ids import ViewerId
-from domain.ports.changes import Change, ChangedKind, HistoryLost
+from domain.ports.changes import READ_AT_ONCE, Change, ChangedKind, HistoryLost
 from domain.signing import Signer
 from domain.turns import Turn
 from storage.mongo.database import Database
-from subscriptions.hub import READ_AT_ONCE, Hub
+from subscriptions.hub import Hub
 from subscriptions.turn_channel import Subscriber
 from tests.storage.builders import a_conversation
 
@@ -35,7 +36,9 @@ class Feed:
             said = [await self.says.get()]
             while not self.says.empty():
                 said.append(self.says.get_nowait())
-            yield [one for one in said if not isinstance(one, Exception)]
+            changes = [one for one in said if not isinstance(one, Exception)]
+            for some in in_batches(changes, READ_AT_ONCE):
+                yield some
             for one in said:
                 if isinstance(one, Exception):
                     raise one
