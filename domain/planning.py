@@ -64,8 +64,8 @@ def plan_turn(
     choices = choose_models(
         request, registry, inherited=inherited, references=references, refusals=refusals
     )
-    _check_choices(request, choices, references=references, refusals=refusals)
     mentioned = mentioned_in(request.user_message)
+    _check_choices(request, choices, mentioned, references=references, refusals=refusals)
     resolution = request.resolution or inherited.resolution
     outputs = tuple(
         _plan_output(
@@ -97,6 +97,7 @@ def plan_turn(
 def _check_choices(
     request: TurnRequest,
     choices: Sequence[ModelChoice],
+    mentioned: Sequence[int],
     *,
     references: Sequence[Reference] | None,
     refusals: Refusals,
@@ -104,7 +105,7 @@ def _check_choices(
     """Check what the chosen models have to support."""
     if references is not None:
         _check_mentions(
-            mentioned_in(request.user_message),
+            mentioned,
             choices,
             reference_count=len(references),
             refusals=refusals,
