@@ -241,9 +241,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """uvicorn: an answer has been written."""
-        if self._running is not None:
-            # An answer to HEAD has nothing but its head.
-            cast("_WayOut", self._running.transport).flush()
+        self._flush()  # An answer to HEAD has nothing but its head.
         super().on_response_complete()
         if self._stopped and self._is_answered() and not self.transport.is_closing():
             self._linger()
@@ -306,9 +304,7 @@ class HttpProtocol(HttpToolsProtocol):
         Requests that were complete before are answered.
         """
         self._stopped = True
-        if self._running is not None:
-            # A head or `100 Continue` may wait, and could not be written later.
-            cast("_WayOut", self._running.transport).flush()
+        self._flush()  # A head or `100 Continue` may wait, and could not be written later.
         cycle = self.cycle
         if not self._in_body:
             if self._is_answered():
@@ -349,6 +345,11 @@ class HttpProtocol(HttpToolsProtocol):
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(b"".join((STATUS_LINE[status], head % len(body), body)))
         self._linger()
+
+    def _flush(self) -> None:
+        """Write what waits of the answer that is being written."""
+        if self._running is not None:
+            cast("_WayOut", self._running.transport).flush()
 
     def _linger(self) -> None:
         """Close the connection once the client has had time to read what was written."""
