@@ -3,17 +3,13 @@
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
 
-from tests.tools import ROOT, need
-
-INSTALL_SECONDS: Final = 600
+from tests.tools import need
 
 
-def install_packages(name: str, folder: Path) -> Path:
-    """A folder with the files of tests/npm/`name`, and their packages."""
-    app = folder / name
-    ignored = shutil.ignore_patterns("node_modules")
-    shutil.copytree(ROOT / "tests/npm" / name, app, ignore=ignored)
-    subprocess.run([need("npm"), "ci", "--silent"], cwd=app, check=True, timeout=INSTALL_SECONDS)
-    return app
+def install_packages(program: Path, folder: Path, *, limit_seconds: float = 120) -> Path:
+    """A folder in this one with the files of a program, and their packages."""
+    copy = folder / program.name
+    shutil.copytree(program, copy, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run([need("npm"), "ci", "--silent"], cwd=copy, check=True, timeout=limit_seconds)
+    return copy

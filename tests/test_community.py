@@ -1,12 +1,12 @@
 """The files that newcomers to the project look for exist, and name only what exists."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.packages import install_packages
 from tests.tools import need
 
 ROOT = Path(__file__).parents[1]
@@ -41,9 +41,7 @@ def test_the_workflows_run_what_ci_runs() -> None:
 
 
 def test_workflows_are_valid(tmp_path: Path) -> None:
-    node, folder = need("node"), tmp_path / "workflows"
-    shutil.copytree(ROOT / "tests/workflows", folder)
-    subprocess.run([need("npm"), "ci", "--silent"], cwd=folder, check=True, timeout=120)
+    node, folder = need("node"), install_packages(ROOT / "tests/workflows", tmp_path)
     files = sorted((ROOT / ".github/workflows").iterdir())
 
     printed = subprocess.run(

@@ -1,7 +1,6 @@
 """The API without a server, a served folder store, and npm clients."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -13,24 +12,20 @@ from bootstrap import Api, open_api
 from edge.execution import OperationExecutor
 from settings import Settings
 from tests.conftest import a_database_name
+from tests.packages import install_packages
 from tests.storage.places import Place, place_in_folder
 from tests.tools import need
 from tests.unlimited import UNLIMITED
 
 PROJECT: Final = Path(__file__).parents[1] / "npm"
-INSTALL_SECONDS: Final = 120
 
 
 @pytest.fixture(scope="session")
 async def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the clients and the script that uses them."""
     need("node")
-    folder = tmp_path_factory.mktemp("npm") / "clients"
-    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("node_modules"))
-    npm = await asyncio.create_subprocess_exec(need("npm"), "ci", "--silent", cwd=folder)
-    async with asyncio.timeout(INSTALL_SECONDS):
-        assert await npm.wait() == 0
-    return folder
+    # The event loop has servers of other tests.
+    return await asyncio.to_thread(install_packages, PROJECT, tmp_path_factory.mktemp("clients"))
 
 
 @pytest.fixture

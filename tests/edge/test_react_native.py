@@ -19,11 +19,16 @@ pytestmark = pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
 GUIDES: Final = (ROOT / "docs/front-ends.md", ROOT / "docs/client-guide.md")
 FILE: Final = re.compile(r"^```(?:js|ts) (\S+\.[jt]s)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BUNDLE_SECONDS: Final = 600
+INSTALL_SECONDS: Final = 600
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = install_packages("react-native", tmp_path_factory.mktemp("app"))
+    folder = install_packages(
+        ROOT / "tests/npm/react-native",
+        tmp_path_factory.mktemp("app"),
+        limit_seconds=INSTALL_SECONDS,
+    )
     for guide in GUIDES:
         for name, text in FILE.findall(guide.read_text()):
             (folder / name).write_text(text)

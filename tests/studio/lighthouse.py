@@ -15,12 +15,13 @@ from typing import Any, Final
 from tests.conftest import Darkroom
 from tests.packages import install_packages
 from tests.studio.screenshots import a_darkroom, build, path_of
-from tests.tools import need
+from tests.tools import ROOT, need
 
 CATEGORIES: Final = ("performance", "accessibility", "best-practices")
 FORMS: Final[dict[str, list[str]]] = {"phone": [], "desktop": ["--preset=desktop"]}
 TIMES: Final = ("largest-contentful-paint", "total-blocking-time", "cumulative-layout-shift")
 AUDIT_SECONDS: Final = 300
+INSTALL_SECONDS: Final = 600
 NOT_FOR_LIVE_PAGES: Final = "bf-cache"
 """A page with a WebSocket is never kept by the browser."""
 
@@ -74,7 +75,9 @@ async def views(darkroom: Darkroom) -> dict[str, str]:
 
 async def main() -> None:
     with tempfile.TemporaryDirectory() as text:
-        folder = install_packages("lighthouse", Path(text))
+        folder = install_packages(
+            ROOT / "tests/npm/lighthouse", Path(text), limit_seconds=INSTALL_SECONDS
+        )
         async with a_darkroom() as darkroom:
             for name, path in (await views(darkroom)).items():
                 for form in FORMS:
