@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-BY-b5kJW.js";
