@@ -16,6 +16,7 @@ from domain.images import ImageOrigin, ImageRecord, ProcessedImage
 from domain.ports.viewers import ViewerRepository
 from domain.refusals import refuse
 from domain.viewers import Viewer
+from domain.waiting import SemaphoresByKey
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class ViewerService:
         self._image_writer = image_writer
         self._load_samples = load_samples
         self._known: dict[ViewerId, None] = {}
-        self._storing = asyncio.Lock()
+        self._storing = SemaphoresByKey(1)
         self._failed_at = -_PAUSE_SECONDS
 
     async def greet(self, viewer: Viewer) -> None:
@@ -63,7 +64,7 @@ class ViewerService:
         if load_samples is None or viewer.id in self._known or self._is_pausing():
             return
         if not await self._viewers.is_known(viewer.id):
-            async with self._storing:
+            async with self._storing.get(viewer.id):
                 # Another request of this viewer may have been first.
                 if viewer.id not in self._known and not self._is_pausing():
                     await self._welcome(viewer.id, load_samples)

@@ -237,6 +237,26 @@ async def test_no_fault_of_the_bucket_loses_bytes_or_credits(shop: Shop) -> None
     assert ends["COMPLETED"] > 0
 
 
+async def test_no_viewer_waits_for_the_sample_images_of_another(shop: Shop) -> None:
+    unanswered = asyncio.Event()
+    paths: list[bytes] = []
+
+    def never_answer_the_first_object(head: bytes) -> Fault:
+        method, path, _ = head.split(b" ", 2)
+        if method == b"PUT":
+            paths.append(path)
+            unanswered.set()
+        return Fault(silent=method == b"PUT" and path == paths[0])
+
+    shop.detour.asks(never_answer_the_first_object)
+    _, first, second, *_ = shop.clients
+    waiting = asyncio.create_task(start(first))
+    await unanswered.wait()
+    await start(second)
+    assert not waiting.done()
+    await waiting
+
+
 def against_outputs(stored: Stored) -> Iterator[str]:
     for turn in stored.turns:
         for output in turn["outputs"]:
