@@ -19,7 +19,7 @@ from domain.errors import Unauthenticated
 from domain.ids import viewer_id_of
 from domain.viewers import Viewer
 from edge.token_keys import KeySource, VerifyingKey
-from settings import DEFAULT_TOKEN_ALGORITHMS, NO_PARTY
+from settings import DEFAULT_TOKEN_ALGORITHMS, NO_AUTHORIZED_PARTY
 
 TOKEN_BYTES: Final = 8_192
 SUBJECT_LENGTH: Final = 255
@@ -74,7 +74,7 @@ class Authenticator:
 
     A token must name one of the `audience` in `aud`, and one of the `authorized_parties` in `azp`.
     Without an audience, a token that has an `aud` is refused: it was made for another service.
-    Without parties, `azp` is not checked; `NO_PARTY` among them stands for a token without `azp`.
+    Without parties, `azp` is not checked; `NO_AUTHORIZED_PARTY` stands for a token without `azp`.
     """
 
     def __init__(
@@ -159,10 +159,12 @@ class Authenticator:
             return
         party = claims.get("azp")
         if party is None:
-            accepted = NO_PARTY in self._authorized_parties
+            accepted = NO_AUTHORIZED_PARTY in self._authorized_parties
         else:
             accepted = (
-                isinstance(party, str) and party != NO_PARTY and party in self._authorized_parties
+                isinstance(party, str)
+                and party != NO_AUTHORIZED_PARTY
+                and party in self._authorized_parties
             )
         if not accepted:
             raise TokenRefused("of another authorized party")
