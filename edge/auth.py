@@ -27,7 +27,7 @@ LEEWAY: Final = timedelta(seconds=30)
 """Leeway for clocks that differ: a token is accepted for this long after its end, on every
 transport.
 """
-LONGEST_LIFE: Final = timedelta(hours=24)
+MAX_LIFETIME: Final = timedelta(hours=24)
 REMEMBERED_TOKENS: Final = 2_048
 
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
@@ -85,14 +85,14 @@ class Authenticator:
         audience: str | Collection[str] | None,
         authorized_parties: Collection[str] = (),
         algorithms: Collection[str] = DEFAULT_TOKEN_ALGORITHMS,
-        longest_life: timedelta = LONGEST_LIFE,
+        max_lifetime: timedelta = MAX_LIFETIME,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience or None
         self._authorized_parties = frozenset(authorized_parties)
         self._algorithms = frozenset(algorithms)
-        self._longest_life = longest_life
+        self._max_lifetime = max_lifetime
         self._known: dict[bytes, _Verified] = {}
 
     async def authenticate(self, token: str) -> Viewer:
@@ -176,7 +176,7 @@ class Authenticator:
         issued, expires = claims.get("iat", time()), claims["exp"]
         if not _is_time(issued) or not _is_time(expires):
             raise TokenRefused("a time is not a number, or out of range")
-        if expires - issued > (self._longest_life + LEEWAY).total_seconds():
+        if expires - issued > (self._max_lifetime + LEEWAY).total_seconds():
             raise TokenRefused("lives too long")
         return float(expires)
 

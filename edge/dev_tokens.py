@@ -67,7 +67,7 @@ class DevelopmentIssuer:
             StaticKeys(self.public_keys()),
             issuer=ISSUER,
             audience=AUDIENCE,
-            longest_life=TOKEN_LIFE,
+            max_lifetime=TOKEN_LIFE,
         )
 
     @cached_property

@@ -30,7 +30,7 @@ _PARENT_FORM: Final = re.compile(
 )
 
 
-class FollowedRequests:
+class TracedRequests:
     """An ASGI application that gives requests and sockets ids, and names them in responses."""
 
     def __init__(self, app: ASGIApp, tracer: Tracer | None = None) -> None:

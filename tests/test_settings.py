@@ -310,7 +310,8 @@ def test_an_issuer_without_metadata_needs_the_url_of_its_keys(
     del environ["DARKROOM_JWKS_URL"]
 
     assert problems(monkeypatch, environ) == [
-        "DARKROOM_JWKS_URL is needed, since DARKROOM_TOKEN_ISSUER is not an https URL that names it."
+        "DARKROOM_JWKS_URL is needed, since DARKROOM_TOKEN_ISSUER is not an https URL that names "
+        "it."
     ]
 
 
