@@ -20,7 +20,7 @@ from domain.images import new_key, shard_of
 from domain.uploads import EVERY_ABILITY, DeclaredFile, UploadMethod, UploadOffer
 from runtime.lifecycle import FAILED, STOPPED, CannotStart, print_error
 from settings import Settings
-from storage.objects.bucket import Bucket, answering, open_client
+from storage.objects.bucket import Bucket, call_bucket, open_client
 from storage.objects.s3 import S3ObjectStore, open_bucket
 
 _TYPE: Final = "image/png"
@@ -50,7 +50,7 @@ async def _run(settings: Settings, options: Namespace) -> int:
 
 async def _prepare(settings: Settings, bucket: Bucket, *, create: bool) -> int:
     if create:
-        async with open_client(bucket) as client, answering():
+        async with open_client(bucket) as client, call_bucket():
             await _create(client, bucket)
     return await set_cors(settings, bucket)
 
@@ -74,7 +74,7 @@ async def set_cors(settings: Settings, bucket: Bucket) -> int:
     upload = _rule("upload", ["GET", "HEAD", "PUT", "POST"], origins)
     show = _rule("show", ["GET", "HEAD"], ["*"])
     rules = [upload, show] if origins else [show]
-    async with open_client(bucket) as client, answering():
+    async with open_client(bucket) as client, call_bucket():
         await client.put_bucket_cors(Bucket=bucket.name, CORSConfiguration={"CORSRules": rules})
     print(f"Every origin may show images of {bucket.name}.")
     print(f"These origins may upload: {', '.join(origins) or 'none'}.")

@@ -1,4 +1,4 @@
-"""Uploads: what a client declares, how it is to send it, and the image that it becomes."""
+"""Uploads: the declared file, how to send it, and the image that it becomes."""
 
 from base64 import b64decode
 from collections.abc import Sequence

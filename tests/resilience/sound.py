@@ -23,7 +23,7 @@ from tests.resilience.evidence import History, Kill, Snapshot, Terms, read_store
 from tests.resilience.followers import UNFINISHED, caught_up
 from tests.resilience.load import Load, Viewer, turn_of
 from tests.resilience.operators import Operator
-from tests.resilience.processes import Documents, eventually, until_greeted
+from tests.resilience.processes import Documents, eventually, wait_until_answering
 from tests.resilience.sites import viewer_id
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
@@ -55,7 +55,7 @@ async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
             asker = Asker(route=lambda: url, token=token)
             load = Load(asker, route=lambda: url, token=token, randomness=Random(0))
             client = GraphQLClient(url, token("ana"))
-            await until_greeted(client)
+            await wait_until_answering(client)
             await client.aclose()
             await _do_everything(load, asker)
             await operator.grant(ViewerId(viewer_id("ana")), 10)

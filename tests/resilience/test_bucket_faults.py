@@ -41,7 +41,7 @@ from tests.operations import send, start
 from tests.resilience.checks.credits import against_credits
 from tests.resilience.checks.images import against_bytes, against_images, orphans
 from tests.resilience.evidence import History, Stored, read_stored
-from tests.resilience.processes import Documents, eventually, until_greeted
+from tests.resilience.processes import Documents, eventually, wait_until_answering
 from tests.resilience.scale import SEED, THOROUGH
 from tests.resilience.storm import to_terminal
 from tests.serving import free_port, serving
@@ -189,7 +189,7 @@ async def open_shop(mongodb_uri: str, server: Bucket, folder: Path) -> AsyncIter
                     GraphQLClient(url, issuer.token(f"viewer {number}"))
                     for number in range(ORDERING)
                 )
-                await until_greeted(clients[0])
+                await wait_until_answering(clients[0])
                 yield Shop(clients, detour, bucket, direct, vendor, mongo[name], folder)
                 for client in clients:
                     await client.aclose()

@@ -12,7 +12,7 @@ from tests.clients import Data, GraphQLClient
 from tests.operations import DELETE, FINISHED, FOLLOW, followed, send, start, until_finished
 from tests.resilience.evidence import History, read_stored
 from tests.resilience.history import objections
-from tests.resilience.processes import eventually, until_greeted
+from tests.resilience.processes import eventually, wait_until_answering
 from tests.resilience.scale import THOROUGH
 from tests.resilience.sites import Site, open_site
 
@@ -29,7 +29,7 @@ FINISH_SECONDS = 60.0
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     async with open_site(tmp_path_factory.mktemp("two"), apis=2) as site:
         for api in site.apis:
-            await until_greeted(site.client(api))
+            await wait_until_answering(site.client(api))
         yield site
 
 

@@ -25,7 +25,7 @@ from tests.operations import send, start, until_finished
 from tests.resilience.checks.credits import against_credits
 from tests.resilience.checks.images import against_bytes, against_images
 from tests.resilience.evidence import History, read_stored
-from tests.resilience.processes import Documents, eventually, until_greeted
+from tests.resilience.processes import Documents, eventually, wait_until_answering
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
@@ -107,7 +107,7 @@ async def open_shop(mongodb_uri: str, folder: Path) -> AsyncIterator[Shop]:
         try:
             async with serving(create_app(settings), port) as url:
                 client = GraphQLClient(url, DevelopmentIssuer(folder).token("ana"))
-                await until_greeted(client)  # with pictures, which need the store
+                await wait_until_answering(client)  # with pictures, which need the store
                 yield Shop(client, objects, volume, vendor, mongo[name])
                 await client.aclose()
         finally:
