@@ -39,7 +39,9 @@ async def test_jobs_of_a_killed_process_are_resumed_at_its_next_start_and_none_i
     settings = {
         name: value for vendor in vendors.values() for name, value in vendor.settings.items()
     }
-    arrangement = Arrangement(apis=1, api_module="tests.resilience.unretired", settings=settings)
+    arrangement = Arrangement(
+        apis=1, api_module="tests.resilience.serve_without_retirements", settings=settings
+    )
     async with open_site(tmp_path, arrangement) as site:
         (api,) = site.apis
         client = site.client(api)
