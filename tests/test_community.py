@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def test_dependencies_of_every_folder_are_updated() -> None:
     folders = {f"/{path.parent.relative_to(ROOT)}" for path in manifests}
     assert set(listed.split(", ")) == folders
     assert list((ROOT / "requirements").glob("*.in"))
+
+
+def test_the_version_is_the_same_wherever_it_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (released, *_) = re.findall(r"(?m)^## \[(\d.*)\] - ", (ROOT / "CHANGELOG.md").read_text())
+    overlay = (ROOT / "deploy/kubernetes/example/kustomization.yaml").read_text()
+
+    assert project["project"]["version"] == released
+    assert f'newTag: "{released}"' in overlay
 
 
 def test_security_and_conduct_are_linked_from_the_start_pages() -> None:
