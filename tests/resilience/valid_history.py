@@ -17,14 +17,14 @@ from settings import ProviderSettings, Settings
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.database import Database, open_database
 from tests.clients import Data, GraphQLClient
-from tests.resilience.asking import Asker
-from tests.resilience.chronicler import Chronicler
 from tests.resilience.evidence import History, Kill, Snapshot, Terms, read_stored
 from tests.resilience.followers import UNFINISHED, caught_up
 from tests.resilience.load import Load, Viewer, turn_of
+from tests.resilience.mutation_sender import MutationSender
 from tests.resilience.operators import Operator
-from tests.resilience.processes import Documents, eventually, until_greeted
+from tests.resilience.processes import Documents, eventually, wait_until_answering
 from tests.resilience.sites import viewer_id
+from tests.resilience.state_recorder import StateRecorder
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.unlimited import UNLIMITED
@@ -35,7 +35,7 @@ OF_FAL: Final = {"previews": 0, "imagesPerModel": 2}
 OVER_SECONDS: Final = 30.0
 
 
-async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
+async def make_valid_history(mongodb_uri: str, folder: Path) -> History:
     simulator = FalSimulator(seconds_per_job=0.1)
     async with serving_fal(simulator) as fal_url, _a_database(mongodb_uri) as (database, documents):
         port = free_port()
@@ -49,28 +49,28 @@ async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
             starting_credits=TERMS.starting_credits,
             max_active_outputs=TERMS.max_active_outputs,
         )
-        chronicler, operator = Chronicler(documents), Operator(database)
-        async with serving(create_app(settings), port) as url, chronicler.writing():
+        recorder, operator = StateRecorder(documents), Operator(database)
+        async with serving(create_app(settings), port) as url, recorder.writing():
             token = DevelopmentIssuer(folder).token
-            asker = Asker(route=lambda: url, token=token)
-            load = Load(asker, route=lambda: url, token=token, randomness=Random(0))
+            sender = MutationSender(route=lambda: url, token=token)
+            load = Load(sender, route=lambda: url, token=token, randomness=Random(0))
             client = GraphQLClient(url, token("ana"))
-            await until_greeted(client)
+            await wait_until_answering(client)
             await client.aclose()
-            await _do_everything(load, asker)
+            await _do_everything(load, sender)
             await operator.grant(ViewerId(viewer_id("ana")), 10)
             proof = await MongoAccountRepository(database).prove()
-            await chronicler.caught_up()
+            await recorder.caught_up()
             stored = await read_stored(documents, folder)
             await caught_up(load.followers, stored.parents, within=OVER_SECONDS)
             await load.close()
-            await asker.aclose()
+            await sender.aclose()
     bill = simulator.settled()
     return History(
         load.subscribers,
-        asker.asked,
+        sender.asked,
         stored,
-        chronicle=chronicler.chronicle,
+        state_log=recorder.state_log,
         bill=[{name: getattr(entry, name) for name in _TOLD} for entry in bill],
         snapshots=[Snapshot(0.0, proof, 1)],
         grants=operator.grants,
@@ -82,7 +82,7 @@ async def make_sound_history(mongodb_uri: str, folder: Path) -> History:
 _TOLD: Final = ("request_id", "endpoint", "prompt", "received_at", "outcome", "billed")
 
 
-async def _do_everything(load: Load, asker: Asker) -> None:
+async def _do_everything(load: Load, sender: MutationSender) -> None:
     ana = load.viewer("ana")
     await load.start(
         ana,
@@ -92,54 +92,54 @@ async def _do_everything(load: Load, asker: Asker) -> None:
         idempotencyKey="one",
     )
     await load.misuse_a_key(ana)
-    first = await _finished(asker, ana.conversations[0].latest_turn_id)
-    again = await asker.once(
+    first = await _finished(sender, ana.conversations[0].latest_turn_id)
+    again = await sender.once(
         "ana", "retryOutput", {"outputId": first["outputs"][2]["id"], "idempotencyKey": "again"}
     )
-    await _finished(asker, turn_of(again))
+    await _finished(sender, turn_of(again))
 
     await load.start(
         ana, userMessage="A sold boat", selectedModels=["img-nano-banana"], options=OF_FAL
     )
     sold = ana.conversations[-1]
-    await _finished(asker, sold.latest_turn_id)
+    await _finished(sender, sold.latest_turn_id)
     await load.edit(ana, sold, userMessage="Sepia", options=OF_FAL)
-    await _finished(asker, sold.latest_turn_id)
+    await _finished(sender, sold.latest_turn_id)
     await load.start(
         ana,
         userMessage="A lost boat [fal lose-answer]",
         selectedModels=["img-nano-banana"],
         options=OF_FAL,
     )
-    await _finished(asker, ana.conversations[-1].latest_turn_id)
+    await _finished(sender, ana.conversations[-1].latest_turn_id)
 
     await load.start(
         ana, userMessage="A slow boat", selectedModels=["rehearsal-slow"], options=SMALL
     )
-    slow = await asker.read("ana", ana.conversations[-1].latest_turn_id)
+    slow = await sender.read("ana", ana.conversations[-1].latest_turn_id)
     assert slow is not None
     await load.cancel_output(ana, slow["outputs"][0])
-    await _make_a_post(load, asker, ana)
+    await _make_a_post(load, sender, ana)
     await load.start(ana, userMessage="No boat", selectedModels=["rehearsal-slow"], options=SMALL)
     await load.delete(ana, ana.conversations[-1])
 
 
-async def _make_a_post(load: Load, asker: Asker, ana: Viewer) -> None:
+async def _make_a_post(load: Load, sender: MutationSender, ana: Viewer) -> None:
     models = ["local-silver", "rehearsal-fails-once"]
     await load.post(ana, userMessage="A post about boats", selectedModels=models, options=SMALL)
     (post_id,) = ana.posts
-    post = await _finished(asker, post_id)
-    await asker.once("ana", "retryOutput", {"outputId": post["outputs"][1]["id"]})
-    await _finished(asker, post_id)
-    await asker.once("ana", "regenerateCaption", {"postId": post_id, "idempotencyKey": "rewrite"})
-    await _finished(asker, post_id)
+    post = await _finished(sender, post_id)
+    await sender.once("ana", "retryOutput", {"outputId": post["outputs"][1]["id"]})
+    await _finished(sender, post_id)
+    await sender.once("ana", "regenerateCaption", {"postId": post_id, "idempotencyKey": "rewrite"})
+    await _finished(sender, post_id)
 
 
-async def _finished(asker: Asker, parent_id: str) -> Data:
+async def _finished(sender: MutationSender, parent_id: str) -> Data:
     found: list[Data] = []
 
     async def has_finished() -> bool:
-        parent = await asker.read("ana", parent_id)
+        parent = await sender.read("ana", parent_id)
         found[:] = [parent] if parent else []
         return parent is not None and parent["status"] not in UNFINISHED
 

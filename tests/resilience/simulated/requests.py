@@ -64,14 +64,14 @@ class Request:
         return key is not None and receipt.is_for(key)
 
 
-class Wishes:
+class Requests:
     """Generates requests that may make sense in the current state, and some that do not."""
 
     def __init__(self, site: Site, *, keyed: float) -> None:
         self.requests: list[Request] = []
         """All that came under a key."""
         self._site = site
-        self._random = site.sky.random
+        self._random = site.injector.random
         self._keyed = keyed
         self._numbers = count(1)
 
@@ -83,29 +83,29 @@ class Wishes:
         posts = (as_post(row.parent) for row in self._site.tables.parents.values())
         return [post for post in posts if post and post.owner_id == viewer_id]
 
-    def think_of(self, viewer: Viewer) -> Request:
+    def make_request(self, viewer: Viewer) -> Request:
         turns, posts = self.turns_of(viewer.id), self.posts_of(viewer.id)
         outputs = [output for parent in (*turns, *posts) for output in parent.outputs]
         running = [output for output in outputs if output.unfinished]
         retryable = [output for output in outputs if may_be_retried(output.status)]
         pick = self._random.choice
-        wishes: list[Callable[[], Request]] = [lambda: self._start(viewer)] * 2
-        wishes += [lambda: self._post(viewer)] * 2
+        choices: list[Callable[[], Request]] = [lambda: self._start(viewer)] * 2
+        choices += [lambda: self._post(viewer)] * 2
         if posts:
-            wishes += [lambda: self._rewrite(viewer, pick(posts))] * 3
-            wishes += [lambda: self._cancel_post(viewer, pick(posts))]
-            wishes += [lambda: self._delete_post(viewer, pick(posts))]
+            choices += [lambda: self._rewrite(viewer, pick(posts))] * 3
+            choices += [lambda: self._cancel_post(viewer, pick(posts))]
+            choices += [lambda: self._delete_post(viewer, pick(posts))]
         if turns:
-            wishes += [lambda: self._edit(viewer, pick(turns))] * 3
-            wishes += [lambda: self._delete(viewer, pick(turns))] * 2
-            wishes += [lambda: self._cancel_turn(viewer, pick(turns))]
+            choices += [lambda: self._edit(viewer, pick(turns))] * 3
+            choices += [lambda: self._delete(viewer, pick(turns))] * 2
+            choices += [lambda: self._cancel_turn(viewer, pick(turns))]
         if running:
-            wishes += [lambda: self._cancel(viewer, pick(running))] * 2
+            choices += [lambda: self._cancel(viewer, pick(running))] * 2
         if retryable:
-            wishes += [lambda: self._retry(viewer, pick(retryable))] * 5
+            choices += [lambda: self._retry(viewer, pick(retryable))] * 5
         if self.requests:
-            wishes += [lambda: self._use_a_key_again(viewer, pick(self.requests))]
-        return pick(wishes)()
+            choices += [lambda: self._use_a_key_again(viewer, pick(self.requests))]
+        return pick(choices)()
 
     def _start(self, viewer: Viewer) -> Request:
         sources = self._some_images(viewer, most=1)

@@ -10,7 +10,7 @@ from tests.resilience.simulated.world import Process, World
 
 
 @contextmanager
-def randomness_of_services(seed: float) -> Iterator[None]:
+def seeded_randomness(seed: float) -> Iterator[None]:
     """The services draw their pauses from `random` itself."""
     before = random.getstate()
     random.seed(seed)
@@ -21,8 +21,8 @@ def randomness_of_services(seed: float) -> Iterator[None]:
 
 
 @contextmanager
-def errors_are_heard(world: World) -> Iterator[None]:
-    """What the services log as an error is an objection; what they warn of is in the trace."""
+def logged_errors_as_violations(world: World) -> Iterator[None]:
+    """What the services log as an error is an violation; what they warn of is in the trace."""
     log = logging.getLogger("domain")
     before = log.level, log.propagate, logging.root.manager.disable
     handler = _Listener(world)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from domain.errors import Overloaded, StoreUnavailable
-from runtime.lifecycle import CANNOT_START, CannotStart, complain, database
+from runtime.lifecycle import CANNOT_START, CannotStart, print_error, provide_database
 from settings import Settings, SettingsError, read_settings
 from storage.mongo.database import Database, open_database
 
@@ -16,16 +16,16 @@ def run_with_settings(run: Callable[[Settings], Coroutine[Any, Any, int]]) -> in
     try:
         return asyncio.run(run(read_settings()))
     except (SettingsError, CannotStart, Overloaded, StoreUnavailable) as error:
-        complain(error)
+        print_error(error)
         return CANNOT_START
 
 
 @asynccontextmanager
-async def opened_database(settings: Settings) -> AsyncIterator[tuple[Settings, Database]]:
+async def open_command_database(settings: Settings) -> AsyncIterator[tuple[Settings, Database]]:
     """Open the database. Also yield the settings, completed with the URI of a mongod that is shared
     or started.
     """
-    async with database(settings) as (complete, _):
+    async with provide_database(settings) as (complete, _):
         assert complete.mongodb_uri is not None
         uri = complete.mongodb_uri.get_secret_value()
         async with open_database(uri, complete.mongodb_database) as opened:

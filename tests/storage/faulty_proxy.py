@@ -1,4 +1,4 @@
-"""A proxy to a server that can be blocked, slowed or cut, or can answer in its place."""
+"""A proxy that injects faults: it can refuse, stall or cut connections, or answer itself."""
 
 import asyncio
 import re
@@ -28,8 +28,8 @@ class Fault:
     """This many bytes of the request arrive at the server, and then both connections end."""
 
 
-class Detour:
-    """Connections that are led to a server, or not."""
+class FaultyProxy:
+    """Forwards connections to a server, or treats them as the current fault says."""
 
     def __init__(self, port: int) -> None:
         self.url = ""
@@ -37,20 +37,20 @@ class Detour:
         self.used = asyncio.Event()
         self._port = port
         self._fault = Fault()
-        self._chooses: Callable[[bytes], Fault] | None = None
+        self._choose_fault: Callable[[bytes], Fault] | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
-    def becomes(self, fault: Fault) -> None:
-        """Do so from here on. What is open is ended, for it would go on as it began."""
-        self._fault, self._chooses = fault, None
-        self._end_what_is_open()
+    def set_fault(self, fault: Fault) -> None:
+        """Treat new connections like this. Open ones are ended, since they keep their fault."""
+        self._fault, self._choose_fault = fault, None
+        self._end_connections()
 
-    def asks(self, chooses: Callable[[bytes], Fault]) -> None:
-        """Let this decide from its head how each request is treated. A connection carries one."""
-        self._chooses = chooses
-        self._end_what_is_open()
+    def choose_fault_by(self, choose: Callable[[bytes], Fault]) -> None:
+        """Choose the fault of each request by its head. A connection carries one request."""
+        self._choose_fault = choose
+        self._end_connections()
 
-    def _end_what_is_open(self) -> None:
+    def _end_connections(self) -> None:
         self.used.clear()
         for task, writer in self._open.items():
             task.cancel()
@@ -59,40 +59,40 @@ class Detour:
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.used.set()
-        task = asyncio.create_task(self._lead(reader, writer))
+        task = asyncio.create_task(self._handle(reader, writer))
         self._open[task] = writer
         task.add_done_callback(self._open.pop)
 
-    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._chooses is None:
-            return await _lead(self._fault, self._port, reader, writer)
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._choose_fault is None:
+            return await _handle(self._fault, self._port, reader, writer)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except (OSError, asyncio.IncompleteReadError):
             return writer.transport.abort()
         # Both sides are asked to close, since a second request would bypass the decision.
         only = _CONNECTION.sub(b"", head)[:-2] + b"Connection: close\r\n\r\n"
-        return await _lead(self._chooses(head), self._port, reader, writer, read=only)
+        return await _handle(self._choose_fault(head), self._port, reader, writer, read=only)
 
     async def end(self) -> None:
-        self.becomes(Fault())
+        self.set_fault(Fault())
         await asyncio.gather(*self._open, return_exceptions=True)
 
 
 @asynccontextmanager
-async def detour_to(url: str) -> AsyncIterator[Detour]:
+async def open_faulty_proxy(url: str) -> AsyncIterator[FaultyProxy]:
     """Serve on loopback until the block ends."""
-    detour = Detour(urlsplit(url).port or 80)
-    server = await asyncio.start_server(detour.accept, "127.0.0.1", 0)
-    detour.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    proxy = FaultyProxy(urlsplit(url).port or 80)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield detour
+        yield proxy
     finally:
         server.close()
-        await detour.end()
+        await proxy.end()
 
 
-async def _lead(
+async def _handle(
     fault: Fault,
     port: int,
     reader: asyncio.StreamReader,
@@ -120,7 +120,7 @@ async def _lead(
         else:
             there, back = await asyncio.open_connection("127.0.0.1", port)
             try:
-                await _both_ways(fault, (reader, back), (there, writer), read)
+                await _forward(fault, (reader, back), (there, writer), read)
             finally:
                 back.transport.abort()
     except (OSError, asyncio.IncompleteReadError):
@@ -132,7 +132,7 @@ async def _lead(
 _Way = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def _both_ways(fault: Fault, request: _Way, answer: _Way, read: bytes) -> None:
+async def _forward(fault: Fault, request: _Way, answer: _Way, read: bytes) -> None:
     ways = [
         asyncio.create_task(_pass(*request, limit=fault.cut_request_after, read=read)),
         asyncio.create_task(_pass(*answer, limit=fault.cut_answer_after)),

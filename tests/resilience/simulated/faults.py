@@ -25,7 +25,7 @@ READS: Final = frozenset(
 _QUIET: Final = READS | {"open", "renew", "end_overdue"}
 _DULL: Final = 4.0
 _KEEN: Final = 0.4
-"""By how much fewer, and how many more, of such calls go wrong than the weather's share."""
+"""By how much fewer, and how many more, of such calls fail than the rates say."""
 _LEASES_FROZEN: Final = (0.5, 1.0, 1.0)
 _IN_FOCUS: Final = (
     *("any_refers_to", "append_turn", "cancel", "claim", "delete", "fail", "get", "give_back"),
@@ -54,7 +54,7 @@ class Fault(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weather:
+class FaultRates:
     """How often things fail in a history: shares of calls, or of what else they are about."""
 
     latency_seconds: float = 0.02
@@ -82,10 +82,10 @@ class Weather:
     """Whether the whole database becomes unavailable, or lags."""
 
 
-CALM: Final = Weather()
+NO_FAULTS: Final = FaultRates()
 
 
-def a_weather(random: Random) -> Weather:
+def random_fault_rates(random: Random) -> FaultRates:
     """Most histories have a few kinds of failures, and many of each; some have none."""
 
     def perhaps(likely: float, most: float) -> float:
@@ -97,7 +97,7 @@ def a_weather(random: Random) -> Weather:
         focus = random.choice(("claim", "claim", "save_runs")), Fault.FREEZES
     elif random.random() < 0.6:
         focus = random.choice(_IN_FOCUS), random.choice(list(Fault))
-    return Weather(
+    return FaultRates(
         focus=focus,
         focus_share=random.random() * 0.6,
         latency_seconds=random.choice((0.005, 0.05, 0.3)),
@@ -116,26 +116,26 @@ def a_weather(random: Random) -> Weather:
     )
 
 
-class Sky:
+class FaultInjector:
     """The current failures, and what they have caused."""
 
-    def __init__(self, world: World, weather: Weather, *, lease_seconds: float) -> None:
+    def __init__(self, world: World, fault_rates: FaultRates, *, lease_seconds: float) -> None:
         self.world = world
-        self.weather = weather
+        self.fault_rates = fault_rates
         self.random = world.random
         self.lease_seconds = lease_seconds
         self.hurt: list[Callable[[Process], object]] = []
         """Called with every process to which something happened."""
         self.faults = 0
 
-    def clear_up(self) -> None:
+    def stop_all(self) -> None:
         """From here on nothing fails."""
-        self.weather = replace(CALM, latency_seconds=self.weather.latency_seconds)
+        self.fault_rates = replace(NO_FAULTS, latency_seconds=self.fault_rates.latency_seconds)
 
     def pause(self) -> float:
-        return self.random.random() * self.weather.latency_seconds
+        return self.random.random() * self.fault_rates.latency_seconds
 
-    def strike(self, process: Process, what: str, *, noticed: bool = False) -> None:
+    def inject(self, process: Process, what: str, *, noticed: bool = False) -> None:
         """Something happens to a process; `noticed` if the others notice it and wait."""
         self.count(process, what)
         if not noticed:
@@ -149,38 +149,42 @@ class Sky:
 
     def kill(self, process: Process) -> None:
         if process.is_alive:
-            self.strike(process, "killed")
+            self.inject(process, "killed")
             process.kill()
 
     def freeze(self, process: Process) -> None:
         if process.is_alive and not process.is_frozen:
-            self.strike(process, "frozen")
+            self.inject(process, "frozen")
             process.freeze()
             leases = self.random.choice(_LEASES_FROZEN) + self.random.random()
             self.world.after(leases * self.lease_seconds, process.thaw)
 
     def draw(self, name: str) -> Fault | None:
         """How a call to the database ends. The most critical calls fail most often."""
-        weather, random = self.weather, self.random.random
-        if weather.focus and weather.focus[0] == name and random() < weather.focus_share:
-            return weather.focus[1]
+        fault_rates, random = self.fault_rates, self.random.random
+        if (
+            fault_rates.focus
+            and fault_rates.focus[0] == name
+            and random() < fault_rates.focus_share
+        ):
+            return fault_rates.focus[1]
         drawn = random() * (_DULL if name in _QUIET else _KEEN)
         for share, fault in (
-            (weather.refused, Fault.REFUSED),
-            (weather.lost, Fault.LOST),
-            (weather.late, Fault.LATE),
-            (weather.slow, Fault.SLOW),
-            (weather.freezes, Fault.FREEZES),
+            (fault_rates.refused, Fault.REFUSED),
+            (fault_rates.lost, Fault.LOST),
+            (fault_rates.late, Fault.LATE),
+            (fault_rates.slow, Fault.SLOW),
+            (fault_rates.freezes, Fault.FREEZES),
         ):
             if drawn < share:
                 return fault
             drawn -= share
-        if drawn < weather.dies:
+        if drawn < fault_rates.dies:
             deaths = (Fault.DIES_BEFORE, Fault.DIES_MEANWHILE, Fault.DIES_AFTER)
             return self.random.choice(deaths)
         return None
 
     def draw_for_store(self, _: str) -> Fault | None:
-        if self.random.random() >= self.weather.store:
+        if self.random.random() >= self.fault_rates.store:
             return None
         return self.random.choice((Fault.REFUSED, Fault.LOST, Fault.LATE, Fault.SLOW))

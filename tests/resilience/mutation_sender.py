@@ -15,7 +15,7 @@ import httpx2
 
 from tests.clients import Data
 from tests.http import open_http
-from tests.resilience.evidence import Asked
+from tests.resilience.evidence import SentMutation
 
 _TURN: Final = """
 fragment TurnState on Turn {
@@ -75,11 +75,11 @@ def round_robin(urls: Sequence[str]) -> Router:
     return itertools.cycle(urls).__next__
 
 
-class Asker:
+class MutationSender:
     """Sends requests for viewers."""
 
     def __init__(self, *, route: Router, token: Callable[[str], str]) -> None:
-        self.asked: list[Asked] = []
+        self.asked: list[SentMutation] = []
         self._route = route
         self._token = token
         # One for everybody: the tokens travel with each request.
@@ -91,9 +91,9 @@ class Asker:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def once(self, viewer: str, mutation: str, input: Data) -> Asked:
+    async def once(self, viewer: str, mutation: str, input: Data) -> SentMutation:
         """Send it once, whatever the result."""
-        asked = Asked(viewer=viewer, mutation=mutation, input=input, sent_at=time())
+        asked = SentMutation(viewer=viewer, mutation=mutation, input=input, sent_at=time())
         self.asked.append(asked)
         try:
             answer = await self._post(viewer, MUTATIONS[mutation], input=input)
@@ -113,7 +113,7 @@ class Asker:
 
     async def keyed(
         self, viewer: str, mutation: str, input: Data, *, choice: random.Random, twins: int = 1
-    ) -> Asked | None:
+    ) -> SentMutation | None:
         """Send it under its key: `count` at once, then again until it is answered.
 
         None if there is no response after many tries.

@@ -14,7 +14,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from domain.ids import PostId, TurnId, output_id_of
 from tests.clients import Data
-from tests.resilience.evidence import Chronicle, State
+from tests.resilience.evidence import State, StateLog
 from tests.resilience.load import end
 from tests.resilience.processes import Documents, eventually
 
@@ -67,9 +67,9 @@ _PIPELINE: Final[list[dict[str, Any]]] = [
 ]
 
 
-class Chronicler:
+class StateRecorder:
     def __init__(self, documents: Documents) -> None:
-        self.chronicle = Chronicle()
+        self.state_log = StateLog()
         self._documents = documents
         self._token: Any = None
         self._reached = Timestamp(0, 0)
@@ -82,7 +82,7 @@ class Chronicler:
                 {"collMod": name, "changeStreamPreAndPostImages": {"enabled": True}}
             )
         begin = await self._now()
-        task = asyncio.create_task(self._write(begin), name="chronicler")
+        task = asyncio.create_task(self._write(begin), name="recorder")
         try:
             yield
         finally:
@@ -93,13 +93,13 @@ class Chronicler:
         until = await self._now()
 
         async def reached() -> bool:
-            return self._reached >= until or bool(self.chronicle.gaps)
+            return self._reached >= until or bool(self.state_log.gaps)
 
-        await eventually(reached, within=CATCH_UP_SECONDS, what="the chronicle is up to date")
+        await eventually(reached, within=CATCH_UP_SECONDS, what="the state log is up to date")
 
     async def _now(self) -> Timestamp:
         # A separate write, so that the feed has something to report at or after this moment.
-        await self._documents["chronicle"].update_one({"_id": 1}, {"$inc": {"looks": 1}}, True)
+        await self._documents["state_log"].update_one({"_id": 1}, {"$inc": {"looks": 1}}, True)
         answer = await self._documents.command("ping")
         now: Timestamp = answer["operationTime"]
         return now
@@ -126,7 +126,7 @@ class Chronicler:
                             self._reached = max(self._reached, _time_of(self._token))
             except OperationFailure as error:
                 if error.code == _HISTORY_LOST or "NoMatchingDocument" in str(error):
-                    self.chronicle.gaps.append(f"the chronicle lost track: {error.code}")
+                    self.state_log.gaps.append(f"the state log lost track: {error.code}")
                     return
                 await asyncio.sleep(0.2)
             except PyMongoError:
@@ -138,15 +138,15 @@ class Chronicler:
         parent_id = PostId(found) if found.startswith("post_") else TurnId(found)
         if change["operationType"] == "delete":
             outputs_of = output_id_of(parent_id, 0).removesuffix("0")
-            for name, states in self.chronicle.outputs.items():
+            for name, states in self.state_log.outputs.items():
                 if name.startswith(outputs_of):
                     states.append(State(at, None))
             return
         parent = change["fullDocument"]
         outputs = parent.pop("outputs", [])
-        self.chronicle.parents.setdefault(parent_id, {**parent, "at": at})
+        self.state_log.parents.setdefault(parent_id, {**parent, "at": at})
         for output in outputs:
-            states = self.chronicle.outputs.setdefault(output_id_of(parent_id, output["slot"]), [])
+            states = self.state_log.outputs.setdefault(output_id_of(parent_id, output["slot"]), [])
             if not states or states[-1].output != output:
                 states.append(State(at, output))
 

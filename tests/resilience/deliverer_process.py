@@ -1,4 +1,4 @@
-"""`python -m tests.resilience.delivering`: delivers webhooks until it is killed, with short
+"""`python -m tests.resilience.deliverer_process`: delivers webhooks until it is killed, with short
 intervals.
 """
 

@@ -16,7 +16,7 @@ EVERY_SECONDS: Final = 0.2 if THOROUGH else 0.5
 _LOOK_SECONDS: Final = 10.0
 
 
-class Auditor:
+class AccountAuditor:
     def __init__(self, database: Database) -> None:
         self.snapshots: list[Snapshot] = []
         self._database = database
