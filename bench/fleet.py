@@ -167,7 +167,7 @@ def describe(day: Day, costs: Coefficients) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """Processor time that so many processes used and should use, in cores."""
+    """Processor time that the processes used and should use, in cores."""
 
     apis: int
     workers: int

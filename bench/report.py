@@ -20,7 +20,7 @@ _NAMES: Final = {"relay": "bare relay", "darkroom": "Darkroom", PLAIN: "plain St
 _INTRODUCTION: Final = """\
 # Performance
 
-Written by `make bench`, which anybody can run again. Each row compares Darkroom, a process of its
+Written by `make bench`, which anyone can run again. Each row compares Darkroom, a process of its
 own with its real settings and limits, with a bare relay (`bench/relay.py`): Starlette and uvicorn
 in the same version, one change stream, the same records, and fields selected by hand; no GraphQL,
 no tokens, no signed links. A plain Strawberry server (`bench/plain.py`), without tokens, links and

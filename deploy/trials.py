@@ -1,4 +1,4 @@
-"""`make cluster TRIALS=20`: each part of a cluster is taken away under load, so many times, and
+"""`make cluster TRIALS=20`: each part of a cluster is stopped under load, TRIALS times, and
 what was promised is checked from all that was written, answered and seen.
 
 Meanwhile Prometheus is asked every query of the dashboard, and which alerts fire.
@@ -40,7 +40,7 @@ from tests.storage.places import keys_in
 from tests.uploads import complete_or_refuse, create, declared, send_file
 
 AWAY_SECONDS: Final = 6.0
-"""Longer than an election, and than anybody retries silently."""
+"""Longer than an election, and than any client retries silently."""
 STORE_AWAY_SECONDS: Final = 20.0
 """As long as a call waits for an answer: no output has to fail."""
 LANDED_SECONDS: Final = 600.0
@@ -217,7 +217,7 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
 
 
 async def _make(trials: Trials, rounds: int) -> None:
-    """Every trial, so many times, and how long it then takes until an image lands."""
+    """Run every trial repeatedly; return how long it then takes until an image lands."""
     for name, trial in trials.all().items():
         durations, landed = [], []
         for _ in range(rounds):

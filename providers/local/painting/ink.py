@@ -26,15 +26,15 @@ from providers.local.painting.palettes import Palette
 
 _INK: Colour = (28, 24, 36)
 _MAX_SIDE = 2048
-"""Foreign pictures are inked at most at the area of a square of this side, in pixels."""
+"""Other pictures are restyled at most at the area of a square of this side, in pixels."""
 _LINE = 0.0036
 """How wide outlines are."""
 _INKS_BY_AREA, _INKS_BY_REACH = 14, 8
-"""How many colours a foreign picture is printed with."""
+"""How many colours another picture is reduced to."""
 
 
 def restyle(picture: Image.Image, _random: Random) -> Image.Image:
-    """A foreign picture as Ink prints it: few flat colours, and its edges drawn after.
+    """Restyle a picture as Ink: few flat colours, and its edges drawn as outlines.
 
     Flat colours have no detail that would be lost where a very large picture is enlarged again.
     """

@@ -24,7 +24,7 @@ from providers.local.painting.palettes import Palette
 
 
 def restyle(picture: Image.Image, _random: Random) -> Image.Image:
-    """A foreign picture as Silver prints it: nearly as it was, with a gentle S in its tones."""
+    """Restyle a picture as Silver: nearly unchanged, with a gentle S-curve."""
     return tones.contrast(picture, 0.18)
 
 
