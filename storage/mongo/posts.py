@@ -18,7 +18,7 @@ from storage.mongo.collections import Document
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images
-from storage.mongo.output_updates import inserting
+from storage.mongo.output_updates import insert_update
 from storage.mongo.outputs import imported_output, new_entry, queued_caption, queued_output
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.parents import delete_parents, owned_by, queue_again
@@ -62,7 +62,7 @@ class MongoPostRepository:
             await hold_images(transaction, viewer_id, ids=references)
             found = await transaction.posts.find_one_and_update(
                 {**owned_by(viewer_id, post_id), "version": {"$exists": False}},
-                inserting(post_id, document),
+                insert_update(post_id, document),
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
             )
