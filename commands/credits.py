@@ -11,6 +11,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from commands.startup import open_command_database, run_with_settings
+from domain.conflicts import Conflict
 from domain.credits import MAX_BALANCE, Account, Proof
 from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
 from domain.plurals import count
@@ -42,16 +43,14 @@ async def _run(settings: Settings, options: Namespace) -> int:
         # The account must exist first: otherwise it would depend on timing whether a new viewer
         # also gets the starting credits.
         await accounts.open(viewer_id, starting_credits=complete.starting_credits or 0)
-        before = await accounts.find(viewer_id)
-        if before is not None and before.balance + options.credits > MAX_BALANCE:
+        granted = await accounts.grant(viewer_id, options.credits, key=options.key)
+        if granted is Conflict.LIMIT_REACHED:
             print_error(f"{viewer_id} would have more than {MAX_BALANCE:,} credits.")
-            return FAILED
-        account = await accounts.grant(viewer_id, options.credits, key=options.key)
-        if account is None:
+        elif isinstance(granted, Conflict):
             print_error(f"{viewer_id} already has a grant with the key {options.key}.")
-            return FAILED
-        _show_account(account)
-        return STOPPED
+        else:
+            _show_account(granted)
+        return FAILED if isinstance(granted, Conflict) else STOPPED
 
 
 async def _show_viewer(accounts: MongoAccountRepository, viewer_id: ViewerId, *, days: int) -> int:

@@ -4,7 +4,7 @@ The URL of an issuer's keys is in its metadata (OpenID Connect Discovery), or in
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -58,8 +58,10 @@ class VerifyingKey:
 
 
 class KeySource(Protocol):
-    async def key_of(self, kid: str) -> VerifyingKey | None:
-        """The key of this name. Raise `Overloaded` where the issuer cannot be asked."""
+    async def keys_of(self, kid: str | None) -> Sequence[VerifyingKey]:
+        """The keys of this name: usually one, but keys of different kinds may share it. For None,
+        all keys. Raise `Overloaded` where the issuer cannot be asked.
+        """
 
 
 class StaticKeys:
@@ -68,8 +70,8 @@ class StaticKeys:
     def __init__(self, key_set: Mapping[str, Any]) -> None:
         self._keys = keys_in(key_set)
 
-    async def key_of(self, kid: str) -> VerifyingKey | None:
-        return self._keys.get(kid)
+    async def keys_of(self, kid: str | None) -> Sequence[VerifyingKey]:
+        return self._keys.get(kid, ())
 
 
 class KeysNotUsable(ValueError):
@@ -98,12 +100,12 @@ class FetchedKeys:
         self._issuer = issuer
         self._http = http
         self._clock = clock
-        self._keys: dict[str, VerifyingKey] = {}
+        self._keys: Mapping[str | None, Sequence[VerifyingKey]] = {}
         self._fetched_at: float | None = None
         self._fetch_started_at: float | None = None
         self._fetch: asyncio.Task[None] | None = None
 
-    async def key_of(self, kid: str) -> VerifyingKey | None:
+    async def keys_of(self, kid: str | None) -> Sequence[VerifyingKey]:
         age = self._age()
         if age is None:
             await self._wait_for_fetch(at_most_every=FIRST_FETCH_INTERVAL_SECONDS)
@@ -114,7 +116,7 @@ class FetchedKeys:
             self._begin(at_most_every=FETCH_INTERVAL_SECONDS)
         if self._age() is None:
             raise Overloaded
-        return self._keys.get(kid)
+        return self._keys.get(kid, ())
 
     async def aclose(self) -> None:
         """Cancel a fetch that is running."""
@@ -194,16 +196,19 @@ class FetchedKeys:
         return answer
 
 
-def keys_in(key_set: object) -> dict[str, VerifyingKey]:
-    """The keys of a JSON Web Key Set by `kid`; unusable ones are skipped."""
+def keys_in(key_set: object) -> Mapping[str | None, Sequence[VerifyingKey]]:
+    """The keys of a JSON Web Key Set by `kid`, and all of them under None; unusable ones are
+    skipped.
+    """
     listed = key_set.get("keys") if isinstance(key_set, Mapping) else None
     if not isinstance(listed, list):
         raise KeysNotUsable("not a key set")
-    keys: dict[str, VerifyingKey] = {}
+    keys: dict[str | None, list[VerifyingKey]] = {}
     for jwk in listed[:KEY_SET_LENGTH]:
         key = _verifying_key(jwk)
         if key is not None:
-            keys.setdefault(jwk["kid"], key)
+            for kid in {key.jwk.get("kid"), None}:
+                keys.setdefault(kid, []).append(key)
     return keys
 
 
@@ -212,7 +217,7 @@ def _verifying_key(jwk: object) -> VerifyingKey | None:
         return None
     jwk = {name: value for name, value in jwk.items() if value is not None}
     operations = jwk.get("key_ops", ["verify"])
-    if not isinstance(jwk.get("kid"), str) or jwk.get("use", "sig") != "sig":
+    if not isinstance(jwk.get("kid", ""), str) or jwk.get("use", "sig") != "sig":
         return None
     if not isinstance(operations, list) or "verify" not in operations:
         return None

@@ -38,8 +38,9 @@ class IdentitySettings(BaseModel):
     )
     token_authorized_parties: Names = Field(
         default=(),
-        description="The accepted values of `azp`, separated by commas; `none` among them accepts "
-        "tokens without `azp`. Without it `azp` is not checked (only used in production)",
+        description="The accepted values of `azp`, or of `client_id` where a token has no `azp`, "
+        "separated by commas; `none` among them accepts tokens without `azp`. Without it neither "
+        "is checked (only used in production)",
     )
     token_algorithms: TokenAlgorithms = Field(
         default=DEFAULT_TOKEN_ALGORITHMS,
