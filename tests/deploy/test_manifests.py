@@ -5,6 +5,7 @@ agrees.
 import json
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -175,14 +176,21 @@ def test_the_overlay_renders(tmp_path: Path) -> None:
     assert settings["DARKROOM_PUBLIC_URL"].startswith("https://")
 
 
-def test_caddy_accepts_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sites", [(), ("s3.caddy",)], ids=["alone", "compose"])
+def test_caddy_accepts_its_file(sites: tuple[str, ...], tmp_path: Path) -> None:
     caddy = need("caddy")
+    config = tmp_path / "Caddyfile"
+    shutil.copy(DEPLOY / "caddy/Caddyfile", config)
+    (tmp_path / "sites").mkdir()
+    for site in sites:
+        shutil.copy(DEPLOY / "compose" / site, tmp_path / "sites")
 
     done = subprocess.run(
-        [caddy, "validate", "--config", DEPLOY / "caddy/Caddyfile", "--adapter", "caddyfile"],
+        [caddy, "validate", "--config", config, "--adapter", "caddyfile"],
         env={
             "DARKROOM_SITE": "https://localhost",
             "DARKROOM_APIS": "127.0.0.1:1 127.0.0.1:2",
+            "DARKROOM_S3_PUBLIC_ENDPOINT": "https://s3.localhost",
             "XDG_DATA_HOME": os.fspath(tmp_path),
         },
         cwd=tmp_path,
