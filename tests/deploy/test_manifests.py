@@ -99,8 +99,9 @@ def test_every_named_setting_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("settings_of", [settings_of_compose, settings_of_kubernetes])
 def test_a_process_accepts_the_settings_of_the_examples(
-    settings_of: Callable[[], Mapping[str, str]], monkeypatch: pytest.MonkeyPatch
+    settings_of: Callable[[], Mapping[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # which has no .env
     monkeypatch.setenv("DARKROOM_ENVIRONMENT", "production")  # as the image has it
     for name, value in settings_of().items():
         monkeypatch.setenv(name, value.replace("…", "x" * 32) or "x" * 32)
