@@ -27,13 +27,13 @@ from deploy.visitors import visitors
 from domain.ids import viewer_id_of
 from edge.dev_tokens import ISSUER
 from storage.mongo.database import open_database
-from tests.resilience.asking import Asker, round_robin
-from tests.resilience.chronicler import Chronicler
 from tests.resilience.evidence import History, Kill, Terms, all_ended, read_stored
-from tests.resilience.history import objections
+from tests.resilience.history import violations
 from tests.resilience.load import Load
+from tests.resilience.mutation_sender import MutationSender, round_robin
 from tests.resilience.operators import Operator
 from tests.resilience.processes import Process, eventually
+from tests.resilience.state_recorder import StateRecorder
 from tests.resilience.storm import stop_and_restart
 from tests.storage.places import keys_in
 
@@ -175,9 +175,9 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
         trials = Trials(deployment, stores, randomness)
         documents, operator = client[DATABASE], Operator(database)
         route = round_robin([api.url for api in deployment.apis])
-        asker = Asker(route=route, token=deployment.token)
+        sender = MutationSender(route=route, token=deployment.token)
         load = Load(
-            asker,
+            sender,
             route=route,
             token=deployment.token,
             randomness=randomness,
@@ -185,33 +185,33 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
             viewer_id=lambda name: viewer_id_of(ISSUER, name),
             pauses_seconds=PAUSES_SECONDS,
         )
-        chronicler = Chronicler(documents)
+        recorder = StateRecorder(documents)
         try:
-            async with chronicler.writing():
+            async with recorder.writing():
                 async with load.working(VIEWERS):
                     await _make(trials, rounds)
                 await eventually(
                     lambda: all_ended(documents), within=SETTLE_SECONDS, what="every output ended"
                 )
-                await chronicler.caught_up()
+                await recorder.caught_up()
         finally:
             await load.close()
-            await asker.aclose()
+            await sender.aclose()
         stored = await read_stored(documents, deployment.folder)
         stored.objects = await keys_in(stores.bucket)
-        broken = objections(
+        broken = violations(
             History(
                 load.subscribers,
-                asker.asked,
+                sender.asked,
                 stored,
-                chronicle=chronicler.chronicle,
+                state_log=recorder.state_log,
                 grants=operator.grants,
                 kills=trials.kills,
                 terms=TERMS,
             )
         )
         cleared = await _report_monitoring(watcher)
-    print(f"{len(load.asker.asked)} requests, {len(load.acknowledged)} acknowledged; seed {seed}")
+    print(f"{len(load.sender.asked)} requests, {len(load.acknowledged)} acknowledged; seed {seed}")
     print(f"Promises broken: {len(broken)}")
     for sentence in broken:
         print(f"  {sentence}")

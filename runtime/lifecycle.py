@@ -32,7 +32,7 @@ CANNOT_START: Final = 2
 PROBE_MILLISECONDS: Final = 3_000
 _PAUSE_SECONDS: Final = 0.5
 _AUTHENTICATION_FAILED: Final = 18
-DATABASE_AWAY: Final = "The database has gone away while Darkroom was starting."
+DATABASE_AWAY: Final = "The database became unreachable while Darkroom was starting."
 FORCED_SECONDS: Final = 0.5
 CANCELLED_SECONDS: Final = 5.0
 """How long cancelled work has to close what it opened."""
@@ -44,7 +44,7 @@ class CannotStart(Exception):
     """A problem that a person can fix, in a sentence."""
 
 
-def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
+def run_process(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
     """Read the settings and work until a signal; return the exit code."""
     try:
         settings = read_settings()
@@ -53,13 +53,13 @@ def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(work(settings))
     except (SettingsError, CannotStart) as error:
-        complain(error)
+        print_error(error)
         return CANNOT_START
     except MongodFailed as error:
-        complain(error)
+        print_error(error)
         return FAILED
     except Overloaded:
-        complain(DATABASE_AWAY)
+        print_error(DATABASE_AWAY)
         return FAILED
     except asyncio.CancelledError:
         return STOPPED  # By a signal, before the work began.
@@ -68,14 +68,14 @@ def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
         return FAILED
 
 
-def complain(problem: object) -> None:
+def print_error(problem: object) -> None:
     with suppress(OSError):
         print(problem, file=sys.stderr, flush=True)
 
 
 class Stop:
-    """Set the handlers of signals. The first signal asks for an orderly end, a second Ctrl-C for an
-    immediate one.
+    """How a process stops: the first signal requests an orderly end, a second Ctrl-C an immediate
+    one.
     """
 
     def __init__(self, *, grace_seconds: float, close_seconds: float) -> None:
@@ -180,21 +180,24 @@ async def _wait_for_mongod(mongod: OwnedMongod | None) -> None:
 
 
 def exit_code(stop: Stop, code: int) -> int:
-    """Call this last: abandoned work would keep the loop from closing."""
+    """The exit code of the process. Call this last: it exits at once if work was abandoned, which
+    would keep the loop from closing.
+    """
     if stop.forced:
-        complain("Stopped without waiting any longer.")
+        print_error("Stopped without waiting any longer.")
         os._exit(FAILED)
     return code
 
 
 @asynccontextmanager
-async def database(
+async def provide_database(
     settings: Settings, *, starts_mongod: bool = True, shares_mongod: bool = False
 ) -> AsyncIterator[tuple[Settings, OwnedMongod | None]]:
-    """Complete the settings with a usable MongoDB; also yield the mongod, if this process runs it.
+    """Find or start a MongoDB. Yield the settings with its URI, and the mongod, if it was started
+    here.
 
-    Without DARKROOM_MONGODB_URI it is the mongod that another process shares in the data folder, or
-    one that is started here.
+    Without DARKROOM_MONGODB_URI, that is the mongod that another process shares in the data folder,
+    or one that this process starts.
     """
     if settings.mongodb_uri is not None:
         await wait_for_database(settings.mongodb_uri.get_secret_value(), settings.start_seconds)

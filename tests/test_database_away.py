@@ -11,7 +11,7 @@ from starlette.types import Message
 from domain.errors import Overloaded
 from runtime.lifecycle import DATABASE_AWAY, CannotStart, wait_for_database
 from runtime.local_mongod import Mongod
-from serve import _explaining
+from serve import _explain_startup_failure
 from settings import Limits
 from tests.conftest import darkrooms
 from tests.operations import START
@@ -99,7 +99,7 @@ async def test_a_database_lost_during_startup_is_reported_in_a_message() -> None
     async def receive() -> Message:
         return {"type": "lifespan.startup"}
 
-    await _explaining(app)({"type": "lifespan"}, receive, send)
+    await _explain_startup_failure(app)({"type": "lifespan"}, receive, send)
 
     assert sent == [{"type": "lifespan.startup.failed", "message": DATABASE_AWAY}]
 
