@@ -20,7 +20,7 @@ from domain.errors import Unauthenticated
 from domain.ids import viewer_id_of
 from domain.viewers import Viewer
 from edge.token_keys import KeySource, VerifyingKey
-from settings import DEFAULT_TOKEN_ALGORITHMS, NO_PARTY
+from settings import DEFAULT_TOKEN_ALGORITHMS, NO_AUTHORIZED_PARTY
 
 TOKEN_BYTES: Final = 8_192
 SUBJECT_LENGTH: Final = 255
@@ -28,7 +28,7 @@ LEEWAY: Final = timedelta(seconds=30)
 """Leeway for clocks that differ: a token is accepted for this long after its end, on every
 transport.
 """
-LONGEST_LIFE: Final = timedelta(hours=24)
+MAX_LIFETIME: Final = timedelta(hours=24)
 REMEMBERED_TOKENS: Final = 2_048
 
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
@@ -74,8 +74,8 @@ class Authenticator:
 
     A token must name one of the `audience` in `aud`, and one of the `authorized_parties` in `azp`,
     or without it in `client_id`. Without an audience, a token that has an `aud` is refused: it was
-    made for another service. Without parties, neither is checked; `NO_PARTY` among them stands for
-    a token without `azp`.
+    made for another service. Without parties, neither is checked; `NO_AUTHORIZED_PARTY` among them
+    stands for a token without `azp`.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class Authenticator:
         audience: str | Collection[str] | None,
         authorized_parties: Collection[str] = (),
         algorithms: Collection[str] = DEFAULT_TOKEN_ALGORITHMS,
-        longest_life: timedelta = LONGEST_LIFE,
+        max_lifetime: timedelta = MAX_LIFETIME,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience or None
         self._authorized_parties = frozenset(authorized_parties)
         self._algorithms = frozenset(algorithms)
-        self._longest_life = longest_life
+        self._max_lifetime = max_lifetime
         self._known: dict[bytes, _Verified] = {}
 
     async def authenticate(self, token: str) -> Viewer:
@@ -178,14 +178,18 @@ class Authenticator:
         if party is None:
             # Where there is no `azp`, RFC 9068 and Cognito name the client by `client_id`.
             client = claims.get("client_id")
-            accepted = NO_PARTY in self._authorized_parties or self._is_party(client)
+            accepted = NO_AUTHORIZED_PARTY in self._authorized_parties or self._is_party(client)
         else:
             accepted = self._is_party(party)
         if not accepted:
             raise TokenRefused("of another authorized party")
 
     def _is_party(self, name: object) -> bool:
-        return isinstance(name, str) and name != NO_PARTY and name in self._authorized_parties
+        return (
+            isinstance(name, str)
+            and name != NO_AUTHORIZED_PARTY
+            and name in self._authorized_parties
+        )
 
     def _find_end(self, claims: Mapping[str, Any]) -> float:
         """When the token ends, in seconds since 1970. Where the issuer leaves out `iat`, the
@@ -194,7 +198,7 @@ class Authenticator:
         issued, expires = claims.get("iat", time()), claims["exp"]
         if not _is_time(issued) or not _is_time(expires):
             raise TokenRefused("a time is not a number, or out of range")
-        if expires - issued > (self._longest_life + LEEWAY).total_seconds():
+        if expires - issued > (self._max_lifetime + LEEWAY).total_seconds():
             raise TokenRefused("lives too long")
         return float(expires)
 

@@ -18,7 +18,7 @@ from domain.errors import Overloaded
 from settings import may_fetch_keys_from
 
 KEYS_FRESH_SECONDS: Final = 600.0
-KEYS_KEPT_SECONDS: Final = 3_600.0
+KEYS_STALE_SECONDS: Final = 3_600.0
 """How long fetched keys remain in use while the issuer cannot be reached."""
 FETCH_INTERVAL_SECONDS: Final = 60.0
 FIRST_FETCH_INTERVAL_SECONDS: Final = 2.0
@@ -95,22 +95,22 @@ class FetchedKeys:
     ) -> None:
         """`url` is that of the key set; None where the metadata of the `issuer` names it."""
         if not may_fetch_keys_from(issuer if url is None else url):
-            raise ValueError("keys come over https only")
+            raise ValueError("keys can be fetched over https only")
         self._url = url
         self._issuer = issuer
         self._http = http
         self._clock = clock
         self._keys: Mapping[str | None, Sequence[VerifyingKey]] = {}
         self._fetched_at: float | None = None
-        self._asked_at: float | None = None
+        self._fetch_started_at: float | None = None
         self._fetch: asyncio.Task[None] | None = None
 
     async def keys_of(self, kid: str | None) -> Sequence[VerifyingKey]:
         age = self._age()
         if age is None:
-            await self._fetched(at_most_every=FIRST_FETCH_INTERVAL_SECONDS)
+            await self._wait_for_fetch(at_most_every=FIRST_FETCH_INTERVAL_SECONDS)
         elif kid not in self._keys:
-            await self._fetched(at_most_every=FETCH_INTERVAL_SECONDS)
+            await self._wait_for_fetch(at_most_every=FETCH_INTERVAL_SECONDS)
         elif age > KEYS_FRESH_SECONDS:
             # No request waits for this fetch.
             self._begin(at_most_every=FETCH_INTERVAL_SECONDS)
@@ -125,13 +125,13 @@ class FetchedKeys:
             await asyncio.wait([self._fetch])
 
     def _age(self) -> float | None:
-        """The known keys; None where there are none, or they are too old."""
+        """The age of the fetched keys in seconds; None if there are none, or they are too old."""
         if self._fetched_at is None:
             return None
         age = self._clock() - self._fetched_at
-        return age if age <= KEYS_FRESH_SECONDS + KEYS_KEPT_SECONDS else None
+        return age if age <= KEYS_FRESH_SECONDS + KEYS_STALE_SECONDS else None
 
-    async def _fetched(self, *, at_most_every: float) -> None:
+    async def _wait_for_fetch(self, *, at_most_every: float) -> None:
         fetch = self._begin(at_most_every=at_most_every)
         if fetch is not None:
             # A caller that is cancelled does not cancel the fetch for the others.
@@ -140,9 +140,12 @@ class FetchedKeys:
     def _begin(self, *, at_most_every: float) -> asyncio.Task[None] | None:
         if self._fetch is not None and not self._fetch.done():
             return self._fetch
-        if self._asked_at is not None and self._clock() - self._asked_at < at_most_every:
+        if (
+            self._fetch_started_at is not None
+            and self._clock() - self._fetch_started_at < at_most_every
+        ):
             return None
-        self._asked_at = self._clock()
+        self._fetch_started_at = self._clock()
         self._fetch = asyncio.create_task(self._refresh(), name="fetch of token keys")
         return self._fetch
 
@@ -219,7 +222,7 @@ def _verifying_key(jwk: object) -> VerifyingKey | None:
     if not isinstance(operations, list) or "verify" not in operations:
         return None
     if "d" in jwk:
-        return None  # A private key that is published proves nothing any more.
+        return None  # Anyone can sign with a private key that has been published.
     algorithms = ALGORITHMS_OF_KIND.get(f"{jwk.get('kty')} {jwk.get('crv', '')}".strip(), ())
     named = jwk.get("alg")
     # An Ed25519 key has one algorithm with two names, and either of them names both.
