@@ -74,15 +74,18 @@ class Maker:
             values = (_STREAMS if is_streamed else _WHOLE)[self.provider](rng, number)
         else:
             values = _JOBS[self.provider](rng, number, self.url)
+        polls = 1
+        if self.provider in _JOBS and rng.random() < 0.3:
+            values.insert(1, _in_another_state(values[1], rng))
+            polls = 2
         changes = [_change(values, rng) for _ in range(rng.choice((1, 1, 2, 3, 5)))]
         if self.provider in _STREAMS:
             write = _write_events if is_streamed else _write_whole
             exchange = Exchange(submission=write(values, rng, changes))
         else:
             written = [_write_whole([one], rng, changes) for one in values]
-            exchange = Exchange(
-                submission=written[0], status=written[1:2], result=written[2:] or written[1:2]
-            )
+            status, result = written[1 : 1 + polls], written[1 + polls :]
+            exchange = Exchange(submission=written[0], status=status, result=result or status)
         return Mutated(number, exchange, is_streamed, tuple(changes))
 
     def make_error(self, number: int) -> Mutated:
@@ -272,6 +275,23 @@ def _wavespeed(rng: Random, number: int, url: str) -> list[Value]:
         {"code": 200, "message": "success", "data": {**copy.deepcopy(job), **state}}
         for state in (started, ended)
     ]
+
+
+_STATES: Final = (
+    *("queued", "pending", "processing", "IN_PROGRESS", "in_queue", "starting", "Running"),
+    *("archived", "being brushed", "", None, 7),
+)
+
+
+def _in_another_state(ended: Value, rng: Random) -> Value:
+    """A job at an earlier poll, in a state that may be unknown, and without images."""
+    earlier = copy.deepcopy(ended)
+    job = earlier.get("data", earlier)
+    job["status"] = rng.choice(_STATES)
+    for name in ("output", "outputs"):
+        if name in job:
+            job[name] = None
+    return earlier
 
 
 _WHOLE: Final[dict[str, Callable[[Random, int], list[Value]]]] = {
