@@ -15,7 +15,7 @@ from typing import Final
 
 from domain.errors import Overloaded
 from domain.ports.webhooks import OutboxRepository, WebhookSender
-from domain.traces import Tracer, following, span
+from domain.traces import Tracer, span, use_trace
 from domain.webhooks import Answer, DeliveryRules, HeldWebhook, Message
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class _Round:
         """Send a message, within the trace of the request that led to it."""
         facts = {"darkroom.delivery.id": message.id, "darkroom.event": message.event.type}
         with (
-            following(message.trace, self._tracer),
+            use_trace(message.trace, self._tracer),
             span("webhook", facts, outwards=True) as sending,
         ):
             answer = await self._sender.send(self._held, message)
