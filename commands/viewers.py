@@ -31,6 +31,8 @@ async def _run(settings: Settings, asked: Namespace) -> int:
         if asked.command == "block":
             await viewers.block(viewer_id, reason=asked.reason)
             print(f"{viewer_id} is blocked.")
+            if not await viewers.is_known(viewer_id):
+                complain("No viewer has this ID yet: check the name.")
         elif await viewers.unblock(viewer_id):
             print(f"{viewer_id} is not blocked any more.")
         else:
