@@ -28,7 +28,7 @@ from domain.waiting import holding
 
 _CHECKED_WHOLE_BYTES: Final = 50_000_000
 """A larger file is checked by the job: a request has no time for it."""
-_CHECK_SECONDS: Final = 6.0
+_CHECK_SECONDS: Final = 4.0
 """Less than an operation may take. What is not checked by then, the job checks."""
 _CHECKED_AT_ONCE: Final = 2
 """Each may hold a part of a file in memory, as objects."""
