@@ -110,7 +110,12 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
     return _Server(
         uvicorn.Config(
             _explaining(
-                create_app(settings, grace_left=stop.grace_left, metrics_listener=metrics_listener)
+                create_app(
+                    settings,
+                    grace_left=stop.grace_left,
+                    is_ending=stop.is_ending,
+                    metrics_listener=metrics_listener,
+                )
             ),
             host=settings.host,
             port=settings.port,
