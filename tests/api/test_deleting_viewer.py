@@ -22,6 +22,7 @@ from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from tests.api.test_deleting_everything import (
     CLEARED_SECONDS,
+    PAUSE_SECONDS,
     darkroom,
     in_ceph,
     in_folder,
@@ -83,7 +84,7 @@ async def until_erased(database: Database, viewer_id: str) -> None:
     async def erased() -> bool:
         return await documents_with(database, viewer_id) == []
 
-    await eventually(erased, within=CLEARED_SECONDS, what="no record is left")
+    await eventually(erased, within=CLEARED_SECONDS, what="no record is left", every=PAUSE_SECONDS)
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ async def test_deleting_a_viewer_deletes_all_records_and_objects(
         # A running worker notices at its next write, and deletes what it has stored meanwhile.
         return await keys(darkroom) == others
 
-    await eventually(cleared, within=CLEARED_SECONDS, what="nothing is left")
+    await eventually(cleared, within=CLEARED_SECONDS, what="nothing is left", every=PAUSE_SECONDS)
     again = await viewer_of(client)
     assert again["id"] == before["id"]
     assert again["credits"] == {"balance": 10_000, "reserved": 0}
@@ -281,7 +282,12 @@ async def test_requests_during_a_deletion_have_their_whole_effect_or_none(
             return not left
 
         with suppress(AssertionError):
-            await eventually(at_rest, within=SETTLED_SECONDS, what="objects and records agree")
+            await eventually(
+                at_rest,
+                within=SETTLED_SECONDS,
+                what="objects and records agree",
+                every=2 * PAUSE_SECONDS,
+            )
     assert left == set()
 
 
@@ -295,6 +301,7 @@ async def _opened(darkroom: Darkroom) -> AsyncIterator[tuple[Database, ObjectRec
         yield stored, ObjectReconciler(objects, MongoReferencedObjectRepository(stored))
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_another_process_finishes_an_interrupted_deletion(
     start_darkroom: StartDarkroom,
 ) -> None:
@@ -330,7 +337,9 @@ async def test_another_process_finishes_an_interrupted_deletion(
         async def finished() -> bool:
             return await documents_with(stored, own) == []
 
-        await eventually(finished, within=20, what="another process finishes it")
+        await eventually(
+            finished, within=60, what="another process finishes it", every=PAUSE_SECONDS
+        )
         assert (await MongoAccountRepository(stored).prove()).discrepancies == ()
     assert (await client(GALLERY))["viewer"]["images"]["nodes"] == []
 

@@ -175,6 +175,7 @@ async def collection(darkroom: Darkroom, name: str = "exports") -> AsyncIterator
         yield mongodb[darkroom.settings.mongodb_database][name]
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_another_process_finishes_an_interrupted_export(
     start_darkroom: StartDarkroom,
 ) -> None:
@@ -199,6 +200,7 @@ async def test_another_process_finishes_an_interrupted_export(
         assert given_up["url"] is None
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_files_written_by_a_killed_process_are_deleted(start_darkroom: StartDarkroom) -> None:
     """By who exports instead, or with the conversation."""
     darkroom = await start_darkroom()

@@ -259,6 +259,7 @@ async def test_an_upload_is_imported_once(client: GraphQLClient) -> None:
     assert second == done_once
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_another_process_finishes_an_interrupted_import(
     start_darkroom: StartDarkroom,
 ) -> None:

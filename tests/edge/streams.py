@@ -4,10 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx2
+import pytest
 
+from edge import media_types
 from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
 from tests.operations import conversation_with
 
@@ -20,6 +23,14 @@ async def a_conversation(client: GraphQLClient) -> str:
     payload = await conversation_with(client)
     conversation_id: str = payload["conversation"]["id"]
     return conversation_id
+
+
+def beat_often(monkeypatch: pytest.MonkeyPatch, media_type: str) -> None:
+    """Have streams of this type send heartbeats twenty times a second."""
+    often = replace(media_types.STREAMS[media_type], heartbeat_seconds=0.05)
+    monkeypatch.setitem(media_types.STREAMS, media_type, often)
+    # What a header means is remembered: others may have sent the same one.
+    monkeypatch.setattr(media_types, "_choose_remembered", media_types._choose)
 
 
 class Body:

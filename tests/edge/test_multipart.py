@@ -1,17 +1,15 @@
 """GraphQL subscriptions as `multipart/mixed`: byte by byte, and how they end."""
 
 import json
-from dataclasses import replace
 from typing import Final
 
 import aiohttp
 import pytest
 
-from edge import media_types
 from edge.graphql_multipart import HEARTBEAT_SECONDS, MEDIA_TYPE, MULTIPART
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
-from tests.edge.streams import EVENTS, PARTS, TITLES, a_conversation, streaming
+from tests.edge.streams import EVENTS, PARTS, TITLES, a_conversation, beat_often, streaming
 from tests.operations import DELETE, FOLLOW, RENAME
 
 APOLLO: Final = f"{PARTS},application/graphql-response+json,application/json;q=0.9"
@@ -114,8 +112,7 @@ async def test_an_idle_subscription_sends_heartbeats(
     client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert HEARTBEAT_SECONDS == MULTIPART.heartbeat_seconds == 5
-    hasty = replace(MULTIPART, heartbeat_seconds=0.05)
-    monkeypatch.setitem(media_types.STREAMS, MEDIA_TYPE.lower(), hasty)
+    beat_often(monkeypatch, MEDIA_TYPE.lower())
     conversation_id = await a_conversation(client)
 
     async with streaming(client, TITLES, accept=APOLLO, id=conversation_id) as body:

@@ -4,19 +4,25 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 import pytest
 from pymongo.asynchronous.collection import AsyncCollection
 
-from edge import media_types
 from edge.graphql_sse import HEARTBEAT_SECONDS, SERVER_SENT_EVENTS
 from storage.mongo.database import Database
 from tests.clients import Data, GraphQLClient, Subscription
 from tests.conftest import Darkroom, StartDarkroom
-from tests.edge.streams import EVENTS, PARTS, TITLES, Body, a_conversation, streaming
+from tests.edge.streams import (
+    EVENTS,
+    PARTS,
+    TITLES,
+    Body,
+    a_conversation,
+    beat_often,
+    streaming,
+)
 from tests.operations import DELETE, DELETE_VIEWER, FOLLOW, RENAME, conversation_with, send
 
 JSON: Final = "application/json"
@@ -259,8 +265,7 @@ async def test_an_idle_stream_sends_heartbeats(
     client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert HEARTBEAT_SECONDS == SERVER_SENT_EVENTS.heartbeat_seconds == 15
-    hasty = replace(SERVER_SENT_EVENTS, heartbeat_seconds=0.05)
-    monkeypatch.setitem(media_types.STREAMS, EVENTS, hasty)
+    beat_often(monkeypatch, EVENTS)
     conversation_id = await a_conversation(client)
 
     async with streaming(client, TITLES, id=conversation_id) as body:
