@@ -307,7 +307,9 @@ def _has_connections(port: int) -> bool:
 
 
 async def test_a_viewer_who_is_blocked_while_subscribed_is_disconnected(
-    start_darkroom: StartDarkroom, monkeypatch: pytest.MonkeyPatch
+    start_darkroom: StartDarkroom,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(blocked_viewers, "_EVERY_SECONDS", 0.2)
     darkroom, other = await start_darkroom(), await start_darkroom()
@@ -334,6 +336,9 @@ async def test_a_viewer_who_is_blocked_while_subscribed_is_disconnected(
     assert await closed_instead_of_acknowledged(darkroom) == 4403
     assert (await darkroom.anonymous().post({"query": "{ __typename }"})).status_code == 200
     assert await run("list") == 0
+    assert "check the name" not in capsys.readouterr().err
+    assert await run("block", "ana-misspelt") == 0
+    assert "check the name" in capsys.readouterr().err
 
     assert await run("unblock", own) == 0
     assert await run("unblock", own) == 1
