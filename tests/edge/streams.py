@@ -28,7 +28,7 @@ async def a_conversation(client: GraphQLClient) -> str:
 def beat_often(monkeypatch: pytest.MonkeyPatch, media_type: str) -> None:
     """Have streams of this type send heartbeats twenty times a second."""
     often = replace(media_types.STREAMS[media_type], heartbeat_seconds=0.05)
-    monkeypatch.setitem(media_types.STREAMS, media_type, often)  # type: ignore[arg-type]
+    monkeypatch.setitem(media_types.STREAMS, media_type, often)
     # What a header means is remembered: others may have sent the same one.
     monkeypatch.setattr(media_types, "_choose_remembered", media_types._choose)
 
