@@ -138,7 +138,7 @@ async def test_a_socket_can_have_one_token_only(
 
 async def test_a_socket_is_closed_when_its_token_expires(darkroom: Darkroom) -> None:
     """With the leeway that HTTP gives."""
-    token = darkroom.ending_token("ana", in_seconds=2)
+    token = darkroom.ending_token("ana", in_seconds=5)
     await darkroom.with_token(token)("{ viewer { id } }")
 
     async with connect_to(darkroom.url) as connection:
@@ -196,7 +196,7 @@ async def test_the_newest_token_counts_even_if_it_expires_earlier(darkroom: Dark
     client = darkroom.client("ana with little time")
 
     async with client.socket() as socket:
-        await renew(socket, f"Bearer {darkroom.ending_token('ana with little time', in_seconds=1)}")
+        await renew(socket, f"Bearer {darkroom.ending_token('ana with little time', in_seconds=5)}")
 
         assert (await socket.receive())["payload"]["expiresAt"]
         assert await socket.closed_with() == 4403
