@@ -30,15 +30,15 @@ from edge.graphiql import graphiql_routes
 from edge.graphql_http import GraphQLOverHTTP
 from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
-from edge.hosts import KnownHosts
+from edge.hosts import AllowedHosts
 from edge.http_requests import wants_page
 from edge.responses import error_response
 from edge.studio import PATH, SignIn, studio_routes
-from edge.traces import FollowedRequests
+from edge.traces import TracedRequests
 from metrics.requests import ObservedApp, ObservedExecutor
 from settings import Settings, origin_pattern, read_settings
 
-OPERATIONS: Final = "/graphql"
+GRAPHQL_PATH: Final = "/graphql"
 STUDIO_BUILD: Final = Path(__file__).parent / "studio/build"
 GRAPHIQL_BUILD: Final = Path(__file__).parent / "graphiql/build"
 
@@ -51,12 +51,12 @@ def create_app(
 ) -> Starlette:
     """Build the application. Nothing is opened before its lifespan begins.
 
-    `metrics_listener` is where operators are answered, if anywhere.
-    `grace_left` returns how many seconds runs may still take at the shutdown: the whole grace where
-    it is not given.
+    `metrics_listener` is the socket for operators, if there is one.
+    `grace_left` returns how many seconds runs may still take at the shutdown; without it, they have
+    the whole grace period.
     """
     settings = settings or read_settings()
-    # Here a mistake ends in a sentence, in the lifespan it would end in a traceback.
+    # Checked here, because an error in the lifespan would end in a traceback.
     if settings.default_models or settings.catalogue is not None:
         load_registry(settings)
     load_trusted_documents(settings)
@@ -72,17 +72,17 @@ def create_app(
         ) as api:
             router: ASGIApp = ObservedApp(_Routes(settings, api), api.metrics)
             if settings.allowed_hosts:
-                router = KnownHosts(router, settings.allowed_hosts)
+                router = AllowedHosts(router, settings.allowed_hosts)
             if settings.trusted_proxies:
-                router = cast("ASGIApp", _behind_proxies(router, settings.trusted_proxies))
-            yield {"router": FollowedRequests(router, api.tracer), "limits": settings.limit}
+                router = cast("ASGIApp", _trust_proxies(router, settings.trusted_proxies))
+            yield {"router": TracedRequests(router, api.tracer), "limits": settings.limit}
 
     return _Application(lifespan=lifespan)
 
 
 class _Application(Starlette):
-    """Hands requests and sockets to what the lifespan has made, past Starlette's own layers: each
-    of them would cost every message a little, and be there for as long as a socket is open.
+    """Passes requests and sockets to the router that the lifespan has made, without Starlette's own
+    middleware: each layer would cost time per message, and memory per open socket.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,8 +92,8 @@ class _Application(Starlette):
             await scope["state"]["router"](scope, receive, send)
 
 
-def _sign_in(settings: Settings) -> SignIn | None:
-    """Where people sign in to the studio, if there is such a place."""
+def _read_sign_in(settings: Settings) -> SignIn | None:
+    """How people sign in to the studio, if the settings say so."""
     if settings.studio_client_id is None or settings.token_issuer is None:
         return None
     audience = next(iter(settings.token_audience), None)
@@ -106,19 +106,19 @@ def _sign_in(settings: Settings) -> SignIn | None:
     )
 
 
-def _behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
+def _trust_proxies(app: ASGIApp, trusted: Sequence[str]) -> object:
     """Take the client's address from what these proxies forward."""
     return ProxyHeadersMiddleware(cast("ASGI3Application", app), list(trusted))
 
 
 class _Routes:
-    """Operations first: everything else comes more rarely."""
+    """Routes operations first, since nearly all requests are operations."""
 
     def __init__(self, settings: Settings, api: Api) -> None:
         origins = origin_pattern(settings.allowed_origins)
         limits, metrics = settings.limit, api.metrics
         executor = ObservedExecutor(api.services, limits, api.persisted_documents, metrics=metrics)
-        metrics.read(
+        metrics.add_gauge(
             "darkroom_subscription_groups",
             "Groups of subscribers who get the same answers, each of which is made once.",
             lambda: executor.group_count,
@@ -146,61 +146,64 @@ class _Routes:
             call_when_blocked=api.blocked_viewers.call_when_blocked,
             limits=limits,
         )
-        handlers = {HTTPException: _answer_refusal}
+        handlers = {HTTPException: _answer_http_exception}
         self._others = ExceptionMiddleware(_make_router(settings, api), handlers)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["path"] != OPERATIONS:
-            scope["app"] = self  # Otherwise routes answer a wrong method themselves, in plain text.
+        if scope["path"] != GRAPHQL_PATH:
+            scope["app"] = self  # Without it, routes answer a wrong method in plain text.
             return self._others(scope, receive, send)
         answer = self._http if scope["type"] == "http" else self._websocket
         return answer(scope, receive, send)
 
 
 def _make_router(settings: Settings, api: Api) -> Router:
-    for_developers: list[BaseRoute] = []
+    development_routes: list[BaseRoute] = []
     if settings.environment == "development":
         issuer = DevelopmentIssuer(settings.data_dir)
-        for_developers = [renewal_route(api.admission, issuer), *graphiql_routes(GRAPHIQL_BUILD)]
+        development_routes = [
+            renewal_route(api.admission, issuer),
+            *graphiql_routes(GRAPHIQL_BUILD),
+        ]
 
     async def home(request: Request) -> Response:
-        return RedirectResponse(PATH if wants_page(request) else OPERATIONS)
+        return RedirectResponse(PATH if wants_page(request) else GRAPHQL_PATH)
 
     return Router(
         [
             *HealthRoutes(api.database.ping).routes,
             Route("/", home),
-            *for_developers,
+            *development_routes,
             *studio_routes(
                 STUDIO_BUILD,
                 environment=settings.environment,
                 image_origins=image_origins(settings),
-                sign_in=_sign_in(settings),
+                sign_in=_read_sign_in(settings),
             ),
             *api.object_routes,
             *api.logo_routes,
         ],
-        # It would lead to the host that the request names.
+        # A redirect would go to the host that the request names.
         redirect_slashes=False,
-        default=_not_found,
+        default=_answer_not_found,
     )
 
 
-async def _answer_refusal(_: Request, error: Exception) -> Response:
+async def _answer_http_exception(_: Request, error: Exception) -> Response:
     """What Starlette's routes refuse: a wrong method, and files of GraphiQL that do not exist."""
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return _nothing_here()
+        return _not_found_response()
     message, headers = "This method is not supported here.", error.headers
     return error_response(error.status_code, "METHOD_NOT_ALLOWED", message, headers=headers)
 
 
-def _nothing_here() -> Response:
+def _not_found_response() -> Response:
     return error_response(404, "NOT_FOUND", "There is nothing here.")
 
 
-async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    answer = _nothing_here()
+async def _answer_not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = _not_found_response()
     if scope["type"] == "websocket":
         await WebSocket(scope, receive, send).send_denial_response(answer)
     else:

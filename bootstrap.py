@@ -25,15 +25,15 @@ from assembly.background import (
     make_viewer_eraser,
     open_publisher,
     receive_hints,
-    stop_at_end,
+    stop_runs_at_exit,
 )
 from assembly.base import Base, open_base
 from assembly.catalogue import load_trusted_documents
 from assembly.operators import (
+    export_permits,
+    export_slots,
+    export_subscriptions,
     serve_operators,
-    show_permits,
-    show_slots,
-    show_subscriptions,
 )
 from assembly.services import make_hub, make_services, make_waiting_turns
 from domain.errors import Overloaded
@@ -56,7 +56,7 @@ from storage.mongo.viewers import MongoViewerRepository
 
 log = structlog.get_logger(__name__)
 
-_WHILE_STARTING: Final = RetryPolicy(
+_STARTUP_RETRIES: Final = RetryPolicy(
     first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
 )
 
@@ -73,7 +73,7 @@ class Api:
     tracer: Tracer | None
     persisted_documents: PersistedDocuments
     object_routes: Sequence[Route]
-    """Where signed URLs lead to, if they lead to this process."""
+    """The routes of signed URLs, if this process serves them."""
     logo_routes: Sequence[Route]
 
 
@@ -99,7 +99,7 @@ async def open_api(
         importer = make_importer(base, upload_processor)
         blocked = BlockedViewers(MongoViewerRepository(base.database))
         # Known before the first request is answered.
-        await retry(blocked.refresh, on=Overloaded, policy=_WHILE_STARTING)
+        await retry(blocked.refresh, on=Overloaded, policy=_STARTUP_RETRIES)
         await stack.enter_async_context(blocked.serve())
         services = make_services(
             settings,
@@ -113,21 +113,21 @@ async def open_api(
             importer=importer,
             blocked=blocked,
         )
-        show_subscriptions(base.metrics, hub)
+        export_subscriptions(base.metrics, hub)
         admission = Admission(await _open_authenticator(settings, stack), services.viewers, blocked)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
             await stack.enter_async_context(permits.serve())
-            stop_at_end(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
+            stop_runs_at_exit(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
             await stack.enter_async_context(make_deliverer(base).serve())
-            show_slots(base.metrics, dispatcher)
-            show_permits(base.metrics, permits)
-        for one in (
+            export_slots(base.metrics, dispatcher)
+            export_permits(base.metrics, permits)
+        for background_service in (
             make_sweeper(base, dispatcher),
             make_orphan_collector(base),
             *(eraser, waiting, exporter, importer),
         ):
-            await stack.enter_async_context(one.serve())
+            await stack.enter_async_context(background_service.serve())
         await serve_operators(base, metrics_listener, stack)
         yield Api(
             services=services,
@@ -157,15 +157,15 @@ async def open_worker(
     grace_left: Callable[[], float],
     metrics_listener: socket.socket | None = None,
 ) -> AsyncIterator[None]:
-    """Run outputs until the block ends, and stop in order."""
+    """Run outputs until the block ends, then stop the runs and close everything in reverse."""
     async with AsyncExitStack() as stack:
         base = await open_base(settings, stack)
         permits = make_permits(settings, base)
         dispatcher = make_dispatcher(base, permits)
         await stack.enter_async_context(permits.serve())
-        stop_at_end(dispatcher, stack, grace_left)
-        show_slots(base.metrics, dispatcher)
-        show_permits(base.metrics, permits)
+        stop_runs_at_exit(dispatcher, stack, grace_left)
+        export_slots(base.metrics, dispatcher)
+        export_permits(base.metrics, permits)
         await receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(make_deliverer(base).serve())
         await stack.enter_async_context(make_sweeper(base, dispatcher).serve())
@@ -194,5 +194,5 @@ async def _open_authenticator(settings: Settings, stack: AsyncExitStack) -> Auth
         audience=settings.token_audience,
         authorized_parties=settings.token_authorized_parties,
         algorithms=settings.token_algorithms,
-        longest_life=timedelta(seconds=settings.token_max_seconds),
+        max_lifetime=timedelta(seconds=settings.token_max_seconds),
     )

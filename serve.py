@@ -1,7 +1,7 @@
 """`python -m serve`: one Darkroom process, with a built-in mongod unless a MongoDB is configured.
 
 What must stay true: when this process ends in order, requests, runs and services end first and
-mongod last; and what a person can fix is said in a sentence, not in a traceback.
+mongod last; and a problem that a person can fix is explained in a sentence, not in a traceback.
 """
 
 import asyncio
@@ -21,30 +21,30 @@ from domain.errors import Overloaded
 from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
 from edge.server import QuietServer
 from edge.studio import PATH as STUDIO_PATH
-from runtime import collector
+from runtime import garbage_collection
 from runtime.lifecycle import (
     DATABASE_AWAY,
     FAILED,
     STOPPED,
     CannotStart,
     Stop,
-    database,
-    enter,
     exit_code,
+    provide_database,
+    run_process,
 )
-from runtime.listening import listen, listen_for_operators, why_not_listening
+from runtime.listening import explain_bind_error, listen, listen_for_operators
 from runtime.mongod_owner import OwnedMongod
 from settings import Settings
 
-BACKLOG: Final = 1_024
+LISTEN_BACKLOG: Final = 1_024
 REQUEST_SECONDS: Final = 10
 """How long requests get to finish; runs get the rest of the grace period."""
 CLOSE_SECONDS: Final = 4.0
 """How long services get to close, after the grace period."""
-ANSWER_SECONDS: Final = 30.0
-SWITCH_SECONDS: Final = 0.001
-"""How long the event loop waits for a thread that reads a document. Python's default is 0.005, and
-a request may have to wait several times.
+HEALTHY_SECONDS: Final = 30.0
+THREAD_SWITCH_SECONDS: Final = 0.001
+"""After how long a thread that parses a document lets the event loop run. Python's default is
+0.005, and a request may have to wait several times.
 """
 EXAMPLE_VIEWER: Final = "ana"
 EXAMPLE_QUERY: Final = '{"query":"{ viewer { id } }"}'
@@ -54,8 +54,8 @@ log = structlog.get_logger(__name__)
 
 def main() -> int:
     """Serve until a signal; return the exit code."""
-    sys.setswitchinterval(SWITCH_SECONDS)
-    return enter(_serve)
+    sys.setswitchinterval(THREAD_SWITCH_SECONDS)
+    return run_process(_serve)
 
 
 async def _serve(settings: Settings) -> int:
@@ -67,12 +67,12 @@ async def _serve(settings: Settings) -> int:
     ):
         # This takes most of a second: it runs while mongod starts.
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "app"))
-        async with database(settings, shares_mongod=True) as (complete, mongod):
+        async with provide_database(settings, shares_mongod=True) as (complete, mongod):
             await importing
-            server = _server(complete, stop, metrics_listener)
+            server = _make_server(complete, stop, metrics_listener)
             serving = asyncio.create_task(server.serve([listener]), name="server")
             announcing = asyncio.create_task(
-                _announce(server, complete, _described(settings, complete, mongod)),
+                _announce(server, complete, _describe_database(settings, complete, mongod)),
                 name="announcement",
             )
             try:
@@ -85,7 +85,7 @@ async def _serve(settings: Settings) -> int:
 
 
 class _Server(QuietServer):
-    """Mongod has to be stopped after it."""
+    """A server that leaves the exit code and mongod's end to its process."""
 
     def hurry(self) -> None:
         self.force_exit = True
@@ -98,18 +98,18 @@ class _Server(QuietServer):
         except OSError as error:
             await self.lifespan.shutdown()
             raise CannotStart(
-                why_not_listening(error, self.config.host, self.config.port, "host", "port")
+                explain_bind_error(error, self.config.host, self.config.port, "host", "port")
             ) from error
 
 
-def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | None) -> _Server:
+def _make_server(settings: Settings, stop: Stop, metrics_listener: socket.socket | None) -> _Server:
     from app import create_app  # noqa: PLC0415 - imported in a thread since the start
     from edge.frames import WebSocketProtocol  # noqa: PLC0415 - with it
     from edge.http_protocol import HttpProtocol  # noqa: PLC0415 - with it
 
     return _Server(
         uvicorn.Config(
-            _explaining(
+            _explain_startup_failure(
                 create_app(settings, grace_left=stop.grace_left, metrics_listener=metrics_listener)
             ),
             host=settings.host,
@@ -121,7 +121,7 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
             server_header=False,
             # The application does this itself, for the proxies in its settings.
             proxy_headers=False,
-            backlog=BACKLOG,
+            backlog=LISTEN_BACKLOG,
             timeout_keep_alive=settings.limit.idle_seconds,
             timeout_graceful_shutdown=math.ceil(min(REQUEST_SECONDS, settings.shutdown_grace)),
             http=HttpProtocol,
@@ -133,40 +133,40 @@ def _server(settings: Settings, stop: Stop, metrics_listener: socket.socket | No
     )
 
 
-def _explaining(app: ASGIApp) -> ASGIApp:
-    """Say it in a sentence where the database goes away during the start."""
+def _explain_startup_failure(app: ASGIApp) -> ASGIApp:
+    """Replace the traceback by a sentence if the database becomes unreachable during startup."""
 
     def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        async def explain(message: Message) -> None:
+        async def send_explained(message: Message) -> None:
             # The message is the traceback of the exception that is being handled.
             is_failure = message["type"] == "lifespan.startup.failed"
             if is_failure and isinstance(sys.exc_info()[1], Overloaded):
                 message = {**message, "message": DATABASE_AWAY}
             await send(message)
 
-        return app(scope, receive, explain if scope["type"] == "lifespan" else send)
+        return app(scope, receive, send_explained if scope["type"] == "lifespan" else send)
 
     return serve
 
 
 async def _announce(server: _Server, settings: Settings, database: str) -> None:
-    """Print where it listens, once it does."""
+    """Print where the server listens, once it is healthy."""
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(HEALTHY_SECONDS):
             while True:
-                if server.started and await _answers(settings):
+                if server.started and await _is_healthy(settings):
                     break
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        log.warning("not healthy yet", after_seconds=ANSWER_SECONDS)
+        log.warning("not healthy yet", after_seconds=HEALTHY_SECONDS)
         return
-    collector.settle()
+    garbage_collection.freeze()
     log.info("serving", host=settings.host, port=settings.port, environment=settings.environment)
     if settings.environment == "development":
-        _say(_greeting(settings, database))
+        _print(_describe_server(settings, database))
 
 
-async def _answers(settings: Settings) -> bool:
+async def _is_healthy(settings: Settings) -> bool:
     request = f"GET /healthz HTTP/1.1\r\nHost: {_authority(settings)}\r\nConnection: close\r\n\r\n"
     try:
         reader, writer = await asyncio.open_connection(settings.host, settings.port)
@@ -180,14 +180,14 @@ async def _answers(settings: Settings) -> bool:
     return status.split()[1:2] == [b"200"]
 
 
-def _described(given: Settings, complete: Settings, mongod: OwnedMongod | None) -> str:
+def _describe_database(given: Settings, complete: Settings, mongod: OwnedMongod | None) -> str:
     if given.mongodb_uri is not None or complete.mongodb_uri is None:
         return "that of DARKROOM_MONGODB_URI"
     starter = "another process" if mongod is None else "this process"
     return f"{complete.mongodb_uri.get_secret_value()}, started by {starter}"
 
 
-def _greeting(settings: Settings, database: str) -> str:
+def _describe_server(settings: Settings, database: str) -> str:
     address = _authority(settings)
     token = DevelopmentIssuer(settings.data_dir).token(EXAMPLE_VIEWER)
     hours = TOKEN_LIFE.total_seconds() / 3600
@@ -219,11 +219,11 @@ def _authority(settings: Settings) -> str:
     return f"{host}:{settings.port}"
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError:
-        # The reader has gone. Without this Python would write again at its end, and fail.
+        # Nobody reads the output. Without this, Python would fail when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -12,8 +12,16 @@ from typing import Final
 
 import structlog
 
-from runtime import collector
-from runtime.lifecycle import FAILED, STOPPED, CannotStart, Stop, database, enter, exit_code
+from runtime import garbage_collection
+from runtime.lifecycle import (
+    FAILED,
+    STOPPED,
+    CannotStart,
+    Stop,
+    exit_code,
+    provide_database,
+    run_process,
+)
 from runtime.listening import listen_for_operators
 from settings import Settings, settings_of_worker
 
@@ -29,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 def main() -> int:
     """Work until a signal; return the exit code."""
-    return enter(_work)
+    return run_process(_work)
 
 
 async def _work(settings: Settings) -> int:
@@ -40,20 +48,20 @@ async def _work(settings: Settings) -> int:
     with stop.at_signals(), listen_for_operators(settings) as metrics_listener:
         # This takes most of a second: it runs while the database is looked for.
         importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "bootstrap"))
-        async with database(settings, starts_mongod=False) as (complete, mongod):
+        async with provide_database(settings, starts_mongod=False) as (complete, mongod):
             await importing
-            asked = asyncio.Event()
+            stop_requested = asyncio.Event()
             working = asyncio.create_task(
-                _work_until(asked, complete, stop=stop, metrics_listener=metrics_listener),
+                _work_until(stop_requested, complete, stop=stop, metrics_listener=metrics_listener),
                 name="worker",
             )
-            await stop.watch(working, mongod, end=asked.set)
+            await stop.watch(working, mongod, end=stop_requested.set)
     ended = working.done() and not working.cancelled()
     return exit_code(stop, STOPPED if ended else FAILED)
 
 
 async def _work_until(
-    asked: asyncio.Event,
+    stop_requested: asyncio.Event,
     settings: Settings,
     *,
     stop: Stop,
@@ -62,9 +70,9 @@ async def _work_until(
     from bootstrap import open_worker  # noqa: PLC0415 - imported in a thread
 
     async with open_worker(settings, grace_left=stop.grace_left, metrics_listener=metrics_listener):
-        collector.settle()
+        garbage_collection.freeze()
         log.info("working", environment=settings.environment)
-        await asked.wait()
+        await stop_requested.wait()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What a process does besides answering requests: it runs outputs, delivers webhooks, exports,
-cleans up.
+"""Makes the background services: those that run outputs, deliver webhooks, export, import and
+clean up.
 """
 
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def make_dispatcher(base: Base, permits: Permits) -> Dispatcher:
     return Dispatcher(base.claims, runner, permits)
 
 
-def stop_at_end(
+def stop_runs_at_exit(
     dispatcher: Dispatcher, stack: AsyncExitStack, grace_left: Callable[[], float]
 ) -> None:
     # The stack closes in reverse: everything that starts outputs has ended before the runs are
@@ -95,7 +95,7 @@ def make_viewer_eraser(base: Base) -> ViewerEraser:
 
 
 def make_importer(base: Base, upload_processor: UploadProcessor) -> Importer:
-    """Only API processes have a sandbox."""
+    """Make the importer. Only API processes have a sandbox, which decodes imported images."""
     return Importer(
         MongoImportRepository(base.database),
         base.images,

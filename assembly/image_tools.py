@@ -55,7 +55,7 @@ class _OpenProvider(Protocol):
 
 
 class _OpenWriter(Protocol):
-    """Opens a writer with the same."""
+    """Opens a writer with a key, a URL, and its maximum of concurrent runs."""
 
     def __call__(
         self, references: References, /, *, key: str, url: str, max_concurrent_runs: int

@@ -1,4 +1,4 @@
-"""What operators see of a process."""
+"""What operators can read of a process: metrics and health."""
 
 import socket
 from contextlib import AsyncExitStack
@@ -31,23 +31,23 @@ async def serve_operators(
     )
 
 
-def show_subscriptions(metrics: Metrics, hub: Hub) -> None:
-    metrics.read("darkroom_subscriptions", "Open subscriptions.", lambda: hub.subscriber_count)
-    metrics.read(
+def export_subscriptions(metrics: Metrics, hub: Hub) -> None:
+    metrics.add_gauge("darkroom_subscriptions", "Open subscriptions.", lambda: hub.subscriber_count)
+    metrics.add_gauge(
         "darkroom_followed_conversations",
         "Conversations with subscribers to their turns.",
         lambda: hub.conversation_count,
     )
 
 
-def show_slots(metrics: Metrics, dispatcher: Dispatcher) -> None:
+def export_slots(metrics: Metrics, dispatcher: Dispatcher) -> None:
     for provider, limit in dispatcher.limits.items():
         metrics.slots.labels(provider).set(limit)
         count_running = partial(_count_running, dispatcher, provider)
         metrics.slots_taken.labels(provider).set_function(count_running)
 
 
-def show_permits(metrics: Metrics, permits: Permits) -> None:
+def export_permits(metrics: Metrics, permits: Permits) -> None:
     for provider, limit in permits.limits.items():
         metrics.permits.labels(provider).set(limit)
         count_held = partial(_count_held, permits, provider)

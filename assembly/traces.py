@@ -14,12 +14,12 @@ Exporters: TypeAlias = "list[Callable[[], SpanExporter]]"
 
 
 def find_exporters() -> Exporters:
-    """Open what sends spans. Raise SettingsError where it is not installed."""
+    """Find the configured exporters. Raise SettingsError if OpenTelemetry is not installed."""
     variable = variable_of(Settings, "traces")
     try:
         from tracing import opening  # noqa: PLC0415 - most installations do not have it
     except ImportError as error:
-        needed = f"{variable} needs OpenTelemetry: requirements/otel.txt has to be installed."
+        needed = f"{variable} needs OpenTelemetry: install requirements/otel.txt."
         raise SettingsError([needed]) from error
     try:
         return opening.find_exporters()

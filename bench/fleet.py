@@ -32,6 +32,8 @@ TOLERANCE: Final = 0.2
 ARRANGEMENTS: Final = ((1, 0), (1, 1), (2, 2))
 """API processes and workers."""
 _SETTLE_SECONDS: Final = 3.0
+_CHANGED: Final = 20
+"""Conversations that change in each second of a comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +219,7 @@ async def _measure(
             clients = [site.client(api) for api in site.apis]
             owners = [(await client("{ viewer { id } }"))["viewer"]["id"] for client in clients]
             m = Measuring(site, clients[0], ViewerId(owners[0]), scale)
-            ids = await m.bench.add(m.count(80), turns=3)
+            ids = await m.bench.add(max(_CHANGED, m.count(80)), turns=3)
             sockets = []
             for api in site.apis:
                 sockets.append(Sockets(api.port, site.token("ana")))
@@ -244,7 +246,7 @@ async def _work(m: Measuring, port: int, ids: list[str], *, seconds: float) -> A
         await asyncio.gather(
             m.land(2, FAL_MODEL, previews=0), requests.run([body] * 10, connections=2)
         )
-        for conversation_id in random.sample(ids, 20):
+        for conversation_id in random.sample(ids, _CHANGED):
             await m.bench.commit(conversation_id, committed)
             committed += 1
         landed, queries = landed + 2, queries + 10

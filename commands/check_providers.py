@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from assembly.image_tools import ImageTools, open_image_tools
-from commands.opened import run_with_settings
+from commands.startup import run_with_settings
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentObserver
 from domain.images import Rendition
@@ -46,11 +46,11 @@ log = structlog.get_logger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    """Check the providers. Return 1 where one has failed, 2 where there is none to check."""
-    asked = _parser().parse_args(arguments)
+    """Check the providers. Return 1 if one has failed, 2 if none can be checked."""
+    options = _parser().parse_args(arguments)
     try:
         return run_with_settings(
-            lambda settings: _run(settings, asked.providers, verbose=asked.verbose)
+            lambda settings: _run(settings, options.providers, verbose=options.verbose)
         )
     except KeyboardInterrupt:
         return FAILED
@@ -81,8 +81,10 @@ def _choose(names: Collection[str], remote: Mapping[str, Provider]) -> list[Prov
         raise CannotStart(f"No provider has a key here: set one of {', '.join(keys)}.")
     missing = [name for name in names if name not in remote]
     if missing:
-        there = ", ".join(remote)
-        raise CannotStart(f"No provider called {missing[0]} has a key here; these have: {there}.")
+        names_with_keys = ", ".join(remote)
+        raise CannotStart(
+            f"No provider called {missing[0]} has a key here; these have: {names_with_keys}."
+        )
     return [provider for name, provider in remote.items() if name in names or not names]
 
 
@@ -97,7 +99,7 @@ class _Check:
 
     async def run(self) -> bool:
         """Run the check. Return whether an image was delivered."""
-        model = _cheapest(self.provider.name)
+        model = _find_cheapest(self.provider.name)
         if model is None:
             self._fail(GenerationErrorCode.MODEL_RETIRED, "none of the catalogue's is available")
             return False
@@ -107,7 +109,7 @@ class _Check:
                 observer = (
                     _ProgressPrinter(self.provider.name) if self.verbose else SilentObserver()
                 )
-                delivery = await self.provider.generate(_request(model), observer)
+                delivery = await self.provider.generate(_cheapest_request(model), observer)
                 seconds = monotonic() - started
                 picture = await self._process(delivery)
         except GenerationFailed as failure:
@@ -118,7 +120,7 @@ class _Check:
             log.critical("provider check broke", provider=self.provider.name, exc_info=True)
             self._fail(GenerationErrorCode.INTERNAL, f"{model.id}: {type(fault).__name__}")
         else:
-            self._print(f"ok: {_described(model, delivery, seconds=seconds, picture=picture)}")
+            self._print(f"ok: {_describe(model, delivery, seconds=seconds, picture=picture)}")
             return True
         return False
 
@@ -155,7 +157,7 @@ class _ProgressPrinter(SilentObserver):
         print(f"{self._provider}: … {words}", flush=True)
 
 
-def _cheapest(provider: str) -> ImageModel | None:
+def _find_cheapest(provider: str) -> ImageModel | None:
     """The first of the provider's models whose image costs the fewest credits."""
     registry = load_catalogue(rehearsals=False, with_credentials={provider})
     return min(
@@ -171,7 +173,7 @@ def _cheapest(provider: str) -> ImageModel | None:
     )
 
 
-def _request(model: ImageModel) -> GenerationRequest:
+def _cheapest_request(model: ImageModel) -> GenerationRequest:
     """The cheapest request to the model."""
     size = model.custom_size
     return GenerationRequest(
@@ -187,7 +189,7 @@ def _request(model: ImageModel) -> GenerationRequest:
     )
 
 
-def _described(model: ImageModel, delivery: Delivery, *, seconds: float, picture: Rendition) -> str:
+def _describe(model: ImageModel, delivery: Delivery, *, seconds: float, picture: Rendition) -> str:
     facts = [
         f"{model.id}, {seconds:.1f} s",
         f"{picture.width} × {picture.height} pixels",

@@ -10,54 +10,53 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from commands.opened import opened_database, run_with_settings
+from commands.startup import open_command_database, run_with_settings
+from domain.conflicts import Conflict
 from domain.credits import MAX_BALANCE, Account, Proof
 from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
 from domain.plurals import count
 from edge.dev_tokens import ISSUER
-from runtime.lifecycle import FAILED, STOPPED, complain
+from runtime.lifecycle import FAILED, STOPPED, print_error
 from settings import Settings
 from storage.mongo.accounts import MongoAccountRepository
 
-_MOST: Final = 1_000_000_000
-_MOST_DAYS: Final = 10_000
+_MAX_CREDITS: Final = 1_000_000_000
+_MAX_DAYS: Final = 10_000
 
 
 def main(arguments: list[str]) -> int:
     """Run the command. Return 1 if accounts do not agree, 2 if it cannot run."""
-    asked = _parser().parse_args(arguments)
-    return run_with_settings(lambda settings: _run(settings, asked))
+    options = _parser().parse_args(arguments)
+    return run_with_settings(lambda settings: _run(settings, options))
 
 
-async def _run(settings: Settings, asked: Namespace) -> int:
-    async with opened_database(settings) as (complete, opened):
-        accounts = MongoAccountRepository(opened)
-        if asked.command == "prove":
-            return _show(await accounts.prove())
-        viewer_id = viewer_id_named(complete, asked.viewer)
-        if asked.command == "show":
-            return await _show_viewer(accounts, viewer_id, days=asked.days)
-        if asked.command == "limit":
-            return await _limit_viewer(accounts, viewer_id, asked.credits)
+async def _run(settings: Settings, options: Namespace) -> int:
+    async with open_command_database(settings) as (complete, database):
+        accounts = MongoAccountRepository(database)
+        if options.command == "prove":
+            return _show_proof(await accounts.prove())
+        viewer_id = viewer_id_named(complete, options.viewer)
+        if options.command == "show":
+            return await _show_viewer(accounts, viewer_id, days=options.days)
+        if options.command == "limit":
+            return await _set_daily_limit(accounts, viewer_id, options.credits)
         # The account must exist first: otherwise it would depend on timing whether a new viewer
         # also gets the starting credits.
         await accounts.open(viewer_id, starting_credits=complete.starting_credits or 0)
-        before = await accounts.find(viewer_id)
-        if before is not None and before.balance + asked.credits > MAX_BALANCE:
-            complain(f"{viewer_id} would have more than {MAX_BALANCE:,} credits.")
-            return FAILED
-        account = await accounts.grant(viewer_id, asked.credits, key=asked.key)
-        if account is None:
-            complain(f"{viewer_id} already has a grant with the key {asked.key}.")
-            return FAILED
-        _show_account(account)
-        return STOPPED
+        granted = await accounts.grant(viewer_id, options.credits, key=options.key)
+        if granted is Conflict.LIMIT_REACHED:
+            print_error(f"{viewer_id} would have more than {MAX_BALANCE:,} credits.")
+        elif isinstance(granted, Conflict):
+            print_error(f"{viewer_id} already has a grant with the key {options.key}.")
+        else:
+            _show_account(granted)
+        return FAILED if isinstance(granted, Conflict) else STOPPED
 
 
 async def _show_viewer(accounts: MongoAccountRepository, viewer_id: ViewerId, *, days: int) -> int:
     account = await accounts.find(viewer_id)
     if account is None:
-        complain(f"{viewer_id} has no account.")
+        print_error(f"{viewer_id} has no account.")
         return FAILED
     _show_account(account)
     print(f"{'day (UTC)':<12}{'granted':>12}{'reserved':>12}{'charged':>12}{'released':>12}")
@@ -67,11 +66,11 @@ async def _show_viewer(accounts: MongoAccountRepository, viewer_id: ViewerId, *,
     return STOPPED
 
 
-async def _limit_viewer(
+async def _set_daily_limit(
     accounts: MongoAccountRepository, viewer_id: ViewerId, credits: int | None
 ) -> int:
     if not await accounts.set_daily_limit(viewer_id, credits):
-        complain(f"{viewer_id} has no account.")
+        print_error(f"{viewer_id} has no account.")
         return FAILED
     if credits is None:
         print(f"{viewer_id} can spend all their credits on one day.")
@@ -89,7 +88,7 @@ def _show_account(account: Account) -> None:
         )
 
 
-def _show(proof: Proof) -> int:
+def _show_proof(proof: Proof) -> int:
     print(
         f"{count(proof.accounts, 'account')}, {count(proof.movements, 'movement')}: "
         f"balance {proof.balance:,}, reserved {proof.reserved:,} "
@@ -109,25 +108,25 @@ def viewer_id_named(settings: Settings, name: str) -> ViewerId:
     return parse_viewer_id(name) or viewer_id_of(issuer, name)
 
 
-def _credits(text: str) -> int:
+def _parse_credits(text: str) -> int:
     value = int(text)
-    if not 0 < value <= _MOST:
+    if not 0 < value <= _MAX_CREDITS:
         raise ValueError
     return value
 
 
-def _limit(text: str) -> int | None:
+def _parse_limit(text: str) -> int | None:
     if text == "none":
         return None
     value = int(text)
-    if not 0 <= value <= _MOST:
+    if not 0 <= value <= _MAX_CREDITS:
         raise ValueError
     return value
 
 
-def _days(text: str) -> int:
+def _parse_days(text: str) -> int:
     value = int(text)
-    if not 0 < value <= _MOST_DAYS:
+    if not 0 < value <= _MAX_DAYS:
         raise ValueError
     return value
 
@@ -137,7 +136,7 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     grant = commands.add_parser("grant", help="add credits to an account")
     grant.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
-    grant.add_argument("credits", type=_credits, help="the number of credits")
+    grant.add_argument("credits", type=_parse_credits, help="the number of credits")
     grant.add_argument(
         "--key",
         required=True,
@@ -145,10 +144,10 @@ def _parser() -> ArgumentParser:
     )
     limit = commands.add_parser("limit", help="how much a viewer can spend on one day")
     limit.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
-    limit.add_argument("credits", type=_limit, help="the number of credits, or `none`")
+    limit.add_argument("credits", type=_parse_limit, help="the number of credits, or `none`")
     show = commands.add_parser("show", help="what was granted, reserved and charged, by day")
     show.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
-    show.add_argument("--days", type=_days, default=30, help="how many days with movements")
+    show.add_argument("--days", type=_parse_days, default=30, help="how many days with movements")
     commands.add_parser("prove", help="compare all accounts with the ledger and the outputs")
     return parser
 

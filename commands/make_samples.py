@@ -42,8 +42,8 @@ async def _run() -> int:
     registry = load_catalogue(rehearsals=False, with_credentials={"local"})
     models: dict[str, ImageModel] = {model.id: model for model in registry.all()}
     FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as nothing:
-        store = FolderObjectStore(Path(nothing), public_url="", signer=Signer(b"unused"))
+    with tempfile.TemporaryDirectory() as folder:
+        store = FolderObjectStore(Path(folder), public_url="", signer=Signer(b"unused"))
         provider = LocalProvider(store)
         try:
             index = [
@@ -83,14 +83,14 @@ async def _paint(
 
 def _write(name: str, picture: Image.Image, *, prompt: str, model: ImageModel) -> dict[str, Any]:
     thumbnails = [
-        _write_file(f"{name}-{width}w.webp", _resized(picture, width))
+        _write_file(f"{name}-{width}w.webp", _resize(picture, width))
         for width in THUMBNAIL_WIDTHS
         if width < picture.width
     ]
     return {
         "prompt": prompt,
         "model": model.id,
-        "thumbhash": _thumbhash(picture),
+        "thumbhash": _make_thumbhash(picture),
         "original": _write_file(f"{name}.webp", picture),
         "thumbnails": thumbnails,
     }
@@ -101,12 +101,12 @@ def _write_file(name: str, picture: Image.Image) -> dict[str, Any]:
     return {"name": name, "width": picture.width, "height": picture.height}
 
 
-def _resized(picture: Image.Image, width: int) -> Image.Image:
+def _resize(picture: Image.Image, width: int) -> Image.Image:
     height = round(picture.height * width / picture.width)
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _thumbhash(picture: Image.Image) -> str:
+def _make_thumbhash(picture: Image.Image) -> str:
     small = picture.convert("RGBA")
     small.thumbnail((_PLACEHOLDER_SIDE, _PLACEHOLDER_SIDE))
     return b64encode(thumbhash_of(small.width, small.height, small.tobytes())).decode()

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 
 from assembly.catalogue import load_caption_registry, load_registry
 from assembly.image_tools import open_image_tools
-from commands.opened import opened_database, run_with_settings
+from commands.startup import open_command_database, run_with_settings
 from domain.ports.execution import SwitchedOff, Unavailable
 from domain.registry import RegisteredModel, Registry
-from runtime.lifecycle import FAILED, STOPPED, complain
+from runtime.lifecycle import FAILED, STOPPED, print_error
 from settings import Settings
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
 
@@ -27,27 +27,27 @@ def main(arguments: list[str]) -> int:
     """Run the command. Return 1 if there is no model or provider of this name, 2 if it
     cannot run.
     """
-    asked = _parser().parse_args(arguments)
-    return run_with_settings(lambda settings: _run(settings, asked))
+    options = _parser().parse_args(arguments)
+    return run_with_settings(lambda settings: _run(settings, options))
 
 
-async def _run(settings: Settings, asked: Namespace) -> int:
+async def _run(settings: Settings, options: Namespace) -> int:
     async with open_image_tools(settings) as tools:
         registries = (
             load_registry(settings, with_credentials=tools.remote),
             load_caption_registry(settings, with_credentials=tools.remote),
         )
-    async with opened_database(settings) as (_, opened):
-        stored = MongoModelAvailabilityRepository(opened)
-        if asked.command == "list":
+    async with open_command_database(settings) as (_, database):
+        stored = MongoModelAvailabilityRepository(database)
+        if options.command == "list":
             _show(registries, await stored.find_unavailable())
             return STOPPED
-        name = _find(registries, asked.name)
+        name = _find(registries, options.name)
         if name is None:
-            complain(f"{asked.name} is neither a model nor a provider of the catalogue.")
+            print_error(f"{options.name} is neither a model nor a provider of the catalogue.")
             return FAILED
-        if asked.command == "off":
-            await stored.switch_off(name, reason=asked.reason)
+        if options.command == "off":
+            await stored.switch_off(name, reason=options.reason)
             print(f"{name} is switched off. All processes know it within five seconds.")
         elif await stored.switch_on(name):
             print(f"{name} is switched on. All processes know it within five seconds.")
@@ -76,19 +76,19 @@ def _show(registries: Registries, unavailable: Unavailable) -> None:
         registry.switch_off({off_model.name: off_model.since for off_model in unavailable.off})
     models = _all(registries)
     for name in sorted(off.keys() - {model.id for model in models}):
-        print(f"{name:<34} {'provider':<22} {_why(off[name])}")
+        print(f"{name:<34} {'provider':<22} {_describe_switch(off[name])}")
     for model in models:
-        print(f"{model.id:<34} {','.join(model.providers):<22} {_state(model, off)}")
+        print(f"{model.id:<34} {','.join(model.providers):<22} {_describe_state(model, off)}")
 
 
-def _state(model: RegisteredModel, off: Mapping[str, SwitchedOff]) -> str:
+def _describe_state(model: RegisteredModel, off: Mapping[str, SwitchedOff]) -> str:
     if model.unavailable_reason is None:
         return f"available by {model.provider}"
     reason = off.get(model.id) or off.get(model.provider)
-    return _why(reason) if reason else model.unavailable_reason.value
+    return _describe_switch(reason) if reason else model.unavailable_reason.value
 
 
-def _why(model: SwitchedOff) -> str:
+def _describe_switch(model: SwitchedOff) -> str:
     return f"SWITCHED_OFF since {model.since:%Y-%m-%d %H:%M}Z: {model.reason}"
 
 

@@ -11,32 +11,32 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from assembly.objects import open_objects
-from commands.opened import opened_database, run_with_settings
+from commands.startup import open_command_database, run_with_settings
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cleanup.store_ownership import Owners, StoreOwnership
 from domain.images import SHARDS
 from domain.plurals import count
 from domain.signing import Signer
-from runtime.lifecycle import FAILED, STOPPED, complain
+from runtime.lifecycle import FAILED, STOPPED, print_error
 from settings import Settings, secret_of
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 
 
 def main(arguments: list[str]) -> int:
     """Run the command. Return 1 if objects are missing or none belongs here, 2 if it cannot run."""
-    asked = _parser().parse_args(arguments)
-    return run_with_settings(lambda settings: _run(settings, asked))
+    options = _parser().parse_args(arguments)
+    return run_with_settings(lambda settings: _run(settings, options))
 
 
-async def _run(settings: Settings, asked: Namespace) -> int:
+async def _run(settings: Settings, options: Namespace) -> int:
     async with (
-        opened_database(settings) as (complete, opened),
+        open_command_database(settings) as (complete, database),
         open_objects(complete, Signer(secret_of(complete))) as (store, _),
     ):
-        reconciler = ObjectReconciler(store, MongoReferencedObjectRepository(opened))
-        total = await _report(reconciler)
+        reconciler = ObjectReconciler(store, MongoReferencedObjectRepository(database))
+        total = await _compare_all(reconciler)
         code = FAILED if total.missing else STOPPED
-        if asked.delete:
+        if options.delete:
             owners = await StoreOwnership(reconciler.objects, reconciler.keys).owners()
             code = await _delete(reconciler, total, owners) or code
         return code
@@ -55,7 +55,7 @@ class _Total:
     shards_with_old: list[str] = field(default_factory=list)
 
 
-async def _report(reconciler: ObjectReconciler) -> _Total:
+async def _compare_all(reconciler: ObjectReconciler) -> _Total:
     total = _Total()
     for shard in SHARDS:
         found = await reconciler.compare(shard)
@@ -83,10 +83,10 @@ async def _report(reconciler: ObjectReconciler) -> _Total:
 
 async def _delete(reconciler: ObjectReconciler, total: _Total, owners: Owners) -> int:
     if total.old and not total.referred:
-        complain("No object belongs to this database. Is it the right one? Nothing was deleted.")
+        print_error("No object belongs to this database. Is it the right one? Nothing was deleted.")
         return FAILED
     if total.old and owners.others:
-        complain(
+        print_error(
             f"Another database uses this store; its mark is {', '.join(owners.others)}. If that "
             "database no longer exists, delete the mark. Nothing was deleted."
         )

@@ -10,7 +10,7 @@ from argparse import ArgumentParser
 from time import monotonic
 from typing import Final
 
-from commands.opened import opened_database, run_with_settings
+from commands.startup import open_command_database, run_with_settings
 from domain.ids import ImageId
 from domain.plurals import count
 from runtime.lifecycle import STOPPED
@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
 
 async def _run(settings: Settings) -> int:
     changed, last = 0, ImageId("")
-    async with opened_database(settings) as (_, opened):
-        words = MongoImageWordRepository(opened)
+    async with open_command_database(settings) as (_, database):
+        words = MongoImageWordRepository(database)
         while True:
             begun_at = monotonic()
             done = await words.add_missing(after=last, limit=_BATCH)

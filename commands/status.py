@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 from assembly.catalogue import load_caption_registry, load_registry
-from commands.opened import opened_database, run_with_settings
+from commands.startup import open_command_database, run_with_settings
 from domain.ids import ModelId, ViewerId
 from domain.plurals import count
 from domain.ports.execution import Unavailable
@@ -21,7 +21,7 @@ from settings import Settings
 from storage.mongo.backlog import MongoBacklogRepository
 from storage.mongo.model_availability import MongoModelAvailabilityRepository
 
-_SHOWN: Final = 50
+_MAX_LISTED: Final = 50
 
 
 def main(arguments: list[str]) -> int:
@@ -33,32 +33,34 @@ def main(arguments: list[str]) -> int:
 async def _run(settings: Settings) -> int:
     models = [*load_registry(settings).all(), *load_caption_registry(settings).all()]
     providers = {model.id: model.provider for model in models}
-    async with opened_database(settings) as (_, opened):
-        backlogs = MongoBacklogRepository(opened)
+    async with open_command_database(settings) as (_, database):
+        backlogs = MongoBacklogRepository(database)
         waiting = await backlogs.list_backlogs()
-        for line in _waiting(waiting, providers):
+        for line in _describe_backlogs(waiting, providers):
             print(line)
-        for line in _stuck(waiting, await backlogs.list_stuck(limit=_SHOWN)):
+        for line in _describe_stuck(waiting, await backlogs.list_stuck(limit=_MAX_LISTED)):
             print(line)
-        for line in _owed(waiting, await backlogs.list_deletions(limit=_SHOWN)):
+        for line in _describe_debts(waiting, await backlogs.list_deletions(limit=_MAX_LISTED)):
             print(line)
-        stored = MongoModelAvailabilityRepository(opened)
-        for line in _unavailable(await stored.find_unavailable()):
+        stored = MongoModelAvailabilityRepository(database)
+        for line in _describe_unavailable(await stored.find_unavailable()):
             print(line)
     return FAILED if any(backlog.stuck for backlog in waiting) else STOPPED
 
 
-def _waiting(backlogs: Sequence[Backlog], providers: Mapping[ModelId, str]) -> Iterable[str]:
+def _describe_backlogs(
+    backlogs: Sequence[Backlog], providers: Mapping[ModelId, str]
+) -> Iterable[str]:
     yield f"{count(sum(backlog.count for backlog in backlogs), 'unfinished output')}."
     for backlog in backlogs:
         yield (
             f"  {providers.get(backlog.model_id, 'unknown'):<12} {backlog.model_id:<32} "
             f"{backlog.status:<11}"
-            f"{backlog.count:>7,}  oldest {_duration(backlog.oldest)}"
+            f"{backlog.count:>7,}  oldest {_format_duration(backlog.oldest)}"
         )
 
 
-def _stuck(backlogs: Sequence[Backlog], found: Sequence[StuckOutput]) -> Iterable[str]:
+def _describe_stuck(backlogs: Sequence[Backlog], found: Sequence[StuckOutput]) -> Iterable[str]:
     number = sum(backlog.stuck for backlog in backlogs)
     yield f"{count(number, 'output')} should have ended by now."
     for output in found:
@@ -73,16 +75,16 @@ def _stuck(backlogs: Sequence[Backlog], found: Sequence[StuckOutput]) -> Iterabl
         )
 
 
-def _owed(backlogs: Sequence[Backlog], deletions: Sequence[ViewerId]) -> Iterable[str]:
+def _describe_debts(backlogs: Sequence[Backlog], deletions: Sequence[ViewerId]) -> Iterable[str]:
     reserved = sum(backlog.credits_reserved for backlog in backlogs)
     yield f"{count(reserved, 'credit')} reserved for unfinished outputs."
-    more = "At least " if len(deletions) == _SHOWN else ""
+    more = "At least " if len(deletions) == _MAX_LISTED else ""
     yield f"{more}{count(len(deletions), 'deletion')} of viewers not finished."
     for viewer_id in deletions:
         yield f"  {viewer_id}"
 
 
-def _unavailable(unavailable: Unavailable) -> Iterable[str]:
+def _describe_unavailable(unavailable: Unavailable) -> Iterable[str]:
     yield f"{count(len(unavailable.withdrawn), 'model')} withdrawn by the provider."
     for model_id in unavailable.withdrawn:
         yield f"  {model_id}"
@@ -91,7 +93,7 @@ def _unavailable(unavailable: Unavailable) -> Iterable[str]:
         yield f"  {model.name}  since {model.since:%Y-%m-%d %H:%M}Z: {model.reason}"
 
 
-def _duration(length: timedelta) -> str:
+def _format_duration(length: timedelta) -> str:
     return str(timedelta(seconds=round(length.total_seconds())))
 
 

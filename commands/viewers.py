@@ -9,32 +9,32 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from commands.credits import viewer_id_named
-from commands.opened import opened_database, run_with_settings
-from runtime.lifecycle import FAILED, STOPPED, complain
+from commands.startup import open_command_database, run_with_settings
+from runtime.lifecycle import FAILED, STOPPED, print_error
 from settings import Settings
 from storage.mongo.viewers import MongoViewerRepository
 
 
 def main(arguments: list[str]) -> int:
     """Run the command. Return 1 if the viewer to unblock was not blocked, 2 if it cannot run."""
-    asked = _parser().parse_args(arguments)
-    return run_with_settings(lambda settings: _run(settings, asked))
+    options = _parser().parse_args(arguments)
+    return run_with_settings(lambda settings: _run(settings, options))
 
 
-async def _run(settings: Settings, asked: Namespace) -> int:
-    async with opened_database(settings) as (complete, opened):
-        viewers = MongoViewerRepository(opened)
-        if asked.command == "list":
+async def _run(settings: Settings, options: Namespace) -> int:
+    async with open_command_database(settings) as (complete, database):
+        viewers = MongoViewerRepository(database)
+        if options.command == "list":
             print("\n".join(sorted(await viewers.list_blocked())) or "No viewer is blocked.")
             return STOPPED
-        viewer_id = viewer_id_named(complete, asked.viewer)
-        if asked.command == "block":
-            await viewers.block(viewer_id, reason=asked.reason)
+        viewer_id = viewer_id_named(complete, options.viewer)
+        if options.command == "block":
+            await viewers.block(viewer_id, reason=options.reason)
             print(f"{viewer_id} is blocked.")
         elif await viewers.unblock(viewer_id):
             print(f"{viewer_id} is not blocked any more.")
         else:
-            complain(f"{viewer_id} was not blocked.")
+            print_error(f"{viewer_id} was not blocked.")
             return FAILED
         return STOPPED
 

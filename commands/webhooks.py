@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from runtime.lifecycle import CANNOT_START, STOPPED, complain
+from runtime.lifecycle import CANNOT_START, STOPPED, print_error
 
 DEFAULT_PORT: Final = 9_000
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -64,7 +64,7 @@ class Listener:
             verdict += f", answered {self._status}"
         again = ", again" if name in self._seen else ""
         self._seen.add(name)
-        print(f"{name}{again}: {verdict}\n{_pretty(body)}\n", flush=True)
+        print(f"{name}{again}: {verdict}\n{_format_body(body)}\n", flush=True)
 
 
 def listener_app(*, secret: str | None = None, status: int = HTTPStatus.NO_CONTENT) -> Starlette:
@@ -75,27 +75,27 @@ def listener_app(*, secret: str | None = None, status: int = HTTPStatus.NO_CONTE
 
 def main(arguments: list[str]) -> int:
     """Listen until Ctrl-C. Return 2 if that is not possible."""
-    asked = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        app = listener_app(secret=asked.secret, status=asked.status)
+        app = listener_app(secret=options.secret, status=options.status)
     except (ValueError, RuntimeError) as error:
-        complain(f"--secret is not a secret of a webhook: {error}.")
+        print_error(f"--secret is not a secret of a webhook: {error}.")
         return CANNOT_START
     try:
-        with socket.create_server((_HOST, asked.port)) as listener:
-            print(f"Listening at http://{_HOST}:{asked.port}/ for webhooks. Ctrl-C stops it.\n")
+        with socket.create_server((_HOST, options.port)) as listener:
+            print(f"Listening at http://{_HOST}:{options.port}/ for webhooks. Ctrl-C stops it.\n")
             sys.stdout.flush()
             config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
             asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
     except (OSError, OverflowError) as error:
-        complain(f"Port {asked.port} cannot be used: {error}. Name another one with --port.")
+        print_error(f"Port {options.port} cannot be used: {error}. Name another one with --port.")
         return CANNOT_START
     except KeyboardInterrupt:
         pass
     return STOPPED
 
 
-def _pretty(body: bytes) -> str:
+def _format_body(body: bytes) -> str:
     try:
         return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
     except ValueError:

@@ -23,34 +23,35 @@ from pymongo import AsyncMongoClient
 
 from deploy.cluster import ROOT, Cluster, Stores, cluster, empty_folder
 from deploy.scraping import dashboard_queries, firing_alerts, values
+from deploy.visitors import visitors
 from domain.ids import viewer_id_of
 from edge.dev_tokens import ISSUER
 from storage.mongo.database import open_database
-from tests.clients import GraphQLClient
-from tests.operations import start
-from tests.resilience.asking import Asker, round_robin
-from tests.resilience.chronicler import Chronicler
 from tests.resilience.evidence import History, Kill, Terms, all_ended, read_stored
-from tests.resilience.history import objections
+from tests.resilience.history import violations
 from tests.resilience.load import Load
+from tests.resilience.mutation_sender import MutationSender, round_robin
 from tests.resilience.operators import Operator
 from tests.resilience.processes import Process, eventually
+from tests.resilience.state_recorder import StateRecorder
 from tests.resilience.storm import stop_and_restart
 from tests.storage.places import keys_in
-from tests.uploads import complete_or_refuse, create, declared, send_file
 
 AWAY_SECONDS: Final = 6.0
 """Longer than an election, and than anybody retries silently."""
-STORE_AWAY_SECONDS: Final = 20.0
-"""As long as a call waits for an answer: no output has to fail."""
-LANDED_SECONDS: Final = 600.0
+STORE_SECONDS: Final = 6
+STORE_AWAY_SECONDS: Final = 8.0
+"""Longer than a call waits for an answer, and shorter than an image is tried: none has to fail."""
 SETTLE_SECONDS: Final = 600.0
 CLEARED_SECONDS: Final = 300.0
 VIEWERS: Final = 3
+PAUSES_SECONDS: Final = (0.5, 2.0)
+"""Of a viewer. With shorter ones, trials on a small machine wait for what viewers asked for."""
 TERMS: Final = Terms(starting_credits=80, max_active_outputs=8)
 SETTINGS: Final = {
     "DARKROOM_STARTING_CREDITS": str(TERMS.starting_credits),
     "DARKROOM_MAX_ACTIVE_OUTPUTS": str(TERMS.max_active_outputs),
+    "DARKROOM_S3_SECONDS": str(STORE_SECONDS),
 }
 DATABASE: Final = "darkroom"
 
@@ -174,42 +175,43 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
         trials = Trials(deployment, stores, randomness)
         documents, operator = client[DATABASE], Operator(database)
         route = round_robin([api.url for api in deployment.apis])
-        asker = Asker(route=route, token=deployment.token)
+        sender = MutationSender(route=route, token=deployment.token)
         load = Load(
-            asker,
+            sender,
             route=route,
             token=deployment.token,
             randomness=randomness,
             operator=operator,
             viewer_id=lambda name: viewer_id_of(ISSUER, name),
+            pauses_seconds=PAUSES_SECONDS,
         )
-        chronicler = Chronicler(documents)
+        recorder = StateRecorder(documents)
         try:
-            async with chronicler.writing():
+            async with recorder.writing():
                 async with load.working(VIEWERS):
                     await _make(trials, rounds)
                 await eventually(
                     lambda: all_ended(documents), within=SETTLE_SECONDS, what="every output ended"
                 )
-                await chronicler.caught_up()
+                await recorder.caught_up()
         finally:
             await load.close()
-            await asker.aclose()
+            await sender.aclose()
         stored = await read_stored(documents, deployment.folder)
         stored.objects = await keys_in(stores.bucket)
-        broken = objections(
+        broken = violations(
             History(
                 load.subscribers,
-                asker.asked,
+                sender.asked,
                 stored,
-                chronicle=chronicler.chronicle,
+                state_log=recorder.state_log,
                 grants=operator.grants,
                 kills=trials.kills,
                 terms=TERMS,
             )
         )
         cleared = await _report_monitoring(watcher)
-    print(f"{len(load.asker.asked)} requests, {len(load.acknowledged)} acknowledged; seed {seed}")
+    print(f"{len(load.sender.asked)} requests, {len(load.acknowledged)} acknowledged; seed {seed}")
     print(f"Promises broken: {len(broken)}")
     for sentence in broken:
         print(f"  {sentence}")
@@ -218,78 +220,22 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
 
 async def _make(trials: Trials, rounds: int) -> None:
     """Every trial, so many times, and how long it then takes until an image lands."""
+    urls = [api.url for api in trials.cluster.apis]
     for name, trial in trials.all().items():
         durations, landed = [], []
-        for _ in range(rounds):
-            started_at = monotonic()
-            await trial()
-            durations.append(monotonic() - started_at)
-            landed.append(await _until_landed(trials.cluster))
-            await _refuse_upload(trials.cluster)
+        async with visitors(urls, trials.cluster.token, why=name) as visiting:
+            await visiting.until_refused()
+            for _ in range(rounds):
+                started_at = monotonic()
+                await trial()
+                durations.append(monotonic() - started_at)
+                landed.append(await visiting.until_landed())
         print(
             f"{name}: {rounds} times; away for {median(durations):.1f} s "
             f"(worst {max(durations):.1f} s); "
             f"then an image landed within {median(landed):.1f} s (worst {max(landed):.1f} s)",
             flush=True,
         )
-
-
-async def _until_landed(deployment: Cluster) -> float:
-    """Ask each API for an image; the seconds until the last one has landed."""
-    started_at = monotonic()
-
-    async def land(url: str, number: int) -> None:
-        client = GraphQLClient(url, deployment.token(f"visitor {number} {started_at}"))
-        try:
-            await eventually(lambda: _lands(client), within=LANDED_SECONDS, what="an image lands")
-        finally:
-            await client.aclose()
-
-    await asyncio.gather(*(land(api.url, number) for number, api in enumerate(deployment.apis)))
-    return monotonic() - started_at
-
-
-async def _refuse_upload(deployment: Cluster) -> None:
-    """The dashboard shows these too."""
-    client, data = (
-        GraphQLClient(deployment.apis[0].url, deployment.token("visitor with a page")),
-        b"<html>",
-    )
-
-    async def is_refused() -> bool:
-        try:
-            [upload] = await create(client, declared(data))
-            await send_file(upload, data)
-            refused = await complete_or_refuse(client, upload["id"])
-        except (AssertionError, httpx2.HTTPError):
-            return False
-        return [error["code"] for error in refused["userErrors"]] == ["UPLOAD_TYPE_UNSUPPORTED"]
-
-    try:
-        await eventually(is_refused, within=LANDED_SECONDS, what="an upload is refused")
-    finally:
-        await client.aclose()
-
-
-async def _lands(client: GraphQLClient) -> bool:
-    try:
-        payload = await start(
-            client, userMessage=f"A boat, {uuid4().hex}", selectedModels=["local-silver"]
-        )
-    except (AssertionError, httpx2.HTTPError, KeyError):
-        return False
-
-    async def completed() -> bool:
-        try:
-            answer = await client.execute(
-                "query ($id: ID!) { turn(id: $id) { status } }", id=payload["turn"]["id"]
-            )
-        except httpx2.HTTPError:
-            return False
-        return "errors" not in answer and answer["data"]["turn"]["status"] == "COMPLETED"
-
-    await eventually(completed, within=LANDED_SECONDS, what="an image lands", every=0.1)
-    return True
 
 
 @asynccontextmanager

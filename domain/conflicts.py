@@ -14,5 +14,5 @@ class Conflict(Enum):
     """An image that the write refers to has been deleted."""
     LIMIT_REACHED = auto()
     """The viewer has too few credits, or too many open uploads or running outputs: the service
-    checks the limits again, and says which one it is.
+    checks the limits again, and says which one it is. Or a grant would make too many credits.
     """

@@ -1,7 +1,8 @@
-"""For which request something is done: what logs, webhooks and traces of all processes name.
+"""Traces: for which request work is done, as logs, webhooks and spans of all processes name it.
 
-A request, or an operation on a socket, has one; what it leaves behind, such as an output that waits
-for a worker, keeps it. Where operators want traces, a stretch of work is a span of it.
+Each request, and each operation on a socket, has a trace. What outlives the request, such as an
+output that waits for a worker, keeps it. If operators have enabled traces, a part of the work is a
+span.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ class Trace:
 
 
 class Span(Protocol):
-    """A stretch of work that is being traced."""
+    """A part of the work that is being traced."""
 
     def add(self, facts: Mapping[str, str | int]) -> None:
         """Say more about it: ids, names and numbers, and nothing that a person wrote."""
@@ -56,12 +57,12 @@ _tracer: Final[ContextVar[Tracer | None]] = ContextVar("tracer", default=None)
 
 
 def current_trace() -> Trace | None:
-    """Of the request that the current task works for, if it does for one."""
+    """The trace of the request that the current task works for, if any."""
     return _current.get()
 
 
-class following:  # noqa: N801 (reads as a phrase: `with following(trace):`)
-    """Work for a request. `tracer` makes the spans of what is done within, if any are made."""
+class use_trace:  # noqa: N801 (a context manager: `with use_trace(trace):`)
+    """Do the work within the block for a trace. `tracer`, if given, makes the spans."""
 
     __slots__ = ("_token", "_token_of_tracer", "_trace", "_tracer")
 
@@ -77,8 +78,8 @@ class following:  # noqa: N801 (reads as a phrase: `with following(trace):`)
         _tracer.reset(self._token_of_tracer)
 
 
-def follow(trace: Trace) -> None:
-    """Work for a request until the current task ends."""
+def set_trace(trace: Trace) -> None:
+    """Work for this trace until the current task ends."""
     _current.set(trace)
 
 
@@ -89,9 +90,9 @@ def span(
     outwards: bool = False,
     inwards: bool = False,
 ) -> AbstractContextManager[Span]:
-    """Trace what is done within, if anybody wants to know.
+    """Trace the work within the block, if operators have enabled traces.
 
-    `inwards`: it answers somebody else's request; `outwards`: it asks somebody else.
+    `inwards`: it answers a request (a server span); `outwards`: it sends one (a client span).
     """
     tracer = _tracer.get()
     if tracer is None:

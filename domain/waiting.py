@@ -74,9 +74,9 @@ class _Deadline:
 _deadline: Final[ContextVar[_Deadline | None]] = ContextVar("deadline", default=None)
 
 
-class answering_until:  # noqa: N801 (reads as a phrase: `with answering_until(ends_at):`)
-    """Have calls to the database give up at this time of the event loop, so that an operation can
-    still say that the database is away.
+class limit_calls_until:  # noqa: N801 (reads as a phrase: `with limit_calls_until(ends_at):`)
+    """Let calls to the database give up at this time of the event loop, so that an operation can
+    still answer that the database cannot be reached.
     """
 
     __slots__ = ("_deadline", "_token")

@@ -152,10 +152,9 @@ class DeliveryRules:
     """For an attempt, from the name's resolution to the head of the answer."""
     lease: timedelta = timedelta(seconds=30)
     """Of the right to deliver to a webhook: longer than several requests."""
-    idle_seconds: float = 1.0
-    """Between two looks for something to deliver."""
-    failing_idle_seconds: float = 5.0
-    """The same for webhooks that fail, which wait for at least as long between two attempts."""
+    idle_seconds: float = 5.0
+    """Between two searches for what other processes have added, or what is to be attempted again.
+    """
 
     @property
     def disable_after(self) -> timedelta:

@@ -1,6 +1,6 @@
-"""The address of a client, as limits know it.
+"""The address of a client, by which limits count.
 
-Behind trusted proxies the server has already replaced the peer by what they forward.
+Behind trusted proxies, the server has already replaced the peer's address by the forwarded one.
 """
 
 from functools import lru_cache

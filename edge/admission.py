@@ -1,4 +1,4 @@
-"""Finds out whose a request or socket is: the scope that its token stands for."""
+"""Finds the scope of a request or socket from its token."""
 
 import asyncio
 from typing import Final
@@ -27,7 +27,7 @@ class Admission:
         self._viewers = viewers
 
     async def admit(self, authorization: str | None, *, address: str) -> Scope:
-        """Find the scope for an `Authorization` header: nobody where there is none.
+        """Find the scope for an `Authorization` header: an anonymous one if there is none.
 
         Raise Unauthenticated for what is not a valid bearer token, Forbidden for a viewer who is
         blocked, and Overloaded where it cannot be verified at the moment.
@@ -50,7 +50,7 @@ class Admission:
                 if viewer.id in self._blocked:
                     log.info("viewer is blocked", viewer_id=viewer.id)
                     raise Forbidden
-                await self._viewers.greet(viewer)
+                await self._viewers.give_samples(viewer)
         except TokenRefused as refused:
             log.info("token refused", reason=refused.reason)
             raise
@@ -60,8 +60,11 @@ class Admission:
         return viewer
 
 
-class logging_viewer:  # noqa: N801 (reads as a phrase: `with logging_viewer():`)
-    """Let every log line within the block name the viewer who is admitted in it."""
+class logging_viewer:  # noqa: N801 (a context manager: `with logging_viewer():`)
+    """Let every log line within the block name the viewer who is admitted in it.
+
+    `admit_viewer` binds the viewer; the end of the block unbinds it.
+    """
 
     __slots__ = ()
 

@@ -1,12 +1,13 @@
 """Verifies bearer tokens, and finds the viewer that each one names.
 
-Only signatures by a public key of the issuer count. The key follows from the token's `kid`; the
-key's type and the settings decide which algorithms it verifies. Tokens are not logged, and are kept
+Only signatures by a public key of the issuer count. A token's `kid` names its key; a token without
+one is verified where the issuer has a single key for its algorithm. The key's type and the settings
+decide which algorithms it verifies. Tokens are not logged, and are kept
 by their digest only.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -19,7 +20,7 @@ from domain.errors import Unauthenticated
 from domain.ids import viewer_id_of
 from domain.viewers import Viewer
 from edge.token_keys import KeySource, VerifyingKey
-from settings import DEFAULT_TOKEN_ALGORITHMS, NO_PARTY
+from settings import DEFAULT_TOKEN_ALGORITHMS, NO_AUTHORIZED_PARTY
 
 TOKEN_BYTES: Final = 8_192
 SUBJECT_LENGTH: Final = 255
@@ -27,7 +28,7 @@ LEEWAY: Final = timedelta(seconds=30)
 """Leeway for clocks that differ: a token is accepted for this long after its end, on every
 transport.
 """
-LONGEST_LIFE: Final = timedelta(hours=24)
+MAX_LIFETIME: Final = timedelta(hours=24)
 REMEMBERED_TOKENS: Final = 2_048
 
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
@@ -40,7 +41,6 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (jwt.ImmatureSignatureError, "not valid yet"),
     (jwt.InvalidIssuerError, "of another issuer"),
     (jwt.InvalidAudienceError, "for another audience"),
-    (jwt.InvalidSignatureError, "bad signature"),
     (jwt.MissingRequiredClaimError, "a claim is missing"),
 )
 
@@ -72,9 +72,10 @@ def parse_authorization(header: str | None) -> str | None:
 class Authenticator:
     """Finds the viewer of a token, and remembers it: asking again about the same token is cheap.
 
-    A token must name one of the `audience` in `aud`, and one of the `authorized_parties` in `azp`.
-    Without an audience, a token that has an `aud` is refused: it was made for another service.
-    Without parties, `azp` is not checked; `NO_PARTY` among them stands for a token without `azp`.
+    A token must name one of the `audience` in `aud`, and one of the `authorized_parties` in `azp`,
+    or without it in `client_id`. Without an audience, a token that has an `aud` is refused: it was
+    made for another service. Without parties, neither is checked; `NO_AUTHORIZED_PARTY` among them
+    stands for a token without `azp`.
     """
 
     def __init__(
@@ -85,14 +86,14 @@ class Authenticator:
         audience: str | Collection[str] | None,
         authorized_parties: Collection[str] = (),
         algorithms: Collection[str] = DEFAULT_TOKEN_ALGORITHMS,
-        longest_life: timedelta = LONGEST_LIFE,
+        max_lifetime: timedelta = MAX_LIFETIME,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience or None
         self._authorized_parties = frozenset(authorized_parties)
         self._algorithms = frozenset(algorithms)
-        self._longest_life = longest_life
+        self._max_lifetime = max_lifetime
         self._known: dict[bytes, _Verified] = {}
 
     async def authenticate(self, token: str) -> Viewer:
@@ -104,7 +105,7 @@ class Authenticator:
         digest = sha256(token.encode(errors="replace")).digest()
         verified = self._known.get(digest)
         # The key may have been withdrawn or renewed since it verified the token.
-        if verified is None or await self._keys.key_of(verified.kid) is not verified.key:
+        if verified is None or verified.key not in await self._keys.keys_of(verified.kid):
             verified = await self._verify(token)
             self._remember(digest, verified)
         if verified.ends_at <= time():
@@ -113,23 +114,7 @@ class Authenticator:
 
     async def _verify(self, token: str) -> "_Verified":
         kid, algorithm = self._header_of(token)
-        key = await self._keys.key_of(kid)
-        if key is None:
-            raise TokenRefused("unknown key")
-        if algorithm not in key.algorithms:
-            raise TokenRefused("algorithm of another kind of key")
-        try:
-            claims = jwt.decode(
-                token,
-                key.for_algorithm(algorithm),
-                algorithms=[algorithm],
-                issuer=self._issuer,
-                audience=self._audience,
-                leeway=LEEWAY,
-                options={"require": ["iss", "sub", "exp"]},
-            )
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise TokenRefused(_reason_of(error)) from error
+        key, claims = self._decode(token, algorithm, await self._find_keys(kid, algorithm))
         self._check_party(claims)
         expires = self._find_end(claims)
         viewer = Viewer(
@@ -139,7 +124,41 @@ class Authenticator:
         )
         return _Verified(viewer, kid, key, ends_at=expires + LEEWAY.total_seconds())
 
-    def _header_of(self, token: str) -> tuple[str, str]:
+    async def _find_keys(self, kid: str | None, algorithm: str) -> Sequence[VerifyingKey]:
+        """The keys that may have signed the token; there is at least one."""
+        found = await self._keys.keys_of(kid)
+        if not found:
+            raise TokenRefused("unknown key")
+        fitting = [key for key in found if algorithm in key.algorithms]
+        if not fitting:
+            raise TokenRefused("algorithm of another kind of key")
+        # OpenID Connect Core, 10.1: where there are several, the token must say which one it is.
+        if kid is None and len(fitting) > 1:
+            raise TokenRefused("no key id")
+        return fitting
+
+    def _decode(
+        self, token: str, algorithm: str, keys: Sequence[VerifyingKey]
+    ) -> tuple[VerifyingKey, Mapping[str, Any]]:
+        """The key whose signature it is, and the claims."""
+        for key in keys:
+            try:
+                return key, jwt.decode(
+                    token,
+                    key.for_algorithm(algorithm),
+                    algorithms=[algorithm],
+                    issuer=self._issuer,
+                    audience=self._audience,
+                    leeway=LEEWAY,
+                    options={"require": ["iss", "sub", "exp"]},
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+                raise TokenRefused(_reason_of(error)) from error
+        raise TokenRefused("bad signature")
+
+    def _header_of(self, token: str) -> tuple[str | None, str]:
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
@@ -148,8 +167,6 @@ class Authenticator:
         # `crit` names extensions that must be understood, and none is.
         if "crit" in header:
             raise TokenRefused("unknown critical extension")
-        if not isinstance(kid, str):
-            raise TokenRefused("no key id")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise TokenRefused("algorithm not accepted")
         return kid, algorithm
@@ -159,13 +176,20 @@ class Authenticator:
             return
         party = claims.get("azp")
         if party is None:
-            accepted = NO_PARTY in self._authorized_parties
+            # Where there is no `azp`, RFC 9068 and Cognito name the client by `client_id`.
+            client = claims.get("client_id")
+            accepted = NO_AUTHORIZED_PARTY in self._authorized_parties or self._is_party(client)
         else:
-            accepted = (
-                isinstance(party, str) and party != NO_PARTY and party in self._authorized_parties
-            )
+            accepted = self._is_party(party)
         if not accepted:
             raise TokenRefused("of another authorized party")
+
+    def _is_party(self, name: object) -> bool:
+        return (
+            isinstance(name, str)
+            and name != NO_AUTHORIZED_PARTY
+            and name in self._authorized_parties
+        )
 
     def _find_end(self, claims: Mapping[str, Any]) -> float:
         """When the token ends, in seconds since 1970. Where the issuer leaves out `iat`, the
@@ -174,7 +198,7 @@ class Authenticator:
         issued, expires = claims.get("iat", time()), claims["exp"]
         if not _is_time(issued) or not _is_time(expires):
             raise TokenRefused("a time is not a number, or out of range")
-        if expires - issued > (self._longest_life + LEEWAY).total_seconds():
+        if expires - issued > (self._max_lifetime + LEEWAY).total_seconds():
             raise TokenRefused("lives too long")
         return float(expires)
 
@@ -187,7 +211,7 @@ class Authenticator:
 @dataclass(frozen=True, slots=True)
 class _Verified:
     viewer: Viewer
-    kid: str
+    kid: str | None
     key: VerifyingKey
     ends_at: float
 

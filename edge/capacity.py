@@ -1,11 +1,11 @@
-"""Limits for what clients hold at the same time in this process."""
+"""Limits how much each client uses at the same time in this process."""
 
 from collections import Counter
 from collections.abc import Callable
 
 
 class Tally:
-    """Counts what clients hold, up to a limit for each."""
+    """Counts what each client uses, such as sockets, up to a limit per client."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -15,13 +15,13 @@ class Tally:
         return sum(self._held.values())
 
     def enter(self, client: str) -> Callable[[], None] | None:
-        """Count one more. Return a function that counts it off again (a second call does nothing),
-        or None where the client is at its limit.
+        """Count one more. Return a function that releases it (a second call does nothing), or None
+        if the client is at its limit.
         """
         if self._held[client] >= self._limit:
             return None
         self._held[client] += 1
-        return _Place(self, client)
+        return _Release(self, client)
 
     def leave(self, client: str) -> None:
         self._held[client] -= 1
@@ -29,8 +29,8 @@ class Tally:
             del self._held[client]
 
 
-class _Place:
-    """Counts one off again. It takes little memory, since each socket has several."""
+class _Release:
+    """Releases one. It takes little memory, since each socket has several."""
 
     __slots__ = ("_client", "_tally")
 

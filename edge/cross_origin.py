@@ -1,7 +1,6 @@
-"""Says which pages of other origins may read an answer: Starlette's middleware, where it is asked.
+"""CORS: which pages of other origins may read an answer. Uses Starlette's middleware if needed.
 
-A request that is sent by an app or a server names no origin. Its answer only has to say that it
-would differ for one.
+A request of an app or a server has no `Origin`. Its answer only needs `Vary: Origin`.
 """
 
 from collections.abc import Awaitable
@@ -26,6 +25,6 @@ def _send_varying(send: Send, message: Message) -> Awaitable[None]:
     if message["type"] == "http.response.start":
         headers = message["headers"]
         varies = [value for name, value in headers if name == _VARY]
-        others = [one for one in headers if one[0] != _VARY]
+        others = [header for header in headers if header[0] != _VARY]
         message["headers"] = [*others, (_VARY, b", ".join([*varies, b"Origin"]))]
     return send(message)

@@ -13,7 +13,7 @@ from edge.dev_tokens import DevelopmentIssuer
 from edge.responses import error_response, json_response
 
 PATH: Final = "/studio/token"
-_NOT_KEPT: Final = {"Cache-Control": "no-store"}
+_NOT_STORED: Final = {"Cache-Control": "no-store"}
 
 
 def renewal_route(admission: Admission, issuer: DevelopmentIssuer) -> Route:
@@ -30,6 +30,6 @@ def renewal_route(admission: Admission, issuer: DevelopmentIssuer) -> Route:
         except Overloaded:
             return error_response(503, "OVERLOADED", "Please try again in a moment.")
         claims = jwt.decode(header.split()[-1], options={"verify_signature": False})
-        return json_response({"token": issuer.token(claims["sub"])}, headers=_NOT_KEPT)
+        return json_response({"token": issuer.token(claims["sub"])}, headers=_NOT_STORED)
 
     return Route(PATH, renew, methods=["POST"])

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from edge.auth import SUBJECT_LENGTH, Authenticator, is_subject
 from edge.token_keys import StaticKeys
-from settings import SettingsError, keep_secret
+from settings import SettingsError, load_or_create_secret
 
 ISSUER: Final = "urn:darkroom:development"
 AUDIENCE: Final = "darkroom"
@@ -35,7 +35,7 @@ class DevelopmentIssuer:
     def __init__(self, data_dir: Path) -> None:
         path = data_dir / "issuer-key.pem"
         try:
-            key = load_pem_private_key(keep_secret(path, _new_key), password=None)
+            key = load_pem_private_key(load_or_create_secret(path, _new_key), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise SettingsError([f"{path} is not a private key: delete it."]) from error
         if not isinstance(key, Ed25519PrivateKey):
@@ -67,7 +67,7 @@ class DevelopmentIssuer:
             StaticKeys(self.public_keys()),
             issuer=ISSUER,
             audience=AUDIENCE,
-            longest_life=TOKEN_LIFE,
+            max_lifetime=TOKEN_LIFE,
         )
 
     @cached_property

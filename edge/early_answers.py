@@ -11,8 +11,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-REST_BYTES: Final = 4 * 1024 * 1024
-REST_SECONDS: Final = 2.0
+MAX_DRAINED_BYTES: Final = 4 * 1024 * 1024
+DRAIN_SECONDS: Final = 2.0
 
 
 class EarlyAnswer:
@@ -30,7 +30,7 @@ class EarlyAnswer:
             await send(message)
 
         await self._answer(scope, receive, send_open)
-        await drop_rest(receive, most_bytes=REST_BYTES, seconds=REST_SECONDS)
+        await drop_rest(receive, most_bytes=MAX_DRAINED_BYTES, seconds=DRAIN_SECONDS)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -17,7 +17,7 @@ from graphql import ExecutionResult, GraphQLError, OperationType
 
 from domain.errors import Overloaded, RateLimited, TryLater
 from domain.ports.changes import Receiver
-from domain.waiting import SemaphoresByKey, acquire_all, answering_until, release_all
+from domain.waiting import SemaphoresByKey, acquire_all, limit_calls_until, release_all
 from edge.capacity import Tally
 from edge.compiled.operations import Compiler
 from edge.documents import Documents
@@ -71,9 +71,9 @@ class OperationExecutor:
         self._limits = limits = limits or Limits()
         self._running = SemaphoresByKey(limits.requests_in_flight)
         self._running_in_all = asyncio.Semaphore(limits.process_requests_in_flight)
-        self._waiting_of_nobody = Tally(_WAITING_OF_ADDRESS)
+        self._waiting_anonymous = Tally(_WAITING_OF_ADDRESS)
         self._subscriptions = Tally(limits.viewer_subscriptions)
-        self._subscriptions_of_nobody = Tally(limits.address_subscriptions)
+        self._anonymous_subscriptions = Tally(limits.address_subscriptions)
         schema, thread = executable_schema(), SideThread()
         self.thread = thread
         """For what would hold up the event loop."""
@@ -123,7 +123,7 @@ class OperationExecutor:
             await self._take_room(*room, scope, ends_at=ends_at, waits=waits)
             try:
                 margin = _MARGIN * self._limits.operation_seconds
-                with answering_until(ends_at - margin):
+                with limit_calls_until(ends_at - margin):
                     return await self._check_and_run(
                         operation, scope, request_id=request_id, ends_at=ends_at
                     )
@@ -164,7 +164,7 @@ class OperationExecutor:
         """Count an operation without a token that waits, until the function that is returned is
         called. Raise RateLimited where it may not wait.
         """
-        leave = self._waiting_of_nobody.enter(scope.client) if scope.viewer is None else None
+        leave = self._waiting_anonymous.enter(scope.client) if scope.viewer is None else None
         if leave is None:
             raise RateLimited("Too many operations are running.", retry_after_seconds=1)
         return leave
@@ -225,7 +225,7 @@ class OperationExecutor:
         """Count one more subscription of a client, until the function that is returned is called.
         None where there are too many.
         """
-        tally = self._subscriptions_of_nobody if scope.viewer is None else self._subscriptions
+        tally = self._anonymous_subscriptions if scope.viewer is None else self._subscriptions
         return tally.enter(scope.client)
 
     async def _start_in_time(

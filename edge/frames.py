@@ -11,15 +11,21 @@ takes long, and every connection can be ended.
 
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
+import orjson
 from starlette.types import Scope
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
 from websockets.frames import CloseCode, Frame
+from websockets.http11 import Response
+from websockets.typing import StatusLike
 
 from edge.light_waits import Gate, Inbox
 from edge.rates import RateLimit
+from edge.responses import JSON, error_body
 from edge.send_limits import SendLimit
 from settings import Limits
 
@@ -78,6 +84,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.conn.reject = _reject  # type: ignore[method-assign,assignment]
         self.queue = Inbox()  # type: ignore[assignment]
         self.writable = Gate()  # type: ignore[assignment]
         limits: Limits = self.app_state.get("limits") or Limits()
@@ -160,6 +167,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.accept":
             self._forget_handshake()
+        elif message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True  # or uvicorn logs an error for a refused handshake
 
     def _forget_handshake(self) -> None:
         """Browsers send a kilobyte of headers, which would be held as long as the socket is open,
@@ -213,7 +222,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.handshake_initiated = self.handshake_complete = True
         writes = self.conn.data_to_send()
         if not any(writes):
-            writes = [self.conn.reject(400, "This is not a WebSocket handshake.\n").serialize()]
+            writes = [_reject(HTTPStatus.BAD_REQUEST, "").serialize()]
         self._end_with(writes)
 
     def _receive_frames(self, data: bytes) -> None:
@@ -253,6 +262,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         # Closing would wait for what the client has not read, and never will read.
         self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+
+def _reject(status: StatusLike, _: str) -> Response:
+    """Refuse a handshake, without the words of websockets, which repeat what the client sent."""
+    status = HTTPStatus(status)
+    body = orjson.dumps(error_body("BAD_REQUEST", "This is not a valid WebSocket handshake."))
+    headers = Headers({"Content-Type": JSON, "Content-Length": str(len(body))})
+    headers["Connection"] = "close"
+    return Response(status.value, status.phrase, headers, body)
 
 
 def _is_text(fragments: list[bytes]) -> bool:

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.http.websocket_origin import is_same_origin
 
 from domain.errors import Forbidden, Overloaded, Unauthenticated
-from domain.traces import current_trace, follow
+from domain.traces import current_trace, set_trace
 from domain.viewers import Viewer
 from edge.addresses import address_of
 from edge.admission import Admission, logging_viewer
@@ -28,7 +28,7 @@ from edge.json_input import AT_ONCE_BYTES
 from edge.rates import RateLimit
 from edge.responses import error_response
 from edge.result_streams import CallWhenGone
-from edge.traces import renamed, request_id
+from edge.traces import merge_trace, request_id
 from edge.ws_connection import Close, Connection
 from edge.ws_messages import (
     Complete,
@@ -50,9 +50,9 @@ END_SECONDS: Final = 10.0
 """How long cancelled operations may take to end."""
 WINDOW_SECONDS: Final = 10.0
 """The time in which the messages of a client are counted."""
-REST_SECONDS: Final = 2.0
+DRAIN_SECONDS: Final = 2.0
 """How long the operations of a deleted viewer may take to end by themselves."""
-NOBODY_SECONDS: Final = 3.0
+ANONYMOUS_IDLE_SECONDS: Final = 3.0
 """How long a socket without a token may be without an operation."""
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class GraphQLOverWebSocket:
         self.waiting = Tally(limits.address_sockets)
         """Sockets that have not been acknowledged, by address."""
         self.sockets_of_viewers = Tally(limits.viewer_sockets)
-        self.sockets_of_nobody = Tally(limits.address_subscriptions)
+        self.anonymous_sockets = Tally(limits.address_subscriptions)
         """Sockets that need no token, by address."""
         self._open = Tally(limits.process_sockets)
         self._allowed_origins = allowed_origins
@@ -244,13 +244,13 @@ class _Socket:
         self._init_received = True
         self._connection.cancel_deadline()
         if message.names:
-            follow(renamed(current_trace(), message.names))
+            set_trace(merge_trace(current_trace(), message.names))
         if message.has_authorization:
             await self._init_viewer(message)
         else:
-            await self._init_nobody(message)
+            await self._init_anonymous(message)
 
-    async def _init_nobody(self, message: ConnectionInit) -> None:
+    async def _init_anonymous(self, message: ConnectionInit) -> None:
         scope = context.Scope(address=self._address)
         if await self._count(scope):
             await self._acknowledge(message)
@@ -283,7 +283,7 @@ class _Socket:
     async def _count(self, scope: context.Scope) -> bool:
         """Count the socket for its client, until it ends. Close it where there are too many."""
         endpoint = self._endpoint
-        tally = endpoint.sockets_of_nobody if scope.viewer is None else endpoint.sockets_of_viewers
+        tally = endpoint.anonymous_sockets if scope.viewer is None else endpoint.sockets_of_viewers
         leave = tally.enter(scope.client)
         if leave is None:
             await self._connection.close(Close.TRY_AGAIN_LATER, "Too many sockets")
@@ -337,9 +337,9 @@ class _Socket:
 
         A client that has forgotten its token learns of it, and a socket that nobody uses is freed.
         """
-        is_nobody = self._scope is not None and self._scope.viewer is None
-        if is_nobody and not self._operations:
-            self._connection.set_deadline(NOBODY_SECONDS, Close.FORBIDDEN, TOKEN_NEEDED)
+        is_anonymous = self._scope is not None and self._scope.viewer is None
+        if is_anonymous and not self._operations:
+            self._connection.set_deadline(ANONYMOUS_IDLE_SECONDS, Close.FORBIDDEN, TOKEN_NEEDED)
 
     def _end_deleted_viewer(self) -> None:
         self._connection.begin_to_close_by(self._close_at_rest)
@@ -348,7 +348,7 @@ class _Socket:
         """Close once the operations have ended: subscriptions end with what they follow, and the
         operation that has deleted the viewer is to be answered.
         """
-        await self._operations.wait(REST_SECONDS)
+        await self._operations.wait(DRAIN_SECONDS)
         await self._connection.close(Close.FORBIDDEN, "The viewer has been deleted")
 
     def _end_blocked_viewer(self) -> None:

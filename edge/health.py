@@ -26,5 +26,5 @@ class HealthRoutes:
         try:
             await self._ping()
         except Overloaded:
-            return JSONResponse({"status": "the database is away"}, status_code=503)
+            return JSONResponse({"status": "the database cannot be reached"}, status_code=503)
         return JSONResponse({"status": "ok"})

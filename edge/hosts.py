@@ -13,7 +13,7 @@ _UNCHECKED: Final = {"/healthz", "/readyz"}
 """Load balancers request these paths by address."""
 
 
-class KnownHosts:
+class AllowedHosts:
     """An ASGI application that answers requests for other hosts with 400."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:

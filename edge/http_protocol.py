@@ -126,6 +126,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called when the connection is closed, which ends the answer that is being written."""
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn keeps the timer of one that was reset.
         if self._sending is not None:
             self._sending.end()
         if self._running is not None and not self._running.response_complete:

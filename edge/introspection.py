@@ -1,4 +1,4 @@
-"""The cost of an introspection: how many values its answer can have, known before it runs.
+"""The cost of an introspection: how many values its answer can have, calculated before it runs.
 
 The schema is known, and so is the number of its types, fields and arguments. A selection that leads
 to all of them is counted for all together; one that leads to a single, unknown type counts as the
@@ -67,7 +67,7 @@ class IntrospectionCost:
                 if to and selection.selection_set is not None:
                     within = self._measure(selection.selection_set, to)
                     # Places that stand for a single object are measured for one object.
-                    values += within * count if to in _ONE else within
+                    values += within * count if to in _SINGLE_OBJECTS else within
         return values
 
     def _measure_fragment(self, fragment: str, name: str) -> int:
@@ -78,7 +78,7 @@ class IntrospectionCost:
         return self._measured[key]
 
 
-_ONE: Final = frozenset({"a type", "a field", "an input value", "an enum value"})
+_SINGLE_OBJECTS: Final = frozenset({"a type", "a field", "an input value", "an enum value"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +168,15 @@ def _places_of_one(counts: _Counts) -> dict[str, _Place]:
         "a type": _Place(
             1,
             {
-                "fields": ("a field", _most(counts.fields)),
-                "inputFields": ("an input value", _most(counts.inputs)),
-                "enumValues": ("an enum value", _most(counts.enums)),
-                "interfaces": ("a type", _most(counts.interfaces)),
-                "possibleTypes": ("a type", _most(counts.possible)),
+                "fields": ("a field", _maximum(counts.fields)),
+                "inputFields": ("an input value", _maximum(counts.inputs)),
+                "enumValues": ("an enum value", _maximum(counts.enums)),
+                "interfaces": ("a type", _maximum(counts.interfaces)),
+                "possibleTypes": ("a type", _maximum(counts.possible)),
                 "ofType": ("a type", 1),
             },
         ),
-        "a field": _inputs_of("an input value", _most(counts.arguments), 1),
+        "a field": _inputs_of("an input value", _maximum(counts.arguments), 1),
         "an input value": _values(1),
         "an enum value": _Place(1, {}),
     }
@@ -190,5 +190,5 @@ def _values(size: int) -> _Place:
     return _Place(size, {"type": ("a type", size)})
 
 
-def _most(counts: Iterable[int]) -> int:
+def _maximum(counts: Iterable[int]) -> int:
     return max(counts, default=0)

@@ -1,4 +1,4 @@
-"""Reads JSON that clients send, without characters that MongoDB or people would stumble over."""
+"""Reads JSON that clients send, and removes characters that MongoDB cannot store or index."""
 
 import re
 from collections.abc import Iterable
@@ -24,9 +24,11 @@ _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
 _TOKEN: Final = re.compile(_STRING + rb"[ \t\r\n]*+(:?)", re.DOTALL)
 """Matches every string; a colon follows a key."""
 _MAX_QUOTES: Final = 8_000
-"""The most keys that are checked for duplicates: more would take long, and no app sends so many."""
+"""Texts with more quotes are not checked for duplicate keys: that would take long, and no app
+sends so many.
+"""
 _LARGE: Final = 1e20
-"""An integer of more digits than may be is at least as large."""
+"""An integer of more than 20 digits is at least this large."""
 _STRING_OR_INTEGER: Final = re.compile(
     _STRING + rb"|(?<![0-9.eE+])(?P<integer>[0-9]{21,}+)(?![.eE])", re.DOTALL
 )
@@ -41,11 +43,11 @@ def decode_json(data: str | bytes) -> Any:
     """
     text = _repair(data.encode() if isinstance(data, str) else data)
     value = orjson.loads(text)
-    found = _Found()
-    found.add(value, MAX_NESTING)
-    if text.count(b'"') <= _MAX_QUOTES and _TOKEN.findall(text).count(b":") != found.keys:
+    counted = _Counted()
+    counted.add(value, MAX_NESTING)
+    if text.count(b'"') <= _MAX_QUOTES and _TOKEN.findall(text).count(b":") != counted.keys:
         raise orjson.JSONDecodeError("a key occurs twice", "", 0)
-    if found.large_numbers and any(
+    if counted.large_numbers and any(
         token["integer"] is not None for token in _STRING_OR_INTEGER.finditer(text)
     ):
         raise orjson.JSONDecodeError("an integer is too long", "", 0)
@@ -66,9 +68,9 @@ def _repair_escape(escape: re.Match[bytes]) -> bytes:
     return b"\\ufffd" if escape["lone"] else escape[0]
 
 
-class _Found:
-    """What is counted in a value: the keys of all objects, and numbers that may be too long
-    integers, which orjson reads as floats.
+class _Counted:
+    """Counts the keys of all objects in a value, and the floats that may be integers with too many
+    digits, which orjson reads as floats.
     """
 
     __slots__ = ("keys", "large_numbers")

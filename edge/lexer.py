@@ -1,4 +1,4 @@
-"""GraphQL's lexer, which forgives what clients do to text: see `edge.json_input`.
+"""GraphQL's lexer, which repairs invalid escapes in strings, as `edge.json_input` does.
 
 graphql-core refuses an escaped surrogate without its other half as a syntax error, and keeps NUL.
 """
@@ -18,7 +18,7 @@ _SUSPECT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F]|\{0*(?:\}|[dD][89a-fA-F
 
 
 def make_lexer(source: Source) -> Lexer:
-    """The repairing lexer takes time for each escape, so it is used only where it may be needed."""
+    """Make a lexer: the repairing one, which is slower, only if the text may need it."""
     return ForgivingLexer(source) if _SUSPECT.search(source.body) else Lexer(source)
 
 

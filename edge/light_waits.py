@@ -1,7 +1,7 @@
-"""What a connection waits with, for as long as it is open: little memory while nothing happens.
+"""A queue and an event that need little memory while a connection is idle.
 
-asyncio's `Queue` and `Event` keep deques for those that may wait: five of them take 3 KB of each
-open socket, which is as much as all that Darkroom itself keeps of a subscriber.
+asyncio's `Queue` and `Event` keep deques of waiters: five of them take 3 KB of each open socket, as
+much as everything that Darkroom itself keeps of a subscriber.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ Item: TypeAlias = Mapping[str, Any]
 
 
 class Inbox:
-    """What a connection has for the one task that reads it. As an `asyncio.Queue`."""
+    """An unbounded queue with one reader, like `asyncio.Queue`."""
 
     __slots__ = ("_items", "_reader")
 
@@ -40,7 +40,7 @@ class Inbox:
 
 
 class Gate:
-    """Open at first. As an `asyncio.Event`, which there is only while it is closed."""
+    """Like an `asyncio.Event` that is set at first. It has an event only while it is closed."""
 
     __slots__ = ("_opened",)
 

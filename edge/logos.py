@@ -1,6 +1,6 @@
 """Serves a mark for each company that makes models: `GET` and `HEAD` of `/logos/<name>.svg`.
 
-The marks are simple shapes drawn from the company's name, and no company's trademark. The name of a
+The marks are simple shapes drawn from the company's name, not trademarks. The name of a
 mark contains a digest of its content, so clients may cache it for ever.
 """
 

@@ -43,7 +43,7 @@ from edge.query_limits import Cost
 from edge.variable_sizes import measure_value
 
 _PAGE_SIZES: Final = ("first", "last")
-_USUAL_LIST: Final = 3
+_ASSUMED_LIST_LENGTH: Final = 3
 """The assumed length of an embedded list whose items each lead to a look-up."""
 _LONG_LISTS: Final = {
     "Query.models": 100,
@@ -53,7 +53,7 @@ _LONG_LISTS: Final = {
     "Viewer.deletedConversations": MAX_DELETED_LISTED,
 }
 """The assumed lengths of longer lists, for the number of values."""
-_LOOKED_UP: Final = frozenset(
+_LOADED_EDGES: Final = frozenset(
     {
         "Conversation.latestTurn",
         "Image.madeFrom",
@@ -201,11 +201,11 @@ class _Measurement:
                 page_size * within.text + text,
             )
         items, values, text_within = within.items, 1 + within.values, within.text
-        if is_root or f"{parent.name}.{name}" in _LOOKED_UP:
+        if is_root or f"{parent.name}.{name}" in _LOADED_EDGES:
             items += 1
         if is_list_type(get_nullable_type(declared)) and not parent.name.endswith("Connection"):
-            items *= _USUAL_LIST
-            length = _LONG_LISTS.get(f"{parent.name}.{name}", _USUAL_LIST)
+            items *= _ASSUMED_LIST_LENGTH
+            length = _LONG_LISTS.get(f"{parent.name}.{name}", _ASSUMED_LIST_LENGTH)
             values, text_within = values * length, text_within * length
         return _Size(items, depth, values, text_within + text)
 

@@ -11,7 +11,7 @@ MAX_ITEMS: Final = 1_000
 MAX_DEPTH: Final = 12
 MAX_INTROSPECTION_DEPTH: Final = 16
 MAX_INTROSPECTION_VALUES: Final = 30_000
-MAX_INTROSPECTION_BESIDE: Final = 1_000
+MAX_MIXED_INTROSPECTION_VALUES: Final = 1_000
 """Introspected values beside other root fields: only an introspection alone runs in a thread."""
 MAX_ALIASES: Final = 30
 MAX_ALIAS_LENGTH: Final = 100
@@ -57,7 +57,7 @@ def check_cost(cost: Cost, kind: OperationType) -> None:
     """Raise QueryTooComplex where an operation asks for too much."""
     max_root_fields = MAX_MUTATIONS if kind is OperationType.MUTATION else MAX_ROOT_FIELDS
     max_introspection_values = (
-        MAX_INTROSPECTION_VALUES if cost.is_introspection else MAX_INTROSPECTION_BESIDE
+        MAX_INTROSPECTION_VALUES if cost.is_introspection else MAX_MIXED_INTROSPECTION_VALUES
     )
     for limit, maximum, actual in (
         ("introspections", 1, cost.introspections),

@@ -1,8 +1,8 @@
-"""Limits how often something may happen."""
+"""Counts events in windows of time, to limit how often they happen."""
 
 
 class RateLimit:
-    """Counts events in windows of time, and limits them in each window."""
+    """A limit of events per window of time."""
 
     __slots__ = ("_count", "_ends_at", "_limit", "_seconds")
 

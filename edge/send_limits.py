@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-_LEAST_BYTES: Final = 64 * 1024
+_MIN_READ_BYTES: Final = 64 * 1024
 """How many bytes a client has to read in the given time, while that many are waiting."""
 
 
 class SendLimit:
-    """Watches a connection from the moment when it is full until it has room again."""
+    """Watches a connection while its write buffer is full, and gives up if nothing is read."""
 
     __slots__ = ("_give_up", "_left", "_loop", "_seconds", "_timer", "_transport")
 
@@ -24,19 +24,19 @@ class SendLimit:
         self._left = 0
 
     def begin(self) -> None:
-        """The connection is full."""
+        """Start to watch: the connection's buffer is full."""
         self.end()
         self._left = self._transport.get_write_buffer_size()
-        self._timer = self._loop.call_later(self._seconds, self._look)
+        self._timer = self._loop.call_later(self._seconds, self._check_progress)
 
     def end(self) -> None:
-        """It has room, or is lost."""
+        """Stop watching: the buffer has room, or the connection is lost."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
-        if self._transport.get_write_buffer_size() > self._left - _LEAST_BYTES:
+    def _check_progress(self) -> None:
+        if self._transport.get_write_buffer_size() > self._left - _MIN_READ_BYTES:
             self._give_up()
         else:
             self.begin()

@@ -1,6 +1,6 @@
-"""Runs work beside the event loop, and shares out the loop's time for work that stays in it.
+"""Runs long work in a thread, or in slices within the event loop.
 
-What must stay true: no piece of work holds up the loop for long, however many there are.
+What must stay true: no piece of work blocks the loop for long, however many there are.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class SideThread:
 
 
 class Pace:
-    """Shares out the loop's time: in each round of the loop, one piece of long work continues."""
+    """Divides the loop's time: in each iteration of the loop, one piece of long work continues."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()

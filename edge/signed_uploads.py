@@ -36,21 +36,21 @@ STREAMED_SECONDS: Final = 3_600.0
 FIRST_SECONDS: Final = 10.0
 """The time for a body to begin. Each byte adds to it, so a client that sends too slowly is cut off.
 """
-SLOWEST_BYTES_PER_SECOND: Final = 8_000
-UPLOADS_AT_ONCE: Final = 200
-UPLOADS_OF_ONE_OFFER: Final = 10
+MIN_BYTES_PER_SECOND: Final = 8_000
+MAX_UPLOADS: Final = 200
+MAX_UPLOADS_PER_URL: Final = 10
 """A client may try again before its broken connection is noticed."""
-UPLOADS_OF_ONE_OWNER: Final = 50
-HELD_BYTES: Final = 100_000_000
+MAX_UPLOADS_PER_OWNER: Final = 50
+MAX_BUFFERED_BYTES: Final = 100_000_000
 """The memory for all uploads together: bodies are held in memory until they are complete."""
-HELD_BYTES_OF_ONE_OWNER: Final = 70_000_000
+MAX_BUFFERED_BYTES_PER_OWNER: Final = 70_000_000
 """More than the largest upload that the settings allow."""
 
 _FORM_BYTES: Final = 16 * 1024
 """The bytes of a form besides its file."""
-_MOST_FIELDS: Final = 16
-_REST_BYTES: Final = 8_000_000
-_REST_SECONDS: Final = 5.0
+_MAX_FORM_FIELDS: Final = 16
+_MAX_DRAINED_BYTES: Final = 8_000_000
+_DRAIN_SECONDS: Final = 5.0
 _RETRY_AFTER: Final = {"Retry-After": "2"}
 
 
@@ -113,7 +113,7 @@ class _Body:
         A client whose connection is closed while it sends cannot read the response.
         """
         return self._is_complete or await drop_rest(
-            self.receive, most_bytes=_REST_BYTES, seconds=_REST_SECONDS
+            self.receive, most_bytes=_MAX_DRAINED_BYTES, seconds=_DRAIN_SECONDS
         )
 
 
@@ -148,9 +148,9 @@ class _SignedUploads:
             return _error(403, "FORBIDDEN", "This upload URL is not valid or has expired.")
         file, owner = offer
         if (
-            self._at_once.total() >= UPLOADS_AT_ONCE
-            or self._at_once[key] >= UPLOADS_OF_ONE_OFFER
-            or self._at_once_of[owner] >= UPLOADS_OF_ONE_OWNER
+            self._at_once.total() >= MAX_UPLOADS
+            or self._at_once[key] >= MAX_UPLOADS_PER_URL
+            or self._at_once_of[owner] >= MAX_UPLOADS_PER_OWNER
         ):
             return _too_many().response
         try:
@@ -180,11 +180,11 @@ class _SignedUploads:
             byte_size += count
             self._held_bytes[owner] += count if is_held else 0
             if (
-                self._held_bytes.total() > HELD_BYTES
-                or self._held_bytes[owner] > HELD_BYTES_OF_ONE_OWNER
+                self._held_bytes.total() > MAX_BUFFERED_BYTES
+                or self._held_bytes[owner] > MAX_BUFFERED_BYTES_PER_OWNER
             ):
                 raise _too_many()
-            seconds = FIRST_SECONDS + byte_size / SLOWEST_BYTES_PER_SECOND
+            seconds = FIRST_SECONDS + byte_size / MIN_BYTES_PER_SECOND
             limit.reschedule(began + min(seconds, longest))
 
         self._at_once[key] += 1
@@ -211,7 +211,7 @@ class _SignedUploads:
             if request.method != "PUT":
                 raise _Refusal(403, "FORBIDDEN", "Send this file with PUT.")
             stored = await self._store.put_new_parts(key, _check_parts(request, file))
-            return Response() if stored else _already_there()
+            return Response() if stored else _already_uploaded()
         if request.method == "PUT":
             data = await _read_put(request, file)
         else:
@@ -219,7 +219,7 @@ class _SignedUploads:
         _check_is_declared(file, len(data), sha256(data).digest())
         if await self._store.put_new(key, data):
             return Response(status_code=200 if request.method == "PUT" else 204)
-        return _already_there()
+        return _already_uploaded()
 
 
 def _is_streamed(file: DeclaredFile) -> bool:
@@ -245,7 +245,7 @@ def _check_is_declared(file: DeclaredFile, byte_size: int, digest: bytes) -> Non
         raise _Refusal(400, "BAD_REQUEST", "The file does not have the declared SHA-256 digest.")
 
 
-def _already_there() -> Response:
+def _already_uploaded() -> Response:
     return _error(412, "PRECONDITION_FAILED", "A file has already been uploaded to this URL.")
 
 
@@ -280,7 +280,7 @@ async def _read_form(request: Request, key: str, file: DeclaredFile) -> bytes:
     bounded = Request(request.scope, receive)
     try:
         async with bounded.form(
-            max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FORM_BYTES
+            max_files=1, max_fields=_MAX_FORM_FIELDS, max_part_size=_FORM_BYTES
         ) as form:
             given = form.get("file")
             if not isinstance(given, UploadFile):

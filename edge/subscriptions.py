@@ -1,4 +1,4 @@
-"""Subscriptions that are answered by compiled functions: each event once for all of a group.
+"""Subscriptions that compiled functions answer: each event once for a group of subscribers.
 
 The subscribers of a group get the same answers: they have sent the same document, with the same
 variables in its selection, in the same scope. An event is answered and encoded once for a group, so
@@ -123,11 +123,13 @@ class _Answers:
         return result
 
     def _answer(self, event: object) -> Result:
-        one = self._subscription
+        subscription = self._subscription
         try:
-            return Result(one.compiled.answer_at_once(event, one.request, self._arguments))
+            return Result(
+                subscription.compiled.answer_at_once(event, subscription.request, self._arguments)
+            )
         except Exception:
-            result = one.run(event)
+            result = subscription.run(event)
             assert isinstance(result, Result)
             return result
 

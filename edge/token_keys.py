@@ -4,7 +4,7 @@ The URL of an issuer's keys is in its metadata (OpenID Connect Discovery), or in
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -18,7 +18,7 @@ from domain.errors import Overloaded
 from settings import may_fetch_keys_from
 
 KEYS_FRESH_SECONDS: Final = 600.0
-KEYS_KEPT_SECONDS: Final = 3_600.0
+KEYS_STALE_SECONDS: Final = 3_600.0
 """How long fetched keys remain in use while the issuer cannot be reached."""
 FETCH_INTERVAL_SECONDS: Final = 60.0
 FIRST_FETCH_INTERVAL_SECONDS: Final = 2.0
@@ -58,8 +58,10 @@ class VerifyingKey:
 
 
 class KeySource(Protocol):
-    async def key_of(self, kid: str) -> VerifyingKey | None:
-        """The key of this name. Raise `Overloaded` where the issuer cannot be asked."""
+    async def keys_of(self, kid: str | None) -> Sequence[VerifyingKey]:
+        """The keys of this name: usually one, but keys of different kinds may share it. For None,
+        all keys. Raise `Overloaded` where the issuer cannot be asked.
+        """
 
 
 class StaticKeys:
@@ -68,8 +70,8 @@ class StaticKeys:
     def __init__(self, key_set: Mapping[str, Any]) -> None:
         self._keys = keys_in(key_set)
 
-    async def key_of(self, kid: str) -> VerifyingKey | None:
-        return self._keys.get(kid)
+    async def keys_of(self, kid: str | None) -> Sequence[VerifyingKey]:
+        return self._keys.get(kid, ())
 
 
 class KeysNotUsable(ValueError):
@@ -93,28 +95,28 @@ class FetchedKeys:
     ) -> None:
         """`url` is that of the key set; None where the metadata of the `issuer` names it."""
         if not may_fetch_keys_from(issuer if url is None else url):
-            raise ValueError("keys come over https only")
+            raise ValueError("keys can be fetched over https only")
         self._url = url
         self._issuer = issuer
         self._http = http
         self._clock = clock
-        self._keys: dict[str, VerifyingKey] = {}
+        self._keys: Mapping[str | None, Sequence[VerifyingKey]] = {}
         self._fetched_at: float | None = None
-        self._asked_at: float | None = None
+        self._fetch_started_at: float | None = None
         self._fetch: asyncio.Task[None] | None = None
 
-    async def key_of(self, kid: str) -> VerifyingKey | None:
+    async def keys_of(self, kid: str | None) -> Sequence[VerifyingKey]:
         age = self._age()
         if age is None:
-            await self._fetched(at_most_every=FIRST_FETCH_INTERVAL_SECONDS)
+            await self._wait_for_fetch(at_most_every=FIRST_FETCH_INTERVAL_SECONDS)
         elif kid not in self._keys:
-            await self._fetched(at_most_every=FETCH_INTERVAL_SECONDS)
+            await self._wait_for_fetch(at_most_every=FETCH_INTERVAL_SECONDS)
         elif age > KEYS_FRESH_SECONDS:
             # No request waits for this fetch.
             self._begin(at_most_every=FETCH_INTERVAL_SECONDS)
         if self._age() is None:
             raise Overloaded
-        return self._keys.get(kid)
+        return self._keys.get(kid, ())
 
     async def aclose(self) -> None:
         """Cancel a fetch that is running."""
@@ -123,13 +125,13 @@ class FetchedKeys:
             await asyncio.wait([self._fetch])
 
     def _age(self) -> float | None:
-        """The known keys; None where there are none, or they are too old."""
+        """The age of the fetched keys in seconds; None if there are none, or they are too old."""
         if self._fetched_at is None:
             return None
         age = self._clock() - self._fetched_at
-        return age if age <= KEYS_FRESH_SECONDS + KEYS_KEPT_SECONDS else None
+        return age if age <= KEYS_FRESH_SECONDS + KEYS_STALE_SECONDS else None
 
-    async def _fetched(self, *, at_most_every: float) -> None:
+    async def _wait_for_fetch(self, *, at_most_every: float) -> None:
         fetch = self._begin(at_most_every=at_most_every)
         if fetch is not None:
             # A caller that is cancelled does not cancel the fetch for the others.
@@ -138,9 +140,12 @@ class FetchedKeys:
     def _begin(self, *, at_most_every: float) -> asyncio.Task[None] | None:
         if self._fetch is not None and not self._fetch.done():
             return self._fetch
-        if self._asked_at is not None and self._clock() - self._asked_at < at_most_every:
+        if (
+            self._fetch_started_at is not None
+            and self._clock() - self._fetch_started_at < at_most_every
+        ):
             return None
-        self._asked_at = self._clock()
+        self._fetch_started_at = self._clock()
         self._fetch = asyncio.create_task(self._refresh(), name="fetch of token keys")
         return self._fetch
 
@@ -191,16 +196,19 @@ class FetchedKeys:
         return answer
 
 
-def keys_in(key_set: object) -> dict[str, VerifyingKey]:
-    """The keys of a JSON Web Key Set by `kid`; unusable ones are skipped."""
+def keys_in(key_set: object) -> Mapping[str | None, Sequence[VerifyingKey]]:
+    """The keys of a JSON Web Key Set by `kid`, and all of them under None; unusable ones are
+    skipped.
+    """
     listed = key_set.get("keys") if isinstance(key_set, Mapping) else None
     if not isinstance(listed, list):
         raise KeysNotUsable("not a key set")
-    keys: dict[str, VerifyingKey] = {}
+    keys: dict[str | None, list[VerifyingKey]] = {}
     for jwk in listed[:KEY_SET_LENGTH]:
         key = _verifying_key(jwk)
         if key is not None:
-            keys.setdefault(jwk["kid"], key)
+            for kid in {key.jwk.get("kid"), None}:
+                keys.setdefault(kid, []).append(key)
     return keys
 
 
@@ -209,12 +217,12 @@ def _verifying_key(jwk: object) -> VerifyingKey | None:
         return None
     jwk = {name: value for name, value in jwk.items() if value is not None}
     operations = jwk.get("key_ops", ["verify"])
-    if not isinstance(jwk.get("kid"), str) or jwk.get("use", "sig") != "sig":
+    if not isinstance(jwk.get("kid", ""), str) or jwk.get("use", "sig") != "sig":
         return None
     if not isinstance(operations, list) or "verify" not in operations:
         return None
     if "d" in jwk:
-        return None  # A private key that is published proves nothing any more.
+        return None  # Anyone can sign with a private key that has been published.
     algorithms = ALGORITHMS_OF_KIND.get(f"{jwk.get('kty')} {jwk.get('crv', '')}".strip(), ())
     named = jwk.get("alg")
     # An Ed25519 key has one algorithm with two names, and either of them names both.

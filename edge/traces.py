@@ -11,16 +11,16 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from domain.traces import Span, Trace, Tracer, current_trace, following, span
+from domain.traces import Span, Trace, Tracer, current_trace, span, use_trace
 
 _ID: Final = "x-request-id"
 _PARENT: Final = "traceparent"
 _NAMES: Final = {name.encode(): name for name in (_ID, _PARENT)}
-_BEGINNINGS: Final = {
+_START_MESSAGES: Final = {
     *("http.response.start", "websocket.accept"),
     "websocket.http.response.start",  # a refused handshake
 }
-"""Messages with the headers of a response."""
+"""The ASGI messages that carry a response's headers."""
 _ROUTES: Final = ("graphql", "objects", "uploads", "logos", "studio", "healthz", "readyz")
 _ID_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}", re.ASCII)
 _PARENT_FORM: Final = re.compile(
@@ -30,29 +30,31 @@ _PARENT_FORM: Final = re.compile(
 )
 
 
-class FollowedRequests:
-    """An ASGI application that gives requests and sockets ids, and names them in responses."""
+class TracedRequests:
+    """An ASGI application that gives requests and sockets an id and a trace, and returns them in
+    headers.
+    """
 
     def __init__(self, app: ASGIApp, tracer: Tracer | None = None) -> None:
         self._app = app
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        trace = renamed(None, _read_headers(scope["headers"]))
-        with following(trace, self._tracer):
+        trace = merge_trace(None, _read_headers(scope["headers"]))
+        with use_trace(trace, self._tracer):
             if scope["type"] != "http" or self._tracer is None:
                 # A socket's operations have spans of their own: a span for the socket would end
                 # only with it.
-                await self._app(scope, receive, _naming(send))
+                await self._app(scope, receive, _add_headers(send))
                 return
             facts = {"http.request.method": scope["method"], "http.route": route_of(scope["path"])}
             with span("request", facts, inwards=True) as answering:
-                await self._app(scope, receive, _naming(send, answering))
+                await self._app(scope, receive, _add_headers(send, answering))
 
 
-def _naming(send: Send, answering: Span | None = None) -> Send:
+def _add_headers(send: Send, answering: Span | None = None) -> Send:
     def name(message: Message) -> Awaitable[None]:
-        if message["type"] in _BEGINNINGS:
+        if message["type"] in _START_MESSAGES:
             message["headers"] = [*message.get("headers", ()), *_write_headers()]
             if answering is not None:
                 answering.add({"http.response.status_code": message["status"]})
@@ -73,7 +75,7 @@ def request_id() -> str:
     return _new_id() if trace is None else trace.request_id
 
 
-def find_names(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
+def find_trace_values(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
     """Trace values in a message of a socket, by the names of the headers in any case."""
     lowered = ((name.lower(), value) for name, value in (payload or {}).items())
     return {
@@ -81,7 +83,7 @@ def find_names(payload: Mapping[str, Any] | None) -> Mapping[str, str]:
     }
 
 
-def renamed(trace: Trace | None, names: Mapping[str, str]) -> Trace:
+def merge_trace(trace: Trace | None, names: Mapping[str, str]) -> Trace:
     """A trace with these values, and the given trace's where they are missing; with a new id if
     there is none.
     """

@@ -9,7 +9,7 @@ import orjson
 from edge.json_input import NUL_ESCAPE, decode_json
 from edge.outcomes import Operation
 from edge.parameters import InvalidParameters, read_parameters
-from edge.traces import find_names
+from edge.traces import find_trace_values
 
 MAX_ID_LENGTH: Final = 64
 
@@ -83,7 +83,7 @@ def read_message(text: str | None) -> Message:
         case "connection_init":
             found = _find_authorization(payload)
             return ConnectionInit(
-                _text(found), has_authorization=found is not None, names=find_names(payload)
+                _text(found), has_authorization=found is not None, names=find_trace_values(payload)
             )
         case "ping":
             found = _find_authorization(payload)
@@ -117,7 +117,7 @@ def _read_subscribe(message: Mapping[str, Any], text: str) -> Subscribe:
         raise InvalidMessage("The payload must be an object")
     try:
         operation = read_parameters(payload)
-        names = find_names(payload.get("extensions"))
+        names = find_trace_values(payload.get("extensions"))
         return Subscribe(operation_id, operation, names, characters=len(text))
     except InvalidParameters as invalid:
         raise InvalidMessage(str(invalid)) from invalid

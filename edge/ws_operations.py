@@ -10,13 +10,13 @@ import structlog
 from starlette.websockets import WebSocketDisconnect
 
 from domain.errors import Unauthenticated
-from domain.traces import current_trace, follow
+from domain.traces import current_trace, set_trace
 from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
 from edge.frames import Frames, text_frame
 from edge.light_waits import Gate
 from edge.outcomes import Outcome, Result, Streaming, read_results
-from edge.traces import renamed, request_id
+from edge.traces import merge_trace, request_id
 from edge.ws_connection import Close, Connection
 from edge.ws_messages import Subscribe
 from schema.context import Scope
@@ -113,7 +113,7 @@ class SocketOperations:
 
     async def _run(self, message: Subscribe, scope: Scope) -> None:
         if message.names:
-            follow(renamed(current_trace(), message.names))
+            set_trace(merge_trace(current_trace(), message.names))
         operation_id = message.id
         with suppress(WebSocketDisconnect):  # After a disconnect there is no client to write to.
             try:

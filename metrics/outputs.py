@@ -48,6 +48,7 @@ class ObservedClaims(MongoClaimRepository):
         ):
             metrics.leases_taken_over.labels(provider)
             metrics.outputs_postponed.labels(provider)
+            metrics.outputs_ended.labels(provider, GenerationErrorCode.OUTCOME_UNKNOWN.value)
 
     async def claim(self, waiting: Waiting, *, lease: timedelta) -> Claim | None:
         claim = await super().claim(waiting, lease=lease)
@@ -154,7 +155,7 @@ class ObservedProvider:
 
     def __init__(self, provider: Provider, metrics: Metrics) -> None:
         self._provider = provider
-        self._runs = metrics.provider_runs
+        self._runs = _runs_of(metrics, provider.name)
 
     @property
     def name(self) -> str:
@@ -177,7 +178,7 @@ class ObservedWriter:
 
     def __init__(self, writer: CaptionWriter, metrics: Metrics) -> None:
         self._writer = writer
-        self._runs = metrics.provider_runs
+        self._runs = _runs_of(metrics, writer.name)
 
     @property
     def name(self) -> str:
@@ -190,6 +191,12 @@ class ObservedWriter:
     async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
         run = self._writer.write(request, observer)
         return await _measure(run, self._runs, provider=self.name)
+
+
+def _runs_of(metrics: Metrics, provider: str) -> Histogram:
+    # An alert fires for the first one.
+    metrics.provider_runs.labels(provider, GenerationErrorCode.PROVIDER_AUTHENTICATION.value)
+    return metrics.provider_runs
 
 
 async def _measure(run: Awaitable[_Made], runs: Histogram, *, provider: str) -> _Made:

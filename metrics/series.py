@@ -170,7 +170,7 @@ class Metrics:
             "darkroom_uploads_refused_total", "Uploaded files that were refused, by code.", "code"
         )
 
-    def read(self, name: str, text: str, value: Callable[[], float]) -> None:
+    def add_gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Add a gauge whose value is read on request."""
         self._gauge(name, text).set_function(value)
 

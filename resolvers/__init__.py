@@ -1,1 +1,1 @@
-"""How root fields are answered: call one service, wrap the answer."""
+"""The resolvers of root fields: each calls one service and returns its result."""

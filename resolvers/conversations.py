@@ -99,7 +99,7 @@ class ConversationMutations:
         self,
         info: Info,
         input: Annotated[
-            ForkConversationInput, strawberry.argument(description="Where to branch off.")
+            ForkConversationInput, strawberry.argument(description="The turn to fork at.")
         ],
     ) -> ForkConversationPayload:
         conversation = await info.context.services.branches.fork(
@@ -127,8 +127,8 @@ class ConversationMutations:
         return DeleteConversationPayload(deleted_conversation_id=strawberry.ID(deleted))
 
     @strawberry.mutation(
-        description="Undo `deleteConversation`, where the server keeps what was deleted for some "
-        "days. Outputs that had not ended are cancelled; shares and exports do not come back.",
+        description="Undo `deleteConversation`, if the server keeps deleted conversations for some "
+        "days. Outputs that had not ended are cancelled; shares and exports are not restored.",
         extensions=[Refusable()],
     )
     async def restore_conversation(

@@ -42,7 +42,7 @@ class ExportMutations:
         return ExportPayload(export=export)
 
     @strawberry.mutation(
-        description="Take an export back as new conversations, posts, albums and images, with new "
+        description="Create new conversations, posts, albums and images from an export, with new "
         "IDs and at no cost. Images are checked as uploads are. Calling it again returns the same "
         "import.",
         extensions=[Refusable()],

@@ -40,7 +40,8 @@ class FavouriteMutations:
 
     @strawberry.mutation(
         description="Mark up to 100 images and prompts as favourites, or remove the marks: all or "
-        "none. NOT_FOUND for each id that is none; its `path` ends with the index in `ids`.",
+        "none. NOT_FOUND for each id that does not exist; its `path` ends with the index in "
+        "`ids`.",
         extensions=[Refusable()],
     )
     async def set_favourites(

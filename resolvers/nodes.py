@@ -101,8 +101,8 @@ _FINDERS = {
 
 
 async def find_node(info: Info, name: str) -> object:
-    """The domain value, whose class tells its GraphQL type; None where there is none."""
-    _ = info.context.viewer  # nobody's objects are read by nobody
+    """Find a domain value by its id; None if there is none. Its class tells its GraphQL type."""
+    _ = info.context.viewer  # raises Unauthenticated for an anonymous client
     finder = _FINDERS.get(name.partition("_")[0])
     return await finder(info, name) if finder else None
 

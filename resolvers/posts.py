@@ -1,4 +1,4 @@
-"""Root fields of posts: read one, ask for one, follow it."""
+"""Root fields of posts: read, generate, cancel, delete, subscribe."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -78,8 +78,8 @@ class PostMutations:
         return RegenerateCaptionPayload(post=post)
 
     @strawberry.mutation(
-        description="Cancel what of a post has not ended. The caption and images that have been "
-        "delivered are kept. Closing a connection never cancels anything.",
+        description="Cancel the parts of a post that have not ended. The caption and images that "
+        "have been delivered are kept. Closing a connection never cancels anything.",
         extensions=[Refusable()],
     )
     async def cancel_post(

@@ -1,4 +1,4 @@
-"""Root fields of turns: read one, ask for one, follow them."""
+"""Root fields of turns and their outputs: read, add, retry, cancel, choose, delete, subscribe."""
 
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing

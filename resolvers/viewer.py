@@ -26,9 +26,9 @@ class ViewerMutations:
         description="Delete the viewer with all conversations, posts, images, prompts and uploads, "
         "their files included. What is running is cancelled, credits are forfeited, subscriptions "
         "complete, and WebSockets are closed with 4403. Entries of the ledger are kept without a "
-        "trace of the viewer. A large deletion may end after the response; until then, what would "
-        "make something new is answered with OVERLOADED. A later request with a token of the same "
-        "person is that of a new viewer, who has the same id.",
+        "trace of the viewer. A large deletion may end after the response; until then, mutations "
+        "that create something are answered with OVERLOADED. A later request with a token of the "
+        "same person is that of a new viewer with the same id.",
         extensions=[Refusable()],
     )
     async def delete_viewer(

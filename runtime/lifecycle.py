@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
-from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from domain.errors import Overloaded
 from runtime.local_mongod import NO_MONGOD, MongodFailed, find_mongod
@@ -31,7 +31,8 @@ CANNOT_START: Final = 2
 
 PROBE_MILLISECONDS: Final = 3_000
 _PAUSE_SECONDS: Final = 0.5
-DATABASE_AWAY: Final = "The database has gone away while Darkroom was starting."
+_AUTHENTICATION_FAILED: Final = 18
+DATABASE_AWAY: Final = "The database became unreachable while Darkroom was starting."
 FORCED_SECONDS: Final = 0.5
 CANCELLED_SECONDS: Final = 5.0
 """How long cancelled work has to close what it opened."""
@@ -43,7 +44,7 @@ class CannotStart(Exception):
     """A problem that a person can fix, in a sentence."""
 
 
-def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
+def run_process(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
     """Read the settings and work until a signal; return the exit code."""
     try:
         settings = read_settings()
@@ -52,13 +53,13 @@ def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(work(settings))
     except (SettingsError, CannotStart) as error:
-        complain(error)
+        print_error(error)
         return CANNOT_START
     except MongodFailed as error:
-        complain(error)
+        print_error(error)
         return FAILED
     except Overloaded:
-        complain(DATABASE_AWAY)
+        print_error(DATABASE_AWAY)
         return FAILED
     except asyncio.CancelledError:
         return STOPPED  # By a signal, before the work began.
@@ -67,14 +68,14 @@ def enter(work: Callable[[Settings], Coroutine[Any, Any, int]]) -> int:
         return FAILED
 
 
-def complain(problem: object) -> None:
+def print_error(problem: object) -> None:
     with suppress(OSError):
         print(problem, file=sys.stderr, flush=True)
 
 
 class Stop:
-    """Set the handlers of signals. The first signal asks for an orderly end, a second Ctrl-C for an
-    immediate one.
+    """How a process stops: the first signal requests an orderly end, a second Ctrl-C an immediate
+    one.
     """
 
     def __init__(self, *, grace_seconds: float, close_seconds: float) -> None:
@@ -179,30 +180,33 @@ async def _wait_for_mongod(mongod: OwnedMongod | None) -> None:
 
 
 def exit_code(stop: Stop, code: int) -> int:
-    """Call this last: abandoned work would keep the loop from closing."""
+    """The exit code of the process. Call this last: it exits at once if work was abandoned, which
+    would keep the loop from closing.
+    """
     if stop.forced:
-        complain("Stopped without waiting any longer.")
+        print_error("Stopped without waiting any longer.")
         os._exit(FAILED)
     return code
 
 
 @asynccontextmanager
-async def database(
+async def provide_database(
     settings: Settings, *, starts_mongod: bool = True, shares_mongod: bool = False
 ) -> AsyncIterator[tuple[Settings, OwnedMongod | None]]:
-    """Complete the settings with a usable MongoDB; also yield the mongod, if this process runs it.
+    """Find or start a MongoDB. Yield the settings with its URI, and the mongod, if it was started
+    here.
 
-    Without DARKROOM_MONGODB_URI it is the mongod that another process shares in the data folder, or
-    one that is started here.
+    Without DARKROOM_MONGODB_URI, that is the mongod that another process shares in the data folder,
+    or one that this process starts.
     """
     if settings.mongodb_uri is not None:
-        await _wait_for(settings.mongodb_uri.get_secret_value(), settings.start_seconds)
+        await wait_for_database(settings.mongodb_uri.get_secret_value(), settings.start_seconds)
         yield settings, None
         return
     with folder_owner(settings.data_dir) as owner:
         uri = await owner.acquire(may_own=starts_mongod)
         if uri is not None:
-            await _wait_for(uri, settings.start_seconds)
+            await wait_for_database(uri, settings.start_seconds)
             yield _with_mongodb(settings, uri), None
             return
         binary = await asyncio.to_thread(find_mongod)
@@ -216,7 +220,7 @@ def _with_mongodb(settings: Settings, uri: str) -> Settings:
     return settings.model_copy(update={"mongodb_uri": SecretStr(uri)})
 
 
-async def _wait_for(uri: str, seconds: float) -> None:
+async def wait_for_database(uri: str, seconds: float) -> None:
     """Wait until a primary answers. Raise CannotStart where none does, or it cannot be used."""
     ends_at = monotonic() + seconds
     while not await _answers(uri):
@@ -230,7 +234,6 @@ async def _wait_for(uri: str, seconds: float) -> None:
 
 
 async def _answers(uri: str) -> bool:
-    # The driver's message is not shown, since it may contain parts of the URI, and so a password.
     client: AsyncMongoClient[dict[str, Any]]
     milliseconds = PROBE_MILLISECONDS
     try:
@@ -241,17 +244,33 @@ async def _answers(uri: str) -> bool:
             timeoutMS=milliseconds,
         ) as client:
             hello = await client.admin.command("hello")
-    except ConnectionFailure:
-        return False
     except (PyMongoError, ValueError) as error:
-        if isinstance(error, PyMongoError) and error.timeout:
+        reason = _reason_to_give_up(error)
+        if reason is None:
             return False
-        reason = f"cannot be used ({type(error).__name__})"
     else:
         if "setName" in hello:
             return True
-        reason = "is not a replica set, which transactions and change streams need"
-    raise CannotStart(f"The MongoDB of DARKROOM_MONGODB_URI {reason}; compose.yaml starts one.")
+        reason = (
+            "is not a replica set, which transactions and change streams need; compose.yaml starts "
+            "one"
+        )
+    raise CannotStart(f"The MongoDB of DARKROOM_MONGODB_URI {reason}.")
+
+
+def _reason_to_give_up(error: PyMongoError | ValueError) -> str | None:
+    """None where another try may succeed. The driver's message is not shown, since it may contain
+    parts of the URI, and so a password.
+    """
+    if isinstance(error, ConnectionFailure):
+        if "certificate verify failed" in str(error):
+            return "has a certificate that is not trusted here; see DARKROOM_MONGODB_CA_FILE"
+        return None
+    if isinstance(error, PyMongoError) and error.timeout:
+        return None
+    if isinstance(error, OperationFailure) and error.code == _AUTHENTICATION_FAILED:
+        return "does not accept the user name or the password"
+    return f"cannot be used ({type(error).__name__})"
 
 
 def _make_data_dir(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Binds sockets before anything slow begins, so that a mistake is reported in a sentence."""
+"""Binds sockets before anything slow begins, so that a wrong address is reported at once."""
 
 import errno
 import socket
@@ -15,14 +15,14 @@ _UNACKNOWLEDGED_MILLISECONDS: Final = 20_000
 
 @contextmanager
 def listen(host: str, port: int, *fields: str) -> Iterator[socket.socket]:
-    """A socket on this address. Raise CannotStart, which names these fields of the settings."""
+    """Open a socket on this address. Raise CannotStart with the variables of these fields."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise CannotStart(why_not_listening(error, host, port, *fields)) from error
+        raise CannotStart(explain_bind_error(error, host, port, *fields)) from error
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform == "linux":
@@ -33,13 +33,13 @@ def listen(host: str, port: int, *fields: str) -> Iterator[socket.socket]:
         try:
             listener.bind(address)
         except OSError as error:
-            raise CannotStart(why_not_listening(error, host, port, *fields)) from error
+            raise CannotStart(explain_bind_error(error, host, port, *fields)) from error
         yield listener
 
 
 @contextmanager
 def listen_for_operators(settings: Settings) -> Iterator[socket.socket | None]:
-    """A socket on the operators' address, if there is one."""
+    """Open a socket on the operators' address, if one is configured."""
     if settings.metrics_port is None:
         yield None
         return
@@ -48,7 +48,7 @@ def listen_for_operators(settings: Settings) -> Iterator[socket.socket | None]:
         yield listener
 
 
-def why_not_listening(error: OSError, host: str, port: int, *fields: str) -> str:
+def explain_bind_error(error: OSError, host: str, port: int, *fields: str) -> str:
     host_variable, port_variable = (variable_of(Settings, field) for field in fields)
     if error.errno == errno.EADDRINUSE:
         return f"Port {port} of {host} is in use: set {port_variable} to another one."

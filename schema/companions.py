@@ -1,7 +1,7 @@
-"""Companions: what was read together with a domain value, kept beside it so that it is read once.
+"""Companions: records that were read together with a domain value, and need not be read again.
 
-The value stays the source of its GraphQL type: all its attributes can be read as before, and types
-say that it is the value itself. Only a resolver that needs the companion asks for it.
+The value remains the source of its GraphQL type: its attributes can be read as before, and its
+static type is unchanged. Only a resolver that needs the companion asks for it.
 """
 
 from typing import Final, TypeVar, cast
@@ -26,7 +26,7 @@ class _Accompanied:
 
 
 def with_companion(value: Value, companion: object) -> Value:
-    """The value with its companion; without, where a share shows it: it says all by itself."""
+    """The value with its companion. A value that a share shows is returned without one."""
     if isinstance(value, Stored):
         _set(value, "companion", companion)  # no attribute of the frozen value
         return value

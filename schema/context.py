@@ -15,20 +15,20 @@ from schema.services import Services
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """For whom an operation runs: a viewer or nobody."""
+    """For whom an operation runs: a viewer, or an anonymous client."""
 
     viewer: Viewer | None = None
     address: str = ""
-    """Of the client, as `edge.addresses` reads it. Who sends no token is limited by it."""
+    """The client's, as `edge.addresses` reads it. The limits of anonymous clients go by it."""
 
     @property
     def key(self) -> str | None:
-        """The same for scopes that are answered alike."""
+        """Equal for scopes that get the same answers."""
         return self.viewer.id if self.viewer else None
 
     @property
     def client(self) -> str:
-        """Who is limited by rates: the viewer, or the address of nobody."""
+        """What rate limits count by: the viewer, or the address of an anonymous client."""
         return self.viewer.id if self.viewer else f"address {self.address}"
 
     def require_viewer(self) -> Viewer:
@@ -37,7 +37,7 @@ class Scope:
         return self.viewer
 
 
-NOBODY: Final = Scope()
+ANONYMOUS: Final = Scope()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +53,11 @@ class Request:
 
     @property
     def viewer(self) -> Viewer:
-        """Raise Unauthenticated where the request is for nobody."""
+        """The viewer of the request. Raise Unauthenticated if the client is anonymous."""
         return self.scope.require_viewer()
 
     def reading(self, parent: object) -> Loaders:
-        """What a field of the parent reads with: what is below a share is read in its scope."""
+        """The loaders for fields of the parent: below a share, those of the share's scope."""
         scope = scope_of(parent)
         return self.load if scope is None else self.load.within(scope)
 

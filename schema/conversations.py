@@ -34,7 +34,7 @@ async def page_of_turns(
     last: int | None = None,
     before: str | None = None,
 ) -> ListPage[domain.turns.Turn]:
-    """Oldest first. Reads no more of them than the field's selection does."""
+    """Load a page of turns, oldest first. Only what the field's selection needs is read."""
     name = f"turns {conversation.id}"
     request = page_request(info, name, first=first, after=after, last=last, before=before)
     load = info.context.reading(conversation)

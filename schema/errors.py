@@ -38,7 +38,7 @@ described_enum(
     UNSUPPORTED_FORMAT="A selected model does not support this file format.",
     UNSUPPORTED_SEED="A selected model does not support seeds.",
     UNSUPPORTED_NEGATIVE_PROMPT="A selected model does not support negative prompts.",
-    UNSUPPORTED_MASK="There is no image to edit, so that a mask has no meaning.",
+    UNSUPPORTED_MASK="There is no image to edit, so a mask cannot be used.",
     MASK_INVALID="The mask has another aspect ratio than an image that would be edited, or its "
     "feather is not from 0 to 500.",
     UNKNOWN_MENTION="The message mentions an image that is not a reference of the turn, or more "
@@ -47,12 +47,12 @@ described_enum(
     "more than 10,000.",
     REFERENCE_NOT_READY="A previous output has no image, or not yet; or the id is that of "
     "an upload instead of its image.",
-    TURN_IN_PROGRESS="The turn to go on from is still running and none of its outputs has an image "
-    "yet.",
+    TURN_IN_PROGRESS="The turn to continue from is still running and none of its outputs has an "
+    "image yet.",
     TURN_IN_USE="Something builds on the turn: it uses an image of the turn, or waits for "
     "it. There is an error for each, at most ten, and its `message` names it with its id.",
-    CONVERSATION_FULL="The conversation has reached the maximum number of turns, or there are too "
-    "many to begin another one with.",
+    CONVERSATION_FULL="The conversation has reached the maximum number of turns, or has too many "
+    "to be forked.",
     TITLE_INVALID="The title is blank, or longer than 120 characters.",
     NOT_RETRYABLE="The output has neither failed nor been cancelled, its post has no caption, or "
     "the caption is being written.",
@@ -72,9 +72,9 @@ described_enum(
     UPLOAD_INVALID="The file is not a complete image of a supported size.",
     WEBHOOK_INVALID="The URL of the webhook cannot be used, it names no event, or the viewer has "
     "as many webhooks as allowed.",
-    EXPIRY_INVALID="The time at which it would end is not in the future.",
-    EXPORT_INVALID="The file is not a ZIP that `exportConversation` or `exportViewer` has made, or "
-    "it was changed.",
+    EXPIRY_INVALID="The expiry time is not in the future.",
+    EXPORT_INVALID="The file is not a ZIP of `exportConversation` or `exportViewer`, or it was "
+    "changed.",
     NOT_RESTORABLE="The conversation was not deleted, or too long ago, or an image that it refers "
     "to has been deleted since.",
     TOO_MANY_SHARES="The conversation has 20 shares, or the viewer has 100. Those that have ended "
@@ -108,7 +108,7 @@ class UserError:
 
 @strawberry.type
 class Payload:
-    """What every mutation answers with. All other fields are null or empty where it was refused."""
+    """What every mutation returns. All other fields are null or empty if it was refused."""
 
     user_errors: Annotated[
         Sequence[errors.UserError],
@@ -121,7 +121,7 @@ class Payload:
 
 
 class Refusable(FieldExtension):
-    """Answer with the mutation's payload, `userErrors` filled in, where a service refuses."""
+    """Returns the mutation's payload with `userErrors` if a service refuses the command."""
 
     async def resolve_async(
         self, next_: AsyncExtensionResolver, source: object, info: Info, **kwargs: Any

@@ -1,4 +1,4 @@
-"""Exports and imports: jobs that make a ZIP of what a viewer has, and take it back."""
+"""Exports and imports: jobs that make a ZIP of what a viewer has, and create it again from one."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @strawberry.type(
     description="A ZIP of originals, byte for byte, and JSON with turns, messages, models, seeds "
     "and what each image was made from: `manifest.json` names its parts. A job makes it: query "
-    "`node` to see how it goes."
+    "`node` for its progress."
 )
 class Export(Node):
     source = jobs.Export
@@ -68,9 +68,9 @@ class ExportPayload(Payload):
 
 
 @strawberry.type(
-    description="What an export is taken back by: new conversations and images, with new IDs and "
-    "at no cost. A job makes them: query `node` to see how it goes. Images are in the gallery as "
-    "soon as they are made, conversations at the end."
+    description="A job that creates new conversations and images from an export, with new IDs and "
+    "at no cost. Query `node` for its progress. Images appear in the gallery as soon as they are "
+    "created, conversations at the end."
 )
 class Import(Node):
     source = jobs.Import

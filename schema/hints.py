@@ -1,6 +1,4 @@
-"""What a field says beside its type: mostly of its resolver, for a faster execution than field by
-field.
-"""
+"""Hints: metadata of a field about its resolver, from which selections are compiled."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -9,30 +7,30 @@ from typing import Any, Final, TypeAlias
 from strawberry.types.field import StrawberryField
 
 Deliver: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
-"""Is called with `info`, the field's arguments, and `to`: the receiver of the events."""
+"""Called with `info`, the field's arguments, and `to`, the receiver of the events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hints:
     reads: tuple[str, ...] | None = None
-    """None: any."""
+    """The attributes of the parent that the resolver reads. None: it may read any."""
     constant_by: str | None = None
-    """Within one operation, the answer is the same for parents with the same attribute."""
+    """An attribute: within one operation, parents with the same value have the same answer."""
     stored: bool = False
     """Whether a stored parent that has an attribute of the field's name has its answer in it."""
     projects: bool = False
-    """Whether the resolver reads no more of the database than `schema.context.wanted` says."""
+    """Whether the resolver reads only what `schema.context.wanted` names from the database."""
     until: Callable[..., float] | None = None
-    """Called as the resolver is: until when the answer is the same for a parent that does not
-    change, in seconds since 1970. None: it may change at any time.
+    """Called like the resolver: until when the answer stays the same for an unchanged parent, in
+    seconds since 1970. None: it may change at any time.
     """
     delivers: Deliver | None = None
-    """Of a subscription: gives its events to a receiver, instead of the resolver's stream."""
+    """Of a subscription: delivers its events to a receiver, instead of the resolver's stream."""
     for_all: bool = False
-    """Of a subscription: whether an event is answered alike, for all that receive it."""
+    """Of a subscription: whether all who receive an event get the same answer."""
     clamped: bool = False
-    """Of an Int of an input: a number beyond 32 bits is read as the nearest that an Int can be, so
-    that a rule can refuse it with a user error.
+    """Of an Int of an input: a number beyond 32 bits is clamped to the nearest Int, so that a rule
+    can refuse it with a user error.
     """
 
 

@@ -1,4 +1,4 @@
-"""Images: pictures with signed links, and where they came from."""
+"""Images, their signed URLs, and where they came from."""
 
 from collections.abc import Sequence
 from datetime import datetime

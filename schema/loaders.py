@@ -44,9 +44,10 @@ Value = TypeVar("Value")
 class Loaders:
     """The loaders of one request, each made at its first use.
 
-    They batch and never remember: a subscription outlives what it has read. `require_viewer` raises
-    Unauthenticated where the request is for nobody. Within a share's scope they read for its owner,
-    find what belongs to its conversation and nothing else, and show it as its readers may see it.
+    They batch, but do not cache: a subscription lives longer than what it has read.
+    `require_viewer` raises Unauthenticated if the client is anonymous. Within a share's scope they
+    read for its owner, find only what belongs to its conversation, and show it as its readers may
+    see it.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Loaders:
 
     @property
     def viewer(self) -> Viewer:
-        """For whom they read. Raise Unauthenticated where that is nobody."""
+        """For whom they read. Raise Unauthenticated if the client is anonymous."""
         return self._require_viewer()
 
     def show_page(self, page: Page[Value]) -> Page[Value]:

@@ -1,4 +1,4 @@
-"""Node: what has an id of its own and can be fetched again by it."""
+"""Node: the interface of objects that can be fetched by their id."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Outputs: one model's part of a turn, as it develops."""
+"""Outputs: one model's part of a turn, with its status and images."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -55,8 +55,8 @@ described_enum(
     MAX_CREDITS_EXCEEDED="Of a turn that waited: it would have cost more than `maxCredits`.",
     MASK_INVALID="Of a turn that waited: the mask does not have the aspect ratio of the image that "
     "would have been edited.",
-    UNKNOWN_MENTION="Of a turn that waited: the message mentions a reference that it has not, "
-    "or more of them than a model accepts.",
+    UNKNOWN_MENTION="Of a turn that waited: the message mentions a reference that it does not "
+    "have, or more of them than a model accepts.",
     MODEL_CANNOT_EDIT="Of a turn that waited: a selected model cannot edit the images that it "
     "would have been given, or not with these options.",
     EXPORT_INVALID="Of an import: the file is not an export, or it was changed.",

@@ -1,4 +1,4 @@
-"""Scalars of the contract, and how a left-out input reads."""
+"""Custom scalars, and how an omitted input is read."""
 
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -12,12 +12,12 @@ Value = TypeVar("Value")
 
 
 def given(value: Value | None) -> Value | None:
-    """An input's value; None where it was left out or null."""
+    """An input's value; None if it was omitted or null."""
     return None if value is strawberry.UNSET else value
 
 
 def write_instant(value: datetime) -> str:
-    """A time without a zone, as a database may read it, is in UTC."""
+    """Write a time in ISO 8601. One without a time zone, as a database may return it, is in UTC."""
     zone = value.tzinfo
     if zone is not None:
         value = (value if zone is UTC else value.astimezone(UTC)).replace(tzinfo=None)

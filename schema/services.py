@@ -1,4 +1,4 @@
-"""What the fields of the schema may use. Each service is listed here, and nowhere else."""
+"""The services that resolvers may use. Each service is listed here, and nowhere else."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager

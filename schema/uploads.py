@@ -1,4 +1,4 @@
-"""Uploads: what a client declares, how it is to send it, and the image that it becomes."""
+"""Uploads: the declared file, how to send it, and the image that it becomes."""
 
 from base64 import b64decode
 from collections.abc import Sequence
@@ -119,7 +119,7 @@ class Upload:
     )
     method: uploads.UploadMethod = strawberry.field(
         description="How to send the file. It is PUT, whatever was declared in `createUploads`, if "
-        "the object store takes no forms."
+        "the object store supports no POST forms."
     )
     expires_at: datetime = strawberry.field(description="When the upload URL expires.")
 

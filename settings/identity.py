@@ -1,4 +1,4 @@
-"""Whose tokens are accepted in production."""
+"""Which tokens are accepted in production, and how people sign in to the studio."""
 
 from typing import Final, get_args
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from settings.values import (
 )
 
 DEFAULT_TOKEN_ALGORITHMS: Final[tuple[TokenAlgorithm, ...]] = ("RS256", "ES256", "EdDSA", "Ed25519")
-NO_PARTY: Final = "none"
+NO_AUTHORIZED_PARTY: Final = "none"
 """Among the authorized parties: a token without `azp` is accepted too."""
 
 
@@ -38,8 +38,9 @@ class IdentitySettings(BaseModel):
     )
     token_authorized_parties: Names = Field(
         default=(),
-        description="The accepted values of `azp`, separated by commas; `none` among them accepts "
-        "tokens without `azp`. Without it `azp` is not checked (only used in production)",
+        description="The accepted values of `azp`, or of `client_id` where a token has no `azp`, "
+        "separated by commas; `none` among them accepts tokens without `azp`. Without it neither "
+        "is checked (only used in production)",
     )
     token_algorithms: TokenAlgorithms = Field(
         default=DEFAULT_TOKEN_ALGORITHMS,
@@ -75,8 +76,8 @@ class IdentitySettings(BaseModel):
     )
 
 
-def may_discover(issuer: str) -> bool:
-    """Whether the issuer can be asked for the URL of its keys."""
+def supports_discovery(issuer: str) -> bool:
+    """Whether the issuer is a URL at which its OpenID configuration can be fetched."""
     try:
         parts = urlsplit(issuer)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)

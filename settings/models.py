@@ -65,7 +65,7 @@ class AzureSettings(BaseModel, frozen=True):
 
     @field_validator("deployments", mode="before")
     @classmethod
-    def _pairs(cls, value: object) -> object:
+    def _parse_pairs(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]

@@ -1,4 +1,4 @@
-"""Reads the settings of this process, and explains in sentences what is wrong with them."""
+"""Reads the settings of this process, and says in sentences what is wrong with them."""
 
 import os
 import re
@@ -32,21 +32,21 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     `environ` is only searched for unknown variables; values come from the process.
     """
     try:
-        of_file = dotenv_values(ENV_FILE)
+        file_values = dotenv_values(ENV_FILE)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{ENV_FILE} cannot be read: {error}."]) from error
-    given = {**of_file, **(os.environ if environ is None else environ)}
-    problems = [*_unknown(given), *read_secret_files(Settings, given)[1]]
+    given = {**file_values, **(os.environ if environ is None else environ)}
+    problems = [*_find_unknown_variables(given), *read_secret_files(Settings, given)[1]]
     try:
         settings = Settings()
     except ValidationError as error:
-        problems += [line for details in error.errors() for line in _sentences(details)]
+        problems += [line for details in error.errors() for line in _describe(details)]
     if problems:
         raise SettingsError(problems)
     return settings
 
 
-def _unknown(environ: Mapping[str, str | None]) -> Iterator[str]:
+def _find_unknown_variables(environ: Mapping[str, str | None]) -> Iterator[str]:
     known = {variable.name for variable in variables(Settings)}
     known |= {variable.name + FILE_SUFFIX for variable in variables(Settings) if variable.is_secret}
     for name in sorted(environ):
@@ -54,16 +54,16 @@ def _unknown(environ: Mapping[str, str | None]) -> Iterator[str]:
         if not variable.startswith(PREFIX) or variable.startswith(TEST_PREFIX):
             continue
         if variable not in known:
-            meant = get_close_matches(
+            matches = get_close_matches(
                 variable.removeprefix(PREFIX),
                 sorted(name.removeprefix(PREFIX) for name in known),
                 n=1,
             )
-            hint = f"Did you mean {PREFIX}{meant[0]}?" if meant else "See .env.example."
+            hint = f"Did you mean {PREFIX}{matches[0]}?" if matches else "See .env.example."
             yield f"{name} is not a setting of Darkroom. {hint}"
 
 
-def _sentences(details: ErrorDetails) -> list[str]:
+def _describe(details: ErrorDetails) -> list[str]:
     if details["type"] == "sentences":
         return details["msg"].splitlines()
     path = [str(step) for step in details["loc"]]

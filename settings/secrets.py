@@ -32,13 +32,13 @@ def secret_of(settings: Settings) -> bytes:
     """The key that signs cursors and URLs. Development stores one in the data folder."""
     if settings.secret is not None:
         return settings.secret.get_secret_value().encode()
-    return keep_secret(settings.data_dir / "secret", lambda: token_urlsafe(32).encode())
+    return load_or_create_secret(settings.data_dir / "secret", lambda: token_urlsafe(32).encode())
 
 
-def keep_secret(path: Path, make: Callable[[], bytes]) -> bytes:
-    """The content of a file that only its owner can read; written first if it does not exist.
+def load_or_create_secret(path: Path, make: Callable[[], bytes]) -> bytes:
+    """The content of a file that only its owner can read; the file is created if it is missing.
 
-    If two processes write it at the same time, one is faster and both return its content.
+    If two processes create it at the same time, the first one wins, and both return its content.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():

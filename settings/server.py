@@ -92,21 +92,21 @@ class ServerSettings(BaseModel):
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             try:
                 ip_network(network)
             except ValueError:
                 raise PydanticCustomError(
                     "sentence",
-                    "should list addresses and networks such as 10.0.0.0/8; {network} is none",
+                    "should list addresses and networks such as 10.0.0.0/8; {network} is not one",
                     {"network": repr(network)},
                 ) from None
         return value
 
     @field_validator("allowed_origins")
     @classmethod
-    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             if not _ORIGIN.fullmatch(origin):
                 raise PydanticCustomError(

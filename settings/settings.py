@@ -10,11 +10,11 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from settings.files import ENV_FILE, SecretFiles
-from settings.identity import IdentitySettings, may_discover
+from settings.identity import IdentitySettings, supports_discovery
 from settings.models import ModelSettings
 from settings.product import ProductSettings
 from settings.server import ServerSettings
-from settings.stores import StoreSettings, with_authorities
+from settings.stores import StoreSettings, add_ca_file
 from settings.values import PREFIX, is_loopback
 from settings.variables import variable_of
 
@@ -64,13 +64,13 @@ class Settings(
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - of another convention
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by SecretFiles
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, dotenv_settings, SecretFiles(settings_cls)
 
     @model_validator(mode="after")
-    def _together(self) -> Self:
-        problems = list(self._contradictions())
+    def _check_and_complete(self) -> Self:
+        problems = list(self._find_contradictions())
         if problems:
             raise PydanticCustomError("sentences", "{text}", {"text": "\n".join(problems)})
         if not self.allowed_hosts and self.public_url and self.environment == "production":
@@ -90,7 +90,7 @@ class Settings(
             self._fill("s3_addressing", "virtual" if at_aws else "path")
         if self.mongodb_uri is not None and self.mongodb_ca_file is not None:
             uri = self.mongodb_uri.get_secret_value()
-            self._fill("mongodb_uri", SecretStr(with_authorities(uri, self.mongodb_ca_file)))
+            self._fill("mongodb_uri", SecretStr(add_ca_file(uri, self.mongodb_ca_file)))
         if self.starting_credits is None:
             self._fill("starting_credits", 10_000 if self.environment == "development" else 0)
         if self.local_models is None:
@@ -101,7 +101,7 @@ class Settings(
         # A default that depends on other settings.
         self.__dict__[name] = value
 
-    def _contradictions(self) -> Iterator[str]:
+    def _find_contradictions(self) -> Iterator[str]:
         variable = partial(variable_of, type(self))
         for first, second, names in (
             (self.azure.key, self.azure.url, ("AZURE_KEY", "AZURE_URL")),
@@ -131,29 +131,29 @@ class Settings(
                         f"{PREFIX}ENVIRONMENT=production."
                     )
         else:
-            yield from self._contradictions_of_production()
+            yield from self._find_contradictions_of_production()
 
-    def _contradictions_of_production(self) -> Iterator[str]:
+    def _find_contradictions_of_production(self) -> Iterator[str]:
         variable = partial(variable_of, type(self))
         for name in NEEDED_IN_PRODUCTION:
             if getattr(self, name) is None:
                 yield f"{variable(name)} is needed in production."
-        if self.token_issuer is None or may_discover(self.token_issuer):
+        if self.token_issuer is None or supports_discovery(self.token_issuer):
             return
         if not self.jwks_url:
             yield (
                 f"{variable('jwks_url')} is needed, since {variable('token_issuer')} is "
-                "no https URL that names it."
+                "not an https URL that names it."
             )
         if self.studio_client_id:
             yield (
                 f"{variable('studio_client_id')} cannot be used, since "
-                f"{variable('token_issuer')} is no https URL where people can sign in."
+                f"{variable('token_issuer')} is not an https URL where people can sign in."
             )
 
 
 def settings_of_worker(settings: Settings) -> Settings:
-    """The grace period of a worker is longer: a run takes minutes, a request seconds."""
+    """The same with the grace period of a worker: a run takes minutes, a request seconds."""
     if "shutdown_grace" in settings.model_fields_set:
         return settings
     return settings.model_copy(update={"shutdown_grace": WORKER_GRACE_SECONDS})

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 
-from settings.values import AuthoritiesFile, FeedPartitions, HttpUrl, InLowerCase, Key
+from settings.values import CaFile, FeedPartitions, HttpUrl, InLowerCase, Key
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,38}")
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]+")
@@ -25,7 +25,7 @@ class StoreSettings(BaseModel):
         description="The MongoDB replica set to use; without it, development starts a built-in "
         "mongod (needed in production)",
     )
-    mongodb_ca_file: AuthoritiesFile | None = Field(
+    mongodb_ca_file: CaFile | None = Field(
         default=None,
         description="A PEM file with the certificate authorities of MongoDB's certificate, if they "
         "are private; with it, connections use TLS",
@@ -82,7 +82,7 @@ class StoreSettings(BaseModel):
         "(nats:// or tls://; servers of a cluster separated by commas); without it, the API "
         "process runs outputs itself",
     )
-    nats_ca_file: AuthoritiesFile | None = Field(
+    nats_ca_file: CaFile | None = Field(
         default=None,
         description="A PEM file with the certificate authorities of the certificate of NATS, if "
         "they are private",
@@ -90,12 +90,12 @@ class StoreSettings(BaseModel):
 
     @field_validator("data_dir")
     @classmethod
-    def _from_the_root(cls, value: Path) -> Path:
+    def _make_absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
     @field_validator("s3_endpoint", "s3_public_endpoint")
     @classmethod
-    def _an_origin(cls, value: str) -> str:
+    def _check_origin(cls, value: str) -> str:
         url = urlsplit(value)
         if url.path or url.username is not None:
             raise PydanticCustomError("sentence", "should be an origin, without a path")
@@ -105,7 +105,7 @@ class StoreSettings(BaseModel):
 
     @field_validator("s3_bucket", "s3_region")
     @classmethod
-    def _a_name_of_s3(cls, value: str | None) -> str | None:
+    def _check_s3_name(cls, value: str | None) -> str | None:
         if value and not _BUCKET.fullmatch(value):
             raise PydanticCustomError(
                 "sentence", "should be 3 to 63 lower-case letters, digits, dots or -"
@@ -114,21 +114,21 @@ class StoreSettings(BaseModel):
 
     @field_validator("s3_key_id")
     @classmethod
-    def _a_key_id(cls, value: str | None) -> str | None:
+    def _check_key_id(cls, value: str | None) -> str | None:
         if value and not _KEY_ID.fullmatch(value):
             raise PydanticCustomError("sentence", "should be letters and digits")
         return value
 
     @field_validator("mongodb_uri")
     @classmethod
-    def _a_mongodb_uri(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_mongodb_uri(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
             raise PydanticCustomError("sentence", "should begin with mongodb:// or mongodb+srv://")
         return value
 
     @field_validator("nats_url")
     @classmethod
-    def _nats_servers(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_nats_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not all(map(_is_nats_server, value.get_secret_value().split(","))):
             raise PydanticCustomError(
                 "sentence", "should begin with nats:// or tls:// and name a server"
@@ -137,16 +137,14 @@ class StoreSettings(BaseModel):
 
     @field_validator("mongodb_database")
     @classmethod
-    def _a_database_name(cls, value: str) -> str:
+    def _check_database_name(cls, value: str) -> str:
         if not _DATABASE.fullmatch(value):
             raise PydanticCustomError("sentence", "should be 1 to 38 letters, digits, _ or -")
         return value
 
 
-def with_authorities(uri: str, path: Path) -> str:
-    """A MongoDB URI whose connections are encrypted, with certificates checked against
-    this file.
-    """
+def add_ca_file(uri: str, path: Path) -> str:
+    """The MongoDB URI with TLS enabled, and this file as the certificate authorities."""
     start, question_mark, options = uri.partition("?")
     if not question_mark and "/" not in start.partition("://")[2]:
         start += "/"
@@ -160,5 +158,5 @@ def _is_nats_server(url: str) -> bool:
         has_port = parts.port != 0
     except ValueError:
         return False
-    beyond = parts.path.strip("/") or parts.query or parts.fragment
-    return parts.scheme in {"nats", "tls"} and bool(parts.hostname) and has_port and not beyond
+    rest = parts.path.strip("/") or parts.query or parts.fragment
+    return parts.scheme in {"nats", "tls"} and bool(parts.hostname) and has_port and not rest

@@ -1,4 +1,4 @@
-"""Types of values that settings have, and how they are checked."""
+"""The types of settings' values, and how they are checked."""
 
 import re
 from ipaddress import ip_address
@@ -24,7 +24,7 @@ TokenAlgorithm = Literal[
     "EdDSA",
     "Ed25519",
 ]
-"""Algorithms with a private key: those who can verify a signature cannot make one."""
+"""Asymmetric algorithms: a key that verifies signatures cannot make them."""
 
 FeedPartitions = Annotated[
     Literal[1, 32, 1024, 32768],
@@ -43,14 +43,14 @@ def is_loopback(host: str) -> bool:
 
 
 def may_fetch_keys_from(url: str) -> bool:
-    """Keys decide who is admitted, and who pays: over the network they are sent through
-    TLS only.
+    """Whether keys may be fetched from this URL: over a network only with TLS, since
+    anyone who replaces a key can sign in as any viewer.
     """
     parts = urlsplit(url)
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
-def _http_url(value: str) -> str:
+def _check_http_url(value: str) -> str:
     if not value:
         return value
     url = urlsplit(value)
@@ -59,17 +59,17 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _https_url(value: str) -> str:
-    url = _http_url(value)
+def _check_https_url(value: str) -> str:
+    url = _check_http_url(value)
     if url and not may_fetch_keys_from(url):
         raise PydanticCustomError("sentence", "should begin with https://")
     return url
 
 
-def _header_value(value: SecretStr) -> SecretStr:
-    # An error would quote a value that does not fit into a header.
+def _check_header_value(value: SecretStr) -> SecretStr:
+    # Checked here, because a client's error about an invalid header would quote the secret.
     if not _KEY.fullmatch(value.get_secret_value()):
-        raise PydanticCustomError("sentence", "should be letters, digits and signs, no spaces")
+        raise PydanticCustomError("sentence", "should be visible ASCII characters, without spaces")
     return value
 
 
@@ -79,33 +79,33 @@ def _split_at_commas(value: object) -> object:
     return value
 
 
-def _lower(value: object) -> object:
+def _to_lower_case(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-def _long_enough(value: SecretStr) -> SecretStr:
+def _check_length(value: SecretStr) -> SecretStr:
     if len(value.get_secret_value()) < 32:
         raise PydanticCustomError("sentence", "should have at least 32 characters")
     return value
 
 
-def _a_file(value: Path) -> Path:
+def _check_file(value: Path) -> Path:
     path = value.expanduser().absolute()
     if not path.is_file():
         raise PydanticCustomError(
-            "sentence", "should name a file; {path} is none", {"path": str(path)}
+            "sentence", "should name a file; {path} is not one", {"path": str(path)}
         )
     return path
 
 
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-HttpsUrl = Annotated[str, AfterValidator(_https_url)]
+HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
+HttpsUrl = Annotated[str, AfterValidator(_check_https_url)]
 """Plain http is allowed for loopback only."""
-Key = Annotated[SecretStr, AfterValidator(_header_value)]
-Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
-AuthoritiesFile = Annotated[Path, AfterValidator(_a_file)]
+Key = Annotated[SecretStr, AfterValidator(_check_header_value)]
+Secret = Annotated[SecretStr, AfterValidator(_check_length)]
+CaFile = Annotated[Path, AfterValidator(_check_file)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)]
 """Separated by commas."""
 TokenAlgorithms = Annotated[tuple[TokenAlgorithm, ...], NoDecode, BeforeValidator(_split_at_commas)]
-InLowerCase = BeforeValidator(_lower)
+InLowerCase = BeforeValidator(_to_lower_case)
 HttpsUrls = Annotated[tuple[HttpsUrl, ...], NoDecode, BeforeValidator(_split_at_commas)]

@@ -1,4 +1,4 @@
-"""The environment variables of the settings, and the pages that list them."""
+"""The environment variables of the settings, and the documents that list them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Variable:
 
 
 def variables(settings: type[BaseModel]) -> Iterator[Variable]:
-    """All of them, in the order in which they are documented."""
+    """All environment variables, in the order in which they are documented."""
     for name, field in settings.model_fields.items():
         if isinstance(field.default, BaseModel):
             for inner_name, inner in type(field.default).model_fields.items():
@@ -66,7 +66,7 @@ def env_example(settings: type[BaseModel]) -> str:
         lines += [
             "",
             *wrap(variable.description, 88, initial_indent="# ", subsequent_indent="# "),
-            f"# {variable.name}={_shown(variable.default)}",
+            f"# {variable.name}={_format_default(variable.default)}",
         ]
     return "\n".join(lines) + "\n"
 
@@ -75,14 +75,14 @@ def markdown_table(settings: type[BaseModel]) -> str:
     """The same as a Markdown table."""
     lines = ["| Variable | Default | What it decides |", "| --- | --- | --- |"]
     for variable in variables(settings):
-        default = _shown(variable.default)
+        default = _format_default(variable.default)
         shown = f"`{default}`" if default else ""
         description = variable.description.replace("<", "&lt;")
         lines.append(f"| `{variable.name}` | {shown} | {description} |")
     return "\n".join(lines) + "\n"
 
 
-def _shown(default: object) -> str:
+def _format_default(default: object) -> str:
     if default is None or default == {}:
         return ""
     if isinstance(default, tuple):

@@ -267,8 +267,8 @@ def pytest_configure() -> None:
 def pytest_runtest_call() -> Generator[None, object, object]:
     """Fail the test during which a command was sent that goes to all shards, and is not to."""
     result = yield
-    objections, _shard_keys.objections = _shard_keys.objections, []
-    assert objections == []
+    violations, _shard_keys.violations = _shard_keys.violations, []
+    assert violations == []
     return result
 
 

@@ -68,7 +68,7 @@ class ShardKeys(CommandListener):
     """Listens to all clients, and looks at what repositories send."""
 
     def __init__(self) -> None:
-        self.objections: list[str] = []
+        self.violations: list[str] = []
 
     def started(self, event: CommandStartedEvent) -> None:
         if inside.get() is None:
@@ -88,7 +88,7 @@ class ShardKeys(CommandListener):
     def _object(self, collection: str, command: str, asked: Any) -> None:
         by = _function(sys._getframe())
         if by is not None and by not in TO_ALL_SHARDS:
-            self.objections.append(f"{by}: {command} in {collection}: {_shape(asked)}")
+            self.violations.append(f"{by}: {command} in {collection}: {_shape(asked)}")
 
 
 def _filters(name: str, command: Mapping[str, Any]) -> Iterator[Any]:

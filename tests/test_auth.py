@@ -67,6 +67,7 @@ class Signer:
         all_claims = {"iss": ISS, "aud": AUD, "sub": "ana", "iat": now, "exp": now + 600, **claims}
         all_claims.pop(without, None)
         headers = {"kid": self.kid, **(header or {})}
+        headers = {name: value for name, value in headers.items() if value is not None}
         return jwt.encode(
             all_claims, self.key, algorithm=algorithm or self.algorithm, headers=headers
         )
@@ -139,7 +140,7 @@ REFUSALS: dict[str, Callable[[], str]] = {
     "altered claims": lambda: _with_claims_of(ED25519.token(), ED25519.token(sub="eve")),
     "signed by somebody else": STRANGER.token,
     "unknown kid": lambda: ED25519.token(header={"kid": "other"}),
-    "no kid": lambda: jwt.encode({"iss": ISS}, ED25519.key, algorithm="EdDSA"),
+    "no kid, signed by somebody else": lambda: STRANGER.token(header={"kid": None}),
     "kid is no text": lambda: unsigned({"alg": "EdDSA", "kid": 1}, {}),
     "unknown crit": lambda: ED25519.token(header={"crit": ["exp"], "exp": 1}),
     "wrong issuer": lambda: ED25519.token(iss="https://id.example.org/"),
@@ -278,6 +279,12 @@ async def test_without_a_configured_audience_only_tokens_without_one_are_accepte
         (["https://a.example", "none"], {}, True),
         (["https://a.example", "none"], {"azp": "none"}, False),
         (["none"], {"azp": "https://a.example"}, False),
+        (["app-1"], {"client_id": "app-1"}, True),
+        (["app-1"], {"client_id": "app-2"}, False),
+        (["app-1"], {"client_id": "app-1", "azp": "app-2"}, False),
+        (["app-1"], {"client_id": ["app-1"]}, False),
+        (["app-1", "none"], {"client_id": "none"}, True),
+        (["none-of-these"], {"client_id": "none"}, False),
         ([], {"azp": "https://b.example"}, True),
         ([], {}, True),
     ],
@@ -403,7 +410,6 @@ def test_an_invalid_token_header_is_refused(header: str) -> None:
         {"x": None},
         {"d": "AA"},
         {"kid": 7},
-        {"kid": None},
         {"key_ops": []},
         {"alg": ["EdDSA"]},
     ],
@@ -412,14 +418,58 @@ def test_an_invalid_token_header_is_refused(header: str) -> None:
 async def test_an_unusable_key_is_skipped(change: dict[str, Any]) -> None:
     keys = StaticKeys({"keys": [{**ED25519.jwk, **change}, None, P256.jwk]})
 
-    assert await keys.key_of("ed") is None
-    assert await keys.key_of("p256") is not None
+    assert not await keys.keys_of("ed")
+    assert await keys.keys_of("p256")
+    assert len(await keys.keys_of(None)) == 1
 
 
 async def test_an_rsa_key_that_is_too_short_is_skipped() -> None:
     short = Signer(rsa.generate_private_key(65537, 1024), "RS256", "short")
 
-    assert await StaticKeys({"keys": [short.jwk]}).key_of("short") is None
+    assert not await StaticKeys({"keys": [short.jwk]}).keys_of("short")
+
+
+def without_kid(signer: Signer) -> dict[str, Any]:
+    return {**signer.jwk, "kid": None}
+
+
+RENAMED = Signer(ec.generate_private_key(ec.SECP256R1()), "ES256", "ed")
+
+
+@pytest.mark.parametrize(
+    ("published", "token", "reason"),
+    [
+        # One key: libraries of JOSE use it, whether it has a name or not.
+        ([ED25519.jwk], lambda: ED25519.token(header={"kid": None}), None),
+        ([without_kid(ED25519)], lambda: ED25519.token(header={"kid": None}), None),
+        ([without_kid(ED25519)], STRANGER.token, "unknown key"),
+        ([ED25519.jwk], lambda: STRANGER.token(header={"kid": None}), "bad signature"),
+        # Several keys, but only one for the algorithm.
+        ([P256.jwk, RSA.jwk, ED25519.jwk], lambda: RSA.token(header={"kid": None}), None),
+        ([P256.jwk], lambda: RSA.token(header={"kid": None}), "algorithm of another kind of key"),
+        ([P256.jwk, RENAMED.jwk], lambda: P256.token(header={"kid": None}), "no key id"),
+        # One name for several keys, of different kinds or of the same.
+        ([RENAMED.jwk, ED25519.jwk], ED25519.token, None),
+        ([STRANGER.jwk, ED25519.jwk], ED25519.token, None),
+        ([STRANGER.jwk, ED25519.jwk], STRANGER.token, None),
+        ([STRANGER.jwk, RENAMED.jwk], ED25519.token, "bad signature"),
+        ([STRANGER.jwk, ED25519.jwk], lambda: ED25519.token(aud="x"), "for another audience"),
+    ],
+)
+async def test_a_token_is_verified_by_the_keys_that_may_have_signed_it(
+    published: list[dict[str, Any]], token: Callable[[], str], reason: str | None
+) -> None:
+    keys = StaticKeys({"keys": published})
+    authenticator = Authenticator(keys, issuer=ISS, audience=AUD)
+    given = token()
+
+    for _ in range(2):  # the second time, it is remembered
+        if reason is None:
+            assert (await authenticator.authenticate(given)).id == viewer_id_of(ISS, "ana")
+        else:
+            with pytest.raises(TokenRefused) as refused:
+                await authenticator.authenticate(given)
+            assert refused.value.reason == reason
 
 
 # Keys that are fetched
@@ -480,7 +530,7 @@ async def _published() -> AsyncIterator[Published]:
 
 async def test_keys_are_fetched_once_for_concurrent_requests(published: Published) -> None:
     published.server.open.clear()
-    asking = [asyncio.create_task(published.keys.key_of("ed")) for _ in range(50)]
+    asking = [asyncio.create_task(published.keys.keys_of("ed")) for _ in range(50)]
     await asyncio.wait_for(published.server.has_been_asked.wait(), 10)
 
     published.server.open.set()
@@ -494,26 +544,36 @@ async def test_a_cancelled_request_does_not_cancel_the_fetch_for_others(
     published: Published,
 ) -> None:
     published.server.open.clear()
-    first, second = (asyncio.create_task(published.keys.key_of("ed")) for _ in range(2))
+    first, second = (asyncio.create_task(published.keys.keys_of("ed")) for _ in range(2))
     await asyncio.wait_for(published.server.has_been_asked.wait(), 10)
 
     first.cancel()
     await asyncio.wait([first])
     published.server.open.set()
 
-    assert await second is not None
+    assert await second
+
+
+async def test_fetched_keys_need_no_names(published: Published) -> None:
+    published.server.body = orjson.dumps({"keys": [without_kid(ED25519), P256.jwk]})
+    authenticator = Authenticator(published.keys, issuer=ISS, audience=AUD)
+
+    for signer in (ED25519, P256):
+        await authenticator.authenticate(signer.token(header={"kid": None}))
+    with pytest.raises(TokenRefused):
+        await authenticator.authenticate(ED25519.token())
 
 
 async def test_an_unknown_kid_fetches_keys_at_most_once_a_minute(published: Published) -> None:
-    await published.keys.key_of("ed")
+    await published.keys.keys_of("ed")
     published.watch.now += 61
 
     for number in range(20):
-        assert await published.keys.key_of(f"unknown {number}") is None
+        assert not await published.keys.keys_of(f"unknown {number}")
     assert published.server.asked == 2
 
     published.watch.now += 61
-    assert await published.keys.key_of("unknown") is None
+    assert not await published.keys.keys_of("unknown")
     assert published.server.asked == 3
 
 
@@ -556,19 +616,19 @@ async def _until_refused(authenticator: Authenticator, token: str) -> None:
 async def test_known_keys_are_used_for_an_hour_while_their_source_is_unavailable(
     published: Published,
 ) -> None:
-    await published.keys.key_of("ed")
+    await published.keys.keys_of("ed")
     published.server.status = 503
 
     published.watch.now += 600 + 3599
-    assert await published.keys.key_of("ed") is not None
+    assert await published.keys.keys_of("ed")
 
     published.watch.now += 61
     with pytest.raises(Overloaded):
-        await published.keys.key_of("ed")
+        await published.keys.keys_of("ed")
 
     published.server.status = 200
     published.watch.now += 61
-    assert await published.keys.key_of("ed") is not None
+    assert await published.keys.keys_of("ed")
 
 
 @pytest.mark.parametrize(
@@ -592,7 +652,7 @@ async def test_a_response_without_keys_is_a_server_error(
     server.status, server.body, server.headers = status, body, headers
 
     with pytest.raises(Overloaded):
-        await published.keys.key_of("ed")
+        await published.keys.keys_of("ed")
 
 
 async def test_an_unreachable_key_source_is_a_server_error() -> None:
@@ -600,7 +660,7 @@ async def test_an_unreachable_key_source_is_a_server_error() -> None:
         keys = FetchedKeys(f"http://127.0.0.1:{free_port()}/keys", http)
 
         with pytest.raises(Overloaded):
-            await keys.key_of("ed")
+            await keys.keys_of("ed")
 
 
 async def test_keys_from_other_hosts_are_fetched_over_tls_only() -> None:

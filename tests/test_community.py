@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,22 +53,34 @@ def test_workflows_are_valid(tmp_path: Path) -> None:
     assert printed == ""
 
 
-def test_every_path_with_a_code_owner_exists() -> None:
+def test_every_path_with_a_place_for_code_owners_exists() -> None:
     lines = (ROOT / ".github/CODEOWNERS").read_text().splitlines()
-    paths = [line.split()[0] for line in lines if line and not line.startswith("#")]
+    paths = [line.split()[0].removeprefix("#") for line in lines if not line.startswith("# ")]
 
+    assert all(line.startswith("#") for line in lines), (
+        "owners are of the forge, not of the project"
+    )
     assert paths[0] == "*"
     assert [path for path in paths[1:] if not (ROOT / path.strip("/")).exists()] == []
 
 
 def test_dependencies_of_every_folder_are_updated() -> None:
     text = (ROOT / ".github/dependabot.yml").read_text()
-    (listed,) = re.findall(r"directories: \[(.+)\]", text)
+    (listed,) = re.findall(r"npm\n +directories: \[(.+)\]", text)
     manifests = [*ROOT.glob("*/package.json"), *ROOT.glob("*/*/package.json")]
 
     folders = {f"/{path.parent.relative_to(ROOT)}" for path in manifests}
     assert set(listed.split(", ")) == folders
     assert list((ROOT / "requirements").glob("*.in"))
+
+
+def test_the_version_is_the_same_wherever_it_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (released, *_) = re.findall(r"(?m)^## \[(\d.*)\] - ", (ROOT / "CHANGELOG.md").read_text())
+    overlay = (ROOT / "deploy/kubernetes/example/kustomization.yaml").read_text()
+
+    assert project["project"]["version"] == released
+    assert f'newTag: "{released}"' in overlay
 
 
 def test_security_and_conduct_are_linked_from_the_start_pages() -> None:

@@ -9,9 +9,9 @@ import pytest
 from starlette.types import Message
 
 from domain.errors import Overloaded
-from runtime.lifecycle import DATABASE_AWAY
+from runtime.lifecycle import DATABASE_AWAY, CannotStart, wait_for_database
 from runtime.local_mongod import Mongod
-from serve import _explaining
+from serve import _explain_startup_failure
 from settings import Limits
 from tests.conftest import darkrooms
 from tests.operations import START
@@ -75,6 +75,14 @@ async def test_a_starting_process_waits_up_to_a_limit(
     assert len(served.errors.splitlines()) == 1
 
 
+async def test_a_wrong_password_for_the_database_is_named_and_not_shown(mongod: Mongod) -> None:
+    with pytest.raises(CannotStart) as refused:
+        await wait_for_database(mongod.uri.replace("//", "//ana:secret@"), 60)
+
+    assert "does not accept the user name or the password" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
 async def test_a_database_lost_during_startup_is_reported_in_a_message() -> None:
     sent: list[Message] = []
 
@@ -91,7 +99,7 @@ async def test_a_database_lost_during_startup_is_reported_in_a_message() -> None
     async def receive() -> Message:
         return {"type": "lifespan.startup"}
 
-    await _explaining(app)({"type": "lifespan"}, receive, send)
+    await _explain_startup_failure(app)({"type": "lifespan"}, receive, send)
 
     assert sent == [{"type": "lifespan.startup.failed", "message": DATABASE_AWAY}]
 

@@ -15,7 +15,7 @@ from assembly.objects import bucket_of
 from settings import (
     Settings,
     SettingsError,
-    keep_secret,
+    load_or_create_secret,
     origin_pattern,
     other_secrets_of,
     read_settings,
@@ -208,7 +208,7 @@ def test_production_names_missing_settings(monkeypatch: pytest.MonkeyPatch, miss
         (
             "DARKROOM_FAL_KEY",
             "id:canary secret",
-            "DARKROOM_FAL_KEY should be letters, digits and signs, no spaces.",
+            "DARKROOM_FAL_KEY should be visible ASCII characters, without spaces.",
         ),
         (
             "DARKROOM_FAL_PLACES",
@@ -310,7 +310,8 @@ def test_an_issuer_without_metadata_needs_the_url_of_its_keys(
     del environ["DARKROOM_JWKS_URL"]
 
     assert problems(monkeypatch, environ) == [
-        "DARKROOM_JWKS_URL is needed, since DARKROOM_TOKEN_ISSUER is no https URL that names it."
+        "DARKROOM_JWKS_URL is needed, since DARKROOM_TOKEN_ISSUER is not an https URL that names "
+        "it."
     ]
 
 
@@ -390,7 +391,9 @@ def test_concurrent_processes_create_the_same_secret(tmp_path: Path) -> None:
     path = tmp_path / "secret"
 
     with ThreadPoolExecutor(16) as pool:
-        made = list(pool.map(lambda _: keep_secret(path, lambda: token_bytes(32)), range(64)))
+        made = list(
+            pool.map(lambda _: load_or_create_secret(path, lambda: token_bytes(32)), range(64))
+        )
 
     assert len(set(made)) == 1
     assert list(tmp_path.iterdir()) == [path]

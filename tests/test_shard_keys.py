@@ -34,11 +34,11 @@ async def test_a_command_without_the_owner_is_reported(
     careless = CarelessRepository(database)
 
     await careless.find_own()
-    assert shard_keys.objections == []
+    assert shard_keys.violations == []
 
     await careless.find()
     await careless.count()
-    found, shard_keys.objections = shard_keys.objections, []
+    found, shard_keys.violations = shard_keys.violations, []
     stages = "{$and: [{_id: …}, {ownerId: {$in: […, …]}}]}"
     assert found == [
         "CarelessRepository.find: find in turns: {_id: …}",

@@ -19,7 +19,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as OpenTelemetrySpan
 
 from domain import traces
-from domain.traces import Trace, current_trace, following
+from domain.traces import Trace, current_trace, use_trace
 
 _NOTHING: Final = Context()
 REQUEST_ID: Final = "darkroom.request.id"
@@ -50,7 +50,7 @@ class OpenTelemetryTracer:
         )
         traced = _TracedSpan(span)
         try:
-            with following(Trace(request_id, _traceparent_of(span))):
+            with use_trace(Trace(request_id, _traceparent_of(span))):
                 yield traced
         except BaseException as error:
             traced.fail(type(error).__name__)

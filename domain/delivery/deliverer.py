@@ -7,15 +7,15 @@ their own, and one request at a time each.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from random import uniform
 from typing import Final
 
 from domain.errors import Overloaded
 from domain.ports.webhooks import OutboxRepository, WebhookSender
-from domain.traces import Tracer, following, span
+from domain.traces import Tracer, span, use_trace
 from domain.webhooks import Answer, DeliveryRules, HeldWebhook, Message
 
 log = logging.getLogger(__name__)
@@ -53,45 +53,42 @@ class Deliverer:
         """Deliver until the block ends. Another process repeats the deliveries that are
         interrupted.
         """
-        tasks = [
-            asyncio.create_task(
-                self._deliver_forever(failing=failing),
-                name="failing webhooks" if failing else "webhooks",
-            )
-            for failing in (False, True)
-        ]
+        task = asyncio.create_task(self._deliver_forever(), name="webhooks")
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            task.cancel()
+            await asyncio.wait([task])
 
-    async def _deliver_forever(self, *, failing: bool) -> None:
-        slots = asyncio.Semaphore(self._max_held)
-        running: set[asyncio.Task[None]] = set()
+    async def _deliver_forever(self) -> None:
+        running: dict[bool, set[asyncio.Task[None]]] = {False: set(), True: set()}
+        """Those that fail have slots of their own."""
         try:
             while True:
-                async with slots:
-                    pass  # The slot is free, and only this task takes slots.
-                held = await self._take(failing=failing)
+                self._outbox.filled.clear()
+                held = await self._take(
+                    [failing for failing, tasks in running.items() if len(tasks) < self._max_held]
+                )
                 if held is None:
-                    rules = self._rules
-                    idle = rules.failing_idle_seconds if failing else rules.idle_seconds
-                    await asyncio.sleep(idle * uniform(0.75, 1.25))
+                    await self._wait()
                     continue
-                await slots.acquire()
                 task = asyncio.create_task(self._deliver(held), name=f"deliveries to {held.id}")
-                running.add(task)
-                task.add_done_callback(running.discard)
-                task.add_done_callback(lambda _: slots.release())
+                running[held.failing].add(task)
+                task.add_done_callback(running[held.failing].discard)
+                # A slot is free, and what was added meanwhile is due.
+                task.add_done_callback(lambda _: self._outbox.filled.set())
         finally:
-            for task in running:
-                task.cancel()
-            if running:
-                await asyncio.wait(running)
+            await _cancel(running[False] | running[True])
 
-    async def _take(self, *, failing: bool) -> HeldWebhook | None:
+    async def _wait(self) -> None:
+        """Wait for a reason to search again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._rules.idle_seconds * uniform(0.75, 1.25)):
+                await self._outbox.filled.wait()
+
+    async def _take(self, failing: Collection[bool]) -> HeldWebhook | None:
+        if not failing:
+            return None
         try:
             return await self._outbox.take(failing=failing, lease=self._rules.lease)
         except Overloaded:
@@ -110,6 +107,13 @@ class Deliverer:
             pass  # The lease expires, and a process claims the webhook again.
         except* Exception:
             log.exception("deliveries failed unexpectedly", extra={"webhook_id": held.id})
+
+
+async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 class _Round:
@@ -179,7 +183,7 @@ class _Round:
         """Send a message, within the trace of the request that led to it."""
         facts = {"darkroom.delivery.id": message.id, "darkroom.event": message.event.type}
         with (
-            following(message.trace, self._tracer),
+            use_trace(message.trace, self._tracer),
             span("webhook", facts, outwards=True) as sending,
         ):
             answer = await self._sender.send(self._held, message)

@@ -36,8 +36,10 @@ _CLAIMS_AT_ONCE: Final = 16
 """How many hints are claimed at the same time: requests need the database's connections as well."""
 _SEARCH_LIMIT: Final = 200
 _SEARCH_PAUSE_SECONDS: Final = 0.05
-_LEASES_RELIABLE_SECONDS: Final = 3.0
-"""A little longer than the time between two sweeps."""
+_LEASES_RELIABLE_SECONDS: Final = 6.0
+"""A little longer than the longest time between two sweeps, and shorter than a live worker's lease
+still is when it cannot be renewed for the first time.
+"""
 
 _Attempt: TypeAlias = tuple[OutputId, int]
 _Result = TypeVar("_Result")
@@ -75,6 +77,7 @@ class Dispatcher:
             }
         )
         self._runs: dict[_Attempt, _Run] = {}
+        self._ran_at = 0.0
         self._contended: set[Lane] = set()
         """Lanes in which an output waits: a later hint does not overtake it."""
         self._has_room = asyncio.Event()
@@ -102,6 +105,11 @@ class Dispatcher:
     def running(self) -> Mapping[str, int]:
         """How many run here at the moment, by the name of the lane."""
         return {str(lane): count for lane, count in self._lanes.running.items()}
+
+    @property
+    def ran_at(self) -> float:
+        """When the last run ended, in the time of the event loop; now while any runs."""
+        return asyncio.get_running_loop().time() if self._runs else self._ran_at
 
     def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
         """Start the outputs soon. Never waits and never fails: a search finds outputs whose hints
@@ -362,6 +370,7 @@ class Dispatcher:
         attempt = _attempt_of(waiting)
         self._permits.give_back(*attempt, continues=continues)
         run = self._runs.pop(attempt)
+        self._ran_at = asyncio.get_running_loop().time()
         self._lanes.leave(run.lane, run.viewer_id)
         self._search_for(run.lane)
 

@@ -63,10 +63,10 @@ class Importer(JobRunner[Import]):
 
     async def run(self, claim: JobClaim[Import]) -> None:
         job = claim.job
-        await self._objects.delete(job.keys_left)
         if job.failure is not None:
-            await self._take_back(claim, job.failure)
+            await self.fail(claim, job.failure)
             return
+        await self._objects.delete(job.keys_left)
         try:
             byte_size = await self._objects.size(job.key)
             export = await check_export(self._objects, job, byte_size=byte_size, with_files=False)
@@ -87,7 +87,8 @@ class Importer(JobRunner[Import]):
     async def fail(self, claim: JobClaim[Import], error: GenerationError) -> None:
         if not await self._imports.give_up(claim, error):
             raise LeaseLost
-        await self._take_back(claim, error)
+        await self._objects.delete(claim.job.keys_left)
+        await self._take_back(claim, claim.job.failure or error)
 
     async def _take_back(self, claim: JobClaim[Import], error: GenerationError) -> None:
         """Delete what was made, except images that the viewer has used since, and end the job."""

@@ -75,8 +75,7 @@ class JobRunner(ABC, Generic[AnyJob]):
         while True:
             self._wake_up.clear()
             try:
-                await self._jobs.abandon(max_tries=MAX_TRIES, error=_PROCESS_LOST, kept=KEPT)
-                claim = await self._jobs.claim(lease=self._lease, max_tries=MAX_TRIES)
+                claim = await self._jobs.claim(lease=self._lease)
                 if claim is not None:
                     await self._do(claim)
                     continue
@@ -91,6 +90,9 @@ class JobRunner(ABC, Generic[AnyJob]):
     async def _do(self, claim: JobClaim[AnyJob]) -> None:
         started_at = self._renewed_at = monotonic()
         try:
+            if claim.fence > MAX_TRIES:
+                await self.fail(claim, _PROCESS_LOST)
+                return
             await self.run(claim)
         except LeaseLost:
             pass

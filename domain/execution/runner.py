@@ -34,7 +34,7 @@ from domain.ports.imaging import ImageProcessor
 from domain.ports.providers import CaptionWriter, Provider
 from domain.registry import RegisteredModel
 from domain.rules import OUTCOME_UNKNOWN, is_outcome_unknown, overdue_error
-from domain.traces import Tracer, following, span
+from domain.traces import Tracer, span, use_trace
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class OutputRun:
             "darkroom.output.fence": output.fence,
             "darkroom.model": output.model_id,
         }
-        with following(self._claim.trace, self._runner.tracer), span("job", facts) as job:
+        with use_trace(self._claim.trace, self._runner.tracer), span("job", facts) as job:
             job.add({"darkroom.outcome": await self._run()})
 
     async def _run(self) -> str:

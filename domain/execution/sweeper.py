@@ -27,6 +27,12 @@ from domain.rules import (
 log = logging.getLogger(__name__)
 
 _EVERY_SECONDS: Final = 2.0
+_IDLE_EVERY_SECONDS: Final = 4.0
+"""In a process that has run nothing for a while, or runs nothing: each sweep is three commands. A
+contact must be noted again before `MAX_GAP_LEASES`.
+"""
+_IDLE_AFTER_SECONDS: Final = 30.0
+"""Longer than a lease: what this process or one before it has left is found soon."""
 _STARTED_SOON: Final = timedelta(seconds=1)
 """For this long after it was queued, an output is left to its hint."""
 _BATCH: Final = 200
@@ -53,7 +59,7 @@ class Sweeper:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Sweep every two seconds until the block ends."""
+        """Sweep every two seconds, or four while idle, until the block ends."""
         tasks = [asyncio.create_task(self._sweep_forever(), name="sweeper")]
         if self._dispatcher is not None:
             tasks.append(asyncio.create_task(self._dispatcher.fill(), name="filler"))
@@ -65,8 +71,8 @@ class Sweeper:
             await asyncio.wait(tasks)
 
     async def _sweep_forever(self) -> None:
-        in_touch_since = asyncio.get_running_loop().time()
-        swept_at = in_touch_since
+        started_at = asyncio.get_running_loop().time()
+        in_touch_since = swept_at = started_at
         # The time may have been noted by other processes, or by this one before a restart. It does
         # not count once this process has failed to reach the database: it may then have leases of
         # its own to renew first.
@@ -90,7 +96,11 @@ class Sweeper:
             else:
                 min_queued = _STARTED_SOON
                 swept_at = asyncio.get_running_loop().time()
-            await asyncio.sleep(_EVERY_SECONDS * random.uniform(0.75, 1.25))
+            is_idle = self._dispatcher is None or (
+                now - max(started_at, self._dispatcher.ran_at) > _IDLE_AFTER_SECONDS
+            )
+            seconds = _IDLE_EVERY_SECONDS if is_idle else _EVERY_SECONDS
+            await asyncio.sleep(seconds * random.uniform(0.75, 1.25))
 
     async def _sweep(self, min_queued: timedelta, *, expired: bool) -> None:
         if expired:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from domain.conflicts import Conflict
 from domain.credits import Account, CreditsOfDay, Proof
 from domain.ids import ViewerId
 
@@ -20,8 +21,10 @@ class AccountRepository(Protocol):
     async def list_existing(self, viewer_ids: Collection[ViewerId]) -> Collection[ViewerId]:
         """Those of the viewers who have an account."""
 
-    async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
-        """Add credits; None if the viewer has already been granted credits under this key."""
+    async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | Conflict:
+        """Add credits. Refuse if the viewer has already been granted credits under this key, or
+        would have more than `MAX_BALANCE`.
+        """
 
     async def set_daily_limit(self, viewer_id: ViewerId, credits: int | None) -> bool:
         """Limit what the viewer can spend on one day, or remove the limit. Return False if there is

@@ -190,13 +190,8 @@ class JobRepository(Protocol[AnyJob]):
 
     async def get_many(self, viewer_id: ViewerId, ids: Iterable[str]) -> Mapping[str, AnyJob]: ...
 
-    async def claim(self, *, lease: timedelta, max_tries: int) -> JobClaim[AnyJob] | None:
-        """Claim the job that has waited longest, that no process holds, and that has been tried
-        less often than this.
-        """
-
-    async def abandon(self, *, max_tries: int, error: GenerationError, kept: timedelta) -> None:
-        """End the jobs that have been tried this often without success."""
+    async def claim(self, *, lease: timedelta) -> JobClaim[AnyJob] | None:
+        """Claim the job that has waited longest and that no process holds."""
 
     async def renew(
         self, claim: JobClaim[AnyJob], *, progress: float | None, lease: timedelta

@@ -42,5 +42,8 @@ class ImageRepository(Protocol):
         All or none: where some are kept, they are returned, and nothing was written.
         """
 
+    async def find_kept(self, viewer_id: ViewerId, ids: Collection[ImageId]) -> KeptImages:
+        """Which of these could not be deleted."""
+
     async def any_refers_to(self, viewer_id: ViewerId, ids: Iterable[ImageId]) -> bool:
         """Whether the viewer has a record of any of these."""

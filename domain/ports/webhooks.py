@@ -1,6 +1,7 @@
 """What webhooks need: their records, the outbox of deliveries, and a way to send them."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -39,9 +40,12 @@ class OutboxRepository(Protocol):
     clock.
     """
 
-    async def take(self, *, failing: bool, lease: timedelta) -> HeldWebhook | None:
+    filled: asyncio.Event
+    """Set when this process has added something that is due. Whoever looks for it clears it."""
+
+    async def take(self, *, failing: Collection[bool], lease: timedelta) -> HeldWebhook | None:
         """Claim the webhook that has waited longest for a delivery that is due, and that no process
-        holds. `failing` selects those whose latest attempt failed, or the others.
+        holds. `failing` selects those whose latest attempt failed, the others, or both.
         """
 
     async def renew(self, held: HeldWebhook, *, lease: timedelta) -> bool:

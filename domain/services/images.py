@@ -7,7 +7,7 @@ from typing import Final
 from domain.errors import QueryTooComplex, UserErrorCode
 from domain.execution.image_writer import ImageWriter
 from domain.ids import ImageId, ModelId, parse_image_id, parse_upload_id
-from domain.images import Image, ImageOrigin, ImageRecord
+from domain.images import Image, ImageOrigin, ImageRecord, KeptImages
 from domain.pages import Page, PageRequest
 from domain.ports.images import ImageRepository
 from domain.references import MAX_MANUAL_REFERENCES, Reference, ReferenceOrigin
@@ -81,18 +81,12 @@ class ImageService:
         ids = {path: parse_image_id(raw_id) for path, raw_id in named.items()}
         wanted = list(dict.fromkeys(image_id for image_id in ids.values() if image_id is not None))
         records = await self.images.get_many(viewer.id, wanted) if wanted else {}
-        missing, used = set[ImageId | None](set(wanted) - set(records)), frozenset[ImageId]()
-        if not missing and None not in ids.values() and wanted:
-            kept = await self.images.delete_unless_used(viewer.id, wanted)
-            if kept is not None:
-                missing, used = set(kept.missing), kept.used
-        refusals = Refusals()
-        for path, image_id in ids.items():
-            if image_id is None or image_id in missing:
-                refusals.add(UserErrorCode.NOT_FOUND, "There is no such image.", *path)
-            elif image_id in used:
-                refusals.add(*_IMAGE_IN_USE, *path)
-        refusals.raise_if_any()
+        if None in ids.values():
+            # None will be deleted, and the viewer is told all reasons.
+            _refuse(ids, await self.images.find_kept(viewer.id, wanted))
+        kept = await self.images.delete_unless_used(viewer.id, wanted) if wanted else None
+        if kept is not None:
+            _refuse(ids, kept)
         await self.image_writer.delete(
             [key for record in records.values() for key in record.image.keys]
         )
@@ -157,6 +151,17 @@ def check_count(ids: Sequence[object], *, field: str) -> None:
     """Raise QueryTooComplex where a command names too many at once."""
     if len(ids) > MAX_IMAGES_AT_ONCE:
         raise QueryTooComplex(field, maximum=MAX_IMAGES_AT_ONCE, actual=len(ids))
+
+
+def _refuse(ids: Mapping[tuple[str, ...], ImageId | None], kept: KeptImages) -> None:
+    """Say of each path of the input why its image is not deleted."""
+    refusals = Refusals()
+    for path, image_id in ids.items():
+        if image_id is None or image_id in kept.missing:
+            refusals.add(UserErrorCode.NOT_FOUND, "There is no such image.", *path)
+        elif image_id in kept.used:
+            refusals.add(*_IMAGE_IN_USE, *path)
+    refusals.raise_if_any()
 
 
 def _why_not_found(name: str) -> tuple[UserErrorCode, str]:

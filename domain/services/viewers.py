@@ -54,11 +54,11 @@ class ViewerService:
         self._storing = SemaphoresByKey(1)
         self._failed_at = -_PAUSE_SECONDS
 
-    async def greet(self, viewer: Viewer) -> None:
-        """Give a viewer seen for the first time the sample images.
+    async def give_samples(self, viewer: Viewer) -> None:
+        """Store the sample images for a viewer who is seen for the first time.
 
-        A request never fails because they cannot be stored. Raise Overloaded if the database is
-        away.
+        A request never fails because they cannot be stored. Raise Overloaded if the database
+        cannot be reached.
         """
         load_samples = self._load_samples
         if load_samples is None or viewer.id in self._known or self._is_pausing():
@@ -67,7 +67,7 @@ class ViewerService:
             async with self._storing.get(viewer.id):
                 # Another request of this viewer may have been first.
                 if viewer.id not in self._known and not self._is_pausing():
-                    await self._welcome(viewer.id, load_samples)
+                    await self._store_samples(viewer.id, load_samples)
                 return
         self._remember(viewer.id)
 
@@ -84,7 +84,7 @@ class ViewerService:
         self._known.pop(viewer.id, None)
         return viewer.id
 
-    async def _welcome(
+    async def _store_samples(
         self, viewer_id: ViewerId, load_samples: Callable[[], Sequence[Sample]]
     ) -> None:
         try:

@@ -31,7 +31,7 @@ from domain.viewers import Viewer
 
 log = logging.getLogger(__name__)
 
-_SECONDS: Final = 5.0
+_SECONDS: Final = 10.0
 """Between two searches for turns that another process has left."""
 _SECONDS_WHILE_SOME_WAIT: Final = 0.25
 _BATCH: Final = 100

@@ -152,12 +152,8 @@ def colours_of_code_points(primaries: int, transfer: int, *, full_range: bool) -
 def colours_of_gamma(gamma: float | None, primaries: Sequence[float] | None) -> Colours | None:
     """The colours of a PNG's `gAMA` and `cHRM`; None where they are missing or unusable."""
     transfer = SRGB
-    if gamma is not None:
-        if not 0.01 < gamma < 100:
-            return None
-        if abs(gamma / _SRGB_GAMMA - 1) > _GAMMA_TOLERANCE:
-            exponent = 1 / gamma
-            transfer = _power(exponent)
+    if gamma is not None and abs(gamma / _SRGB_GAMMA - 1) > _GAMMA_TOLERANCE:
+        transfer = _power(1 / gamma)
     colours = Colours(primaries=tuple(primaries or BT709), transfer=transfer)
     try:
         colours.profile()

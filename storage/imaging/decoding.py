@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from storage.imaging.container import BadContainer, Container
 from storage.imaging.heif import HEIC, decode_heif
 from storage.imaging.jpeg import pad_scans
+from storage.imaging.webp import ALPHA_FLAG
 
 _NOISE_PIXELS: Final = sha256(b"other pixels").digest().replace(b"\xff", b"") * 2
 """Coded noise, which a JPEG shows where its own pixels are missing."""
@@ -74,10 +75,14 @@ def _decode_jpeg(container: Container, draft_width: int | None) -> Image.Image:
     return picture
 
 
-def has_surplus(picture: Image.Image, container: Container) -> bool:
-    """Whether a JPEG has enough coded pixels even without its last bytes. Where the end of the
-    image is plain, this may be True without a surplus.
+def may_look_different(picture: Image.Image, container: Container) -> bool:
+    """Whether other decoders may show other pixels: where a PNG uses colours that are not in its
+    palette, or a JPEG has enough coded pixels even without its last bytes. Where the end of a JPEG
+    is plain, this may be True without a surplus.
     """
+    if isinstance(picture, PngImageFile) and picture.mode == "P" and picture.palette is not None:
+        used = picture.histogram()
+        return any(used[len(picture.palette.palette) // len("RGB") :])
     if container.content_type != _JPEG:
         return False
     truncated = pad_scans(container.data, _NOISE_PIXELS, drop_bytes=_SURPLUS_BYTES)
@@ -137,6 +142,8 @@ def _decode_webp(container: Container) -> Image.Image:
     if frame is None:
         raise BadContainer("WebP that cannot be decoded")
     del decoder
+    if container.data[12:16] == b"VP8X" and not container.data[20] & ALPHA_FLAG:
+        mode = "RGBX"  # Browsers and libvips ignore alpha that is not announced.
     return Image.frombytes("RGB" if mode == "RGBX" else mode, size, frame[0], "raw", mode)
 
 

@@ -3,7 +3,7 @@
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from storage.imaging.colours import Colours, colours_of_code_points, colours_of_gamma
@@ -24,8 +24,12 @@ _SURPLUS_BYTES: Final = 64 * 1024
 """Unpacked bytes after the pixels: up to this many, or as many as the pixels have, are
 tolerated.
 """
-_KEPT: Final = frozenset((b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT"))
+_COLOURS: Final = frozenset((b"gAMA", b"cHRM", b"sRGB", b"cICP"))
+_KEPT: Final = _COLOURS | {b"IHDR", b"PLTE", b"tRNS", b"sBIT"}
 _BEFORE_PIXELS: Final = _KEPT | {b"iCCP", b"acTL"}
+_GAMMAS: Final = range(1_000, 10_000_000)
+"""In 100,000ths. Others are taken as damage."""
+_RGB_MATRIX: Final = 0
 _LENGTHS: Final = {b"acTL": 8, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}
 """Other decoders ignore a chunk of these kinds if it has another length."""
 _PACKED_TEXTS: Final = {
@@ -83,11 +87,13 @@ def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
     check_size(width, height, max_pixels)
     # Pillow reads too few rows if the image is black below.
     pixels = _repair_pixels(chunks.packed, _size_of_rows(data), checked=chunks.checked)
-    packed = chunks.packed if pixels is None else [pixels]
-    kept = [*chunks.kept, *(png_chunk(b"IDAT", part) for part in packed), png_chunk(b"IEND", b"")]
     found = chunks.found
     bits, colour_type = data[24], data[25]
     profile, colours = _colours(found)
+    if profile is not None:
+        chunks.drop(_COLOURS)  # The profile has precedence, and is not kept.
+    packed = chunks.packed if pixels is None else [pixels]
+    kept = [*chunks.kept, *(png_chunk(b"IDAT", part) for part in packed), png_chunk(b"IEND", b"")]
     return Container(
         content_type="image/png",
         width=width,
@@ -135,24 +141,36 @@ class _Chunks:
             # The stream that it is a part of ends with a checksum, too.
             self.checked &= correct
             self.packed.append(body)
-        elif (self.packed and kind in _BEFORE_PIXELS) or not self._fits(kind, body):
+            return
+        if kind == b"PLTE" and len(body) % 3:
+            self.tidy = False  # libpng does not show it.
+        if (self.packed and kind in _BEFORE_PIXELS) or not self._fits(kind, body):
             # Other decoders skip what follows the pixels, or does not fit them.
             return
-        elif kind in _KEPT and kind in self.found:
+        if kind in _KEPT and kind in self.found:
             # If two of them differ, decoders take either one.
             self.tidy = False
             return
-        elif kind in _PACKED_TEXTS:
+        if kind in _PACKED_TEXTS:
             self.texts.append((kind, body))
         else:
             self.found.setdefault(kind, bytes(body))
         if kind in _KEPT:
             self.kept.append(png_chunk(kind, body))
 
+    def drop(self, kinds: Collection[bytes]) -> None:
+        self.kept = [chunk for chunk in self.kept if chunk[4:8] not in kinds]
+
     def _fits(self, kind: bytes, body: memoryview) -> bool:
-        """Whether a chunk has a length that is possible for its kind, and for the image's."""
+        """Whether a chunk is possible for its kind, and for the image's."""
+        if len(body) != _LENGTHS.get(kind, len(body)):
+            return False
+        if kind == b"gAMA":
+            return int.from_bytes(body, "big") in _GAMMAS
+        if kind == b"cICP":
+            return body[2] == _RGB_MATRIX  # Browsers do not show an image with another one.
         if kind != b"tRNS":
-            return len(body) == _LENGTHS.get(kind, len(body))
+            return True
         colour_type = self.found[b"IHDR"][9]
         if colour_type == _PALETTE:
             return 0 < len(body) <= _MAX_PALETTE
@@ -168,9 +186,8 @@ def _colours(found: dict[bytes, bytes]) -> tuple[bytes | None, Colours | None]:
     """The profile or the numbers of the colours: the chunk that has precedence."""
     colours = None
     if len(code_points := found.get(b"cICP", b"")) == 4:
-        primaries, transfer, matrix, full_range = code_points
-        if matrix == 0:
-            colours = colours_of_code_points(primaries, transfer, full_range=full_range != 0)
+        primaries, transfer, _, full_range = code_points
+        colours = colours_of_code_points(primaries, transfer, full_range=full_range != 0)
     if colours is None and (packed := _PACKED_PROFILE.fullmatch(found.get(b"iCCP", b""))):
         profile = inflate(packed[1], MAX_PROFILE_BYTES)
         if profile is not None:

@@ -14,7 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from domain.images import ProcessedImage, Rendition
 from storage.imaging.container import Container
-from storage.imaging.decoding import decode, has_surplus
+from storage.imaging.decoding import decode, may_look_different
 from storage.imaging.srgb import is_plain_srgb, to_srgb
 from storage.imaging.thumbhash import thumbhash_of
 
@@ -51,7 +51,7 @@ def process(container: Container) -> ProcessedImage:
         container.tidy
         and container.orientation == 1
         and is_plain_srgb(container)
-        and not has_surplus(file, container)
+        and not may_look_different(file, container)
     ):
         original = Rendition(
             data=container.data,

@@ -9,6 +9,7 @@ from pymongo.errors import DuplicateKeyError
 
 from domain.conflicts import Conflict
 from domain.credits import (
+    MAX_BALANCE,
     Account,
     CreditsOfDay,
     Discrepancy,
@@ -45,7 +46,7 @@ class MongoAccountRepository:
         found = await self._find(viewer_id)
         if found is None:
             created = await self._add(viewer_id, starting_credits, key=_START)
-            if created is not None:
+            if not isinstance(created, Conflict):
                 return created
             found = await self._find(viewer_id)
         if found is None:
@@ -67,10 +68,10 @@ class MongoAccountRepository:
             return None
         return read_account(document, spent_today=await _spent_today(self._database, document))
 
-    async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
+    async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | Conflict:
         return await self._add(viewer_id, credits, key=f"by {key}")
 
-    async def _add(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
+    async def _add(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | Conflict:
         movement = granted(credits, key=f"{viewer_id} {key}")
 
         async def work(transaction: Transaction) -> Account:
@@ -86,10 +87,13 @@ class MongoAccountRepository:
                 return_document=ReturnDocument.AFTER,
             )
             assert account is not None
+            # Of two grants at once, the later one is repeated, and sees what the other has added.
+            if account["balance"] > MAX_BALANCE:
+                raise Abort(Conflict.LIMIT_REACHED)
             return read_account(account)
 
         added = await self._database.transact(work, account=viewer_id)
-        return None if isinstance(added, Conflict) else added.result
+        return added if isinstance(added, Conflict) else added.result
 
     async def set_daily_limit(self, viewer_id: ViewerId, credits: int | None) -> bool:
         change = {"$unset" if credits is None else "$set": {"dailyLimit": credits or 0}}

@@ -7,7 +7,7 @@ never starves commands of theirs.
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,6 @@ from pymongo.write_concern import WriteConcern
 
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
-from domain.credits import Movement
 from domain.errors import Overloaded
 from domain.ports.observers import DatabaseObserver, Unobserved
 from domain.retries import RetryPolicy, retry
@@ -85,6 +84,8 @@ class Database(Collections[AsyncCollection[Document]]):
     observer: DatabaseObserver
     _queues: SemaphoresByKey = field(default_factory=lambda: SemaphoresByKey(1))
     """Queues for transactions that write to the same account."""
+    outbox_filled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a transaction of this process has added something to deliver to webhooks."""
 
     def collection(self, name: str) -> AsyncCollection[Document]:
         return self.commands[name]
@@ -117,12 +118,11 @@ class Database(Collections[AsyncCollection[Document]]):
     async def _transact(
         self, work: Callable[[Transaction], Awaitable[Result]]
     ) -> Committed[Result] | Conflict:
-        movements: Sequence[Movement] = ()
+        transaction: Transaction
 
         async def run(session: Session) -> Result:
-            nonlocal movements
+            nonlocal transaction
             transaction = Transaction(self.commands, session)
-            movements = transaction.movements
             outside = inside.set(Inside.TRANSACTION)
             try:
                 return await work(transaction)
@@ -140,7 +140,9 @@ class Database(Collections[AsyncCollection[Document]]):
                 )
             except Abort as abort:
                 return abort.conflict
-            self.observer.credits_moved(movements)
+            self.observer.credits_moved(transaction.movements)
+            if transaction.fills_outbox:
+                self.outbox_filled.set()
             return Committed(result, cluster_time_of(session))
 
     async def ping(self) -> None:

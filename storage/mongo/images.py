@@ -110,11 +110,10 @@ class MongoImageRepository:
         query = {"_id": {"$in": ids}, "ownerId": viewer_id}
 
         async def work(transaction: Transaction) -> KeptImages | None:
+            kept = await _find_kept(transaction, viewer_id, ids)
+            if kept.missing or kept.used:
+                return kept
             documents = await transaction.images.find(query, {"outputId": 1}).to_list()
-            missing = frozenset(ids) - {document["_id"] for document in documents}
-            used = await find_used_images(transaction, viewer_id, ids=ids)
-            if missing or used:
-                return KeptImages(missing=missing, used=frozenset(used))
             # A transaction that begins to use an image writes to its record, and so does this.
             await delete_image_records(transaction, viewer_id, ids=ids)
             delivered: Document = {"ownerId": viewer_id, "outputs.images.id": {"$in": ids}}
@@ -133,6 +132,9 @@ class MongoImageRepository:
         done = await self._database.transact(work)
         assert not isinstance(done, Conflict), "It never aborts."
         return done.result
+
+    async def find_kept(self, viewer_id: ViewerId, ids: Collection[ImageId]) -> KeptImages:
+        return await _find_kept(self._database, viewer_id, list(ids))
 
     async def any_refers_to(self, viewer_id: ViewerId, ids: Iterable[ImageId]) -> bool:
         query = {"_id": {"$in": list(ids)}, "ownerId": viewer_id}
@@ -165,8 +167,16 @@ async def delete_image_records(
     await transaction.album_images.delete_many({"ownerId": viewer_id, "imageId": wanted})
 
 
+async def _find_kept(
+    collections: Database | Transaction, viewer_id: ViewerId, ids: Sequence[ImageId]
+) -> KeptImages:
+    found = await collections.images.distinct("_id", {"_id": {"$in": ids}, "ownerId": viewer_id})
+    used = await find_used_images(collections, viewer_id, ids=ids)
+    return KeptImages(missing=frozenset(ids) - set(found), used=frozenset(used))
+
+
 async def find_used_images(
-    transaction: Transaction,
+    collections: Database | Transaction,
     viewer_id: ViewerId,
     *,
     ids: Sequence[ImageId],
@@ -183,10 +193,10 @@ async def find_used_images(
         turns["_id"] = outside(conversation_id)
     used = set[ImageId]()
     for collection, query, name in (
-        (transaction.conversations, others, "sourceImage.id"),
-        (transaction.turns, turns, "references.image.id"),
-        (transaction.turns, turns, "options.mask.id"),
-        (transaction.posts, others, "references.image.id"),
+        (collections.conversations, others, "sourceImage.id"),
+        (collections.turns, turns, "references.image.id"),
+        (collections.turns, turns, "options.mask.id"),
+        (collections.posts, others, "references.image.id"),
     ):
         used.update(await collection.distinct(name, {**query, name: wanted}))
     return used & set(ids)

@@ -26,10 +26,10 @@ from storage.mongo.jobs import (
     MongoJobRepository,
     common_fields,
     ending,
-    giving_up,
     held_by,
     read_error,
 )
+from storage.mongo.outputs import error_document
 from storage.mongo.posts import imported_post
 from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import imported_turn
@@ -46,7 +46,6 @@ class MongoImportRepository(MongoJobRepository[Import]):
     """
 
     _name = "imports"
-    _takes_back = True
 
     async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool:
         documents = [record_document(claim.job.owner_id, record) for record in records]
@@ -77,7 +76,8 @@ class MongoImportRepository(MongoJobRepository[Import]):
         return await self._add(claim, write)
 
     async def give_up(self, claim: JobClaim[Import], error: GenerationError) -> bool:
-        return await self._write(claim, giving_up(error))
+        failure = {"$ifNull": ["$failure", {"$literal": error_document(error)}]}
+        return await self._write(claim, [{"$set": {"progress": None, "failure": failure}}])
 
     async def take_back(self, claim: JobClaim[Import], *, limit: int) -> TakenBack | None:
         async def work(transaction: Transaction) -> TakenBack:

@@ -27,8 +27,6 @@ class MongoJobRepository(Generic[AnyJob]):
 
     _name: str
     """The name of the collection."""
-    _takes_back = False
-    """Whether a job that has failed takes back what it has made before it ends."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -68,15 +66,11 @@ class MongoJobRepository(Generic[AnyJob]):
         query = {"_id": {"$in": list(set(ids))}, "ownerId": viewer_id}
         return {document["_id"]: self._read(document) async for document in self._jobs.find(query)}
 
-    async def claim(self, *, lease: timedelta, max_tries: int) -> JobClaim[AnyJob] | None:
+    async def claim(self, *, lease: timedelta) -> JobClaim[AnyJob] | None:
         # Missing sorts before every date: a job that was never claimed has no lease.
         is_free = {"$expr": {"$lte": ["$leaseUntil", "$$NOW"]}}
         document = await self._jobs.find_one_and_update(
-            {
-                "status": UNFINISHED_JOB,
-                "$or": [{"fence": {"$lt": max_tries}}, {"failure": {"$exists": True}}],
-                **is_free,
-            },
+            {"status": UNFINISHED_JOB, **is_free},
             [
                 {
                     "$set": {
@@ -90,18 +84,6 @@ class MongoJobRepository(Generic[AnyJob]):
             return_document=ReturnDocument.AFTER,
         )
         return JobClaim(self._read(document), document["fence"]) if document else None
-
-    async def abandon(self, *, max_tries: int, error: GenerationError, kept: timedelta) -> None:
-        await self._jobs.update_many(
-            {
-                "status": UNFINISHED_JOB,
-                "fence": {"$gte": max_tries},
-                "$expr": {"$lte": ["$leaseUntil", "$$NOW"]},
-            },
-            giving_up(error)
-            if self._takes_back
-            else ending(OutputStatus.FAILED, kept=kept, error=error_document(error)),
-        )
 
     async def renew(
         self, claim: JobClaim[AnyJob], *, progress: float | None, lease: timedelta
@@ -190,11 +172,6 @@ def held_by(claim: JobClaim[AnyJob]) -> Document:
 def ending(status: OutputStatus, *, kept: timedelta, **more: object) -> list[Document]:
     ended = {"status": status.value, "progress": None, "expiresAt": from_now(kept)}
     return [{"$set": {**ended, **{name: {"$literal": value} for name, value in more.items()}}}]
-
-
-def giving_up(error: GenerationError) -> list[Document]:
-    failure = {"$ifNull": ["$failure", {"$literal": error_document(error)}]}
-    return [{"$set": {"progress": None, "failure": failure}}]
 
 
 def read_error(document: Document) -> GenerationError:

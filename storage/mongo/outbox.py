@@ -8,7 +8,7 @@ the order of the counts is the order of the commits.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -89,7 +89,10 @@ async def make_due(
         ],
         return_document=ReturnDocument.AFTER,
     )
-    return None if counted is None else int(counted["queued"])
+    if counted is None:
+        return None
+    transaction.fills_outbox = True
+    return int(counted["queued"])
 
 
 async def wants_any(transaction: Transaction, owner_id: ViewerId) -> bool:
@@ -201,9 +204,11 @@ class MongoOutboxRepository:
         self._database = database
         self._webhooks = database.webhooks
         self._deliveries = database.deliveries
+        self.filled = database.outbox_filled
 
-    async def take(self, *, failing: bool, lease: timedelta) -> HeldWebhook | None:
-        cursor = self._webhooks.find({"failing": failing, **_IS_DUE}).sort("dueAt", 1)
+    async def take(self, *, failing: Collection[bool], lease: timedelta) -> HeldWebhook | None:
+        selected = {"failing": {"$in": sorted(failing)}}
+        cursor = self._webhooks.find({**selected, **_IS_DUE}).sort("dueAt", 1)
         for hook in await cursor.limit(_LOOKED_AT).to_list():
             hold = secrets.token_hex(8)
             taken = await self._webhooks.update_one(
@@ -216,7 +221,7 @@ class MongoOutboxRepository:
                     owner_id=hook["ownerId"],
                     url=hook["url"],
                     secret=hook["secret"],
-                    failing=failing,
+                    failing=hook["failing"],
                     hold=hold,
                 )
         return None

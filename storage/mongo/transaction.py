@@ -115,11 +115,13 @@ class SessionCollection:
 class Transaction(Collections[SessionCollection]):
     """An open transaction. After its end every call raises RuntimeError."""
 
-    __slots__ = ("_database", "_open", "_session", "movements")
+    __slots__ = ("_database", "_open", "_session", "fills_outbox", "movements")
 
     def __init__(self, database: AsyncDatabase[Document], session: AsyncClientSession) -> None:
         self.movements: list[Movement] = []
         """The entries of the ledger that it writes."""
+        self.fills_outbox = False
+        """Whether something is to be delivered to webhooks once it has been committed."""
         self._database = database
         self._session = session
         self._open = True

@@ -92,7 +92,7 @@ async def open_client(bucket: Bucket, session: AioSession | None = None) -> Asyn
 
 
 @asynccontextmanager
-async def answering(within_seconds: float = OPERATION_SECONDS) -> AsyncIterator[None]:
+async def call_bucket(within_seconds: float = OPERATION_SECONDS) -> AsyncIterator[None]:
     """Wait for the bucket with a limit. Raise ObjectMissing or StoreUnavailable where it fails.
 
     What the server has said stays in the cause, which is for the log.

@@ -28,7 +28,7 @@ from storage.objects.abilities import find_abilities
 from storage.objects.bucket import (
     OPERATION_SECONDS,
     Bucket,
-    answering,
+    call_bucket,
     open_client,
     session_of,
 )
@@ -71,7 +71,7 @@ async def open_bucket(
     async with AsyncExitStack() as stack:
         credentials, kept = Credentials(bucket.key_id, bucket.secret), None
         if not bucket.key_id:
-            async with answering(operation_seconds):
+            async with call_bucket(operation_seconds):
                 kept = await find_credentials(session)
                 credentials = await read_credentials(kept)
         client = await stack.enter_async_context(open_client(bucket, session))
@@ -113,7 +113,7 @@ class S3ObjectStore:
 
     async def put(self, key: str, data: bytes) -> None:
         checked(key)
-        async with answering(self._operation_seconds):
+        async with call_bucket(self._operation_seconds):
             answer = await self._client.put_object(
                 Bucket=self._bucket.name,
                 Key=key,
@@ -129,7 +129,7 @@ class S3ObjectStore:
         complete.
         """
         target = {"Bucket": self._bucket.name, "Key": checked(key)}
-        async with answering(self._operation_seconds):
+        async with call_bucket(self._operation_seconds):
             upload = await self._client.create_multipart_upload(
                 **target, ContentType=content_type_of(key), **_OBJECT_HEADERS
             )
@@ -138,10 +138,10 @@ class S3ObjectStore:
             tags: list[dict[str, object]] = []
             async for part in _regroup(parts, _PART_BYTES):
                 number = len(tags) + 1
-                async with answering(self._operation_seconds):
+                async with call_bucket(self._operation_seconds):
                     answer = await self._client.upload_part(**target, PartNumber=number, Body=part)
                 tags.append({"PartNumber": number, "ETag": answer["ETag"]})
-            async with answering(self._operation_seconds):
+            async with call_bucket(self._operation_seconds):
                 await self._client.complete_multipart_upload(
                     **target, MultipartUpload={"Parts": tags}
                 )
@@ -149,7 +149,7 @@ class S3ObjectStore:
             # If the process is killed, `delete_parts` removes the parts, or the bucket's lifecycle
             # rules: see docs/operations.md.
             with suppress(StoreUnavailable):
-                async with answering(self._operation_seconds):
+                async with call_bucket(self._operation_seconds):
                     await self._client.abort_multipart_upload(**target)
             raise
 
@@ -157,10 +157,10 @@ class S3ObjectStore:
         target = {"Bucket": self._bucket.name}
         # A key may lack the permission, or a server the operation: lifecycle rules are left then.
         with suppress(StoreUnavailable):
-            async with answering(self._operation_seconds):
+            async with call_bucket(self._operation_seconds):
                 listed = await self._client.list_multipart_uploads(**target, Prefix=checked(key))
             for upload in listed.get("Uploads", ()):
-                async with answering(self._operation_seconds):
+                async with call_bucket(self._operation_seconds):
                     await self._client.abort_multipart_upload(
                         **target, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
@@ -168,7 +168,7 @@ class S3ObjectStore:
 
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         checked(key)
-        async with answering(self._operation_seconds):
+        async with call_bucket(self._operation_seconds):
             answer = await self._client.get_object(Bucket=self._bucket.name, Key=key)
             async with answer["Body"] as body:
                 _check_is_object(answer, key)
@@ -176,14 +176,14 @@ class S3ObjectStore:
 
     async def size(self, key: str) -> int:
         checked(key)
-        async with answering(self._operation_seconds):
+        async with call_bucket(self._operation_seconds):
             answer = await self._client.head_object(Bucket=self._bucket.name, Key=key)
         _check_is_object(answer, key)
         return int(answer["ContentLength"])
 
     async def read(self, key: str, *, start: int, count: int) -> bytes:
         checked(key)
-        async with answering(self._operation_seconds):
+        async with call_bucket(self._operation_seconds):
             answer = await self._client.get_object(
                 Bucket=self._bucket.name, Key=key, Range=f"bytes={start}-{start + count - 1}"
             )
@@ -198,7 +198,7 @@ class S3ObjectStore:
         every = list(dict.fromkeys(checked(key) for key in keys))
         for batch in in_batches(every, _DELETE_BATCH_SIZE):
             objects = [{"Key": key} for key in batch]
-            async with answering(self._operation_seconds):
+            async with call_bucket(self._operation_seconds):
                 answer = await self._client.delete_objects(
                     Bucket=self._bucket.name, Delete={"Objects": objects}
                 )
@@ -217,7 +217,7 @@ class S3ObjectStore:
         for folder in folders:
             after: dict[str, str] = {}
             while True:
-                async with answering(self._operation_seconds):
+                async with call_bucket(self._operation_seconds):
                     answer = await self._client.list_objects_v2(
                         Bucket=self._bucket.name, Prefix=f"{folder}/{shard}/", **after
                     )
@@ -240,7 +240,7 @@ class S3ObjectStore:
 
     async def find_abilities(self) -> UploadAbilities:
         """Ask the bucket at its internal address: this process may not reach the public one."""
-        async with answering(min(self._operation_seconds, ABILITIES_SECONDS)):
+        async with call_bucket(min(self._operation_seconds, ABILITIES_SECONDS)):
             return await find_abilities(self._offer_to_try, self._send, self.delete)
 
     def offer(

@@ -322,9 +322,12 @@ async def test_if_one_image_cannot_be_deleted_none_is(
     in_use = await delete_all(client, [free["id"], used["id"]])
 
     assert kept["deletedImageIds"] == []
+    reasons = {1: "IMAGE_IN_USE", 2: "NOT_FOUND", 3: "NOT_FOUND", 4: "NOT_FOUND", 5: "IMAGE_IN_USE"}
     assert [(error["code"], error["path"]) for error in kept["userErrors"]] == [
-        ("NOT_FOUND", ["input", "imageIds", index]) for index in ("2", "3", "4")
+        (code, ["input", "imageIds", str(index)]) for index, code in reasons.items()
     ]
+    unknown = await delete_all(client, [UNKNOWN, used["id"]])
+    assert [error["code"] for error in unknown["userErrors"]] == ["NOT_FOUND", "IMAGE_IN_USE"]
     assert [(error["code"], error["path"]) for error in in_use["userErrors"]] == [
         ("IMAGE_IN_USE", ["input", "imageIds", "1"])
     ]

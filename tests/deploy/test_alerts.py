@@ -18,7 +18,7 @@ from tests.clients import GraphQLClient
 from tests.deploy.causes import CAUSES, TAKEN_OVER, Deployment
 from tests.deploy.test_monitoring import values_of
 from tests.http import open_http
-from tests.resilience.processes import DATABASE, Vendor, eventually, until_greeted
+from tests.resilience.processes import DATABASE, Vendor, eventually, wait_until_answering
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.tools import need
 
@@ -48,7 +48,7 @@ async def deployment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
         stack.push_async_callback(mongodb.close)
         client = GraphQLClient(one.apis[0].url, one.token("ana"))
         stack.push_async_callback(client.aclose)
-        await until_greeted(client)
+        await wait_until_answering(client)
         yield Deployment(one, stores, mongodb[DATABASE], client)
 
 

@@ -91,6 +91,7 @@ def test_the_compose_file_scrapes_and_proxies_what_it_starts() -> None:
     apis = services["proxy"]["environment"]["DARKROOM_APIS"].split()
     assert apis == [f"{name}:8000" for name in started if services[name]["command"] == ["serve"]]
     for name, service in services.items():
+        assert not service["image"].endswith(":latest"), name
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]
             if source.startswith("."):
@@ -99,6 +100,25 @@ def test_the_compose_file_scrapes_and_proxies_what_it_starts() -> None:
                 assert source in compose["volumes"], volume
         after = service.get("depends_on", ())
         assert set(after) <= services.keys(), name
+
+
+def test_the_networks_of_the_compose_file_keep_stores_apart_and_name_the_proxy() -> None:
+    (compose,) = documents(DEPLOY / "compose.yaml")
+    services, networks = compose["services"], compose["networks"]
+    on_network = {
+        network: {name for name in services if network in services[name]["networks"]}
+        for network in networks
+    }
+
+    ours = {name for name in services if services[name]["image"] == "darkroom"}
+    assert networks["stores"]["internal"]
+    assert on_network["stores"] - ours == {"mongo-1", "mongo-2", "mongo-3", "mongo-init", "nats"}
+    assert on_network["watchers"] - ours == {"prometheus", "grafana"}
+    assert services["proxy"]["networks"] == ["clients"]
+    (of_clients,) = networks["clients"]["ipam"]["config"]
+    for name in ours:
+        trusted = services[name]["environment"]["DARKROOM_TRUSTED_PROXIES"]
+        assert trusted == of_clients["subnet"], name
 
 
 @pytest.mark.parametrize("overlay", ["base", "example"])
@@ -110,12 +130,15 @@ def test_every_manifest_is_valid_for_the_schema_of_its_kind(overlay: str) -> Non
         kubernetes_validate.validate(one, KUBERNETES_VERSION, strict=True)
 
 
-def test_grace_periods_and_ports_agree_with_the_processes() -> None:
+def test_pods_agree_with_the_processes_and_what_is_beside_them() -> None:
     by_name = {(one["kind"], one["metadata"]["name"]): one for one in manifests("base")}
     for name, grace in (("darkroom-api", 24 + 5), ("darkroom-worker", 200 + 10)):
         template = by_name["Deployment", name]["spec"]["template"]["spec"]
         assert template["terminationGracePeriodSeconds"] > grace
         (container,) = template["containers"]
+        assert template["enableServiceLinks"] is False
+        assert template["serviceAccountName"] == "darkroom"
+        assert "replicas" not in by_name["Deployment", name]["spec"]
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert ports["metrics"] == 9100
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):

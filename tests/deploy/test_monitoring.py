@@ -4,6 +4,7 @@ alert links to its instructions.
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,20 @@ def test_queries_are_valid(tmp_path: Path) -> None:
 
     _run(promtool, "check", "rules", str(file))
     _run(promtool, "check", "rules", str(RULES))
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "kubernetes.yml"])
+def test_the_configurations_of_prometheus_are_valid(name: str, tmp_path: Path) -> None:
+    promtool = need("promtool")
+    shutil.copytree(DEPLOY / "prometheus", tmp_path, dirs_exist_ok=True)
+    config = tmp_path / name
+    # Debian's Prometheus cannot ask Kubernetes.
+    found = config.read_text().replace(
+        "kubernetes_sd_configs: [{ role: pod }]", "static_configs: []"
+    )
+    config.write_text(found)
+
+    _run(promtool, "check", "config", config)
 
 
 def test_every_alert_fires_and_clears() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import socket
+import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -89,6 +90,12 @@ class Connection:
 
     def close(self) -> None:
         self._writer.close()
+
+    def reset(self) -> None:
+        """Close as a client does that ends with unread data: by RST, not by FIN."""
+        client: socket.socket = self._writer.get_extra_info("socket")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ from edge.compiled.operations import Compiler
 from edge.compiled.variables import PlainVariables
 from edge.documents import read_document
 from edge.execution import executable_schema
-from schema.context import NOBODY, Request, Scope
+from schema.context import ANONYMOUS, Request, Scope
 from schema.loaders import Loaders
 from storage.mongo.turns import read_turn
 from tests.edge import generated
@@ -53,10 +53,10 @@ class Sides:
     api: Api
     viewer: Viewer
     compiler: Compiler
-    for_nobody: bool = False
+    is_anonymous: bool = False
 
     def request(self) -> Request:
-        scope = NOBODY if self.for_nobody else Scope(self.viewer)
+        scope = ANONYMOUS if self.is_anonymous else Scope(self.viewer)
         services = replace(self.api.services, rate_limits=self._at_rest())
         return Request(
             id="test",
@@ -180,7 +180,7 @@ async def test_a_compiled_answer_for_a_share_equals_that_of_graphql_core(
     sides: Sides, stored: list[dict[str, Any]], with_prompts: bool
 ) -> None:
     """An event, and a page of turns; with and without a viewer."""
-    nobody = replace(sides, for_nobody=True)
+    nobody = replace(sides, is_anonymous=True)
     shares: dict[str, Share] = {}
     answered = 0
     for seed in range(SEEDS // 4):

@@ -25,7 +25,7 @@ from edge.documents import Documents, read_document
 from edge.execution import OperationExecutor, executable_schema
 from edge.outcomes import Answered, Operation, Outcome, Reason, Rejected, Result, Streaming
 from edge.side_thread import SideThread
-from schema.context import NOBODY, Scope
+from schema.context import ANONYMOUS, Scope
 from settings import Limits
 from subscriptions.viewer import ViewerUpdates
 
@@ -38,13 +38,13 @@ def a_scope() -> Scope:
 
 
 async def run(
-    executor: OperationExecutor, document: str, scope: Scope = NOBODY, **options: Any
+    executor: OperationExecutor, document: str, scope: Scope = ANONYMOUS, **options: Any
 ) -> Outcome:
     operation = Operation(document=document, **options)
     return await executor.execute(operation, scope=scope, request_id="the request")
 
 
-async def answered(executor: OperationExecutor, document: str, scope: Scope = NOBODY) -> Result:
+async def answered(executor: OperationExecutor, document: str, scope: Scope = ANONYMOUS) -> Result:
     outcome = await run(executor, document, scope)
     assert isinstance(outcome, Answered)
     return outcome.result
@@ -189,7 +189,7 @@ async def test_closing_the_stream_ends_its_subscription(
 async def test_a_stream_whose_source_fails_ends_with_the_error(
     executor: OperationExecutor, document: str, code: str
 ) -> None:
-    outcome = await run(executor, document, NOBODY if code == "UNAUTHENTICATED" else a_scope())
+    outcome = await run(executor, document, ANONYMOUS if code == "UNAUTHENTICATED" else a_scope())
 
     assert isinstance(outcome, Streaming)
     async with aclosing(outcome.open()) as results, asyncio.timeout(10):

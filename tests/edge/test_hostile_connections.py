@@ -80,6 +80,7 @@ HEADS: Final = {
         UPGRADE + b"Origin: http://localhost\r\nOrigin: http://evil.example\r\n\r\n",
         400,
     ),
+    "a WebSocket at another path": (UPGRADE.replace(b"/graphql", b"/healthz") + b"\r\n", 404),
     "a WebSocket of another version": (UPGRADE.replace(b"13", b"12") + b"\r\n", 400),
     "a body that is not in chunks": (
         b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -151,6 +152,8 @@ async def test_a_request_head_beyond_the_limits_is_refused(
         answers = await asyncio.gather(*(send() for _ in range(CONNECTIONS)))
 
     assert {status_of(answer) for answer in answers} == {status}
+    assert all(b'"code":"' in answer for answer in answers)
+    assert "ASGI" not in api.text_of_log()
     assert memory_of(api) - before < CONNECTIONS * 2 * MEGABYTE
 
 
@@ -160,9 +163,14 @@ async def test_a_request_that_is_never_complete_is_dropped(api: Api) -> None:
             await connection.send(data)
             return await connection.read_to_the_end()
 
+    for data in NEVER_COMPLETE.values():  # Their time ends before that of the others.
+        async with connection_to(api) as connection:
+            await connection.send(data)
+            connection.reset()
     async with others_are_served(api):
         answers = await asyncio.gather(*map(wait_for_end, NEVER_COMPLETE.values()))
 
+    assert "Traceback" not in api.text_of_log()
     answer_to = dict(zip(NEVER_COMPLETE, answers, strict=True))
     assert answer_to["nothing"] == b""
     assert status_of(answer_to["half a head"]) == 408

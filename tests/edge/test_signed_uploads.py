@@ -155,7 +155,7 @@ async def test_an_interrupted_upload_leaves_nothing_behind(folder: Place, tmp_pa
 async def test_slow_uploads_time_out_and_free_their_capacity(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "UPLOADS_AT_ONCE", 2)
+    monkeypatch.setattr(offers, "MAX_UPLOADS", 2)
     too_late, may_end = asyncio.Event(), asyncio.Event()
 
     async def send_slowly() -> asyncio.Task[httpx2.Response]:
@@ -182,7 +182,7 @@ async def test_slow_uploads_time_out_and_free_their_capacity(
     busy = await folder.send(folder.offer(PUT)[1])
     with monkeypatch.context() as patched:
         patched.setattr(offers, "FIRST_SECONDS", 0.0)
-        patched.setattr(offers, "UPLOADS_AT_ONCE", 1)
+        patched.setattr(offers, "MAX_UPLOADS", 1)
         too_late.set()
         await eventually(is_idle, within=60, what="both have timed out")
         may_end.set()
@@ -242,7 +242,7 @@ async def test_a_client_that_sends_single_bytes_times_out(
 async def test_one_presigned_upload_does_not_use_the_capacity_of_others(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "UPLOADS_OF_ONE_OFFER", 2)
+    monkeypatch.setattr(offers, "MAX_UPLOADS_PER_URL", 2)
     go_on = asyncio.Event()
     _, offer = folder.offer(PUT)
     waiting = [await half_sent(folder, offer, go_on) for _ in range(2)]
@@ -263,7 +263,7 @@ async def test_one_presigned_upload_does_not_use_the_capacity_of_others(
 async def test_one_owner_does_not_use_the_capacity_of_others(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "UPLOADS_OF_ONE_OWNER", 2)
+    monkeypatch.setattr(offers, "MAX_UPLOADS_PER_OWNER", 2)
     go_on = asyncio.Event()
     waiting = [await half_sent(folder, folder.offer(PUT, owner="ana")[1], go_on) for _ in range(2)]
 
@@ -284,7 +284,7 @@ async def test_one_owner_does_not_use_the_capacity_of_others(
 async def test_one_owner_does_not_use_the_memory_of_others(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "HELD_BYTES_OF_ONE_OWNER", len(PICTURE) + HALF - 1)
+    monkeypatch.setattr(offers, "MAX_BUFFERED_BYTES_PER_OWNER", len(PICTURE) + HALF - 1)
     go_on = asyncio.Event()
     waiting = await half_sent(folder, folder.offer(PUT, owner="ana")[1], go_on)
 
@@ -303,7 +303,7 @@ async def test_one_owner_does_not_use_the_memory_of_others(
 async def test_the_memory_of_all_uploads_together_is_limited(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "HELD_BYTES", len(PICTURE) - 1)
+    monkeypatch.setattr(offers, "MAX_BUFFERED_BYTES", len(PICTURE) - 1)
 
     busy = await folder.send(folder.offer(PUT)[1])
     small = PICTURE[:-1]

@@ -22,7 +22,7 @@ from domain.viewers import Viewer
 from edge.execution import OperationExecutor
 from edge.outcomes import Operation, Result, Streaming
 from edge.subscriptions import SharedAnswers
-from schema.context import NOBODY, Scope
+from schema.context import ANONYMOUS, Scope
 from storage.mongo.database import Database
 from tests.edge import generated
 from tests.storage.builders import ANA, a_conversation, another_turn
@@ -151,11 +151,11 @@ async def test_readers_of_shares_with_the_same_visible_fields_are_executed_once(
     await followed.api.database.accounts.insert_one({"_id": followed.viewer.id})
     tokens = [await _share(followed, with_prompts) for with_prompts in (False, False, True)]
     readers = [
-        (NOBODY, tokens[0]),
-        (NOBODY, tokens[0]),
-        (NOBODY, tokens[1]),
+        (ANONYMOUS, tokens[0]),
+        (ANONYMOUS, tokens[0]),
+        (ANONYMOUS, tokens[1]),
         (Scope(Viewer(ANA)), tokens[1]),
-        (NOBODY, tokens[2]),
+        (ANONYMOUS, tokens[2]),
     ]
     shared = FOLLOW.replace("$id: ID!", "$id: String!").replace(
         "turnUpdated(conversationId:", "turnUpdated: sharedTurnUpdated(token:"

@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from domain.traces import Trace
-from edge.traces import find_names, renamed
+from edge.traces import find_trace_values, merge_trace
 from tests.api.test_webhooks import a_webhook
 from tests.clients import GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom
@@ -58,7 +58,7 @@ async def test_every_response_has_the_request_id(
 def test_an_invalid_request_id_is_ignored(
     given: dict[str, str], id_: str | None, parent: str | None
 ) -> None:
-    trace = renamed(None, given)
+    trace = merge_trace(None, given)
 
     assert trace.request_id == id_ or (id_ is None and MADE.fullmatch(trace.request_id))
     assert trace.traceparent == parent
@@ -67,11 +67,13 @@ def test_an_invalid_request_id_is_ignored(
 def test_an_id_in_a_message_replaces_the_one_of_its_socket() -> None:
     socket = Trace("socket", PARENT)
 
-    assert renamed(socket, find_names({"X-REQUEST-ID": "one", "cost": True})) == Trace(
+    assert merge_trace(socket, find_trace_values({"X-REQUEST-ID": "one", "cost": True})) == Trace(
         "one", PARENT
     )
-    assert renamed(socket, find_names({"traceparent": 7, "x-request-id": None})) == socket
-    assert renamed(socket, find_names(None)) == socket
+    assert (
+        merge_trace(socket, find_trace_values({"traceparent": 7, "x-request-id": None})) == socket
+    )
+    assert merge_trace(socket, find_trace_values(None)) == socket
 
 
 async def test_a_stream_has_the_request_id(client: GraphQLClient) -> None:

@@ -17,10 +17,14 @@ class Scrape:
 
     def __call__(self, name: str, **labels: str) -> float:
         """The sum of the samples of this name that have these labels; 0 where there is none."""
+        return sum(self.shown(name, **labels))
+
+    def shown(self, name: str, **labels: str) -> list[float]:
+        """The samples of this name that have these labels."""
         wanted = labels.items()
-        return sum(
+        return [
             value for (one, has), value in self.samples.items() if one == name and wanted <= has
-        )
+        ]
 
     def has(self, name: str) -> bool:
         return any(one == name for one, _ in self.samples)

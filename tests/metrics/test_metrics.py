@@ -110,6 +110,10 @@ async def test_a_conversation_is_counted_from_its_request_to_its_last_frame(
     assert seen("darkroom_subscription_groups") == 0
     assert seen("darkroom_socket_closes_total", code="client") == 1
     assert seen("process_resident_memory_bytes") > 10_000_000
+    # Prometheus sees no increase in a series that begins with its first event.
+    assert seen.shown(runs, provider="local", outcome="PROVIDER_AUTHENTICATION") == [0]
+    assert seen.shown("darkroom_operation_seconds_count", code="INTERNAL") == [0, 0, 0]
+    assert seen.shown(ended, provider="local", outcome="OUTCOME_UNKNOWN") == [0]
     await _until(port, lambda now: now("darkroom_loop_lag_seconds_count") > 0)
     assert seen.has("darkroom_collector_pause_seconds_count")
 

@@ -17,7 +17,7 @@ from typing import Final
 from tests.edge.hostile import memory_of
 from tests.http import open_http
 from tests.resilience.processes import Api
-from tests.resilience.scale import SEED, crowd
+from tests.resilience.scale import SEED, load_factor
 
 INPUTS: Final = int(os.environ.get("DARKROOM_TEST_INPUTS", "0"))
 """0: the small count of each test."""
@@ -69,7 +69,7 @@ async def noticed(api: Api, what: str) -> AsyncIterator[Figures]:
         f"neighbours' p99 {figures.p99 * 1000:.0f} ms, most memory +{figures.grown / 1e6:.1f} MB, "
         f"load {os.getloadavg()[0]:.1f}\n"
     )
-    assert figures.p99 < MAX_P99_SECONDS * crowd()
+    assert figures.p99 < MAX_P99_SECONDS * load_factor()
 
 
 async def _ask(api: Api, figures: Figures) -> None:

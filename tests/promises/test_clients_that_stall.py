@@ -49,7 +49,7 @@ class Stalled:
     def __init__(self, api: Api, client: GraphQLClient, metrics_url: str) -> None:
         self.api, self.client, self._metrics_url = api, client, metrics_url
 
-    async def until_nobody_is_left(self, files: int) -> None:
+    async def wait_until_disconnected(self, files: int) -> None:
         """Wait until no socket and no subscription is counted, and its files are closed."""
 
         async def is_over() -> bool:
@@ -91,7 +91,7 @@ async def test_sockets_that_never_send_a_token_are_closed(stalled: Stalled) -> N
         most_each=IDLE_BYTES,
         sockets=SOCKETS_WITHOUT_INIT,
     )
-    await stalled.until_nobody_is_left(files)
+    await stalled.wait_until_disconnected(files)
 
 
 async def test_sockets_that_read_nothing_are_closed(stalled: Stalled) -> None:
@@ -103,7 +103,7 @@ async def test_sockets_that_read_nothing_are_closed(stalled: Stalled) -> None:
         most_each=STALLED_BYTES,
         sockets=SOCKETS_WITHOUT_READING,
     )
-    await stalled.until_nobody_is_left(files)
+    await stalled.wait_until_disconnected(files)
 
 
 async def test_disconnected_clients_leave_nothing_behind(stalled: Stalled) -> None:
@@ -114,7 +114,7 @@ async def test_disconnected_clients_leave_nothing_behind(stalled: Stalled) -> No
     async with noticed(stalled.api, f"{rounds} rounds of 45 subscriptions and 10 requests"):
         await _come_and_go(stalled, rounds)
 
-    await stalled.until_nobody_is_left(files)
+    await stalled.wait_until_disconnected(files)
     assert memory_of(stalled.api) - before < DRIFT_BYTES
 
 
@@ -127,7 +127,7 @@ async def test_thousands_of_subscriptions_of_one_socket_leave_nothing_behind(
     async with noticed(stalled.api, f"{SUBSCRIPTIONS_OF_ONE} subscriptions of one socket"):
         await _subscribe_and_complete(stalled, SUBSCRIPTIONS_OF_ONE)
 
-    await stalled.until_nobody_is_left(files)
+    await stalled.wait_until_disconnected(files)
     assert memory_of(stalled.api) - before < DRIFT_BYTES
 
 
@@ -138,7 +138,7 @@ async def test_streams_that_are_left_leave_nothing_behind(stalled: Stalled) -> N
     async with noticed(stalled.api, f"{STREAMS} streams of server-sent events"):
         await _open_and_leave(stalled, STREAMS)
 
-    await stalled.until_nobody_is_left(files)
+    await stalled.wait_until_disconnected(files)
     assert memory_of(stalled.api) - before < DRIFT_BYTES
 
 

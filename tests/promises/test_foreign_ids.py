@@ -3,7 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
 from random import Random
 from typing import Any, Final
 
@@ -28,7 +31,7 @@ from tests.api.test_imports import ARCHIVE, IMPORT
 from tests.api.test_imports import ended as import_ended
 from tests.api.test_shares import share
 from tests.api.test_webhooks import a_webhook, until_log
-from tests.clients import Data, GraphQLClient
+from tests.clients import Data, GraphQLClient, Socket
 from tests.conftest import Darkroom
 from tests.edge.schema_calls import a_value, calls_of
 from tests.operations import conversation_with
@@ -39,6 +42,8 @@ from tests.uploads import sent
 
 SETTLED: Final = re.compile(r'"(clientMutationId|cursor|requestId)":"[^"]*"')
 UNKNOWN: Final = "00000000000000000000000000"
+OPERATIONS_ON_A_SOCKET: Final = 40
+"""Each has two messages, and a socket may send a hundred in ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +171,19 @@ async def test_a_foreign_id_is_answered_like_an_unknown_id(site: Site) -> None:
     random.shuffle(rows)
     before = await _snapshot(site)
 
-    for asked, found in rows[: count(120, each=4)] * max(1, count(0, each=4) // len(rows)):
-        for client in (site.other, site.nobody):
-            ask = _ask_socket if asked.is_subscription or random.random() < 0.2 else _ask
-            answers = [
-                settled(await ask(client, asked.with_id(one)), one)
-                for one in (found, unknown_of(found))
-            ]
-            assert answers[0] == answers[1], (SEED, asked.document, found)
+    async with (
+        aclosing(_OneSocket(site.other)) as other,
+        aclosing(_OneSocket(site.nobody)) as nobody,
+    ):
+        for asked, found in islice(cycle(rows), count(120)):
+            for client, socket in ((site.other, other), (site.nobody, nobody)):
+                on_socket = asked.is_subscription or random.random() < 0.2
+                ask = socket.ask if on_socket else partial(_ask, client)
+                answers = [
+                    settled(await ask(asked.with_id(one)), one)
+                    for one in (found, unknown_of(found))
+                ]
+                assert answers[0] == answers[1], (SEED, asked.document, found)
 
     assert await _snapshot(site) == before
 
@@ -198,11 +208,33 @@ async def _ask(client: GraphQLClient, body: dict[str, Any]) -> str:
     return (await client.post(body)).text
 
 
-async def _ask_socket(client: GraphQLClient, body: dict[str, Any]) -> str:
-    """The first message, or why there is none."""
-    async with client.socket() as socket:
-        await socket.send(id="1", type="subscribe", payload=body)
+class _OneSocket:
+    """Operations of one client that follow each other on a socket. Another one is opened before
+    there are too many messages on it.
+    """
+
+    def __init__(self, client: GraphQLClient) -> None:
+        self._client = client
+        self._open = AsyncExitStack()
+        self._socket: Socket | None = None
+        self._count = 0
+
+    async def ask(self, body: dict[str, Any]) -> str:
+        """The first message without its id, or why the socket was closed."""
+        if self._socket is None or self._count % OPERATIONS_ON_A_SOCKET == 0:
+            await self.aclose()
+            self._socket = await self._open.enter_async_context(self._client.socket())
+        self._count += 1
+        number = str(self._count)
         try:
-            return json.dumps(await socket.receive())
-        except ConnectionClosed as closed:  # no token is needed
+            await self._socket.send(id=number, type="subscribe", payload=body)
+            while (message := await self._socket.receive()).get("id") != number:
+                pass  # the last one of the operation before
+            await self._socket.send(id=number, type="complete")
+        except ConnectionClosed as closed:
+            self._socket = None
             return str(closed)
+        return json.dumps({name: message.get(name) for name in ("type", "payload")})
+
+    async def aclose(self) -> None:
+        await self._open.aclose()

@@ -1,4 +1,4 @@
-"""Attempts according to the chronicle: what each requested of whom, and how it ended."""
+"""Attempts according to the state log: what each requested of whom, and how it ended."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from domain.outputs import CAPTION_SLOT, UNFINISHED
 from domain.rules import is_outcome_unknown
 from storage.mongo.outputs import read_run
 from tests.clients import Data
-from tests.resilience.evidence import Chronicle, State
+from tests.resilience.evidence import State, StateLog
 
 DELETED: Final = "DELETED"
 """How an attempt ends whose conversation is deleted while it is running."""
@@ -81,19 +81,19 @@ class Attempt:
         return self.asking[0], end if end is not None else float("inf")
 
 
-def attempts_of(chronicle: Chronicle) -> list[Attempt]:
+def attempts_of(state_log: StateLog) -> list[Attempt]:
     """All of them, each output's in their order."""
     return [
         attempt
-        for output_id, states in chronicle.outputs.items()
-        for attempt in _attempts_of(OutputId(output_id), states, chronicle)
+        for output_id, states in state_log.outputs.items()
+        for attempt in _attempts_of(OutputId(output_id), states, state_log)
     ]
 
 
 def _attempts_of(
-    output_id: OutputId, states: list[State], chronicle: Chronicle
+    output_id: OutputId, states: list[State], state_log: StateLog
 ) -> Iterator[Attempt]:
-    parent = chronicle.parents[parent_of_output(output_id)[0]]
+    parent = state_log.parents[parent_of_output(output_id)[0]]
     attempt: Attempt | None = None
     before: Data | None = None
     for state in states:

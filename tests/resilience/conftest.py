@@ -7,19 +7,19 @@ import pytest
 
 from tests.resilience.evidence import History
 from tests.resilience.figures import table
-from tests.resilience.sound import make_sound_history
+from tests.resilience.valid_history import make_valid_history
 
 
 @pytest.fixture(scope="session")
-async def sound(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> History:
+async def valid_history(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> History:
     """The history of a run in which everything is done once and nothing fails. Read-only."""
-    return await make_sound_history(mongodb_uri, tmp_path_factory.mktemp("sound"))
+    return await make_valid_history(mongodb_uri, tmp_path_factory.mktemp("valid_history"))
 
 
 @pytest.fixture
-def tampered(sound: History) -> History:
+def tampered(valid_history: History) -> History:
     """The same, to be changed."""
-    return copy.deepcopy(sound)
+    return copy.deepcopy(valid_history)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -78,7 +78,7 @@ def mixed(count: int, randomness: random.Random) -> list[Kind]:
     return kinds
 
 
-async def hurt_primary(replica_set: ReplicaSet, primary: Member, kind: Kind) -> tuple[Cut, Back]:
+async def break_primary(replica_set: ReplicaSet, primary: Member, kind: Kind) -> tuple[Cut, Back]:
     """Do it at once; return what was done, and how the member recovers."""
     cut = Cut(kind, primary.address, time())
     if kind is Kind.STEP_DOWN:
@@ -110,7 +110,7 @@ class Cutter:
             elif kind is Kind.API_KILL:
                 await self._kill_an_api()
             else:
-                await self._hurt_the_primary(kind)
+                await self._break_primary(kind)
         await asyncio.gather(*self._returns.values())
         await self.site.replica_set.until_healthy()
 
@@ -139,7 +139,7 @@ class Cutter:
         await api.kill()
         self._return(cut, self.randomness.choice(_DOWN_SECONDS), api.start)
 
-    async def _hurt_the_primary(self, kind: Kind) -> None:
+    async def _break_primary(self, kind: Kind) -> None:
         replica_set = self.site.replica_set
         if self.randomness.random() >= _IMPATIENT:
             for member in replica_set.members:
@@ -149,7 +149,7 @@ class Cutter:
         await self._returned(primary.address)
         if kind is Kind.KILL:
             await self._next_acknowledgement()
-        cut, back = await hurt_primary(replica_set, primary, kind)
+        cut, back = await break_primary(replica_set, primary, kind)
         self.cuts.append(cut)
         seconds = {Kind.STEP_DOWN: (0.0,), Kind.KILL: _DOWN_SECONDS, Kind.FREEZE: _FROZEN_SECONDS}
         await self._returned(cut.who)  # where another one than was meant has stepped down

@@ -39,7 +39,7 @@ class SubscriberLog:
 
 
 @dataclass(slots=True, kw_only=True)
-class Asked:
+class SentMutation:
     """One mutation as it was sent once, and what came of it."""
 
     viewer: str
@@ -99,7 +99,7 @@ class State:
 
 
 @dataclass(slots=True)
-class Chronicle:
+class StateLog:
     """Every state that every output has had."""
 
     parents: dict[str, Data] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Chronicle:
     """
     outputs: dict[str, list[State]] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
-    """Why the chronicle is not whole, if it is not."""
+    """Why the state log is incomplete, if it is."""
 
 
 @dataclass(slots=True)
@@ -162,9 +162,9 @@ class History:
     """All evidence. What was not recorded is empty, and is not checked."""
 
     subscribers: list[SubscriberLog]
-    asked: list[Asked]
+    asked: list[SentMutation]
     stored: Stored
-    chronicle: Chronicle | None = None
+    state_log: StateLog | None = None
     bill: list[Data] | None = None
     """Every job that the vendor has accepted, from its bill."""
     snapshots: Sequence[Snapshot] = ()

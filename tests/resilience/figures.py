@@ -13,7 +13,7 @@ from tests.resilience.checks.images import orphans
 from tests.resilience.gaps import latencies, silences, takeovers
 from tests.resilience.orders import LOSING, script_of
 from tests.resilience.runs import Run
-from tests.resilience.scale import SEED, crowd
+from tests.resilience.scale import SEED, load_factor
 
 Figures = Mapping[str, str]
 _WRONG_CAPTION: Final = re.compile(r"out_\S+_0 (was captured|changed after its end)")
@@ -32,7 +32,7 @@ class Damage:
 
 
 def damage_of(run: Run) -> Damage:
-    found = run.objections
+    found = run.violations
     return Damage(
         double_bills=doubled_jobs(run.attempts, run.history.bill or []),
         wrong_charges=_count(found, "was captured", "charged for", "for nothing", "credits, "),
@@ -78,7 +78,7 @@ def figures_of(run: Run) -> Figures:
         "wrong captions": str(damage.wrong_captions),
         "lost acknowledged": str(damage.lost_acknowledged),
         "stuck outputs": str(sum(attempt.ended_as is None for attempt in attempts)),
-        "all objections": str(len(run.objections)),
+        "all violations": str(len(run.violations)),
         "snapshots": str(len(history.snapshots)),
         "takeovers, quiet ones": f"{len(taken_over)}, {len(quiet)}",
         "  quiet, median and worst": f"{_median(quiet):.1f} s, {max(quiet, default=0):.1f} s",
@@ -94,7 +94,7 @@ def figures_of(run: Run) -> Figures:
         ),
         "orphaned objects": str(len(orphans(history.stored))),
         "most memory of a runner": f"{run.runner_memory_bytes / 2**20:.0f} MB",
-        "processes for each processor": f"{crowd():.1f}",
+        "processes for each processor": f"{load_factor():.1f}",
         "took": f"{run.seconds:.0f} s",
     }
 

@@ -21,8 +21,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 
 from domain.ids import ParentId, as_turn_id, conversation_of_turn, parse_post_id
 from tests.clients import Data, connect_to
-from tests.resilience.asking import Router
 from tests.resilience.evidence import Seen, SubscriberLog
+from tests.resilience.mutation_sender import Router
 
 FOLLOW: Final = """
 subscription Follow($id: ID!, $after: String) {

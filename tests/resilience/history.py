@@ -15,7 +15,7 @@ from tests.resilience.checks.turns import against_attempts, against_posts, again
 from tests.resilience.evidence import History
 
 
-def objections(history: History) -> list[str]:
+def violations(history: History) -> list[str]:
     """Everything that must not be."""
     found = [
         *against_turns(history),
@@ -29,10 +29,10 @@ def objections(history: History) -> list[str]:
     for subscriber in history.subscribers:
         found += against_subscriber(subscriber, history.stored)
     attempts = None
-    if history.chronicle is not None:
-        attempts = attempts_of(history.chronicle)
+    if history.state_log is not None:
+        attempts = attempts_of(history.state_log)
         found += against_attempts(attempts, history)
-        found += against_leases(history.chronicle)
+        found += against_leases(history.state_log)
         found += against_deadlines(attempts)
         if history.bill is not None:
             found += against_bill(attempts, history.bill, history.kills)

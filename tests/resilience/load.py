@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from domain.ids import ConversationId, TurnId, ViewerId, conversation_of_turn
 from tests.clients import Data
-from tests.resilience.asking import Asker, Router
-from tests.resilience.evidence import Asked, SubscriberLog
+from tests.resilience.evidence import SentMutation, SubscriberLog
 from tests.resilience.followers import Follower, is_over
+from tests.resilience.mutation_sender import MutationSender, Router
 from tests.resilience.operators import Operator
 from tests.resilience.orders import a_post_order, an_order
 
@@ -65,7 +65,7 @@ class Load:
 
     def __init__(
         self,
-        asker: Asker,
+        sender: MutationSender,
         *,
         route: Router,
         token: Callable[[str], str],
@@ -77,7 +77,7 @@ class Load:
         most_followed: int = 20,
         pauses_seconds: tuple[float, float] = (0.2, 0.9),
     ) -> None:
-        self.asker = asker
+        self.sender = sender
         self.subscribers: list[SubscriberLog] = []
         self.followers: list[Follower] = []
         self._route = route
@@ -93,8 +93,8 @@ class Load:
         self._numbers = itertools.count()
 
     @property
-    def acknowledged(self) -> list[Asked]:
-        return [asked for asked in self.asker.asked if asked.acknowledged]
+    def acknowledged(self) -> list[SentMutation]:
+        return [asked for asked in self.sender.asked if asked.acknowledged]
 
     @asynccontextmanager
     async def working(self, viewers: int) -> AsyncIterator[None]:
@@ -119,7 +119,7 @@ class Load:
         """A viewer who does only what the test requests."""
         return Viewer(name, random.Random(self._randomness.random()))
 
-    async def start(self, viewer: Viewer, **input: Any) -> Asked | None:
+    async def start(self, viewer: Viewer, **input: Any) -> SentMutation | None:
         """Start a conversation, and follow it if not too many are followed already."""
         asked = await self._ask(viewer, "startConversation", input)
         if asked is None or not asked.acknowledged:
@@ -134,7 +134,7 @@ class Load:
             self._follow(viewer, conversation_id, None)
         return asked
 
-    async def post(self, viewer: Viewer, **input: Any) -> Asked | None:
+    async def post(self, viewer: Viewer, **input: Any) -> SentMutation | None:
         """Generate a post, and follow it if not too many are followed already."""
         asked = await self._ask(viewer, "generatePost", input)
         if asked is None or not asked.acknowledged:
@@ -146,27 +146,27 @@ class Load:
                 self._follow(viewer, post_id, None)
         return asked
 
-    async def edit(self, viewer: Viewer, own: _Own, **input: Any) -> Asked | None:
+    async def edit(self, viewer: Viewer, own: _Own, **input: Any) -> SentMutation | None:
         wanted = {"conversationId": own.id, **input}
         asked = await self._ask(viewer, "sendEdit", wanted)
         if asked is not None and asked.acknowledged:
             own.latest_turn_id = asked.result["turn"]["id"]
         return asked
 
-    async def retry(self, viewer: Viewer, output: Data) -> Asked | None:
+    async def retry(self, viewer: Viewer, output: Data) -> SentMutation | None:
         return await self._ask(viewer, "retryOutput", {"outputId": output["id"]})
 
-    async def cancel_output(self, viewer: Viewer, output: Data) -> Asked:
-        return await self.asker.once(viewer.name, "cancelOutput", {"outputId": output["id"]})
+    async def cancel_output(self, viewer: Viewer, output: Data) -> SentMutation:
+        return await self.sender.once(viewer.name, "cancelOutput", {"outputId": output["id"]})
 
-    async def cancel_turn(self, viewer: Viewer, turn_id: str) -> Asked:
-        return await self.asker.once(viewer.name, "cancelTurn", {"turnId": turn_id})
+    async def cancel_turn(self, viewer: Viewer, turn_id: str) -> SentMutation:
+        return await self.sender.once(viewer.name, "cancelTurn", {"turnId": turn_id})
 
-    async def delete(self, viewer: Viewer, own: _Own) -> Asked:
+    async def delete(self, viewer: Viewer, own: _Own) -> SentMutation:
         viewer.conversations.remove(own)
-        return await self.asker.once(viewer.name, "deleteConversation", {"conversationId": own.id})
+        return await self.sender.once(viewer.name, "deleteConversation", {"conversationId": own.id})
 
-    async def misuse_a_key(self, viewer: Viewer) -> Asked | None:
+    async def misuse_a_key(self, viewer: Viewer) -> SentMutation | None:
         """Another input under a key that has had an effect."""
         used = [
             asked
@@ -177,47 +177,47 @@ class Load:
             return None
         one = viewer.choice.choice(used)
         other = {**one.input, "userMessage": f"{one.input['userMessage']}, but another"}
-        return await self.asker.once(viewer.name, one.mutation, other)
+        return await self.sender.once(viewer.name, one.mutation, other)
 
     async def _work(self, viewer: Viewer) -> None:
         choice = viewer.choice
         while True:
-            deed = choice.choices(list(_DEEDS), list(_DEEDS.values()))[0]
-            await self._do(deed, viewer)
+            action = choice.choices(list(_DEEDS), list(_DEEDS.values()))[0]
+            await self._do(action, viewer)
             if viewer.broke >= 2 and self._operator and self._viewer_id:
                 viewer.broke = 0
                 await self._operator.grant(self._viewer_id(viewer.name), GRANT)
             await asyncio.sleep(choice.uniform(*self._pauses_seconds))
 
-    async def _do(self, deed: str, viewer: Viewer) -> None:
+    async def _do(self, action: str, viewer: Viewer) -> None:
         choice, order = viewer.choice, self._order(viewer)
-        if deed == "misuse_a_key":
+        if action == "misuse_a_key":
             await self.misuse_a_key(viewer)
             return
-        if deed in _POST_DEEDS:
-            await self._do_with_post(deed, viewer)
+        if action in _POST_DEEDS:
+            await self._do_with_post(action, viewer)
             return
-        if deed == "be_stingy":
-            await self.asker.once(viewer.name, "startConversation", {**order, "maxCredits": 1})
+        if action == "be_stingy":
+            await self.sender.once(viewer.name, "startConversation", {**order, "maxCredits": 1})
             return
         if len(viewer.conversations) > MOST_CONVERSATIONS_EACH:
             # Left alone, not deleted: what is in it has to stay.
             viewer.conversations.pop(0)
-        if deed == "start" or not viewer.conversations:
+        if action == "start" or not viewer.conversations:
             await self.start(viewer, **order)
             return
         own = choice.choice(viewer.conversations)
-        if deed == "delete":
+        if action == "delete":
             await self.delete(viewer, own)
             return
-        turn = await self.asker.read(viewer.name, own.latest_turn_id)
+        turn = await self.sender.read(viewer.name, own.latest_turn_id)
         if turn is None:
             return
-        if deed == "edit" and (is_over(turn) or choice.random() < 0.2):
+        if action == "edit" and (is_over(turn) or choice.random() < 0.2):
             await self.edit(viewer, own, **order)
-        elif deed == "cancel_turn" and not is_over(turn):
+        elif action == "cancel_turn" and not is_over(turn):
             await self.cancel_turn(viewer, turn["id"])
-        elif deed == "cancel_output":
+        elif action == "cancel_output":
             await self.cancel_output(viewer, choice.choice(turn["outputs"]))
         else:
             await self._retry_one(viewer, turn)
@@ -227,22 +227,22 @@ class Load:
         if ended:
             await self.retry(viewer, viewer.choice.choice(ended))
 
-    async def _do_with_post(self, deed: str, viewer: Viewer) -> None:
-        if deed == "post" or not viewer.posts:
+    async def _do_with_post(self, action: str, viewer: Viewer) -> None:
+        if action == "post" or not viewer.posts:
             order = a_post_order(viewer.choice, next(self._numbers), fal=self._fal)
             await self.post(viewer, **order)
             return
         post_id = viewer.choice.choice(viewer.posts)
-        if deed == "rewrite":
+        if action == "rewrite":
             await self._ask(viewer, "regenerateCaption", {"postId": post_id})
-        elif deed == "cancel_post":
-            await self.asker.once(viewer.name, "cancelPost", {"postId": post_id})
-        elif deed == "delete_post":
+        elif action == "cancel_post":
+            await self.sender.once(viewer.name, "cancelPost", {"postId": post_id})
+        elif action == "delete_post":
             viewer.posts.remove(post_id)
-            await self.asker.once(viewer.name, "deletePost", {"postId": post_id})
+            await self.sender.once(viewer.name, "deletePost", {"postId": post_id})
         else:
-            post = await self.asker.read(viewer.name, post_id)
-            if post is not None and deed == "retry_of_post":
+            post = await self.sender.read(viewer.name, post_id)
+            if post is not None and action == "retry_of_post":
                 await self._retry_one(viewer, post)
             elif post is not None:
                 await self.cancel_output(viewer, viewer.choice.choice(post["outputs"]))
@@ -250,20 +250,20 @@ class Load:
     def _order(self, viewer: Viewer) -> Data:
         return an_order(viewer.choice, next(self._numbers), fal=self._fal)
 
-    async def _ask(self, viewer: Viewer, mutation: str, input: Data) -> Asked | None:
+    async def _ask(self, viewer: Viewer, mutation: str, input: Data) -> SentMutation | None:
         choice = viewer.choice
         if not self._keys:
             # A naive client: it repeats a request without a key.
-            asked = await self.asker.keyed(viewer.name, mutation, input, choice=choice)
+            asked = await self.sender.keyed(viewer.name, mutation, input, choice=choice)
         elif choice.random() < 0.75:
             viewer.keys += 1
             # Each viewer counts for himself: two viewers' keys are often the same.
             keyed = {**input, "idempotencyKey": f"key {viewer.keys}"}
-            asked = await self.asker.keyed(
+            asked = await self.sender.keyed(
                 viewer.name, mutation, keyed, choice=choice, twins=choice.choice(_TWINS)
             )
         else:
-            asked = await self.asker.once(viewer.name, mutation, input)
+            asked = await self.sender.once(viewer.name, mutation, input)
         if asked is not None and not asked.failure:
             short = "INSUFFICIENT_CREDITS" in asked.refusals
             viewer.broke = viewer.broke + 1 if short else 0
@@ -284,7 +284,7 @@ class Load:
         return follower
 
 
-def turn_of(asked: Asked | None) -> TurnId:
+def turn_of(asked: SentMutation | None) -> TurnId:
     """The turn that an acknowledged request made or moved."""
     assert asked is not None, "nobody answered"
     assert asked.acknowledged, asked

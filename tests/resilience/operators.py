@@ -34,7 +34,7 @@ class Operator:
             for answer in answers:
                 if isinstance(answer, BaseException) and not isinstance(answer, Overloaded):
                     raise answer
-            # None is an answer as well: it has been given before.
+            # A conflict is an answer as well: it has been given before.
             if not all(isinstance(answer, Overloaded) for answer in answers):
                 grant.acknowledged = True
                 return

@@ -54,7 +54,7 @@ async def eventually(
     return monotonic() - started
 
 
-async def until_greeted(client: GraphQLClient) -> None:
+async def wait_until_answering(client: GraphQLClient) -> None:
     """Until a new viewer is answered.
 
     A process draws some pictures for its first one, which takes a busy machine longer than an

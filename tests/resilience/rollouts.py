@@ -25,7 +25,7 @@ class Rollout:
     kills: list[Kill] = field(default_factory=list)
     """Stops, as the checker knows them."""
 
-    async def rage(self, count: int) -> None:
+    async def inject(self, count: int) -> None:
         """How many processes are swapped: each then runs the other release."""
         in_order = [*self.site.workers, *self.site.apis]
         for process in islice(cycle(in_order), count):

@@ -10,19 +10,19 @@ from typing import Final
 
 from storage.mongo.collections import PARENTS
 from storage.mongo.viewers import MongoViewerRepository
-from tests.resilience.asking import Asker, round_robin
+from tests.resilience.account_auditor import AccountAuditor
 from tests.resilience.attempts import Attempt, attempts_of
-from tests.resilience.chronicler import Chronicler
 from tests.resilience.evidence import History, Terms, all_ended, read_stored
 from tests.resilience.followers import caught_up
-from tests.resilience.history import objections
+from tests.resilience.history import violations
 from tests.resilience.load import Load, end
+from tests.resilience.mutation_sender import MutationSender, round_robin
 from tests.resilience.operators import Operator
 from tests.resilience.processes import eventually
 from tests.resilience.rollouts import Rollout
 from tests.resilience.scale import SEED, THOROUGH
 from tests.resilience.sites import Arrangement, Site, open_site, viewer_id
-from tests.resilience.snapshots import Auditor
+from tests.resilience.state_recorder import StateRecorder
 from tests.resilience.storm import Storm
 
 VIEWERS: Final = 4
@@ -60,7 +60,7 @@ class Run:
     """What came of one storm."""
 
     history: History
-    objections: list[str]
+    violations: list[str]
     attempts: list[Attempt]
     settled_seconds: float
     seconds: float
@@ -84,10 +84,10 @@ class _Stage:
         self._plan = plan
         self._site = site
         self._tell = tell
-        self._asker = Asker(route=route, token=site.token)
+        self._asker = MutationSender(route=route, token=site.token)
         self._operator = Operator(site.database)
-        self._auditor = Auditor(site.database)
-        self._chronicler = Chronicler(site.documents)
+        self._auditor = AccountAuditor(site.database)
+        self._recorder = StateRecorder(site.documents)
         self._storm = self._make_storm(randomness)
         self._load = Load(
             self._asker,
@@ -102,13 +102,13 @@ class _Stage:
         )
 
     async def run(self) -> Run:
-        async with self._chronicler.writing():
+        async with self._recorder.writing():
             auditing = asyncio.create_task(self._auditor.look(), name="auditor")
             began = monotonic()
             try:
                 settled = await self._work()
                 seconds = monotonic() - began
-                await self._chronicler.caught_up()
+                await self._recorder.caught_up()
                 await self._subscribers_caught_up()
             finally:
                 await end([auditing])
@@ -118,8 +118,8 @@ class _Stage:
         runners = self._site.runners
         return Run(
             history,
-            objections(history),
-            attempts_of(self._chronicler.chronicle),
+            violations(history),
+            attempts_of(self._recorder.state_log),
             settled,
             seconds,
             max(runner.most_memory_bytes for runner in runners),
@@ -143,7 +143,7 @@ class _Stage:
             await self._welcome()
         async with self._load.working(VIEWERS):
             await eventually(self._has_begun, within=BEGIN_SECONDS, what="work has begun")
-            await self._storm.rage(self._plan.kills)
+            await self._storm.inject(self._plan.kills)
         return await eventually(
             lambda: all_ended(self._site.documents),
             within=SETTLE_SECONDS,
@@ -177,7 +177,7 @@ class _Stage:
             self._load.subscribers,
             self._asker.asked,
             await read_stored(site.documents, site.data_dir),
-            chronicle=self._chronicler.chronicle,
+            state_log=self._recorder.state_log,
             bill=bill,
             snapshots=self._auditor.snapshots,
             grants=self._operator.grants,

@@ -14,7 +14,7 @@ same, `make resilience` something else each time.
 """
 
 
-def crowd() -> float:
+def load_factor() -> float:
     """How many processes want to run for each processor, at least 1: by so much may a time be
     longer than on a machine that has nothing else to do.
     """

@@ -46,7 +46,7 @@ _BEING_ASKED: Final = {
 }
 
 
-class _Mortal(Protocol):
+class _Killable(Protocol):
     async def start(self) -> None: ...
 
     async def kill(self) -> None: ...
@@ -63,7 +63,7 @@ class Storm:
     tell: Callable[[str], None] = field(default=lambda _: None)
     _restarts: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
-    async def rage(self, count: int) -> None:
+    async def inject(self, count: int) -> None:
         """Kill the given number of times; return once all are restarted."""
         try:
             kinds = self._kinds(count - 1 if self.quiet_end else count)
@@ -75,17 +75,17 @@ class Storm:
                 if number % _TELL_EVERY == 0:
                     self.tell(f"{number} of {count} kills")
                 if number % KILLS_UNTIL_CALM == 0:
-                    await self.hurt_quietly()
+                    await self.kill_quietly()
                     await asyncio.sleep(CALM_SECONDS)
             if self.quiet_end:
-                await self.hurt_quietly()
+                await self.kill_quietly()
             await asyncio.gather(*self._restarts.values())
         finally:
             for task in self._restarts.values():
                 task.cancel()
             await asyncio.gather(*self._restarts.values(), return_exceptions=True)
 
-    async def hurt_quietly(self) -> None:
+    async def kill_quietly(self) -> None:
         """Kill one that runs outputs while all else is healthy: others take over its outputs."""
         await asyncio.gather(*self._restarts.values())
         await asyncio.sleep(SETTLE_SECONDS)
@@ -112,13 +112,13 @@ class Storm:
             victim = self.randomness.choice(self._processes(kind))
             await self._ready(victim.name)
             if kind != "fal" and self.randomness.random() < AIMED:
-                await self._take_aim()
+                await self._wait_for_submission()
             if kind != "fal" and self.randomness.random() < STOPS:
                 await self._stop(kind, victim)
             else:
                 await self._kill(kind, victim.name, victim)
 
-    async def _take_aim(self) -> None:
+    async def _wait_for_submission(self) -> None:
         """Wait for a moment in which a worker has called a vendor, and awaits the response."""
 
         async def being_asked() -> bool:
@@ -142,7 +142,7 @@ class Storm:
         ]
         return up or of_kind
 
-    async def _kill(self, kind: str, name: str, victim: _Mortal, *, quiet: bool = False) -> None:
+    async def _kill(self, kind: str, name: str, victim: _Killable, *, quiet: bool = False) -> None:
         kill = await self._begin(kind, name, quiet=quiet)
         nats = self.site.nats
         if victim is nats and nats and self.randomness.random() < LOSES_EVERYTHING:
@@ -176,7 +176,7 @@ async def stop_and_restart(kill: Kill, victim: Process) -> None:
     await _restart(kill, victim, 0.0)
 
 
-async def _restart(kill: Kill, victim: _Mortal, down_seconds: float) -> None:
+async def _restart(kill: Kill, victim: _Killable, down_seconds: float) -> None:
     await asyncio.sleep(down_seconds)
     while True:
         try:

@@ -41,12 +41,12 @@ from tests.operations import send, start
 from tests.resilience.checks.credits import against_credits
 from tests.resilience.checks.images import against_bytes, against_images, orphans
 from tests.resilience.evidence import History, Stored, read_stored
-from tests.resilience.processes import Documents, eventually, until_greeted
+from tests.resilience.processes import Documents, eventually, wait_until_answering
 from tests.resilience.scale import SEED, THOROUGH
 from tests.resilience.storm import to_terminal
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
-from tests.storage.detours import Detour, Fault, detour_to
+from tests.storage.faulty_proxy import Fault, FaultyProxy, open_faulty_proxy
 from tests.storage.places import keys_in, new_bucket
 from tests.unlimited import UNLIMITED
 
@@ -73,7 +73,7 @@ def http_response(status: str, body: bytes, content_type: str = "application/xml
 
 
 @dataclass(slots=True)
-class Misfortune:
+class FaultSequence:
     """What happens to requests, as its seed decides; the machine decides in which order they come.
 
     The number of faults is limited.
@@ -120,11 +120,11 @@ class Misfortune:
 
 
 @dataclass(frozen=True, slots=True)
-class Shop:
-    """A Darkroom, the way to its bucket, the bucket without a detour, and the vendor."""
+class StoreSetup:
+    """A Darkroom, the way to its bucket, the bucket without a proxy, and the vendor."""
 
     clients: tuple[GraphQLClient, ...]
-    detour: Detour
+    proxy: FaultyProxy
     bucket: Bucket
     direct: Objects
     vendor: FalSimulator
@@ -158,13 +158,13 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(mongodb_uri: str, server: Bucket, folder: Path) -> AsyncIterator[Shop]:
+async def open_setup(mongodb_uri: str, server: Bucket, folder: Path) -> AsyncIterator[StoreSetup]:
     vendor, port, name = FalSimulator(), free_port(), f"test_{uuid4().hex}"
     bucket = await new_bucket(server)
     mongo: AsyncMongoClient[dict[str, Any]]
     async with (
         serving_fal(vendor) as fal_url,
-        detour_to(bucket.endpoint) as detour,
+        open_faulty_proxy(bucket.endpoint) as proxy,
         open_bucket(bucket) as direct,
         AsyncMongoClient(mongodb_uri, tz_aware=True) as mongo,
     ):
@@ -176,7 +176,7 @@ async def open_shop(mongodb_uri: str, server: Bucket, folder: Path) -> AsyncIter
             limit=UNLIMITED,
             fal=ProviderSettings(key=SecretStr(KEY), url=fal_url),
             s3_bucket=bucket.name,
-            s3_endpoint=detour.url,
+            s3_endpoint=proxy.url,
             s3_public_endpoint=bucket.endpoint,
             s3_key_id=bucket.key_id,
             s3_secret=SecretStr(bucket.secret),
@@ -189,8 +189,8 @@ async def open_shop(mongodb_uri: str, server: Bucket, folder: Path) -> AsyncIter
                     GraphQLClient(url, issuer.token(f"viewer {number}"))
                     for number in range(ORDERING)
                 )
-                await until_greeted(clients[0])
-                yield Shop(clients, detour, bucket, direct, vendor, mongo[name], folder)
+                await wait_until_answering(clients[0])
+                yield StoreSetup(clients, proxy, bucket, direct, vendor, mongo[name], folder)
                 for client in clients:
                     await client.aclose()
         finally:
@@ -198,30 +198,32 @@ async def open_shop(mongodb_uri: str, server: Bucket, folder: Path) -> AsyncIter
 
 
 @pytest.fixture
-async def shop(mongodb_uri: str, ministack_bucket: Bucket, tmp_path: Path) -> AsyncIterator[Shop]:
-    async with open_shop(mongodb_uri, ministack_bucket, tmp_path) as shop:
-        yield shop
+async def store_setup(
+    mongodb_uri: str, ministack_bucket: Bucket, tmp_path: Path
+) -> AsyncIterator[StoreSetup]:
+    async with open_setup(mongodb_uri, ministack_bucket, tmp_path) as store_setup:
+        yield store_setup
 
 
-async def test_no_fault_of_the_bucket_loses_bytes_or_credits(shop: Shop) -> None:
-    misfortune = Misfortune(SEED, FAULTS)
-    shop.detour.asks(misfortune)
+async def test_no_fault_of_the_bucket_loses_bytes_or_credits(store_setup: StoreSetup) -> None:
+    fault_sequence = FaultSequence(SEED, FAULTS)
+    store_setup.proxy.choose_fault_by(fault_sequence)
 
     async def keep_ordering(client: GraphQLClient) -> None:
-        while not misfortune.enough.is_set():
-            turn = await shop.order(client, of=None)
-            if not misfortune.enough.is_set():
-                await shop.order(client, of="conv_" + turn["id"].split("_")[1])
+        while not fault_sequence.enough.is_set():
+            turn = await store_setup.order(client, of=None)
+            if not fault_sequence.enough.is_set():
+                await store_setup.order(client, of="conv_" + turn["id"].split("_")[1])
 
-    await asyncio.gather(*map(keep_ordering, shop.clients))
-    shop.detour.becomes(Fault())
+    await asyncio.gather(*map(keep_ordering, store_setup.clients))
+    store_setup.proxy.set_fault(Fault())
 
-    stored = await shop.stored()
+    stored = await store_setup.stored()
     found = [*against_images(stored), *against_bytes(stored)]
     found += [*against_credits(None, History([], [], stored)), *against_outputs(stored)]
     found += [
-        *against_bill(stored, shop.vendor),
-        *[one async for one in against_broken(shop, stored)],
+        *against_bill(stored, store_setup.vendor),
+        *[one async for one in against_broken(store_setup, stored)],
     ]
     ends = Counter(
         output["error"]["code"] if output["error"] else output["status"]
@@ -229,15 +231,16 @@ async def test_no_fault_of_the_bucket_loses_bytes_or_credits(shop: Shop) -> None
         for output in turn["outputs"]
     )
     to_terminal(
-        f"seed {SEED}: {misfortune.seen.total()} faults: {dict(misfortune.seen)}; {dict(ends)}; "
+        f"seed {SEED}: {fault_sequence.seen.total()} faults: {dict(fault_sequence.seen)}; "
+        f"{dict(ends)}; "
         f"{len(orphans(stored))} of {len(stored.objects)} objects left over"
     )
     assert found == []
-    assert misfortune.seen.total() >= FAULTS
+    assert fault_sequence.seen.total() >= FAULTS
     assert ends["COMPLETED"] > 0
 
 
-async def test_no_viewer_waits_for_the_sample_images_of_another(shop: Shop) -> None:
+async def test_no_viewer_waits_for_the_sample_images_of_another(store_setup: StoreSetup) -> None:
     unanswered = asyncio.Event()
     paths: list[bytes] = []
 
@@ -248,8 +251,8 @@ async def test_no_viewer_waits_for_the_sample_images_of_another(shop: Shop) -> N
             unanswered.set()
         return Fault(silent=method == b"PUT" and path == paths[0])
 
-    shop.detour.asks(never_answer_the_first_object)
-    _, first, second, *_ = shop.clients
+    store_setup.proxy.choose_fault_by(never_answer_the_first_object)
+    _, first, second, *_ = store_setup.clients
     waiting = asyncio.create_task(start(first))
     await unanswered.wait()
     await start(second)
@@ -282,13 +285,13 @@ def against_bill(stored: Stored, vendor: FalSimulator) -> Iterator[str]:
                 yield f"{name} ended {output['status']} with {jobs[prompt]} jobs at the vendor's"
 
 
-async def against_broken(shop: Shop, stored: Stored) -> AsyncIterator[str]:
+async def against_broken(store_setup: StoreSetup, stored: Stored) -> AsyncIterator[str]:
     """Every object is a whole picture, also where nothing refers to it."""
     for key in stored.objects:
         if key.startswith("owners/"):
             continue
         try:
-            with Pictures.open(BytesIO(await shop.direct.get(key))) as picture:
+            with Pictures.open(BytesIO(await store_setup.direct.get(key))) as picture:
                 picture.load()
         except OSError as error:
             yield f"{key} is broken: {error}"

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from tests.clients import Data
-from tests.resilience.evidence import Asked, History, SubscriberLog
-from tests.resilience.history import objections
+from tests.resilience.evidence import History, SentMutation, SubscriberLog
+from tests.resilience.history import violations
 
 Tamper = Callable[[History], object]
 
 
-def test_a_correct_history_passes(sound: History) -> None:
-    assert objections(sound) == []
+def test_a_correct_history_passes(valid_history: History) -> None:
+    assert violations(valid_history) == []
 
 
 def test_a_rewrite_may_be_refused_until_the_caption_before_is_written(tampered: History) -> None:
@@ -24,7 +24,7 @@ def test_a_rewrite_may_be_refused_until_the_caption_before_is_written(tampered: 
     refused.sent_at, refused.answered_at = refused.sent_at - 5, refused.answered_at - 5
     tampered.asked.append(refused)
 
-    assert objections(tampered) == []
+    assert violations(tampered) == []
 
 
 def _forget_the_landing(history: History) -> None:
@@ -194,9 +194,9 @@ def _tell_of_a_later_attempt(history: History) -> None:
 
 
 def _undo_a_cancellation(history: History) -> None:
-    assert history.chronicle is not None
+    assert history.state_log is not None
     output_id = _asked(history, "cancelOutput").input["outputId"]
-    for state in history.chronicle.outputs[output_id]:
+    for state in history.state_log.outputs[output_id]:
         assert state.output is not None
         state.output["status"] = "QUEUED"
 
@@ -241,7 +241,7 @@ def _retry_without_being_asked(history: History) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "objection"),
+    ("tamper", "violation"),
     [
         (_forget_the_landing, "ended with another turn_"),
         (_see_nothing, "never saw turn_"),
@@ -290,10 +290,10 @@ def _retry_without_being_asked(history: History) -> None:
         (_retry_without_being_asked, "was tried again 1 times: 0 were asked"),
     ],
 )
-def test_a_tampered_history_fails(tampered: History, tamper: Tamper, objection: str) -> None:
+def test_a_tampered_history_fails(tampered: History, tamper: Tamper, violation: str) -> None:
     tamper(tampered)
 
-    assert any(objection in one for one in objections(tampered)), objections(tampered)
+    assert any(violation in one for one in violations(tampered)), violations(tampered)
 
 
 def _subscriber(history: History) -> SubscriberLog:
@@ -304,11 +304,11 @@ def _post_subscriber(history: History) -> SubscriberLog:
     return next(one for one in history.subscribers if one.followed_id.startswith("post_"))
 
 
-def _asked(history: History, mutation: str) -> Asked:
+def _asked(history: History, mutation: str) -> SentMutation:
     return next(one for one in history.asked if one.mutation == mutation and one.acknowledged)
 
 
-def _keyed(history: History) -> Asked:
+def _keyed(history: History) -> SentMutation:
     return next(one for one in history.asked if one.key and one.acknowledged)
 
 

@@ -11,9 +11,7 @@ from time import time
 import pytest
 
 from tests.clients import Data
-from tests.resilience.asking import Asker
 from tests.resilience.attempts import Attempt, attempts_of
-from tests.resilience.chronicler import Chronicler
 from tests.resilience.clocks import (
     APART_SECONDS,
     need_wrong_clocks,
@@ -22,10 +20,12 @@ from tests.resilience.clocks import (
     set_clock,
 )
 from tests.resilience.evidence import History, all_ended, read_stored
-from tests.resilience.history import objections
+from tests.resilience.history import violations
+from tests.resilience.mutation_sender import MutationSender
 from tests.resilience.processes import eventually
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.resilience.sites import Arrangement, open_site
+from tests.resilience.state_recorder import StateRecorder
 
 LOCAL = {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1}
 SOLD = {"previews": 0, "imagesPerModel": 1}
@@ -63,41 +63,41 @@ async def test_with_shifted_clocks_no_claim_is_stolen_and_no_deadline_moves(
     async with open_site(tmp_path, arrangement) as site:
         assert site.vendor is not None
         url = site.apis[0].url
-        chronicler = Chronicler(site.documents)
-        asker = Asker(route=lambda: url, token=site.token)
-        async with chronicler.writing():
+        recorder = StateRecorder(site.documents)
+        sender = MutationSender(route=lambda: url, token=site.token)
+        async with recorder.writing():
             for number in range(3):
                 message = f"A boat, number {number} {LONGER_THAN_A_LEASE}"
-                await _start(asker, message, "img-nano-banana", "img-flux-2-max", options=SOLD)
+                await _start(sender, message, "img-nano-banana", "img-flux-2-max", options=SOLD)
             message = "A boat that never comes"
-            await _start(asker, message, "rehearsal-hangs", "local-silver", options=LOCAL)
+            await _start(sender, message, "rehearsal-hangs", "local-silver", options=LOCAL)
             await asyncio.sleep(STEP_AFTER_SECONDS)
             set_clock(jumping, seconds=-APART_SECONDS)
             await eventually(
                 lambda: all_ended(site.documents), within=OVER_SECONDS, what="all is over"
             )
-            await chronicler.caught_up()
+            await recorder.caught_up()
         bill = await site.vendor.bill()
-        await asker.aclose()
+        await sender.aclose()
         stored = await read_stored(site.documents, site.data_dir)
 
-    history = History([], asker.asked, stored, chronicle=chronicler.chronicle, bill=bill)
-    attempts = attempts_of(chronicler.chronicle)
-    assert objections(history) == []
+    history = History([], sender.asked, stored, state_log=recorder.state_log, bill=bill)
+    attempts = attempts_of(recorder.state_log)
+    assert violations(history) == []
     assert [len(attempt.claims) for attempt in attempts] == [1] * 8
     hanging = next(one for one in attempts if one.model == "rehearsal-hangs")
     assert (hanging.ended_as, hanging.code) == ("FAILED", "TIMED_OUT")
     assert _clocks_seen(attempts, history) == {-APART_SECONDS, APART_SECONDS}
 
 
-async def _start(asker: Asker, message: str, *models: str, options: Data) -> None:
+async def _start(sender: MutationSender, message: str, *models: str, options: Data) -> None:
     wanted = {
         "userMessage": message,
         "selectedModels": list(models),
         "options": options,
         "idempotencyKey": message,
     }
-    asked = await asker.keyed("ana", "startConversation", wanted, choice=Random(0))
+    asked = await sender.keyed("ana", "startConversation", wanted, choice=Random(0))
     assert asked is not None
     assert asked.acknowledged, asked
 

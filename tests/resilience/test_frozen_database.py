@@ -12,7 +12,7 @@ from runtime.local_mongod import Mongod
 from tests.api.test_outputs import CANCEL, RETRY
 from tests.clients import Data, GraphQLClient, Socket, connect_to
 from tests.operations import DELETE, FINISHED, FOLLOW, SEND, START, start, until_finished
-from tests.resilience.processes import away, eventually, frozen, until_greeted
+from tests.resilience.processes import away, eventually, frozen, wait_until_answering
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.resilience.sites import Arrangement, Site, open_site
 
@@ -29,7 +29,7 @@ RESUMED_SECONDS = 15.0
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     arrangement = Arrangement(apis=1, fal=True)
     async with open_site(tmp_path_factory.mktemp("frozen"), arrangement) as site:
-        await until_greeted(site.client(site.apis[0]))
+        await wait_until_answering(site.client(site.apis[0]))
         yield site
 
 

@@ -11,7 +11,7 @@ from storage.mongo.accounts import MongoAccountRepository
 from tests.api.test_deleting_viewer import delete_viewer, documents_with, viewer_of
 from tests.clients import GraphQLClient
 from tests.operations import SMALL, conversation_with
-from tests.resilience.processes import eventually, until_greeted
+from tests.resilience.processes import eventually, wait_until_answering
 from tests.resilience.scale import KILLS, SEED
 from tests.resilience.sites import open_site
 from tests.uploads import a_picture, sent, uploaded
@@ -27,7 +27,7 @@ async def test_a_deletion_is_finished_after_its_process_is_killed(tmp_path: Path
     chance = random.Random(SEED)
     async with open_site(tmp_path) as site:
         (api,) = site.apis
-        await until_greeted(site.client(api, "bea"))
+        await wait_until_answering(site.client(api, "bea"))
         others = _files(tmp_path)
         for number in range(ROUNDS):
             client = site.client(api, f"ana {number}")
@@ -57,7 +57,7 @@ async def test_a_deletion_is_finished_after_its_process_is_killed(tmp_path: Path
 
 
 async def _make(client: GraphQLClient) -> None:
-    await until_greeted(client)
+    await wait_until_answering(client)
     first = await conversation_with(client, selectedModels=["local-silver", "local-ink"])
     [image] = first["turn"]["outputs"][0]["images"]
     await conversation_with(client, sourceImageId=image["id"])

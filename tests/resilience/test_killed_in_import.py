@@ -15,7 +15,7 @@ from tests.api.test_exports import EXPORT_VIEWER
 from tests.api.test_imports import ARCHIVE, IMPORT, NODE, exported
 from tests.clients import Data
 from tests.operations import SMALL, conversation_with
-from tests.resilience.processes import eventually, until_greeted
+from tests.resilience.processes import eventually, wait_until_answering
 from tests.resilience.scale import SEED
 from tests.resilience.sites import Site, open_site
 from tests.uploads import a_picture, sent, uploaded
@@ -28,9 +28,9 @@ async def test_a_failed_import_leaves_nothing_behind(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     async with open_site(tmp_path) as site:
         (api,) = site.apis
-        await until_greeted(site.client(api, "ana"))
+        await wait_until_answering(site.client(api, "ana"))
         ana, bea = site.client(api, "ana"), site.client(api, "bea")
-        await until_greeted(bea)
+        await wait_until_answering(bea)
         for _ in range(IMAGES):
             await uploaded(ana, a_picture((400, 300)))
         await conversation_with(ana, options=SMALL)

@@ -14,7 +14,7 @@ from tests.clients import Data, GraphQLClient
 from tests.operations import GALLERY
 from tests.resilience.checks.images import against_bytes, against_samples
 from tests.resilience.evidence import read_stored
-from tests.resilience.processes import eventually, until_greeted
+from tests.resilience.processes import eventually, wait_until_answering
 from tests.resilience.scale import KILLS, SEED
 from tests.resilience.sites import open_site
 from tests.uploads import a_picture, complete, sent
@@ -32,7 +32,7 @@ async def test_an_upload_is_completed_after_its_process_is_killed(tmp_path: Path
     async with open_site(tmp_path) as site:
         (api,) = site.apis
         client = site.client(api)
-        await until_greeted(client)
+        await wait_until_answering(client)
         for _ in range(ROUNDS):
             uploads = [await sent(client, a_picture((1200, 800))) for _ in range(UPLOADS)]
             completing = [asyncio.create_task(_tried(client, upload["id"])) for upload in uploads]

@@ -13,7 +13,7 @@ import pytest
 from tests.api.test_credits import STARTING, account
 from tests.clients import Data
 from tests.operations import start, until_finished
-from tests.resilience.processes import Vendor, eventually, until_greeted
+from tests.resilience.processes import Vendor, eventually, wait_until_answering
 from tests.resilience.sites import Arrangement, Site, open_site
 
 MODELS = {"replicate": "img-flux-schnell", "wavespeed": "img-imagen3"}
@@ -39,11 +39,13 @@ async def test_jobs_of_a_killed_process_are_resumed_at_its_next_start_and_none_i
     settings = {
         name: value for vendor in vendors.values() for name, value in vendor.settings.items()
     }
-    arrangement = Arrangement(apis=1, api_module="tests.resilience.unretired", settings=settings)
+    arrangement = Arrangement(
+        apis=1, api_module="tests.resilience.serve_without_retirements", settings=settings
+    )
     async with open_site(tmp_path, arrangement) as site:
         (api,) = site.apis
         client = site.client(api)
-        await until_greeted(client)
+        await wait_until_answering(client)
         turns = {
             name: (await start(client, selectedModels=[model], options={}))["turn"]
             for name, model in MODELS.items()

@@ -11,7 +11,7 @@ from domain.credits import Discrepancy
 from domain.ids import ViewerId
 from tests.clients import Data
 from tests.resilience.evidence import Grant, History, Snapshot, State
-from tests.resilience.history import objections
+from tests.resilience.history import violations
 
 Tamper = Callable[[History], object]
 
@@ -135,9 +135,9 @@ def _know_the_job_of_an_unknown_outcome(history: History) -> None:
 
 
 def _lose_an_answer_without_a_cut(history: History) -> None:
-    assert history.chronicle is not None
+    assert history.state_log is not None
     assert history.bill is not None
-    for turn in history.chronicle.parents.values():
+    for turn in history.state_log.parents.values():
         turn["userMessage"] = turn["userMessage"].replace(" [fal lose-answer]", "")
     for job in history.bill:
         job["prompt"] = job["prompt"].replace(" [fal lose-answer]", "")
@@ -159,8 +159,8 @@ def _time_out_a_lost_answer(history: History) -> None:
 
 
 def _lose_track(history: History) -> None:
-    assert history.chronicle is not None
-    history.chronicle.gaps.append("the chronicle lost track")
+    assert history.state_log is not None
+    history.state_log.gaps.append("the state log lost track")
 
 
 def _come_back(history: History) -> None:
@@ -219,7 +219,7 @@ def _cancel_unasked(history: History) -> None:
 def _lose_a_job(history: History) -> None:
     last = next(
         state.output
-        for states in _chronicled(history)
+        for states in _recorded_states(history)
         for state in states
         if state.output and state.output["status"] == "COMPLETED" and state.output["runs"]
     )
@@ -254,7 +254,7 @@ def _stop_late(history: History) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "objection"),
+    ("tamper", "violation"),
     [
         (_disagree, "did not agree on balance and the ledger: 1 and 2"),
         (_have_too_many_running, "an account had 9 running outputs"),
@@ -285,7 +285,7 @@ def _stop_late(history: History) -> None:
         (_lose_an_answer_without_a_cut, "ended as unknown, and nothing had cut it off"),
         (_end_a_lost_answer_otherwise, "lost an answer, and ended FAILED"),
         (_time_out_a_lost_answer, "was being submitted, and ended as timed out"),
-        (_lose_track, "the chronicle lost track"),
+        (_lose_track, "the state log lost track"),
         (_come_back, "came back after its deletion"),
         (_change_after_the_end, "changed after its end"),
         (_skip_an_attempt, "went from attempt 1 to 3"),
@@ -305,10 +305,10 @@ def _stop_late(history: History) -> None:
         (_stop_late, "took 40.0 s to stop"),
     ],
 )
-def test_a_tampered_history_fails(tampered: History, tamper: Tamper, objection: str) -> None:
+def test_a_tampered_history_fails(tampered: History, tamper: Tamper, violation: str) -> None:
     tamper(tampered)
 
-    assert any(objection in one for one in objections(tampered)), objections(tampered)
+    assert any(violation in one for one in violations(tampered)), violations(tampered)
 
 
 def _line(history: History, ending: str) -> Data:
@@ -320,16 +320,16 @@ def _job(history: History) -> Data:
     return next(job for job in history.bill if job["prompt"] == "A sold boat")
 
 
-def _chronicled(history: History) -> list[list[State]]:
-    assert history.chronicle is not None
-    return list(history.chronicle.outputs.values())
+def _recorded_states(history: History) -> list[list[State]]:
+    assert history.state_log is not None
+    return list(history.state_log.outputs.values())
 
 
 def _states(history: History, status: str) -> list[State]:
     """Those of an output that has ended so."""
     return next(
         states
-        for states in _chronicled(history)
+        for states in _recorded_states(history)
         if states[-1].output and states[-1].output["status"] == status
     )
 
@@ -352,7 +352,7 @@ def _lost(history: History) -> list[State]:
     """Of the output whose answer was lost."""
     return next(
         states
-        for states in _chronicled(history)
+        for states in _recorded_states(history)
         if states[-1].output
         and states[-1].output["error"]
         and states[-1].output["error"]["code"] == "OUTCOME_UNKNOWN"

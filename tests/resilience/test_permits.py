@@ -12,7 +12,7 @@ import pytest
 
 from tests.api.test_credits import account
 from tests.operations import start, until_finished
-from tests.resilience.processes import until_greeted
+from tests.resilience.processes import wait_until_answering
 from tests.resilience.sites import Arrangement, open_site
 
 MODEL: Final = "img-nano-banana"
@@ -35,7 +35,7 @@ async def test_a_provider_never_has_more_runs_than_its_limit_while_processes_are
     async with open_site(tmp_path, arrangement) as site:
         clients = [site.client(api, viewer) for api, viewer in zip(site.apis, "ab", strict=True)]
         for client in clients:
-            await until_greeted(client)
+            await wait_until_answering(client)
         turns = [
             (client, (await start(client, selectedModels=[MODEL], options={}))["turn"])
             for client in clients

@@ -11,8 +11,8 @@ from domain.execution.leases import LEASE
 from tests.clients import Data, GraphQLClient
 from tests.operations import DELETE, FINISHED, FOLLOW, followed, send, start, until_finished
 from tests.resilience.evidence import History, read_stored
-from tests.resilience.history import objections
-from tests.resilience.processes import eventually, until_greeted
+from tests.resilience.history import violations
+from tests.resilience.processes import eventually, wait_until_answering
 from tests.resilience.scale import THOROUGH
 from tests.resilience.sites import Site, open_site
 
@@ -29,7 +29,7 @@ FINISH_SECONDS = 60.0
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     async with open_site(tmp_path_factory.mktemp("two"), apis=2) as site:
         for api in site.apis:
-            await until_greeted(site.client(api))
+            await wait_until_answering(site.client(api))
         yield site
 
 
@@ -135,7 +135,7 @@ async def test_another_process_continues_a_turn_when_its_own_is_killed(both_up: 
     assert taken_over_after > LEASE.total_seconds() / 2, "the lease of a living process was broken"
     assert await _fences(both_up, payload["turn"]) == [before[0], before[1] + 1]
     stored = await read_stored(both_up.documents, both_up.data_dir)
-    assert objections(History([], [], stored)) == []
+    assert violations(History([], [], stored)) == []
 
 
 async def test_an_edit_at_one_process_continues_from_an_image_delivered_at_another(

@@ -16,19 +16,19 @@ import pytest
 
 from tests.clients import Data, GraphQLClient
 from tests.operations import START
-from tests.resilience.asking import Asker, Router, round_robin
 from tests.resilience.checks.images import orphans
-from tests.resilience.chronicler import Chronicler
-from tests.resilience.cuts import Cutter, Kind, hurt_primary, mixed
-from tests.resilience.evidence import Asked, History, all_ended, read_stored
+from tests.resilience.cuts import Cutter, Kind, break_primary, mixed
+from tests.resilience.evidence import History, SentMutation, all_ended, read_stored
 from tests.resilience.followers import Follower, caught_up, changed_at
-from tests.resilience.history import objections
+from tests.resilience.history import violations
 from tests.resilience.load import Load, Viewer
+from tests.resilience.mutation_sender import MutationSender, Router, round_robin
 from tests.resilience.processes import eventually
 from tests.resilience.replicated import ReplicatedSite, open_replicated_site
 from tests.resilience.scale import SEED
-from tests.resilience.silences import silences
+from tests.resilience.state_recorder import StateRecorder
 from tests.resilience.storm import to_terminal
+from tests.resilience.update_gaps import silences
 from tests.tools import need_mongod
 
 CUTS: Final = int(os.environ.get("DARKROOM_TEST_CUTS", "10"))
@@ -56,34 +56,36 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Replic
 
 
 @pytest.fixture(scope="module")
-async def asker(site: ReplicatedSite) -> AsyncIterator[Asker]:
+async def sender(site: ReplicatedSite) -> AsyncIterator[MutationSender]:
     """Records the requests of all tests."""
-    asker = Asker(route=_route_of(site), token=site.token)
-    yield asker
-    await asker.aclose()
+    sender = MutationSender(route=_route_of(site), token=site.token)
+    yield sender
+    await sender.aclose()
 
 
 @pytest.fixture(scope="module")
-async def chronicler(site: ReplicatedSite) -> AsyncIterator[Chronicler]:
+async def recorder(site: ReplicatedSite) -> AsyncIterator[StateRecorder]:
     """Polls until the turn has ended."""
-    chronicler = Chronicler(site.documents)
-    async with chronicler.writing():
-        yield chronicler
+    recorder = StateRecorder(site.documents)
+    async with recorder.writing():
+        yield recorder
 
 
 @pytest.fixture
-async def load(site: ReplicatedSite, asker: Asker, chronicler: Chronicler) -> AsyncIterator[Load]:
+async def load(
+    site: ReplicatedSite, sender: MutationSender, recorder: StateRecorder
+) -> AsyncIterator[Load]:
     """On a set whose members are all healthy, whatever happened before. No load yet."""
     await site.repair()
     randomness = random.Random(SEED)
-    load = Load(asker, route=_route_of(site), token=site.token, randomness=randomness)
+    load = Load(sender, route=_route_of(site), token=site.token, randomness=randomness)
     yield load
     await load.close()
 
 
 @pytest.mark.parametrize("kind", [Kind.STEP_DOWN, Kind.KILL, Kind.FREEZE])
 async def test_a_turn_continues_automatically_whatever_happens_to_the_primary(
-    site: ReplicatedSite, load: Load, chronicler: Chronicler, kind: Kind
+    site: ReplicatedSite, load: Load, recorder: StateRecorder, kind: Kind
 ) -> None:
     viewer = load.viewer(f"viewer of {kind}")
     waiting = await _running_turns(load, viewer, count=2)
@@ -91,7 +93,7 @@ async def test_a_turn_continues_automatically_whatever_happens_to_the_primary(
     # A kill could lose what has just been acknowledged.
     acknowledged, _ = await _timed_start(site, load, viewer)
 
-    cut, back = await hurt_primary(site.replica_set, primary, kind)
+    cut, back = await break_primary(site.replica_set, primary, kind)
     reading = asyncio.create_task(_read_again_and_again(site, viewer, acknowledged))
     answers = asyncio.gather(*(_timed_start(site, load, viewer) for _ in range(2)))
     await _heard_of_a_change(waiting, since=cut.at)
@@ -100,7 +102,7 @@ async def test_a_turn_continues_automatically_whatever_happens_to_the_primary(
     healthy = await site.replica_set.until_healthy()
     timed = await answers
     reading.cancel()
-    history = await _history(site, load, chronicler)
+    history = await _history(site, load, recorder)
 
     found = silences(load.subscribers, [cut], kind)
     to_terminal(
@@ -130,7 +132,7 @@ async def test_a_turn_continues_automatically_whatever_happens_to_the_primary(
     ],
 )
 async def test_without_a_majority_mutations_are_refused_in_time_and_resume_afterwards(
-    site: ReplicatedSite, load: Load, chronicler: Chronicler, how: str
+    site: ReplicatedSite, load: Load, recorder: StateRecorder, how: str
 ) -> None:
     viewer = load.viewer(f"viewer of {how}")
     waiting = await _running_turns(load, viewer, count=2)
@@ -147,7 +149,7 @@ async def test_without_a_majority_mutations_are_refused_in_time_and_resume_after
     await _heard_of_a_change(waiting, since=back_at)
     heard_after = monotonic() - back
     accepted_after = await accepted - back
-    history = await _history(site, load, chronicler)
+    history = await _history(site, load, recorder)
 
     to_terminal(
         f"majority {how}: mutations meanwhile {_described(timed)}, after the return subscribers "
@@ -162,11 +164,11 @@ async def test_without_a_majority_mutations_are_refused_in_time_and_resume_after
 
 
 async def test_no_subscriber_misses_a_delivered_state_whichever_connection_is_cut(
-    site: ReplicatedSite, load: Load, chronicler: Chronicler
+    site: ReplicatedSite, load: Load, recorder: StateRecorder
 ) -> None:
     randomness = random.Random(f"{SEED} cuts")
     cutter = Cutter(site, load, randomness)
-    before, started = len(load.asker.asked), monotonic()
+    before, started = len(load.sender.asked), monotonic()
     try:
         async with load.working(VIEWERS):
             await eventually(
@@ -174,12 +176,12 @@ async def test_no_subscriber_misses_a_delivered_state_whichever_connection_is_cu
             )
             await cutter.make(mixed(CUTS, randomness))
         cut_for = monotonic() - started
-        history = await _history(site, load, chronicler)
+        history = await _history(site, load, recorder)
         ended_for = monotonic() - started - cut_for
     finally:
         await cutter.close()
 
-    asked = load.asker.asked[before:]
+    asked = load.sender.asked[before:]
     figures = {
         "seed": SEED,
         "cuts": len(cutter.cuts),
@@ -234,13 +236,13 @@ async def _timed_start(site: ReplicatedSite, load: Load, viewer: Viewer) -> Time
     """A response of any kind, and the seconds until it arrived."""
     api = viewer.choice.choice(site.apis)
     client = GraphQLClient(api.url, site.token(viewer.name))
-    asked = Asked(
+    asked = SentMutation(
         viewer=viewer.name,
         mutation="startConversation",
         input=_an_order("local-silver"),
         sent_at=time(),
     )
-    load.asker.asked.append(asked)
+    load.sender.asked.append(asked)
     began = monotonic()
     try:
         answer = await client.execute(START, input=asked.input)
@@ -275,15 +277,15 @@ async def _accepted_again(site: ReplicatedSite, load: Load, viewer: Viewer) -> f
     return monotonic()
 
 
-async def _history(site: ReplicatedSite, load: Load, chronicler: Chronicler) -> History:
+async def _history(site: ReplicatedSite, load: Load, recorder: StateRecorder) -> History:
     """All that has happened, once every output has ended and everybody knows."""
     await eventually(
         lambda: all_ended(site.documents), within=SETTLE_SECONDS, what="every output has ended"
     )
-    await chronicler.caught_up()
+    await recorder.caught_up()
     stored = await read_stored(site.documents, site.data_dir)
     await caught_up(load.followers, stored.parents, within=CATCH_UP_SECONDS)
-    return History(load.subscribers, load.asker.asked, stored, chronicle=chronicler.chronicle)
+    return History(load.subscribers, load.sender.asked, stored, state_log=recorder.state_log)
 
 
 async def _has_begun(load: Load) -> bool:
@@ -327,7 +329,7 @@ def _route_of(site: ReplicatedSite) -> Router:
 
 
 def _assert_sound(history: History, site: ReplicatedSite) -> None:
-    found = objections(history)
+    found = violations(history)
     # Logs say more about internal errors, and their folder is deleted soon.
     faults = [
         f"{api.name}: internal error {text[:LOGGED_CHARACTERS]}"

@@ -43,7 +43,7 @@ async def test_nothing_is_lost_while_two_releases_run_side_by_side_and_are_swapp
     run = await run_storm(plan, tmp_path, tell=to_terminal)
 
     publish(plan, run, record_property)
-    assert run.objections == []
+    assert run.violations == []
     assert _with_tracebacks(tmp_path) == []
 
 

@@ -25,7 +25,7 @@ from tests.operations import send, start, until_finished
 from tests.resilience.checks.credits import against_credits
 from tests.resilience.checks.images import against_bytes, against_images
 from tests.resilience.evidence import History, read_stored
-from tests.resilience.processes import Documents, eventually, until_greeted
+from tests.resilience.processes import Documents, eventually, wait_until_answering
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
@@ -41,7 +41,7 @@ CREDITS = "{ viewer { credits { balance reserved } } }"
 
 
 @dataclass(frozen=True, slots=True)
-class Shop:
+class StoreSetup:
     """A Darkroom, the folder that its pictures go to, and the vendor that it buys them from."""
 
     client: GraphQLClient
@@ -82,11 +82,11 @@ class Shop:
         return sum(entry.prompt == turn["userMessage"] for entry in self.vendor.bill)
 
 
-Fault = Callable[[Shop], AbstractContextManager[None]]
+Fault = Callable[[StoreSetup], AbstractContextManager[None]]
 
 
 @asynccontextmanager
-async def open_shop(mongodb_uri: str, folder: Path) -> AsyncIterator[Shop]:
+async def open_setup(mongodb_uri: str, folder: Path) -> AsyncIterator[StoreSetup]:
     vendor, port, name = FalSimulator(), free_port(), f"test_{uuid4().hex}"
     objects, volume = folder / "objects", folder / "volume"
     volume.mkdir(exist_ok=True)
@@ -107,53 +107,55 @@ async def open_shop(mongodb_uri: str, folder: Path) -> AsyncIterator[Shop]:
         try:
             async with serving(create_app(settings), port) as url:
                 client = GraphQLClient(url, DevelopmentIssuer(folder).token("ana"))
-                await until_greeted(client)  # with pictures, which need the store
-                yield Shop(client, objects, volume, vendor, mongo[name])
+                await wait_until_answering(client)  # with pictures, which need the store
+                yield StoreSetup(client, objects, volume, vendor, mongo[name])
                 await client.aclose()
         finally:
             await mongo.drop_database(name)
 
 
 @pytest.fixture(scope="module")
-async def shop(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    async with open_shop(mongodb_uri, tmp_path_factory.mktemp("shop")) as shop:
-        yield shop
+async def store_setup(
+    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[StoreSetup]:
+    async with open_setup(mongodb_uri, tmp_path_factory.mktemp("store_setup")) as store_setup:
+        yield store_setup
 
 
 @pytest.fixture
-async def shop_on_a_small_disk(mongodb_uri: str, tmp_path: Path) -> AsyncIterator[Shop]:
+async def setup_with_small_disk(mongodb_uri: str, tmp_path: Path) -> AsyncIterator[StoreSetup]:
     volume = tmp_path / "volume"
     volume.mkdir()
     if not _mount(volume):
         pytest.skip("a disk of its own cannot be mounted here")
     try:
-        async with open_shop(mongodb_uri, tmp_path) as shop:
-            yield shop
+        async with open_setup(mongodb_uri, tmp_path) as store_setup:
+            yield store_setup
     finally:
         _run("umount", "--lazy", os.fspath(volume))
 
 
 @contextmanager
-def a_file_in_its_way(shop: Shop) -> Iterator[None]:
-    shop.folder.unlink()
-    shop.folder.write_text("This is no folder.")
+def a_file_in_its_way(store_setup: StoreSetup) -> Iterator[None]:
+    store_setup.folder.unlink()
+    store_setup.folder.write_text("This is no folder.")
     yield
-    shop.folder.unlink()
-    shop.folder.symlink_to(shop.volume)
+    store_setup.folder.unlink()
+    store_setup.folder.symlink_to(store_setup.volume)
 
 
 @contextmanager
-def a_volume_that_is_gone(shop: Shop) -> Iterator[None]:
-    elsewhere = shop.volume.with_name("elsewhere")
-    shop.volume.rename(elsewhere)
+def a_volume_that_is_gone(store_setup: StoreSetup) -> Iterator[None]:
+    elsewhere = store_setup.volume.with_name("elsewhere")
+    store_setup.volume.rename(elsewhere)
     yield
-    elsewhere.rename(shop.volume)
+    elsewhere.rename(store_setup.volume)
 
 
 @contextmanager
-def no_room(shop: Shop) -> Iterator[None]:
-    filler = shop.volume / "filler"
-    free = shutil.disk_usage(shop.volume).free
+def no_room(store_setup: StoreSetup) -> Iterator[None]:
+    filler = store_setup.volume / "filler"
+    free = shutil.disk_usage(store_setup.volume).free
     filler.write_bytes(b"\0" * free)
     yield
     filler.unlink()
@@ -161,50 +163,52 @@ def no_room(shop: Shop) -> Iterator[None]:
 
 @pytest.mark.parametrize("fault", [a_file_in_its_way, a_volume_that_is_gone])
 async def test_delivered_images_are_kept_until_the_store_is_available(
-    shop: Shop, fault: Fault
+    store_setup: StoreSetup, fault: Fault
 ) -> None:
-    await _is_kept_until_the_store_is_back(shop, fault)
+    await _is_kept_until_the_store_is_back(store_setup, fault)
 
 
 async def test_delivered_images_are_kept_until_the_store_has_space(
-    shop_on_a_small_disk: Shop,
+    setup_with_small_disk: StoreSetup,
 ) -> None:
-    await _is_kept_until_the_store_is_back(shop_on_a_small_disk, no_room)
+    await _is_kept_until_the_store_is_back(setup_with_small_disk, no_room)
 
 
-async def test_nothing_is_requested_if_references_cannot_be_read(shop: Shop) -> None:
-    turn = await until_finished(shop.client, await shop.order())
+async def test_nothing_is_requested_if_references_cannot_be_read(store_setup: StoreSetup) -> None:
+    turn = await until_finished(store_setup.client, await store_setup.order())
     conversation_id = turn["id"].rpartition("_")[0].replace("turn_", "conv_")
 
-    with a_volume_that_is_gone(shop):
-        sent = await send(shop.client, conversation_id, options={"previews": 0})
-        edit = await until_finished(shop.client, sent["turn"])
+    with a_volume_that_is_gone(store_setup):
+        sent = await send(store_setup.client, conversation_id, options={"previews": 0})
+        edit = await until_finished(store_setup.client, sent["turn"])
 
     assert edit["outputs"][0]["error"]["code"] == "STORAGE_UNAVAILABLE"
-    assert shop.bought_for(sent["turn"]) == 0
-    assert (await shop.client(CREDITS))["viewer"]["credits"]["reserved"] == 0
-    await shop.assert_sound()
+    assert store_setup.bought_for(sent["turn"]) == 0
+    assert (await store_setup.client(CREDITS))["viewer"]["credits"]["reserved"] == 0
+    await store_setup.assert_sound()
 
 
 @pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
 async def test_an_output_that_cannot_be_stored_is_not_charged_and_can_be_retried(
-    shop: Shop,
+    store_setup: StoreSetup,
 ) -> None:
-    before = (await shop.client(CREDITS))["viewer"]["credits"]
-    turn = await shop.order()
+    before = (await store_setup.client(CREDITS))["viewer"]["credits"]
+    turn = await store_setup.order()
 
-    with a_volume_that_is_gone(shop):
-        await shop.delivered()
+    with a_volume_that_is_gone(store_setup):
+        await store_setup.delivered()
         await asyncio.sleep(LONG_AWAY_SECONDS)
-    lost = (await until_finished(shop.client, turn))["outputs"][0]
-    after = (await shop.client(CREDITS))["viewer"]["credits"]
-    retried = await until_finished(shop.client, (await retry(shop.client, lost))["turn"])
+    lost = (await until_finished(store_setup.client, turn))["outputs"][0]
+    after = (await store_setup.client(CREDITS))["viewer"]["credits"]
+    retried = await until_finished(
+        store_setup.client, (await retry(store_setup.client, lost))["turn"]
+    )
 
     assert (lost["error"]["code"], lost["error"]["retryable"]) == ("STORAGE_UNAVAILABLE", True)
     assert after == before
     assert retried["status"] == "COMPLETED"
-    assert shop.bought_for(turn) == 2
-    await shop.assert_sound()
+    assert store_setup.bought_for(turn) == 2
+    await store_setup.assert_sound()
 
 
 def _mount(volume: Path) -> bool:
@@ -220,17 +224,17 @@ def _run(*command: str) -> bool:
         return False
 
 
-async def _is_kept_until_the_store_is_back(shop: Shop, fault: Fault) -> None:
-    turn = await shop.order()
+async def _is_kept_until_the_store_is_back(store_setup: StoreSetup, fault: Fault) -> None:
+    turn = await store_setup.order()
 
-    with fault(shop):
-        await shop.delivered()
+    with fault(store_setup):
+        await store_setup.delivered()
         await asyncio.sleep(AWAY_SECONDS)
-    finished = await until_finished(shop.client, turn)
+    finished = await until_finished(store_setup.client, turn)
 
     assert finished["status"] == "COMPLETED"
-    assert shop.bought_for(turn) == 1
+    assert store_setup.bought_for(turn) == 1
     image = finished["outputs"][0]["images"][0]
-    response = await shop.client.http.get(image["url"])
+    response = await store_setup.client.http.get(image["url"])
     assert (response.status_code, len(response.content)) == (200, image["byteSize"])
-    await shop.assert_sound()
+    await store_setup.assert_sound()

@@ -8,7 +8,7 @@ from tests.resilience.clocks import APART_SECONDS, can_be_wrong, off_by
 from tests.resilience.figures import damage_of, figures_of
 from tests.resilience.gaps import takeovers
 from tests.resilience.runs import SETTINGS, Plan, Run, run_storm
-from tests.resilience.scale import THOROUGH, crowd, kills
+from tests.resilience.scale import THOROUGH, kills, load_factor
 from tests.resilience.sites import Arrangement
 from tests.resilience.storm import DISTRIBUTED, EMBEDDED, to_terminal
 
@@ -89,8 +89,8 @@ def publish(plan: Plan, run: Run, record_property: Record) -> None:
 
 
 def _assert_sound(run: Run) -> None:
-    assert run.objections == [], "\n".join(run.objections)
-    limit = TAKEOVER_SECONDS * (crowd() if THOROUGH else max(3.0, crowd()))
+    assert run.violations == [], "\n".join(run.violations)
+    limit = TAKEOVER_SECONDS * (load_factor() if THOROUGH else max(3.0, load_factor()))
     late = [
         one
         for one in takeovers(run.attempts, run.history.kills)

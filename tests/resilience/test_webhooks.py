@@ -31,7 +31,7 @@ from tests.receivers import (
 )
 from tests.resilience.processes import Process, eventually
 from tests.resilience.scale import KILLS, SEED
-from tests.storage.detours import Fault, detour_to
+from tests.storage.faulty_proxy import Fault, open_faulty_proxy
 from tests.storage.hooks import SECRET, a_hook, a_turn_that_ends
 
 EVENTS: Final = 1_000 if KILLS else 60
@@ -55,7 +55,7 @@ async def _deliverers(folder: Path, environment: dict[str, str]) -> AsyncIterato
     processes = [
         _Deliverer(
             f"deliverer-{number}",
-            ["tests.resilience.delivering"],
+            ["tests.resilience.deliverer_process"],
             log_dir=folder,
             environment=environment,
         )
@@ -115,14 +115,14 @@ async def test_no_event_is_lost_and_events_of_a_turn_stay_in_order(
     }
     async with (
         a_receiver() as receiver,
-        detour_to(receiver.url) as detour,
+        open_faulty_proxy(receiver.url) as proxy,
         _deliverers(tmp_path, environment) as processes,
     ):
-        detour.asks(_mortal(chance))
+        proxy.choose_fault_by(_mortal(chance))
         unsigned: list[str] = []
         paths = [f"/{number}" for number, _ in enumerate(VIEWERS)]
         hooks = [
-            await a_hook(database, detour.url + path, viewer_id=viewer)
+            await a_hook(database, proxy.url + path, viewer_id=viewer)
             for path, viewer in zip(paths, VIEWERS, strict=True)
         ]
         for path in paths:

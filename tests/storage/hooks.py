@@ -27,7 +27,6 @@ QUICK: Final = DeliveryRules(
     request_seconds=20.0,
     lease=timedelta(seconds=60),
     idle_seconds=0.05,
-    failing_idle_seconds=0.05,
 )
 """The rules of a process, but for its pauses: those are a hundred times shorter."""
 HASTY: Final = replace(QUICK, request_seconds=0.5, lease=timedelta(seconds=2))

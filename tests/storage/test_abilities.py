@@ -15,7 +15,7 @@ from storage.objects.s3 import open_bucket
 from tests.buckets import settings_of
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
-from tests.storage.detours import Detour, Fault, detour_to
+from tests.storage.faulty_proxy import Fault, FaultyProxy, open_faulty_proxy
 from tests.storage.places import keys_in, new_bucket
 from tests.storage.test_bucket import run
 from tests.uploads import CREATE, a_picture, complete, create, declared, send_file
@@ -35,15 +35,15 @@ NOT_IMPLEMENTED: Final = answer("501 Not Implemented", "NotImplemented")
 class Server:
     """A server that lacks something, before one that does not. It counts the uploads it is sent."""
 
-    def __init__(self, detour: Detour, bucket: Bucket, lacks: Callable[[bytes], bool]) -> None:
-        self.bucket = replace(bucket, endpoint=detour.url, public_endpoint=detour.url)
+    def __init__(self, proxy: FaultyProxy, bucket: Bucket, lacks: Callable[[bytes], bool]) -> None:
+        self.bucket = replace(bucket, endpoint=proxy.url, public_endpoint=proxy.url)
         self.lacks = lacks
         self.answer = NOT_IMPLEMENTED
         """Mapped to what it does not support."""
         self.instead: Fault | None = None
         """Of all uploads."""
         self.uploads = 0
-        detour.asks(self._choose)
+        proxy.choose_fault_by(self._choose)
 
     def _choose(self, head: bytes) -> Fault:
         is_upload = b"/uploads/" in head.splitlines()[0] or takes_form(head)
@@ -77,8 +77,8 @@ every_server = pytest.mark.parametrize(("lacks", "abilities"), LACKS.values(), i
 
 @asynccontextmanager
 async def a_server(bucket: Bucket, lacks: Callable[[bytes], bool]) -> AsyncIterator[Server]:
-    async with detour_to(bucket.endpoint) as detour:
-        yield Server(detour, await new_bucket(bucket), lacks)
+    async with open_faulty_proxy(bucket.endpoint) as proxy:
+        yield Server(proxy, await new_bucket(bucket), lacks)
 
 
 async def upload(client: GraphQLClient, method: str) -> tuple[str, list[str]]:
@@ -181,10 +181,10 @@ async def test_a_form_that_fails_once_is_offered_again_later(
 
 async def test_the_check_names_what_a_server_does_not_support(ceph_bucket: Bucket) -> None:
     lines = {
-        takes_form: "n/a  It accepts an upload by POST: it takes no forms, and all uploads are "
-        "offered by PUT.",
-        is_conditional: "n/a  It refuses a second upload to the same URL: it knows no "
-        "If-None-Match, and an upload can be replaced.",
+        takes_form: "n/a  It accepts an upload by POST: it does not support POST forms, so uploads "
+        "are sent by PUT.",
+        is_conditional: "n/a  It refuses a second upload to the same URL: it does not support "
+        "If-None-Match, so an upload can be replaced.",
     }
     for lacks, line in lines.items():
         async with a_server(ceph_bucket, lacks) as server:

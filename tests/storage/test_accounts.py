@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from domain.conflicts import Conflict
+from domain.credits import MAX_BALANCE, Account
 from domain.errors import GenerationErrorCode
 from domain.outputs import GenerationError, Report, Run
 from storage.mongo.accounts import MongoAccountRepository
@@ -66,10 +67,24 @@ async def test_a_grant_is_made_once_for_each_key(accounts: MongoAccountRepositor
 
     granted = await asyncio.gather(*(accounts.grant(ANA, 5, key="invoice") for _ in range(6)))
 
-    assert [one.balance for one in granted if one] == [5]
+    assert [one.balance for one in granted if isinstance(one, Account)] == [5]
     another = await accounts.grant(ANA, 5, key="another")
-    assert another is not None
+    assert isinstance(another, Account)
     assert another.balance == 10
+
+
+async def test_grants_at_once_do_not_exceed_the_largest_balance(
+    accounts: MongoAccountRepository,
+) -> None:
+    await accounts.open(ANA, starting_credits=MAX_BALANCE - 10)
+
+    granted = await asyncio.gather(*(accounts.grant(ANA, 4, key=f"{key}") for key in range(6)))
+
+    assert granted.count(Conflict.LIMIT_REACHED) == 4
+    account = await accounts.find(ANA)
+    assert account is not None
+    assert account.balance == MAX_BALANCE - 2
+    assert (await accounts.prove()).discrepancies == ()
 
 
 async def test_every_attempt_is_reserved_once_and_settled_once(

@@ -41,7 +41,7 @@ async def test_a_missing_bucket_is_created(ministack_bucket: Bucket) -> None:
     again = await run("cors --create", new)
 
     assert (first[0], again[0]) == (0, 0)
-    assert "Made the bucket made-by-a-command." in first[1]
+    assert "Created the bucket made-by-a-command." in first[1]
     assert await keys_in(new) == {}
 
 

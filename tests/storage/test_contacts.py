@@ -66,6 +66,7 @@ class Sweeps:
     def __init__(self) -> None:
         self.taken = asyncio.Event()
         self.happened = asyncio.Event()
+        self.ran_at = 0.0
 
     async def fill(self) -> None:
         await asyncio.Event().wait()

@@ -124,8 +124,8 @@ def manifests_in(data: bytes, content_type: str) -> list[dict[str, Any]]:
     """All manifests, the active one first. Only the unknown certificate is objected to."""
     with c2pa.Reader(content_type, BytesIO(data)) as reader:
         store = json.loads(reader.json())
-    objections = {one["code"] for one in store.get("validation_status", ())}
-    assert objections == {"signingCredential.untrusted"}
+    violations = {one["code"] for one in store.get("validation_status", ())}
+    assert violations == {"signingCredential.untrusted"}
     assert store["validation_state"] == "Valid"
     active = store["manifests"].pop(store["active_manifest"])
     return [active, *store["manifests"].values()]

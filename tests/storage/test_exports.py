@@ -8,7 +8,7 @@ import pytest
 from domain.errors import Overloaded
 from domain.execution.exporter import Exporter
 from domain.ids import new_export_id
-from domain.jobs import MAX_TRIES, Export
+from domain.jobs import Export
 from domain.signing import Signer
 from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.conversations import MongoConversationRepository
@@ -48,7 +48,7 @@ async def test_a_complete_export_has_its_bytes_even_if_the_answer_was_lost(
         id=new_export_id(), owner_id=ANA, conversation_id=None, created_at=datetime.now(UTC)
     )
     assert await exports.create(job, at_most=1)
-    claim = await exports.claim(lease=LONG, max_tries=MAX_TRIES)
+    claim = await exports.claim(lease=LONG)
     assert claim is not None
 
     with pytest.raises(Overloaded):

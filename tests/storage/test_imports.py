@@ -1,15 +1,21 @@
 """Imports in MongoDB: what they write refers to existing images, and is deleted if they fail."""
 
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from domain.albums import Album
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode
+from domain.execution.importer import Importer
 from domain.ids import UploadId, import_id_of, new_album_id, new_conversation_id
 from domain.jobs import MAX_TRIES, Import, JobClaim
-from domain.outputs import GenerationError
+from domain.outputs import GenerationError, OutputStatus
 from domain.posts import Post
 from domain.references import Reference, ReferenceOrigin
+from domain.signing import Signer
+from storage.imaging.sandbox import UploadSandbox
+from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.conversations import MongoConversationRepository
@@ -18,6 +24,9 @@ from storage.mongo.images import MongoImageRepository
 from storage.mongo.imports import MongoImportRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
+from storage.objects.folder import FolderObjectStore
+from tests.clients import PATIENCE_SECONDS
+from tests.resilience.processes import eventually
 from tests.storage.builders import (
     ANA,
     EXPIRED,
@@ -44,7 +53,7 @@ async def a_claim(imports: MongoImportRepository, *, lease: timedelta = LONG) ->
         created_at=datetime.now(UTC),
     )
     assert await imports.create(job, at_most=1)
-    claim = await imports.claim(lease=lease, max_tries=MAX_TRIES)
+    claim = await imports.claim(lease=lease)
     assert claim is not None
     return claim
 
@@ -109,7 +118,7 @@ async def test_a_takeover_deletes_what_a_failed_import_has_made(
     assert await imports.expect_bytes(claim, ["images/00/left.png"])
 
     assert await imports.give_up(claim, FAILURE)
-    again = await imports.claim(lease=LONG, max_tries=1)  # it has been tried often enough
+    again = await imports.claim(lease=LONG)
     assert again is not None
     assert (again.job.failure, list(again.job.keys_left)) == (FAILURE, ["images/00/left.png"])
     assert await imports.take_back(claim, limit=2) is None  # its process is too late
@@ -130,19 +139,32 @@ async def test_a_takeover_deletes_what_a_failed_import_has_made(
     assert (await MongoAccountRepository(database).prove()).discrepancies == ()
 
 
-async def test_an_abandoned_import_fails_once_everything_it_made_is_deleted(
-    database: Database,
+async def test_an_import_that_ended_each_of_its_processes_is_taken_back(
+    database: Database, tmp_path: Path
 ) -> None:
     await an_account(database)
     imports = MongoImportRepository(database)
     claim = await a_claim(imports, lease=EXPIRED)
     assert await imports.add_images(claim, [a_picture()])
+    await database.imports.update_one({"_id": claim.job.id}, {"$set": {"fence": MAX_TRIES}})
+    async with AsyncExitStack() as stack:
+        uploads, processor = UploadSandbox(), ThreadedImageProcessor()
+        objects = FolderObjectStore(tmp_path, public_url="", signer=Signer(b"x" * 32))
+        for one in (uploads, processor, objects):
+            stack.push_async_callback(one.aclose)
+        importer = Importer(
+            imports,
+            MongoImageRepository(database),
+            objects,
+            upload_processor=uploads,
+            image_processor=processor,
+        )
 
-    await imports.abandon(max_tries=1, error=FAILURE, kept=LONG)
-    again = await imports.claim(lease=LONG, max_tries=1)
+        async def has_failed() -> bool:
+            job = (await imports.get_many(ANA, [claim.job.id]))[claim.job.id]
+            return job.status is OutputStatus.FAILED
 
-    assert again is not None
-    assert again.job.failure == FAILURE
-    taken = await imports.take_back(again, limit=2)
-    assert taken is not None
-    assert len(taken.keys) == 1
+        async with importer.serve():
+            await eventually(has_failed, within=PATIENCE_SECONDS, what="the import fails")
+
+    assert await database.images.count_documents({}) == 0

@@ -174,7 +174,7 @@ async def test_every_filter_of_the_webhook_delivery_has_the_owner(
     outbox, filters = MongoOutboxRepository(watched[0]), watched[1].seen
     filters.clear()
 
-    held = await outbox.take(failing=False, lease=LONG)
+    held = await outbox.take(failing=[False], lease=LONG)
     assert held is not None
     assert await outbox.renew(held, lease=LONG)
     first, second = (await outbox.find_due(held, limit=10))[turn.id]
@@ -183,7 +183,7 @@ async def test_every_filter_of_the_webhook_delivery_has_the_owner(
     failed = Answer(500, "…")
     assert await outbox.set_failed(held, second, failed, pause=EXPIRED, give_up_after=LONG)
     await outbox.release(held)
-    held = await outbox.take(failing=True, lease=LONG)
+    held = await outbox.take(failing=[True], lease=LONG)
     assert held is not None
     assert await outbox.disable(held)
 

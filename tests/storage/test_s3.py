@@ -20,7 +20,7 @@ from storage.objects.s3 import open_bucket
 from storage.objects.sigv4 import Signer
 from tests.conftest import StartDarkroom
 from tests.operations import SMALL, start, until_finished
-from tests.storage.detours import Detour, Fault, detour_to
+from tests.storage.faulty_proxy import Fault, FaultyProxy, open_faulty_proxy
 from tests.storage.places import PICTURE, POST, PUT, Place, place_in_bucket
 
 LIMIT_SECONDS = 1.0
@@ -35,27 +35,31 @@ def http_response(status: str, body: bytes, content_type: str = "application/xml
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-class Shop(NamedTuple):
-    """A store behind a detour, and the same bucket without one."""
+class StoreSetup(NamedTuple):
+    """A store behind a proxy, and the same bucket without one."""
 
     store: Objects
-    detour: Detour
+    proxy: FaultyProxy
     direct: Objects
 
 
 @pytest.fixture(scope="module")
-async def module_shop(ministack_bucket: Bucket) -> AsyncIterator[tuple[Objects, Detour]]:
-    async with detour_to(ministack_bucket.endpoint) as detour:
-        bucket = replace(ministack_bucket, endpoint=detour.url)
+async def module_store_setup(
+    ministack_bucket: Bucket,
+) -> AsyncIterator[tuple[Objects, FaultyProxy]]:
+    async with open_faulty_proxy(ministack_bucket.endpoint) as proxy:
+        bucket = replace(ministack_bucket, endpoint=proxy.url)
         async with open_bucket(bucket, operation_seconds=LIMIT_SECONDS) as store:
-            yield store, detour
+            yield store, proxy
 
 
 @pytest.fixture
-def shop(module_shop: tuple[Objects, Detour], ministack: Place) -> Iterator[Shop]:
-    store, detour = module_shop
-    yield Shop(store, detour, ministack.store)
-    detour.becomes(Fault())
+def store_setup(
+    module_store_setup: tuple[Objects, FaultyProxy], ministack: Place
+) -> Iterator[StoreSetup]:
+    store, proxy = module_store_setup
+    yield StoreSetup(store, proxy, ministack.store)
+    proxy.set_fault(Fault())
 
 
 FAULTS = {
@@ -80,13 +84,17 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 async def test_a_failing_bucket_is_reported_as_an_unavailable_store(
-    shop: Shop, fault: Fault
+    store_setup: StoreSetup, fault: Fault
 ) -> None:
     key, new = new_key("images", "image/png"), new_key("images", "image/png")
-    await shop.direct.put(key, PICTURE)
-    shop.detour.becomes(fault)
+    await store_setup.direct.put(key, PICTURE)
+    store_setup.proxy.set_fault(fault)
 
-    for attempt in (shop.store.put(new, PICTURE), shop.store.get(key), shop.store.delete([key])):
+    for attempt in (
+        store_setup.store.put(new, PICTURE),
+        store_setup.store.get(key),
+        store_setup.store.delete([key]),
+    ):
         with pytest.raises(StoreUnavailable) as failed:
             await asyncio.wait_for(attempt, GIVEN_UP_SECONDS)
         assert not isinstance(failed.value, ObjectMissing)
@@ -94,82 +102,84 @@ async def test_a_failing_bucket_is_reported_as_an_unavailable_store(
 
     # A request that was answered may have been carried out: then it was, as a whole.
     if fault.cut_answer_after is None:
-        assert await shop.direct.get(key) == PICTURE
+        assert await store_setup.direct.get(key) == PICTURE
         with pytest.raises(ObjectMissing):
-            await shop.direct.get(new)
+            await store_setup.direct.get(new)
 
 
 @pytest.mark.parametrize("cut", [400, 1_000, 100_000, 1_999_000])
-async def test_an_object_whose_bytes_are_cut_off_is_not_stored(shop: Shop, cut: int) -> None:
+async def test_an_object_whose_bytes_are_cut_off_is_not_stored(
+    store_setup: StoreSetup, cut: int
+) -> None:
     key = new_key("images", "image/png")
-    shop.detour.becomes(Fault(cut_request_after=cut))
+    store_setup.proxy.set_fault(Fault(cut_request_after=cut))
 
     with pytest.raises(StoreUnavailable):
-        await shop.store.put(key, bytes(2_000_000))
+        await store_setup.store.put(key, bytes(2_000_000))
 
     with pytest.raises(ObjectMissing):
-        await shop.direct.get(key)
+        await store_setup.direct.get(key)
 
 
 @pytest.mark.parametrize("cut", [100, 1_000, 1_000_000, 1_999_999])
-async def test_a_partial_object_is_never_returned(shop: Shop, cut: int) -> None:
+async def test_a_partial_object_is_never_returned(store_setup: StoreSetup, cut: int) -> None:
     key = new_key("images", "image/png")
-    await shop.direct.put(key, bytes(2_000_000))
-    shop.detour.becomes(Fault(cut_answer_after=cut))
+    await store_setup.direct.put(key, bytes(2_000_000))
+    store_setup.proxy.set_fault(Fault(cut_answer_after=cut))
 
     with pytest.raises(StoreUnavailable):
-        await shop.store.get(key)
+        await store_setup.store.get(key)
 
 
 async def test_a_deletion_after_a_commit_does_not_wait_for_a_silent_bucket(
-    shop: Shop, ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    store_setup: StoreSetup, ministack_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise a committed write would be reported as failed after the timeout of the store."""
     monkeypatch.setattr("domain.execution.image_writer._DELETE_SECONDS", 1.0)
-    shop.detour.becomes(Fault(silent=True))
-    bucket = replace(ministack_bucket, endpoint=shop.detour.url)
+    store_setup.proxy.set_fault(Fault(silent=True))
+    bucket = replace(ministack_bucket, endpoint=store_setup.proxy.url)
     async with open_bucket(bucket, operation_seconds=60) as store, asyncio.timeout(30):
         await ImageWriter(store).delete([new_key("images", "image/png")])
 
-        await shop.detour.used.wait()
+        await store_setup.proxy.used.wait()
 
 
-async def test_a_store_that_was_unavailable_is_used_again(shop: Shop) -> None:
+async def test_a_store_that_was_unavailable_is_used_again(store_setup: StoreSetup) -> None:
     key = new_key("images", "image/png")
-    shop.detour.becomes(Fault(silent=True))
+    store_setup.proxy.set_fault(Fault(silent=True))
     with pytest.raises(StoreUnavailable):
-        await shop.store.put(key, PICTURE)
+        await store_setup.store.put(key, PICTURE)
 
-    shop.detour.becomes(Fault())
-    await shop.store.put(key, PICTURE)
+    store_setup.proxy.set_fault(Fault())
+    await store_setup.store.put(key, PICTURE)
 
-    assert await shop.store.get(key) == PICTURE
+    assert await store_setup.store.get(key) == PICTURE
 
 
 async def test_a_single_failure_is_retried_without_an_error(
-    shop: Shop, ministack_bucket: Bucket
+    store_setup: StoreSetup, ministack_bucket: Bucket
 ) -> None:
     key = new_key("images", "image/png")
-    shop.detour.becomes(Fault(answer=http_response("503 Slow Down", ERROR)))
+    store_setup.proxy.set_fault(Fault(answer=http_response("503 Slow Down", ERROR)))
 
-    async with open_bucket(replace(ministack_bucket, endpoint=shop.detour.url)) as store:
+    async with open_bucket(replace(ministack_bucket, endpoint=store_setup.proxy.url)) as store:
         putting = asyncio.create_task(store.put(key, PICTURE))
         async with asyncio.timeout(5):
-            await shop.detour.used.wait()
-        shop.detour.becomes(Fault())
+            await store_setup.proxy.used.wait()
+        store_setup.proxy.set_fault(Fault())
         await putting
 
-    assert await shop.direct.get(key) == PICTURE
+    assert await store_setup.direct.get(key) == PICTURE
 
 
 async def test_connections_are_reused_and_closed_at_the_end(ministack_bucket: Bucket) -> None:
-    async with detour_to(ministack_bucket.endpoint) as detour:
-        async with open_bucket(replace(ministack_bucket, endpoint=detour.url)) as store:
+    async with open_faulty_proxy(ministack_bucket.endpoint) as proxy:
+        async with open_bucket(replace(ministack_bucket, endpoint=proxy.url)) as store:
             for _ in range(20):
                 key = new_key("images", "image/png")
                 await store.put(key, PICTURE)
                 assert await store.get(key) == PICTURE
-        assert detour.connections <= 2
+        assert proxy.connections <= 2
 
         with pytest.raises(StoreUnavailable):
             await store.get(key)
@@ -229,10 +239,12 @@ async def test_the_public_url_and_the_internal_url_can_differ(
         assert (await place.send(post)).is_success
 
 
-async def test_another_process_returns_the_same_url(ministack: Place, shop: Shop) -> None:
+async def test_another_process_returns_the_same_url(
+    ministack: Place, store_setup: StoreSetup
+) -> None:
     key = new_key("images", "image/png")
 
-    assert ministack.store.link(key) == shop.direct.link(key)
+    assert ministack.store.link(key) == store_setup.direct.link(key)
 
 
 def test_signing_a_page_of_urls_takes_little_time(ministack: Place) -> None:

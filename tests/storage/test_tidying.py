@@ -51,7 +51,7 @@ from tests.storage.builders import (
     a_plan,
     another_turn,
 )
-from tests.storage.detours import Fault, detour_to
+from tests.storage.faulty_proxy import Fault, open_faulty_proxy
 from tests.storage.places import new_bucket
 from tests.storage.plans import profiled
 from tests.tools import need_mongod
@@ -477,15 +477,15 @@ async def test_orphan_collection_resumes_once_an_unavailable_bucket_is_back(
     await in_bucket.grow_old()
     bucket = replace(ministack_bucket, name=in_bucket.store.link(min(left)).url.split("/")[3])
     async with (
-        detour_to(bucket.endpoint) as detour,
-        open_bucket(replace(bucket, endpoint=detour.url), operation_seconds=1) as store,
+        open_faulty_proxy(bucket.endpoint) as proxy,
+        open_bucket(replace(bucket, endpoint=proxy.url), operation_seconds=1) as store,
     ):
         tidier = in_bucket.tidier(database, store=store)
         for fault in (Fault(refuses=True), Fault(silent=True)):
-            detour.becomes(fault)
+            proxy.set_fault(fault)
             await tidier.tidy()
         assert await in_bucket.keys() == left
-        detour.becomes(Fault())
+        proxy.set_fault(Fault())
         await in_bucket.tidy(database, *left, store=store)
 
     assert await in_bucket.keys() == set()
@@ -588,16 +588,16 @@ async def test_orphans_that_outnumber_objects_in_use_are_left_to_an_operator(
     database: Database, in_folder: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     shard = SHARDS[0]
-    crowd = {f"images/{shard}/{shard}{number:038x}.png" for number in range(21)}
-    few = {key.replace("/00", "/01") for key in crowd} - {f"images/01/01{0:038x}.png"}
-    await in_folder.put(*crowd, *few)
+    load_factor = {f"images/{shard}/{shard}{number:038x}.png" for number in range(21)}
+    few = {key.replace("/00", "/01") for key in load_factor} - {f"images/01/01{0:038x}.png"}
+    await in_folder.put(*load_factor, *few)
     await in_folder.mark(database)
-    await in_folder.grow_old(*crowd, *few)
+    await in_folder.grow_old(*load_factor, *few)
 
     with caplog.at_level(logging.WARNING):
-        await in_folder.tidy(database, *crowd, *few)
+        await in_folder.tidy(database, *load_factor, *few)
 
-    assert await in_folder.keys() == crowd
+    assert await in_folder.keys() == load_factor
     [record] = caplog.records
     assert record.getMessage() == "orphaned objects kept: too many in one shard"
 

@@ -13,11 +13,21 @@ from storage.imaging.threaded import ThreadedImageProcessor
 from tests.storage.pictures import (
     CANARY,
     CONTENT_TYPES,
+    a_picture,
     difference,
+    encoded,
     opened,
 )
 from tests.storage.processing import Process, processing
-from tests.storage.untidy import INCOMPLETE, SCANS, SEVERAL_FRAMES, UNTIDY, a_jpeg_of
+from tests.storage.untidy import (
+    INCOMPLETE,
+    SCANS,
+    SEVERAL_FRAMES,
+    UNTIDY,
+    a_jpeg_of,
+    riff,
+    webp_chunk,
+)
 
 PATIENCE_SECONDS = 20.0
 THUMBNAIL_APART = 5.0
@@ -72,6 +82,18 @@ async def test_an_untidy_but_complete_picture_is_re_encoded_from_its_pixels(
     assert (await process(processed.original.data)).original.content_type == (
         processed.original.content_type
     )
+
+
+async def test_alpha_that_a_webp_does_not_announce_is_not_shown(process: Process) -> None:
+    picture = a_picture(mode="RGBA")
+    header = webp_chunk(b"VP8X", bytes(4) + b"\x2b\x01\0\xc7\0\0")
+    still = encoded(picture, "WEBP", lossless=True, exact=True)[12:]
+
+    processed = await process(riff(header, still))
+
+    small = opened(processed.thumbnails[0])
+    assert not small.has_transparency_data
+    assert difference(small, picture.convert("RGB").resize(small.size)) < THUMBNAIL_APART
 
 
 @pytest.mark.parametrize("row", INCOMPLETE)

@@ -97,6 +97,13 @@ def with_surplus_rows(rows: int) -> bytes:
     return repacked(a_png(), lambda packed: zlib.compress(zlib.decompress(packed) + surplus))
 
 
+def with_palette(change: Callable[[bytes], bytes]) -> bytes:
+    data = encoded(a_picture().quantize(16))
+    start = data.index(b"PLTE") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    return data[:start] + png_chunk(b"PLTE", change(data[start + 8 : end - 4])) + data[end:]
+
+
 def endless(packed: bytes) -> bytes:
     packing = zlib.compressobj()
     return packing.compress(zlib.decompress(packed)) + packing.flush(zlib.Z_SYNC_FLUSH)
@@ -244,8 +251,17 @@ UNTIDY: dict[str, Untidy] = {
             (b"cHRM", bytes(31)),
             (b"sRGB", b""),
             (b"cICP", b"\x0c\x0d\0"),
+            (b"cICP", b"\x01\x0d\x01\x01"),
         )
     },
+    "PNG with two bytes more in its palette": png(
+        lambda: with_palette(lambda colours: colours + b"ab"),
+        lambda: a_picture().quantize(16).convert("RGB"),
+    ),
+    "PNG with colours that are not in its palette": png(
+        lambda: with_palette(lambda colours: colours[:24]),
+        lambda: Image.open(BytesIO(with_palette(lambda colours: colours[:24]))).convert("RGB"),
+    ),
     "PNG with a wrong checksum of its pixels' chunk": png(
         lambda: with_wrong_checksum(a_png(), b"IDAT")
     ),

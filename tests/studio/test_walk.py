@@ -171,6 +171,28 @@ async def test_the_studio_recovers_after_being_offline(
     await expect(page.get_by_label("Name of the album")).to_be_visible()
 
 
+async def test_a_dialog_whose_code_cannot_be_fetched_says_so_and_can_be_tried_again(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, None, path="statistics")
+    await page.route("**/assets/Lightbox-*", lambda route: route.abort())
+    await page.goto(f"{darkroom.url}/studio/#token={darkroom.token(viewer)}")
+    await page.locator("figure .open").first.click()
+    unloaded = page.get_by_role("dialog", name="Darkroom cannot be reached.")
+    await expect(unloaded).to_be_visible()
+
+    await unloaded.get_by_role("button", name="Close").click()
+    await expect(unloaded).to_be_hidden()
+    await page.locator("figure .open").first.click()
+    await page.unroute_all(behavior="wait")
+    await unloaded.get_by_role("button", name="Try again").click()
+    await expect(unloaded).to_be_hidden()
+    # Chromium does not ask again for code that it could not fetch once: the page is a new one.
+    await page.locator("figure .open").first.click()
+
+    await expect(page.get_by_role("dialog").get_by_role("button", name="Zoom in")).to_be_visible()
+
+
 async def test_the_studio_recovers_after_a_restart_of_the_server(
     start_darkroom: StartDarkroom, viewer: str, open_studio: OpenStudio
 ) -> None:

@@ -12,7 +12,7 @@ from tests.clients import PATIENCE_SECONDS, GraphQLClient
 from tests.conftest import StartDarkroom
 from tests.operations import START, until_finished
 from tests.receivers import a_receiver
-from tests.resilience.processes import eventually, until_greeted
+from tests.resilience.processes import eventually, wait_until_answering
 from tests.resilience.sites import Arrangement, open_site
 from tests.tracing.collector import Collected, Collector, a_collector
 
@@ -30,7 +30,7 @@ async def test_one_trace_covers_the_request_the_delivery_in_a_worker_and_the_web
         arrangement = Arrangement(apis=1, workers=1, fal=True, settings=settings)
         async with open_site(tmp_path, arrangement) as site:
             client = site.client(site.apis[0])
-            await until_greeted(client)
+            await wait_until_answering(client)
             await a_webhook(client, f"{receiver.url}/", "TURN_ENDED")
             await _start(client, {"traceparent": PARENT, "x-request-id": "mine"})
             (sent,) = await receiver.until_received(1)

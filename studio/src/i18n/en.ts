@@ -38,6 +38,12 @@ export const en = {
   expiredTitle: "Your session has ended",
   expiredText: "Sign in again to continue. Nothing that you have typed is lost.",
 
+  welcome: {
+    text: "Choose a picture below and say what to change, or describe one of your own. Several image models answer side by side.",
+    ideasLabel: "Ideas to begin with",
+    ideas: ["Make it night, with a golden frame", "Turn it into a pencil drawing", "Make it an old photograph"],
+  },
+
   filters: { all: "All", favourites: "Favourites", uploads: "Uploads" },
   filter: "Show",
   search: "Search",

@@ -41,6 +41,12 @@ export const pt: Messages = {
   expiredTitle: "Sua sessão terminou",
   expiredText: "Entre novamente para continuar. Nada do que você digitou foi perdido.",
 
+  welcome: {
+    text: "Escolha uma imagem abaixo e diga o que mudar, ou descreva uma nova. Vários modelos de imagem respondem lado a lado.",
+    ideasLabel: "Ideias para começar",
+    ideas: ["Noite, com moldura dourada", "Desenho a lápis", "Fotografia antiga em sépia"],
+  },
+
   filters: { all: "Todas", favourites: "Favoritas", uploads: "Enviadas" },
   filter: "Mostrar",
   search: "Buscar",

@@ -88,17 +88,17 @@ export class Draft {
   #wanted: string[] | null = null;
   #fallback: string | undefined;
 
-  constructor(target: Target, defaults: { model?: string | undefined } = {}) {
+  constructor(target: Target, defaults: { model?: string | undefined; prompt?: string } = {}) {
     models.load();
     this.target = target;
     this.#fallback = defaults.model;
     const stored = this.#read();
+    this.prompt = stored?.prompt || (defaults.prompt ?? "");
     if (!stored) {
       // An image keeps its own shape, unless another one is asked for.
       if (this.withImages) this.options.values.ratio = "";
       return;
     }
-    this.prompt = stored.prompt;
     this.references = stored.references.map(remember);
     this.base = stored.base && { ...stored.base, image: remember(stored.base.image) };
     this.mask = stored.mask ?? null;

@@ -15,8 +15,8 @@ export interface Shown {
 const MOST_COMPARED = 6;
 
 class Studio {
-  /** What a new conversation is being started from: an image, or null for words alone. */
-  starting = $state.raw<{ source: ImageData | null } | null>(null);
+  /** What a new conversation is being started from: an image, or null for words alone; and words to begin with. */
+  starting = $state.raw<{ source: ImageData | null; prompt: string } | null>(null);
   /** The references that a new post is being made with. */
   posting = $state.raw<readonly ImageData[] | null>(null);
   /** The images that are being put in an album, in lists that a mutation takes. */
@@ -28,9 +28,9 @@ class Studio {
   /** How the open conversation continues from one of its outputs; null where none is open. */
   continueFrom = $state.raw<((base: Base) => void) | null>(null);
 
-  start(source: ImageData | null): void {
+  start(source: ImageData | null, prompt = ""): void {
     this.shown = null;
-    this.starting = { source };
+    this.starting = { source, prompt };
   }
 
   post(references: readonly ImageData[]): void {

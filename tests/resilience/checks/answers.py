@@ -14,7 +14,7 @@ from domain.ids import (
 )
 from domain.outputs import CAPTION_SLOT
 from tests.clients import Data
-from tests.resilience.evidence import Asked, Chronicle, History
+from tests.resilience.evidence import History, SentMutation, StateLog
 
 NO_ANSWERS: Final = frozenset({"INTERNAL", "BAD_USER_INPUT", "GRAPHQL_VALIDATION_FAILED"})
 AFTER_THE_EFFECT_SECONDS: Final = 2.0
@@ -38,18 +38,18 @@ def against_answers(history: History) -> Iterator[str]:
         if not asked.acknowledged:
             continue
         if asked.mutation in _MAKE_TURNS:
-            yield from _against_turn(asked, there, history.chronicle, deleted)
+            yield from _against_turn(asked, there, history.state_log, deleted)
         elif asked.mutation == "deleteConversation":
             yield from _against_deletion(asked, history)
         elif asked.mutation in _OF_POSTS:
             yield from _against_post(asked, history, deleted)
         else:
-            yield from _against_moves(asked, history.chronicle)
+            yield from _against_moves(asked, history.state_log)
 
 
 def against_keys(history: History) -> Iterator[str]:
     """One key, one effect; and the same response to every request with it."""
-    groups: dict[tuple[str, str], list[Asked]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[SentMutation]] = defaultdict(list)
     for asked in history.asked:
         if asked.key is not None:
             groups[asked.viewer, asked.key].append(asked)
@@ -60,15 +60,15 @@ def against_keys(history: History) -> Iterator[str]:
 
 
 def _against_turn(
-    asked: Asked, there: Mapping[str, Data], chronicle: Chronicle | None, deleted: set[str]
+    asked: SentMutation, there: Mapping[str, Data], state_log: StateLog | None, deleted: set[str]
 ) -> Iterator[str]:
     result = asked.result["turn"]
     turn_id = TurnId(result["id"])
     turn = there.get(turn_id)
     if turn is None and conversation_of_turn(turn_id) in deleted:
-        if chronicle is None:
+        if state_log is None:
             return
-        turn = chronicle.parents.get(turn_id)
+        turn = state_log.parents.get(turn_id)
     if turn is None:
         yield f"{asked.mutation} was acknowledged with {turn_id}, which is not there"
         return
@@ -86,13 +86,13 @@ def _against_turn(
             yield f"{turn_id} was acknowledged with {name} {value}"
 
 
-def _against_deletion(asked: Asked, history: History) -> Iterator[str]:
+def _against_deletion(asked: SentMutation, history: History) -> Iterator[str]:
     conversation_id = asked.input["conversationId"]
     if any(one["_id"] == conversation_id for one in history.stored.conversations):
         yield f"{conversation_id} was acknowledged as deleted, and is there"
 
 
-def _against_post(asked: Asked, history: History, deleted: set[str]) -> Iterator[str]:
+def _against_post(asked: SentMutation, history: History, deleted: set[str]) -> Iterator[str]:
     there = {post["_id"]: post for post in history.stored.posts}
     if asked.mutation == "deletePost":
         if asked.input["postId"] in there:
@@ -107,39 +107,39 @@ def _against_post(asked: Asked, history: History, deleted: set[str]) -> Iterator
         yield f"{post_id} was acknowledged with other words"
 
 
-def _against_moves(asked: Asked, chronicle: Chronicle | None) -> Iterator[str]:
+def _against_moves(asked: SentMutation, state_log: StateLog | None) -> Iterator[str]:
     """What the response to a retry or cancellation says has really been so."""
-    if chronicle is None:
+    if state_log is None:
         return
     cancelled = asked.mutation != "retryOutput"
     for output in _moved(asked):
         if cancelled and output["status"] != "CANCELLED":
             continue
-        if not _has_been(chronicle, output, "CANCELLED" if cancelled else None):
+        if not _has_been(state_log, output, "CANCELLED" if cancelled else None):
             yield (
                 f"{asked.mutation} was acknowledged with attempt {output['attempt']} of "
                 f"{output['id']}, which has never been so"
             )
 
 
-def _moved(asked: Asked) -> Sequence[Data]:
+def _moved(asked: SentMutation) -> Sequence[Data]:
     outputs: Sequence[Data] = _parent_of(asked)["outputs"]
     if asked.mutation == "cancelTurn":
         return outputs
     return [output for output in outputs if output["id"] == asked.input["outputId"]]
 
 
-def _has_been(chronicle: Chronicle, output: Data, status: str | None) -> bool:
+def _has_been(state_log: StateLog, output: Data, status: str | None) -> bool:
     return any(
         state.output is not None
         and state.output["attempt"] == output["attempt"]
         and status in (None, state.output["status"])
-        for state in chronicle.outputs.get(output["id"], [])
+        for state in state_log.outputs.get(output["id"], [])
     )
 
 
 def _against_group(
-    name: str, group: Sequence[Asked], history: History, deleted: set[str]
+    name: str, group: Sequence[SentMutation], history: History, deleted: set[str]
 ) -> Iterator[str]:
     accepted = [asked for asked in group if asked.acknowledged]
     if not accepted:
@@ -158,18 +158,18 @@ def _against_group(
             yield f"{name} had its effect, and was refused for {', '.join(asked.refusals)}"
 
 
-def _effect(asked: Asked) -> tuple[str, str]:
+def _effect(asked: SentMutation) -> tuple[str, str]:
     """What a key has done: a turn or post that was made, or an output that was tried again."""
     tried = asked.result["output"]["id"] if asked.mutation == "retryOutput" else ""
     return _parent_of(asked)["id"], tried
 
 
-def _parent_of(asked: Asked) -> Data:
+def _parent_of(asked: SentMutation) -> Data:
     parent: Data = asked.result.get("turn") or asked.result["post"]
     return parent
 
 
-def _is_too_late(asked: Asked, first: Asked, history: History) -> bool:
+def _is_too_late(asked: SentMutation, first: SentMutation, history: History) -> bool:
     """Whether the effect was there when it was refused."""
     if "NOT_RETRYABLE" in asked.refusals and asked.mutation == "retryOutput":
         # The viewer has seen it fail, so it can only be running for a duplicate request.
@@ -180,16 +180,16 @@ def _is_too_late(asked: Asked, first: Asked, history: History) -> bool:
     return asked.sent_at > effect_at or asked.answered_at > effect_at + AFTER_THE_EFFECT_SECONDS
 
 
-def _effect_at(asked: Asked, history: History) -> float | None:
-    if history.chronicle is None:
+def _effect_at(asked: SentMutation, history: History) -> float | None:
+    if history.state_log is None:
         return None
     if asked.mutation not in ("retryOutput", "regenerateCaption"):
-        parent = history.chronicle.parents.get(_effect(asked)[0])
+        parent = history.state_log.parents.get(_effect(asked)[0])
         return parent["at"] if parent else None
     return asked.answered_at
 
 
-def _is_gone(asked: Asked, deleted: set[str]) -> bool:
+def _is_gone(asked: SentMutation, deleted: set[str]) -> bool:
     parent_id = _parent_of(asked)["id"]
     turn_id = as_turn_id(parent_id)
     return (conversation_of_turn(turn_id) if turn_id else parent_id) in deleted
@@ -197,7 +197,7 @@ def _is_gone(asked: Asked, deleted: set[str]) -> bool:
 
 def _against_retries(history: History) -> Iterator[str]:
     """As many attempts as requests for them: one for a key, one for each without."""
-    if history.chronicle is None:
+    if history.state_log is None:
         return
     sent: dict[str, set[object]] = defaultdict(set)
     accepted: dict[str, set[object]] = defaultdict(set)
@@ -207,7 +207,7 @@ def _against_retries(history: History) -> Iterator[str]:
             sent[output_id].add(asked.key or number)
             if asked.acknowledged:
                 accepted[output_id].add(asked.key or number)
-    for output_id, states in history.chronicle.outputs.items():
+    for output_id, states in history.state_log.outputs.items():
         outputs = [state.output for state in states if state.output]
         tries = max(output["attempt"] for output in outputs) - 1
         # What waits for a caption is queued again with it.
@@ -222,7 +222,7 @@ def _against_retries(history: History) -> Iterator[str]:
             )
 
 
-def _tried_again(asked: Asked) -> str | None:
+def _tried_again(asked: SentMutation) -> str | None:
     """The output that a request wants to be tried again, a caption included."""
     if asked.mutation == "retryOutput":
         output_id: str = asked.input["outputId"]
@@ -232,7 +232,7 @@ def _tried_again(asked: Asked) -> str | None:
     return None
 
 
-def _deleted(asked: Sequence[Asked]) -> set[str]:
+def _deleted(asked: Sequence[SentMutation]) -> set[str]:
     return {
         one.input["conversationId"] for one in asked if one.mutation == "deleteConversation"
     } | {one.input["postId"] for one in asked if one.mutation == "deletePost"}

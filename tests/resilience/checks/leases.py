@@ -10,15 +10,15 @@ from domain.outputs import CAPTION_SLOT, UNFINISHED, OutputStatus
 from tests.clients import Data
 from tests.output_states import state_of
 from tests.resilience.attempts import Attempt
-from tests.resilience.evidence import Chronicle, State
+from tests.resilience.evidence import State, StateLog
 
 _SLACK: Final = timedelta(milliseconds=5)
 """Instants are stored in milliseconds."""
 
 
-def against_leases(chronicle: Chronicle) -> Iterator[str]:
-    yield from chronicle.gaps
-    for output_id, states in chronicle.outputs.items():
+def against_leases(state_log: StateLog) -> Iterator[str]:
+    yield from state_log.gaps
+    for output_id, states in state_log.outputs.items():
         for before, after in pairwise(states):
             if before.output is None:
                 yield f"{output_id} came back after its deletion"

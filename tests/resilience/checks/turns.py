@@ -18,7 +18,7 @@ from domain.outputs import UNFINISHED, OutputStatus
 from domain.rules import derive_status
 from tests.clients import Data
 from tests.resilience.attempts import DELETED, Attempt
-from tests.resilience.evidence import Asked, History
+from tests.resilience.evidence import History, SentMutation
 from tests.resilience.orders import is_sold, may_end_with
 
 _TO_LAND: Final = timedelta(seconds=4)
@@ -131,7 +131,7 @@ def _was_late(output: Data) -> bool:
 
 def _against_doubles(history: History) -> Iterator[str]:
     """Each message was sent once, so it makes one turn, however that turn ended."""
-    known = history.chronicle.parents if history.chronicle else {}
+    known = history.state_log.parents if history.state_log else {}
     messages = {turn_id: turn["userMessage"] for turn_id, turn in known.items()}
     messages |= {one["_id"]: one["userMessage"] for one in history.stored.parents}
     for message, count in Counter(messages.values()).items():
@@ -139,7 +139,7 @@ def _against_doubles(history: History) -> Iterator[str]:
             yield f"one request made {count} turns: {message}"
 
 
-def _wanted_off(asked: Sequence[Asked]) -> set[str]:
+def _wanted_off(asked: Sequence[SentMutation]) -> set[str]:
     """What a viewer has requested to cancel or delete, with or without a response."""
     found: set[str] = set()
     for one in asked:

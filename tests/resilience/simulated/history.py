@@ -1,7 +1,7 @@
 """One history: a seed decides what is deployed, who requests what, what fails, and in which order.
 
-While the weather is bad, processes die, stand still and are stopped, the database goes away, and
-calls fail one by one. Then it clears up, and everything has to come to its end in time (P3).
+While faults are injected, processes die, freeze and are stopped, the database becomes unavailable,
+and single calls fail. Then the faults end, and everything has to finish in time (P3).
 """
 
 import re
@@ -14,12 +14,15 @@ from domain.errors import GenerationErrorCode
 from domain.outputs import Output
 from domain.parents import Parent
 from domain.posts import as_post
+from tests.resilience.simulated.faults import FaultInjector, random_fault_rates
 from tests.resilience.simulated.model.tables import Hidden
+from tests.resilience.simulated.seeded_services import (
+    logged_errors_as_violations,
+    seeded_randomness,
+)
 from tests.resilience.simulated.site import LEASE, SWEEP_SECONDS, Parts, a_site
-from tests.resilience.simulated.sky import Sky, a_weather
-from tests.resilience.simulated.surroundings import errors_are_heard, randomness_of_services
-from tests.resilience.simulated.troubles import Troubles
-from tests.resilience.simulated.viewers import Crowd
+from tests.resilience.simulated.site_faults import SiteFaults
+from tests.resilience.simulated.viewers import Viewers
 from tests.resilience.simulated.world import Stalled, World
 
 _MARGIN_SECONDS: Final = 4.0
@@ -41,7 +44,7 @@ class History:
     """What came of a seed."""
 
     seed: str
-    objections: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     """What happened, where it was traced."""
     seconds: float = 0.0
@@ -61,15 +64,15 @@ def play(seed: str, *, parts: Parts | None = None, traced: bool = False) -> Hist
     world = World(randomness)
     if traced:
         world.trace_into(history.lines)
-    with randomness_of_services(randomness.random()), errors_are_heard(world):
+    with seeded_randomness(randomness.random()), logged_errors_as_violations(world):
         course = _Course(world, parts)
         try:
             world.run_until(course.is_over)
         except Stalled as error:
             world.broken.append(f"the history does not come to an end: {error}")
         course.close(history)
-    readable = _readable([*history.lines, *history.objections])
-    history.lines, history.objections = (
+    readable = _readable([*history.lines, *history.violations])
+    history.lines, history.violations = (
         readable[: len(history.lines)],
         readable[len(history.lines) :],
     )
@@ -83,17 +86,19 @@ class _Course:
         random = world.random
         self.world = world
         self._few_places = random.random() < 0.15
-        sky = Sky(world, a_weather(random), lease_seconds=LEASE.total_seconds())
+        injector = FaultInjector(
+            world, random_fault_rates(random), lease_seconds=LEASE.total_seconds()
+        )
         self.site = a_site(
-            sky,
+            injector,
             parts=parts,
             deadline=timedelta(seconds=random.choice((6, 10, 16))),
             places=random.choice((1, 2)) if self._few_places else 100,
             starting_credits=random.choice((6, 20, 1000, 1000)),
             max_active_outputs=random.choice((2, 4, 50, 50)),
         )
-        self.troubles = Troubles(self.site)
-        self.crowd = Crowd(
+        self.site_faults = SiteFaults(self.site)
+        self.viewers = Viewers(
             self.site,
             viewers=random.choice((1, 1, 1, 2)),
             requests=random.choice((1, 2, 4, 7)),
@@ -109,17 +114,17 @@ class _Course:
         """Check what can be checked only at the end, and stop everything."""
         invariants, ended = self.site.invariants, self.site.invariants.ended.values()
         invariants.check_the_end()
-        self.crowd.check_the_end()
+        self.viewers.check_the_end()
         history.seconds = self.world.now
-        history.faults = self.site.sky.faults
-        history.deaths = self.troubles.deaths
-        history.requests = self.crowd.requests
+        history.faults = self.site.injector.faults
+        history.deaths = self.site_faults.deaths
+        history.requests = self.viewers.requests
         history.outputs = len(ended)
         history.jobs = self.site.vendor.bills.total()
         history.unknown = sum(_is_unknown(output) for output in ended)
-        for process in (self.crowd.process, *(one.process for one in self.site.residents)):
+        for process in (self.viewers.process, *(one.process for one in self.site.residents)):
             process.kill()
-        history.objections += [*invariants.objections, *self.world.broken]
+        history.violations += [*invariants.violations, *self.world.broken]
 
     def _look(self) -> None:
         self.world.after(_LOOK_SECONDS, self._look)
@@ -131,14 +136,14 @@ class _Course:
             for output in row.parent.entries
             if output.unfinished and not _is_cared_for(output, row.parent)
         ]
-        if not unfinished and self.crowd.has_what_it_wants():
-            self.troubles.end()
+        if not unfinished and self.viewers.is_satisfied():
+            self.site_faults.end()
             self._over_at = self.world.now + _SETTLE_SECONDS
-        elif self.troubles.calm_since is not None:
-            self._look_for_what_is_stuck(self.troubles.calm_since, unfinished)
+        elif self.site_faults.faults_ended_at is not None:
+            self._look_for_what_is_stuck(self.site_faults.faults_ended_at, unfinished)
 
     def _look_for_what_is_stuck(
-        self, calm_since: float, unfinished: list[tuple[Hidden, Output]]
+        self, faults_ended_at: float, unfinished: list[tuple[Hidden, Output]]
     ) -> None:
         """After its deadline, a lease and a sweep, everything is over (P3)."""
         now, lease = self.world.now, LEASE.total_seconds()
@@ -146,7 +151,7 @@ class _Course:
         for hidden, output in unfinished:
             instants = (hidden.queued_at, hidden.lease_until, hidden.not_before)
             until = [instant.timestamp() for instant in instants if instant is not None]
-            taken_up_by = max(calm_since + lease, *until) + soon
+            taken_up_by = max(faults_ended_at + lease, *until) + soon
             if self._few_places:
                 taken_up_by += _QUEUE_SECONDS
             deadline_at = taken_up_by + hidden.deadline.total_seconds()
@@ -154,9 +159,9 @@ class _Course:
                 deadline_at = hidden.deadline_at.timestamp()
             if now > taken_up_by:
                 self._give_up(f"{output.id} is {output.status}, and is not taken up")
-            elif now > max(deadline_at, calm_since) + lease + soon:
+            elif now > max(deadline_at, faults_ended_at) + lease + soon:
                 self._give_up(f"{output.id} is {output.status}, and is stuck")
-        if now > calm_since + _VIEWERS_SECONDS:
+        if now > faults_ended_at + _VIEWERS_SECONDS:
             self._give_up("the viewers do not come to an end")
 
     def _give_up(self, sentence: str) -> None:

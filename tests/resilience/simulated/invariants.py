@@ -1,7 +1,7 @@
 """The invariants: P1 to P5 of reliability.md, checked at every commit, bill and response.
 
 The invariants know the domain's values only, not how the model keeps its rows: a model or a service
-that is wrong is found by what it does. Each objection is one sentence.
+that is wrong is found by what it does. Each violation is one sentence.
 """
 
 from collections import defaultdict
@@ -30,14 +30,14 @@ _ENDS: Final = {
 
 @dataclass(slots=True)
 class Invariants:
-    """Watches commits as `tables.Observer`, bills, bytes; collects objections."""
+    """Watches commits as `tables.Observer`, bills, bytes; collects violations."""
 
     world: World
     tables: Tables
     vendor: Vendor
     bytes_kept: dict[str, bytes]
     lease_seconds: float
-    objections: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
     made: dict[str, list[ParentId]] = field(default_factory=lambda: defaultdict(list))
     """By the words of the request: each request has words of its own."""
     ended: dict[Bill, Output] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Invariants:
 
     def object(self, sentence: str) -> None:
         self.world.note("INVARIANT", sentence)
-        self.objections.append(f"{self.world.now:.3f} s: {sentence}")
+        self.violations.append(f"{self.world.now:.3f} s: {sentence}")
 
     # Commits
 

@@ -15,7 +15,7 @@ from domain.claims import Claim
 from domain.errors import DarkroomError, Overloaded, StoreUnavailable
 from domain.outputs import Output
 from domain.parents import Parent
-from tests.resilience.simulated.sky import READS, Fault, Sky
+from tests.resilience.simulated.faults import READS, Fault, FaultInjector
 from tests.resilience.simulated.world import Dead, Process, Step
 
 _PATIENCE_SECONDS: Final = 1.2
@@ -31,14 +31,14 @@ class Line:
 
     def __init__(
         self,
-        sky: Sky,
+        injector: FaultInjector,
         error: Callable[[], DarkroomError],
         draw: Callable[[str], Fault | None],
         *,
         transactions: Collection[str] = (),
         reads: Collection[str] = (),
     ) -> None:
-        self.sky = sky
+        self.injector = injector
         self.error = error
         self.draw = draw
         self.transactions = transactions
@@ -63,16 +63,16 @@ class Line:
         call = _Call(self, process, name, effect, process.create_future(), asker)
         fault = self.draw(name)
         if fault is None:
-            self.sky.world.after(self.sky.pause(), call.arrive)
+            self.injector.world.after(self.injector.pause(), call.arrive)
         else:
             call.suffer(fault)
         return call.answer
 
     def lock(self, seconds: float) -> None:
-        self._locked_until = self.sky.world.now + seconds
+        self._locked_until = self.injector.world.now + seconds
 
     def locked_for(self, name: str) -> float:
-        return 0.0 if name in self.reads else self._locked_until - self.sky.world.now
+        return 0.0 if name in self.reads else self._locked_until - self.injector.world.now
 
     def behind_for(self, name: str, result: Any) -> float:
         """How long a write is not acknowledged. A transaction that found nothing to do writes
@@ -81,7 +81,7 @@ class Line:
         found_nothing = result is None or result is False
         if name in self.reads or (name in self.transactions and found_nothing):
             return 0.0
-        return self.behind_until - self.sky.world.now
+        return self.behind_until - self.injector.world.now
 
 
 @dataclass(slots=True)
@@ -95,48 +95,50 @@ class _Call:
     fault: Fault | None = None
 
     def suffer(self, fault: Fault) -> None:
-        sky, world = self.line.sky, self.line.sky.world
+        injector, world = self.line.injector, self.line.injector.world
         self.fault = fault
-        sky.strike(self.process, f"{self.name} {fault.name}")
+        injector.inject(self.process, f"{self.name} {fault.name}")
         match fault:
             case Fault.REFUSED:
-                world.after(sky.random.random() * 0.5, self._refuse)
+                world.after(injector.random.random() * 0.5, self._refuse)
             case Fault.SLOW:
-                world.after(sky.random.random() * _SLOW_SECONDS, self.arrive)
+                world.after(injector.random.random() * _SLOW_SECONDS, self.arrive)
             case Fault.DIES_BEFORE:
                 self.process.kill()
             case Fault.DIES_MEANWHILE:
-                world.after(sky.pause(), self.arrive)
+                world.after(injector.pause(), self.arrive)
                 self.process.kill()
             case Fault.FREEZES:
-                world.after(sky.pause(), self.arrive)
-                sky.freeze(self.process)
+                world.after(injector.pause(), self.arrive)
+                injector.freeze(self.process)
             case _:
-                world.after(sky.pause(), self.arrive)
+                world.after(injector.pause(), self.arrive)
 
     def arrive(self) -> None:
-        line, sky, world = self.line, self.line.sky, self.line.sky.world
+        line, injector, world = self.line, self.line.injector, self.line.injector.world
         if (away := line.away_until - world.now) > 0:
-            policy = sky.random.random() * _PATIENCE_SECONDS
+            policy = injector.random.random() * _PATIENCE_SECONDS
             if away < policy:
                 world.after(away, self.arrive)
             else:
-                sky.strike(self.process, f"{self.name} finds nobody", noticed=line.is_long_away)
+                injector.inject(
+                    self.process, f"{self.name} finds nobody", noticed=line.is_long_away
+                )
                 world.after(policy, self._refuse)
         elif (locked := line.locked_for(self.name)) > 0:
             world.after(locked, self.arrive)
         elif self.fault is Fault.LATE:
             self.fault = Fault.LOST
-            late = sky.random.random() * _LATE_SECONDS
+            late = injector.random.random() * _LATE_SECONDS
             if self.name in line.transactions:
                 line.lock(late)
             world.after(late, self._do)
-            world.after(sky.pause(), self._refuse)
+            world.after(injector.pause(), self._refuse)
         else:
             self._do()
 
     def _do(self) -> None:
-        line, sky, world = self.line, self.line.sky, self.line.sky.world
+        line, injector, world = self.line, self.line.injector, self.line.injector.world
         if isinstance(self.asker, Step):
             self.asker.acted_at = world.now
         try:
@@ -147,22 +149,22 @@ class _Call:
         if world.is_traced and self.name != "waiting":
             world.note(self.process.name, f"{self.name} -> {brief(result)}")
         if self.fault is Fault.DIES_AFTER:
-            sky.kill(self.process)
+            injector.kill(self.process)
         elif self.fault is Fault.LOST:
             self._leave_in_the_dark()
-            world.after(sky.pause(), self._refuse)
+            world.after(injector.pause(), self._refuse)
         elif (behind := line.behind_for(self.name, result)) > 0:
-            policy = sky.random.random() * _PATIENCE_SECONDS
+            policy = injector.random.random() * _PATIENCE_SECONDS
             if behind < policy:
                 world.after(behind, self._tell_if_kept, result, line.epoch)
             else:
-                sky.strike(self.process, f"{self.name} is done by too few", noticed=True)
+                injector.inject(self.process, f"{self.name} is done by too few", noticed=True)
                 self._leave_in_the_dark()
                 world.after(policy, self._refuse)
-        elif sky.random.random() < _ANSWERED_AT_ONCE:
+        elif injector.random.random() < _ANSWERED_AT_ONCE:
             self._tell(result)
         else:
-            world.after(sky.pause(), self._tell, result)
+            world.after(injector.pause(), self._tell, result)
 
     def _leave_in_the_dark(self) -> None:
         """A worker that does not know of its claim cannot renew it, however healthy it is."""
@@ -206,12 +208,12 @@ class Remote:
         return call
 
 
-def database_line(sky: Sky) -> Line:
-    return Line(sky, Overloaded, sky.draw, transactions=_TRANSACTIONS, reads=READS)
+def database_line(injector: FaultInjector) -> Line:
+    return Line(injector, Overloaded, injector.draw, transactions=_TRANSACTIONS, reads=READS)
 
 
-def store_line(sky: Sky) -> Line:
-    return Line(sky, StoreUnavailable, sky.draw_for_store)
+def store_line(injector: FaultInjector) -> Line:
+    return Line(injector, StoreUnavailable, injector.draw_for_store)
 
 
 _TRANSACTIONS: Final = frozenset(

@@ -71,7 +71,7 @@ class Node:
     def __init__(self, site: Site, name: str, *, answers: bool, runs: bool) -> None:
         self.site = site
         self.answers = answers
-        self.process = process = Process.of(site.sky.world, name)
+        self.process = process = Process.of(site.injector.world, name)
         self.dispatcher: Dispatcher | None = None
         self.is_stopping = False
         self._stop = process.create_future()
@@ -95,7 +95,7 @@ class Node:
     def stop(self) -> None:
         """As SIGTERM does: take nothing new, hand over, wait a while, end."""
         self.is_stopping = True
-        self.site.sky.strike(self.process, "asked to stop")
+        self.site.injector.inject(self.process, "asked to stop")
         if not self._stop.done():
             self._stop.set_result(None)
 
@@ -109,9 +109,9 @@ class Node:
             async with sweeper.serve():
                 await self._stop
         if self.dispatcher is not None:
-            grace = _GRACE_SECONDS * self.site.sky.random.random()
+            grace = _GRACE_SECONDS * self.site.injector.random.random()
             await self.dispatcher.stop(grace)
-        self.site.sky.kill(self.process)
+        self.site.injector.kill(self.process)
 
     def _open_ports(self, site: Site, process: Process) -> None:
         def remote(line: Line, target: object) -> Any:

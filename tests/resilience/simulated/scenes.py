@@ -11,10 +11,13 @@ from domain.ids import viewer_id_of
 from domain.outputs import Output
 from domain.turns import TurnRequest
 from domain.viewers import Viewer
+from tests.resilience.simulated.faults import Fault, FaultInjector, FaultRates
 from tests.resilience.simulated.nodes import Node
+from tests.resilience.simulated.seeded_services import (
+    logged_errors_as_violations,
+    seeded_randomness,
+)
 from tests.resilience.simulated.site import LEASE, Site, a_site
-from tests.resilience.simulated.sky import Fault, Sky, Weather
-from tests.resilience.simulated.surroundings import errors_are_heard, randomness_of_services
 from tests.resilience.simulated.world import World
 
 ANA = Viewer(viewer_id_of("simulated", "ana"))
@@ -25,16 +28,18 @@ DEADLINE = timedelta(seconds=60)
 def a_calm_site(*, focus: tuple[str, Fault] | None = None, seed: str = "calm") -> Iterator[Site]:
     """Which call fails, if any. At the end no invariant may be violated."""
     world = World(Random(seed))
-    weather = Weather(focus=focus, focus_share=1.0)
-    site = a_site(Sky(world, weather, lease_seconds=LEASE.total_seconds()), deadline=DEADLINE)
-    with randomness_of_services(0.5), errors_are_heard(world):
+    fault_rates = FaultRates(focus=focus, focus_share=1.0)
+    site = a_site(
+        FaultInjector(world, fault_rates, lease_seconds=LEASE.total_seconds()), deadline=DEADLINE
+    )
+    with seeded_randomness(0.5), logged_errors_as_violations(world):
         try:
             yield site
         finally:
             for resident in list(site.residents):
                 resident.process.kill()
-    objections = [*site.invariants.objections, *world.broken]
-    assert not objections, objections
+    violations = [*site.invariants.violations, *world.broken]
+    assert not violations, violations
 
 
 @contextmanager
@@ -45,12 +50,12 @@ def a_node(*, focus: tuple[str, Fault] | None = None, seed: str = "calm") -> Ite
 
 
 def until(site: Site, is_met: Callable[[], object]) -> None:
-    site.sky.world.run_until(is_met)
+    site.injector.world.run_until(is_met)
 
 
 def wait(site: Site, seconds: float) -> None:
-    over_at = site.sky.world.now + seconds
-    until(site, lambda: site.sky.world.now >= over_at)
+    over_at = site.injector.world.now + seconds
+    until(site, lambda: site.injector.world.now >= over_at)
 
 
 def do(node: Node, work: Coroutine[Any, Any, Any]) -> Any:

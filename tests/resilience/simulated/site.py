@@ -13,12 +13,12 @@ from domain.errors import ObjectMissing
 from domain.execution.sweeper import Sweeper
 from domain.ids import ModelId
 from domain.models import ImageModel, ModelRegistry, Scene
+from tests.resilience.simulated.faults import FaultInjector
 from tests.resilience.simulated.invariants import Invariants
 from tests.resilience.simulated.model.claims import Claims
 from tests.resilience.simulated.model.repositories import Conversations, Outputs, Posts, Receipts
 from tests.resilience.simulated.model.tables import Tables
 from tests.resilience.simulated.network import Line, database_line, store_line
-from tests.resilience.simulated.sky import Sky
 from tests.resilience.simulated.vendor import AGAIN, Vendor
 from tests.resilience.simulated.world import Process
 
@@ -91,7 +91,7 @@ class Resident(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Site:
-    sky: Sky
+    injector: FaultInjector
     parts: Parts
     tables: Tables
     vendor: Vendor
@@ -110,50 +110,50 @@ class Site:
 
     def go_away(self, seconds: float) -> None:
         """No process can reach the database."""
-        self.database.away_until = self.sky.world.now + seconds
+        self.database.away_until = self.injector.world.now + seconds
         self.database.is_long_away = seconds > SWEEP_SECONDS
         for resident in self.residents:
             noticed = self.database.is_long_away
-            self.sky.strike(resident.process, "without a database", noticed=noticed)
+            self.injector.inject(resident.process, "without a database", noticed=noticed)
 
     def fall_behind(self, seconds: float, *, fails_over: bool = False) -> None:
         """The primary writes alone: a majority has what was there before, and gets the rest; or
         another primary takes over, which has nothing of it.
         """
-        self.database.behind_until = self.sky.world.now + seconds
+        self.database.behind_until = self.injector.world.now + seconds
         self.database.fails_over = fails_over
         self.tables.fall_behind()
-        self.sky.world.after(seconds, self.come_back)
+        self.injector.world.after(seconds, self.come_back)
 
     def come_back(self) -> None:
         """The outage or the lag of the database ends."""
         self.database.away_until = 0.0
         if self.database.behind_until > 0 and self.database.fails_over:
-            self.sky.world.note("database", "fails over")
+            self.injector.world.note("database", "fails over")
             self.database.epoch += 1
             self.tables.roll_back()
             for resident in self.residents:
-                self.sky.strike(resident.process, "what it did is rolled back")
+                self.injector.inject(resident.process, "what it did is rolled back")
         else:
             self.tables.catch_up()
         self.database.behind_until = 0.0
 
     def carry(self, hint: Hint) -> None:
         """Carry a hint to one of those that run outputs, or lose it, or carry it twice."""
-        sky = self.sky
-        if sky.random.random() < sky.weather.hints:
+        injector = self.injector
+        if injector.random.random() < injector.fault_rates.hints:
             return
-        for _ in range(1 + (sky.random.random() < _DOUBLED)):
-            sky.world.after(sky.pause(), self._deliver, hint)
+        for _ in range(1 + (injector.random.random() < _DOUBLED)):
+            injector.world.after(injector.pause(), self._deliver, hint)
 
     def _deliver(self, hint: Hint) -> None:
         takers = [one for one in self.residents if one.runs and not one.is_stopping]
         if takers:
-            self.sky.random.choice(takers).take(hint)
+            self.injector.random.choice(takers).take(hint)
 
 
 def a_site(
-    sky: Sky,
+    injector: FaultInjector,
     *,
     parts: Parts | None = None,
     deadline: timedelta = timedelta(seconds=30),
@@ -163,21 +163,25 @@ def a_site(
 ) -> Site:
     """An empty database and an empty bucket, watched by the invariants."""
     parts = parts or Parts()
-    tables, bucket, vendor = parts.tables(lambda: sky.world.now), parts.bucket(), Vendor(sky)
-    invariants = Invariants(sky.world, tables, vendor, bucket.kept, LEASE.total_seconds())
+    tables, bucket, vendor = (
+        parts.tables(lambda: injector.world.now),
+        parts.bucket(),
+        Vendor(injector),
+    )
+    invariants = Invariants(injector.world, tables, vendor, bucket.kept, LEASE.total_seconds())
     tables.observer = invariants
     bucket.when_deleted.append(invariants.check_discarded)
     vendor.when_cancelled.append(invariants.check_cancelled)
     vendor.when_taken.append(invariants.check_bill)
     return Site(
-        sky=sky,
+        injector=injector,
         parts=parts,
         tables=tables,
         vendor=vendor,
         bucket=bucket,
         invariants=invariants,
-        database=database_line(sky),
-        store=store_line(sky),
+        database=database_line(injector),
+        store=store_line(injector),
         registry=_a_registry(deadline),
         caption_models=_caption_models(deadline),
         places=places,

@@ -8,9 +8,9 @@ from domain.turns import RetryOutput
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
+from tests.resilience.simulated.faults import Fault
 from tests.resilience.simulated.nodes import Node
 from tests.resilience.simulated.scenes import ANA, a_node, do, start, stored, until, wait
-from tests.resilience.simulated.sky import Fault
 from tests.resilience.simulated.vendor import Fate
 from tests.storage.builders import LONG, a_claim, a_conversation
 
@@ -39,7 +39,7 @@ def test_a_delivery_committed_after_its_worker_was_stopped_keeps_its_images() ->
     """The worker emptied its list of pictures, which the landing under way had not read yet."""
     with a_node(focus=("land", Fault.SLOW)) as node:
         output = start(node)
-        until(node.site, lambda: node.site.sky.faults > 0)
+        until(node.site, lambda: node.site.injector.faults > 0)
 
         node.stop()
         until(node.site, lambda: not stored(node.site, output).unfinished)

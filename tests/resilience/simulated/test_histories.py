@@ -31,7 +31,7 @@ def test_the_invariants_hold_in_every_history(batch: int) -> None:
     base = scale.SEED
     for number in range(batch, HISTORIES, BATCHES):
         history = play(f"{base}-{number}")
-        if history.objections:
+        if history.violations:
             tell(play(history.seed, traced=True))
 
 
@@ -39,7 +39,7 @@ def test_the_invariants_hold_in_every_history(batch: int) -> None:
 def test_the_invariants_hold_in_the_history_of_a_given_seed() -> None:
     history = play(str(SEED), traced=True)
 
-    if history.objections:
+    if history.violations:
         tell(history)
 
 
@@ -61,4 +61,4 @@ def test_a_seed_gives_the_same_history_on_every_machine(seed: str) -> None:
 
 def tell(history: History) -> None:
     again = f"DARKROOM_TEST_SEED={history.seed} make test T={Path(__file__).relative_to(ROOT)}"
-    pytest.fail("\n".join([*history.lines, "", *history.objections, "", again]), pytrace=False)
+    pytest.fail("\n".join([*history.lines, "", *history.violations, "", again]), pytrace=False)

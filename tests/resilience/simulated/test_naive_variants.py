@@ -1,7 +1,7 @@
 """The invariants can fail: each naive variant violates one of them.
 
 Each variant leaves out one thing that the storage or a service does, and plays histories until an
-objection is made to it. That none is made to the real ones is in `test_histories.py`.
+violation is made to it. That none is made to the real ones is in `test_histories.py`.
 """
 # ruff: noqa: ARG002 - naive code ignores some of its arguments
 
@@ -207,7 +207,7 @@ class LateBucket(Bucket):
 
 
 @pytest.mark.parametrize(
-    ("parts", "objection"),
+    ("parts", "violation"),
     [
         (Parts(claims=NoFence), "the vendor was paid 2 times"),
         (Parts(claims=NoStatus), "within an attempt"),
@@ -230,8 +230,8 @@ class LateBucket(Bucket):
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_naive_storage_violates_an_invariant(parts: Parts, objection: str) -> None:
-    find_out(objection, parts)
+def test_a_naive_storage_violates_an_invariant(parts: Parts, violation: str) -> None:
+    find_out(violation, parts)
 
 
 async def _save_no_job(self: RunReporter, job: ProviderJob) -> None:
@@ -276,7 +276,7 @@ async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expire
 
 
 @pytest.mark.parametrize(
-    ("target", "name", "naive", "objection"),
+    ("target", "name", "naive", "violation"),
     [
         (RunReporter, "submitted", _save_no_job, "nothing had happened"),
         (RunReporter, "submitting", _ask_at_once, "the vendor was paid 2 times"),
@@ -297,11 +297,11 @@ async def _take_what_has_run_out(self: Sweeper, min_queued: timedelta, *, expire
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_naive_service_violates_an_invariant(
-    monkeypatch: pytest.MonkeyPatch, target: Any, name: str, naive: Any, objection: str
+    monkeypatch: pytest.MonkeyPatch, target: Any, name: str, naive: Any, violation: str
 ) -> None:
     monkeypatch.setattr(target, name, naive)
 
-    find_out(objection)
+    find_out(violation)
 
 
 def test_a_sweeper_that_does_not_wait_after_an_outage_violates_an_invariant(
@@ -332,11 +332,11 @@ def _go_through_outages() -> None:
             wait(node.site, 10 * lease)
 
 
-def find_out(objection: str, parts: Parts | None = None) -> None:
+def find_out(violation: str, parts: Parts | None = None) -> None:
     others: list[str] = []
     for number in range(AT_MOST):
-        objections = play(f"naive {number}", parts=parts).objections
-        if any(objection in one for one in objections):
+        violations = play(f"naive {number}", parts=parts).violations
+        if any(violation in one for one in violations):
             return
-        others += objections
-    pytest.fail(f"Nobody said “{objection}”, only {others[:10]}.")
+        others += violations
+    pytest.fail(f"Nobody said “{violation}”, only {others[:10]}.")

@@ -17,7 +17,7 @@ from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.generation import DeliveredImage, Delivery, GenerationRequest
 from domain.outputs import ProviderJob, Usage
 from domain.ports.providers import CaptionObserver, RunObserver
-from tests.resilience.simulated.sky import Sky
+from tests.resilience.simulated.faults import FaultInjector
 from tests.resilience.simulated.world import Dead, Process
 
 AGAIN: Final = "-again"
@@ -87,8 +87,8 @@ class Job:
 
 
 class Vendor:
-    def __init__(self, sky: Sky) -> None:
-        self.sky = sky
+    def __init__(self, injector: FaultInjector) -> None:
+        self.injector = injector
         self.jobs: dict[str, Job] = {}
         self.bills: Counter[tuple[Bill, int]] = Counter()
         """How often each run of an attempt was submitted."""
@@ -99,11 +99,11 @@ class Vendor:
         self.when_taken: list[Callable[[Bill], object]] = []
         self.when_cancelled: list[Callable[[Bill], object]] = []
         self._awaited: dict[Process, Counter[Bill]] = defaultdict(Counter)
-        sky.hurt.append(self._hurt)
+        injector.hurt.append(self._hurt)
 
     def take(self, request: GenerationRequest | CaptionRequest, *, billed: bool) -> Job:
         """From here on the job runs, whether or not the response arrives."""
-        random, now = self.sky.random, self.sky.world.now
+        random, now = self.injector.random, self.injector.world.now
         bill = bill_of(request)
         number = len(self.jobs) + 1
         image_count, run = 1, 0
@@ -111,7 +111,7 @@ class Vendor:
             image_count, run = request.image_count, request.run
         images = tuple(f"{number} {index} {bill}".encode() for index in range(1, image_count + 1))
         ready_at, failure = now + random.uniform(0.2, 6.0), None
-        if random.random() < self.sky.weather.jobs:
+        if random.random() < self.injector.fault_rates.jobs:
             match random.randrange(5):
                 case 0:
                     failure = random.choice(_FAILURES)
@@ -127,22 +127,22 @@ class Vendor:
         self.jobs[job.id] = job
         if billed:
             self.bills[bill, run] += 1
-            self.sky.world.note("vendor", f"takes {job.id} for {bill}")
+            self.injector.world.note("vendor", f"takes {job.id} for {bill}")
             for tell in self.when_taken:
                 tell(bill)
         return job
 
     def cancel(self, job_id: str) -> None:
         job = self.jobs[job_id]
-        self.sky.world.note("vendor", f"cancels {job.id} for {job.bill}")
+        self.injector.world.note("vendor", f"cancels {job.id} for {job.bill}")
         for tell in self.when_cancelled:
             tell(job.bill)
-        if job.ready_at > self.sky.world.now:
+        if job.ready_at > self.injector.world.now:
             job.cancelled = True
 
     def await_answer(self, process: Process, bill: Bill) -> None:
         self._awaited[process][bill] += 1
-        if self.sky.world.now - process.thawed_at < self.sky.lease_seconds:
+        if self.injector.world.now - process.thawed_at < self.injector.lease_seconds:
             # It may have been frozen for longer than its lease, and has had no time to notice.
             self.uncertain.add(bill)
 
@@ -161,7 +161,7 @@ class _Provider:
     def __init__(self, process: Process, vendor: Vendor, max_concurrent_runs: int) -> None:
         self._process = process
         self._vendor = vendor
-        self._sky = vendor.sky
+        self._injector = vendor.injector
         self._max_concurrent_runs = max_concurrent_runs
 
     @property
@@ -169,8 +169,12 @@ class _Provider:
         return self._max_concurrent_runs
 
     async def cancel(self, job: ProviderJob) -> None:
-        sky = self._sky
-        slowly = 8.0 if sky.random.random() < sky.weather.jobs else sky.weather.latency_seconds
+        injector = self._injector
+        slowly = (
+            8.0
+            if injector.random.random() < injector.fault_rates.jobs
+            else injector.fault_rates.latency_seconds
+        )
         await self._ask(lambda: self._vendor.cancel(job["id"]), within=slowly)
 
     async def _ask(self, effect: Callable[[], Any], *, within: float) -> Any:
@@ -183,7 +187,7 @@ class _Provider:
             if not answer.done():
                 answer.set_result(result)
 
-        self._sky.world.after(self._sky.random.random() * within, arrive)
+        self._injector.world.after(self._injector.random.random() * within, arrive)
         return await answer
 
     async def _submit(self, request: GenerationRequest | CaptionRequest) -> Job:
@@ -193,20 +197,20 @@ class _Provider:
         answer = self._process.create_future()
         fate = self._draw()
         if fate is Fate.REFUSED:
-            self._sky.count(self._process, "submit REFUSED")
+            self._injector.count(self._process, "submit REFUSED")
         elif fate is not None:
-            self._sky.strike(self._process, f"submit {fate.name}")
-        delay = self._sky.random.random() * (9.0 if fate is Fate.SLOW else 0.3)
+            self._injector.inject(self._process, f"submit {fate.name}")
+        delay = self._injector.random.random() * (9.0 if fate is Fate.SLOW else 0.3)
         if fate is Fate.FREEZES:
-            self._sky.freeze(self._process)
+            self._injector.freeze(self._process)
         if fate not in (Fate.DIES_BEFORE, Fate.CUT, Fate.REFUSED):
-            self._sky.world.after(delay, self._arrive, request, answer, fate)
+            self._injector.world.after(delay, self._arrive, request, answer, fate)
         if fate in (Fate.DIES_BEFORE, Fate.DIES_MEANWHILE):
             self._process.kill()
         if fate is Fate.REFUSED:
-            self._sky.world.after(delay, self._fail, answer, self._refusal())
+            self._injector.world.after(delay, self._fail, answer, self._refusal())
         elif fate in (Fate.CUT, Fate.UNKNOWN):
-            self._sky.world.after(delay, self._fail, answer, _unknown())
+            self._injector.world.after(delay, self._fail, answer, _unknown())
         job: Job = await answer
         return job
 
@@ -218,23 +222,23 @@ class _Provider:
     ) -> None:
         job = self._vendor.take(request, billed=True)
         if fate is Fate.DIES_AFTER:
-            self._sky.kill(self._process)
+            self._injector.kill(self._process)
         elif fate not in (Fate.UNKNOWN, Fate.SILENCE) and not answer.done():
             answer.set_result(job)
 
     def _draw(self) -> Fate | None:
-        weather, random = self._sky.weather, self._sky.random
+        fault_rates, random = self._injector.fault_rates, self._injector.random
         if self._vendor.fates:
             return self._vendor.fates.popleft()
-        if random.random() >= weather.submits:
+        if random.random() >= fault_rates.submits:
             return None
         if random.random() < _REFUSES:
             return Fate.REFUSED
         harmless = [fate for fate in Fate if fate not in _DEADLY]
-        return random.choice(list(Fate) if weather.dies + weather.freezes > 0 else harmless)
+        return random.choice(list(Fate) if fault_rates.dies + fault_rates.freezes > 0 else harmless)
 
     def _refusal(self) -> NotSubmitted:
-        code, retry_after = self._sky.random.choice(_REFUSALS)
+        code, retry_after = self._injector.random.choice(_REFUSALS)
         return NotSubmitted(code, retry_after_seconds=retry_after)
 
     def _fail(self, answer: asyncio.Future[Job], error: Exception) -> None:
@@ -247,8 +251,8 @@ class _Provider:
         """Look again and again until it is over."""
         reported_queued = shown = False
         while True:
-            within = self._sky.weather.latency_seconds
-            now = await self._ask(lambda: self._sky.world.now, within=within)
+            within = self._injector.fault_rates.latency_seconds
+            now = await self._ask(lambda: self._injector.world.now, within=within)
             if job.cancelled:
                 raise GenerationFailed(GenerationErrorCode.PROVIDER_UNAVAILABLE, retryable=True)
             if job.ready_at <= now:
@@ -261,7 +265,7 @@ class _Provider:
                 if request.preview_count and not shown:
                     shown = True
                     await observer.preview(b"preview " + job.id.encode())
-            await asyncio.sleep(_POLL_SECONDS * self._sky.random.uniform(0.5, 2.0))
+            await asyncio.sleep(_POLL_SECONDS * self._injector.random.uniform(0.5, 2.0))
 
 
 class QueueProvider(_Provider):
@@ -292,7 +296,7 @@ class DirectProvider(_Provider):
         self._vendor.await_answer(self._process, bill_of(request))
         await observer.submitting()
         job = await self._submit(request)
-        await asyncio.sleep(min(job.ready_at - self._sky.world.now, 1000.0))
+        await asyncio.sleep(min(job.ready_at - self._injector.world.now, 1000.0))
         return _delivery(job)
 
 
@@ -319,7 +323,7 @@ class DirectWriter(_Provider):
         self._vendor.await_answer(self._process, bill_of(request))
         await observer.submitting()
         job = await self._submit(request)
-        return await _write(job, observer, self._sky)
+        return await _write(job, observer, self._injector)
 
 
 class FreeWriter(_Provider):
@@ -330,16 +334,16 @@ class FreeWriter(_Provider):
     async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
         if not self._process.is_alive:
             raise Dead
-        return await _write(self._vendor.take(request, billed=False), observer, self._sky)
+        return await _write(self._vendor.take(request, billed=False), observer, self._injector)
 
 
-async def _write(job: Job, observer: CaptionObserver, sky: Sky) -> CaptionDelivery:
+async def _write(job: Job, observer: CaptionObserver, injector: FaultInjector) -> CaptionDelivery:
     """Show the words one by one, and deliver them all."""
     words = [*job.images[:1], *job.images[:1]]
     for count in range(len(words)):
-        await asyncio.sleep(min(job.ready_at - sky.world.now, 1000.0) / 2)
+        await asyncio.sleep(min(job.ready_at - injector.world.now, 1000.0) / 2)
         await observer.text(" ".join(str(word) for word in words[: count + 1]))
-    await asyncio.sleep(min(job.ready_at - sky.world.now, 1000.0))
+    await asyncio.sleep(min(job.ready_at - injector.world.now, 1000.0))
     delivery = _delivery(job)
     if not delivery.images or delivery.images[0].data == BROKEN:
         raise GenerationFailed(GenerationErrorCode.PROVIDER_BAD_RESPONSE, retryable=True)

@@ -12,8 +12,8 @@ from domain.parents import Parent
 from domain.viewers import Viewer
 from tests.resilience.simulated.network import brief
 from tests.resilience.simulated.nodes import Node
+from tests.resilience.simulated.requests import Request, Requests
 from tests.resilience.simulated.site import Site
-from tests.resilience.simulated.wishes import Request, Wishes
 from tests.resilience.simulated.world import Process, Step
 
 _TRIES: Final = 4
@@ -27,15 +27,15 @@ class Lost(Exception):
     """No answer came."""
 
 
-class Crowd:
+class Viewers:
     """All viewers of a history, in a process that never fails."""
 
     def __init__(self, site: Site, *, viewers: int, requests: int, keyed: float) -> None:
         self.site = site
-        self.process = Process.of(site.sky.world, "viewers")
+        self.process = Process.of(site.injector.world, "viewers")
         self.requests = 0
-        self._random = site.sky.random
-        self._wishes = Wishes(site, keyed=keyed)
+        self._random = site.injector.random
+        self._requests = Requests(site, keyed=keyed)
         self._tasks = [
             self.process.begin(
                 self._live(Viewer(viewer_id_of("simulated", str(number))), requests),
@@ -44,12 +44,12 @@ class Crowd:
             for number in range(viewers)
         ]
 
-    def has_what_it_wants(self) -> bool:
+    def is_satisfied(self) -> bool:
         return all(task.done() for task in self._tasks)
 
     def check_the_end(self) -> None:
         """What was acknowledged exists at the end (P4)."""
-        for request in self._wishes.requests:
+        for request in self._requests.requests:
             for parent_id in request.parent_ids:
                 if not self._is_there(parent_id):
                     self._object(f"{request.name} was acknowledged, but {parent_id} is gone")
@@ -57,7 +57,7 @@ class Crowd:
     async def _live(self, viewer: Viewer, requests: int) -> None:
         under_way: list[asyncio.Task[None]] = []
         for _ in range(requests):
-            request = self._wishes.think_of(viewer)
+            request = self._requests.make_request(viewer)
             for _ in range(self._random.choice(_TWINS) if request.key else 1):
                 under_way.append(asyncio.create_task(self._insist(request, viewer)))
             await self._pause(viewer)
@@ -75,7 +75,7 @@ class Crowd:
                 await asyncio.sleep(self._random.random() * 2.0)
 
     def _count_running(self, viewer: Viewer) -> int:
-        turns = self._wishes.turns_of(viewer.id)
+        turns = self._requests.turns_of(viewer.id)
         return sum(output.unfinished for turn in turns for output in turn.outputs)
 
     async def _insist(self, request: Request, viewer: Viewer) -> None:
@@ -96,7 +96,7 @@ class Crowd:
             return
 
     async def _ask(self, request: Request, viewer: Viewer) -> Parent | None:
-        sky = self.site.sky
+        injector = self.site.injector
         nodes = [
             one
             for one in self.site.residents
@@ -107,7 +107,7 @@ class Crowd:
             raise Lost
         answer: asyncio.Future[Parent | None] = self.process.create_future()
         node = self._random.choice(nodes)
-        sky.world.after(sky.pause(), self._arrive, node, request, viewer, answer)
+        injector.world.after(injector.pause(), self._arrive, node, request, viewer, answer)
         return await answer
 
     def _arrive(
@@ -123,14 +123,16 @@ class Crowd:
             lose()
             return
         node.process.when_it_dies(lose)
-        sky = self.site.sky
+        injector = self.site.injector
         task = node.process.begin(self._handle(node, request, viewer, answer), name=request.name)
-        sky.world.after(_GIVES_UP_SECONDS, lose)
-        if sky.random.random() < sky.weather.answers:
-            seconds = sky.random.choice(_HANGS_UP_SECONDS) * sky.random.random()
-            sky.world.after(seconds, lose)
-            if sky.random.random() < 0.5:  # a client that disconnects has its request cancelled
-                sky.world.after(seconds, task.cancel)
+        injector.world.after(_GIVES_UP_SECONDS, lose)
+        if injector.random.random() < injector.fault_rates.answers:
+            seconds = injector.random.choice(_HANGS_UP_SECONDS) * injector.random.random()
+            injector.world.after(seconds, lose)
+            if (
+                injector.random.random() < 0.5
+            ):  # a client that disconnects has its request cancelled
+                injector.world.after(seconds, task.cancel)
 
     async def _handle(
         self, node: Node, request: Request, viewer: Viewer, answer: "asyncio.Future[Parent | None]"
@@ -146,9 +148,9 @@ class Crowd:
             self._check_refusal(request, viewer, refusal)
         except ApiError as problem:
             error = problem
-        sky = self.site.sky
-        sky.world.note(node.process.name, f"{request.name}: {error or brief(result)}")
-        sky.world.after(sky.pause(), _settle, answer, result, error)
+        injector = self.site.injector
+        injector.world.note(node.process.name, f"{request.name}: {error or brief(result)}")
+        injector.world.after(injector.pause(), _settle, answer, result, error)
 
     def _check_answer(self, request: Request, parent: Parent | None) -> None:
         """What is acknowledged exists (P4), and is what was requested (P5)."""

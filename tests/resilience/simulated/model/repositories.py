@@ -457,19 +457,20 @@ class Accounts:
 
     def open(self, viewer_id: ViewerId, *, starting_credits: int) -> Account:
         found = self._tables.committed.accounts.get(viewer_id)
-        if found is None:
-            found = self._grant(viewer_id, starting_credits, f"{viewer_id} start")
-        if found is None:
+        if found is not None:
+            return found
+        opened = self._grant(viewer_id, starting_credits, f"{viewer_id} start")
+        if isinstance(opened, Conflict):
             raise Overloaded
-        return found
+        return opened
 
-    def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | None:
+    def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | Conflict:
         return self._grant(viewer_id, credits, f"{viewer_id} by {key}")
 
-    def _grant(self, viewer_id: ViewerId, credits: int, key: str) -> Account | None:
+    def _grant(self, viewer_id: ViewerId, credits: int, key: str) -> Account | Conflict:
         movement = granted(credits, key=key)
         if (movement.cause, movement.kind) in self._tables.ledger:
-            return None
+            return Conflict.KEY_USED
         self._tables.move(viewer_id, [movement])
         self._tables.observer.committed(viewer_id, None, None)
         return self._tables.accounts[viewer_id]
