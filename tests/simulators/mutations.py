@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from tests.simulators.canned import Answer, Exchange, http, http_open, link_to
+from tests.simulators.canned_responses import Answer, Exchange, http, http_open, link_to
 from tests.simulators.pictures import picture
 
 _NAN: Final = float("nan")
@@ -358,7 +358,7 @@ def _unwrap(container: Value, key: Any, rng: Random) -> None:
     container[key] = container[key][0]
 
 
-def _spell(container: Value, key: Any, rng: Random) -> None:
+def _change_spelling(container: Value, key: Any, rng: Random) -> None:
     """A number as a text, or the other way round."""
     value = container[key]
     container[key] = str(value) if isinstance(value, int | float) else float(len(value))
@@ -378,7 +378,7 @@ def _shuffle(container: Value, key: Any, rng: Random) -> None:
     container[key].update(items)
 
 
-def _garnish(container: Value, key: Any, rng: Random) -> None:
+def _add_extra_field(container: Value, key: Any, rng: Random) -> None:
     """A picture in another base64."""
     text: str = container[key]
     data = text.rstrip("=")
@@ -425,12 +425,12 @@ _CHANGES: Final = (
     _Change(
         "a number is a text, or the other way round",
         lambda value, _: isinstance(value, int | float | str) and not _is_picture(value),
-        _spell,
+        _change_spelling,
     ),
     _Change("names are in snake_case", lambda value, _: isinstance(value, dict), _rename),
     _Change("fields are in another order", lambda value, _: isinstance(value, dict), _shuffle),
-    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _garnish),
-    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _garnish),
+    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _add_extra_field),
+    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _add_extra_field),
     _Change(
         "a picture has another type",
         lambda value, _: isinstance(value, str) and value.startswith("image/"),
@@ -478,7 +478,7 @@ def _write_whole(values: list[Value], rng: Random, changes: list[str]) -> Answer
         body = b"\r\n\t " + body + b"\n\n"
     kind = rng.choice(("application/json",) * 4 + ("application/json; charset=utf-8", "text/plain"))
     changes.append(f"as {kind}, {text}")
-    return _wrap_up(body, kind, rng, changes)
+    return _make_answer(body, kind, rng, changes)
 
 
 def _write_events(values: list[Value], rng: Random, changes: list[str]) -> Answer:
@@ -502,7 +502,7 @@ def _write_events(values: list[Value], rng: Random, changes: list[str]) -> Answe
         ("text/event-stream",) * 3 + ("text/event-stream; charset=utf-8", "text/plain")
     )
     changes.append(f"as {kind}, {data!r}, {end!r}")
-    return _wrap_up(body, kind, rng, changes)
+    return _make_answer(body, kind, rng, changes)
 
 
 def _event(value: Value, data: bytes, end: bytes, rng: Random, changes: list[str]) -> bytes:
@@ -513,7 +513,7 @@ def _event(value: Value, data: bytes, end: bytes, rng: Random, changes: list[str
     return head + b"".join(data + line + end for line in lines) + end
 
 
-def _wrap_up(body: bytes, kind: str, rng: Random, changes: list[str]) -> Answer:
+def _make_answer(body: bytes, kind: str, rng: Random, changes: list[str]) -> Answer:
     how = rng.choice(("length", "length", "open", "gzip", "odd encoding", "chunks"))
     changes.append(how)
     match how:
