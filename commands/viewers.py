@@ -1,7 +1,7 @@
 """For operators: block a viewer, unblock one, list those who are blocked.
 
 `python -m commands.viewers block VIEWER --reason TEXT`, `unblock VIEWER` and `list`. A viewer is
-named by id (`user_…`) or by the `sub` of their tokens. A block takes effect within 30 seconds in
+named by id (`user_…`) or by the `sub` of their tokens. A block takes effect within 5 seconds in
 every process: requests are answered with FORBIDDEN, WebSockets close with 4403, and streams end.
 """
 
@@ -31,6 +31,8 @@ async def _run(settings: Settings, options: Namespace) -> int:
         if options.command == "block":
             await viewers.block(viewer_id, reason=options.reason)
             print(f"{viewer_id} is blocked.")
+            if not await viewers.is_known(viewer_id):
+                print_error("No viewer has this ID yet: check the name.")
         elif await viewers.unblock(viewer_id):
             print(f"{viewer_id} is not blocked any more.")
         else:

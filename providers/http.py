@@ -29,6 +29,7 @@ from outbound.guarded import trusted_authorities
 from outbound.requests import send_request
 from outbound.retry_after import retry_after_seconds
 from providers.lenient import parse_object
+from providers.unpacking import unpack_body
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 60.0
@@ -194,7 +195,7 @@ async def read_pieces(
     """
     clock = asyncio.get_running_loop().time
     until, count = clock() + within, 0
-    async with aclosing(response.aiter_bytes()) as pieces:
+    async with aclosing(unpack_body(response)) as pieces:
         while True:
             with _translate_errors():
                 longest = pause() if callable(pause) else pause or inf
@@ -264,7 +265,7 @@ async def read_body(response: httpx2.Response, *, max_bytes: int = MAX_BYTES) ->
     # A BytesIO hands over its bytes without a copy, which a bytearray does not. It is closed, so
     # that an error's traceback keeps nothing alive.
     with BytesIO() as body:
-        async with aclosing(response.aiter_bytes()) as pieces:
+        async with aclosing(unpack_body(response)) as pieces:
             async for piece in pieces:
                 if body.tell() + len(piece) > max_bytes:
                     raise AnswerUnusable(f"more than {max_bytes} bytes")

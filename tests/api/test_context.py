@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.api.every_model import Simulated
+from tests.api.test_branches import fork, read
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, darkrooms
 from tests.operations import send, start, until_finished
@@ -83,6 +84,20 @@ async def test_without_the_option_a_model_receives_the_message_only(
 
     assert turn["options"]["context"] == "MESSAGE"
     assert messages_read(providers[0]["gemini"], words) == [f"Blue {words}"]
+
+
+async def test_a_fork_has_the_messages_before_it_and_none_of_the_original_after_it(
+    darkroom_with_keys: Darkroom,
+    providers: Simulated,
+) -> None:
+    client, words = darkroom_with_keys.client(), uuid4().hex
+    conversation_id = await a_conversation_of(client, "A red boat", "A green one")
+    first, _ = (await read(client, conversation_id))["turns"]["nodes"]
+    forked = (await fork(client, first["id"]))["conversation"]["id"]
+
+    await edit(client, forked, f"At night {words}", options={"context": "CONVERSATION"})
+
+    assert messages_read(providers[0]["gemini"], words) == ["A red boat", f"At night {words}"]
 
 
 async def test_at_most_twenty_earlier_messages_of_the_same_conversation_are_sent(

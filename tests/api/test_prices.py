@@ -8,6 +8,7 @@ import pytest
 
 from domain.models import Price, Quality, Resolution, Scene
 from tests.api.every_model import MODELS, House, open_house
+from tests.api.posts import PLAN_POST, ended, generate
 from tests.api.test_credits import STARTING, adds_up, spent
 from tests.api.test_plans import plan
 from tests.operations import start, until_finished
@@ -26,6 +27,7 @@ PRICES: Final = {
     ),
 }
 PRICED: Final = [replace(one, prices=PRICES[one.id]) for one in MODELS if one.id in PRICES]
+CAPTION: Final = 1
 SHOWN = """query($id: ID!, $scene: Scene!, $resolution: Resolution, $quality: Quality) {
   model(id: $id) {
     creditsPerImage(scene: $scene, resolution: $resolution, quality: $quality)
@@ -88,6 +90,23 @@ async def test_the_price_shown_planned_reserved_and_charged_is_the_same(
         assert [one["credits"] for one in planned["models"]] == [total]
         assert await spent(story.client, ended) == [("COMPLETED", 0, total)]
         assert await story.account() == (STARTING - total, 0, 0)
+
+
+async def test_the_images_of_a_post_cost_what_they_would_cost_in_a_turn(house: House) -> None:
+    model = next(one for one in PRICED if one.id == "img-gpt-image-2")
+    async with house.story(model) as story:
+        reference = (await story.samples())[0]
+        wanted = story.input("deliver", image_count=2, manualReferenceIds=[reference])
+        wanted["options"] |= {"quality": "HIGH"}
+        wanted["captionModel"] = "local-writer"
+
+        planned = (await story.client(PLAN_POST, input=wanted))["planPost"]
+        post = await ended(story.client, await generate(story.client, **wanted))
+
+        assert planned["userErrors"] == []
+        assert planned["credits"] == 2 * 17 + CAPTION
+        assert [one["creditsCharged"] for one in post["outputs"]] == [2 * 17]
+        assert await story.account() == (STARTING - planned["credits"], 0, 0)
 
 
 async def test_a_resolution_or_quality_that_the_model_does_not_have_has_no_price(

@@ -14,7 +14,8 @@ from tests.api.every_model import Simulated, error_of
 from tests.api.test_credits import STARTING, account, adds_up, spent
 from tests.clients import Data
 from tests.conftest import Darkroom, StartDarkroom, darkrooms
-from tests.operations import start, until_finished
+from tests.operations import samples, start, until_finished
+from tests.providers.vendors import VENDORS
 from tests.serving import free_port
 from tests.simulators.simulator import Simulator
 
@@ -96,6 +97,28 @@ async def test_the_next_provider_is_asked_if_the_first_rejects_the_submission(
     assert made.billed == [maker]
     assert made.spent == [("COMPLETED", 0, 2)]
     assert made.account == (STARTING - 2, 0, 0)
+
+
+async def test_the_next_provider_of_an_edit_receives_its_references(routed: Routed) -> None:
+    client, words = routed.darkroom.client(), uuid4().hex
+    source, manual = [image["id"] for image in (await samples(client))[:2]]
+
+    payload = await start(
+        client,
+        userMessage=f"{words} [fal submit=402]",
+        sourceImageId=source,
+        manualReferenceIds=[manual],
+        selectedModels=[f"{MODEL}-edit"],
+        options={},
+    )
+    turn = await until_finished(client, payload["turn"])
+
+    (output,) = turn["outputs"]
+    assert (output["provider"], error_of(output)) == ("gemini", None)
+    assert [one["image"]["id"] for one in output["references"]] == [source, manual]
+    (entry,) = [one for one in routed.simulators["gemini"].settled() if words in one.prompt]
+    assert VENDORS["gemini"].references(entry.payload) == 2
+    assert await spent(client, turn) == [("COMPLETED", 0, 4)]
 
 
 async def test_the_next_provider_is_asked_if_the_first_cannot_be_reached(

@@ -27,6 +27,10 @@ FAL = "https://queue.fal.run"
 PACKED: dict[str, tuple[bytes, str]] = {
     "gzip": (gzip.compress(PICTURE), "gzip"),
     "capitals": (gzip.compress(PICTURE), "GZIP"),
+    "older-name": (gzip.compress(PICTURE), "x-gzip"),
+    "members": (gzip.compress(PICTURE[:99]) + gzip.compress(PICTURE[99:]), "gzip"),
+    "a-member-and-more": (gzip.compress(PICTURE) + b"more", "gzip"),
+    "members-beyond": (gzip.compress(bytes(LIMIT // 2)) * 3, "gzip"),
     "deflate": (zlib.compress(PICTURE), "deflate"),
     "twice": (zlib.compress(gzip.compress(PICTURE)), "gzip, deflate"),
     "aws-chunked": (PICTURE, "aws-chunked"),
@@ -341,7 +345,7 @@ async def test_other_redirects_are_not_followed(url: str, path: str) -> None:
     [
         *("bytes/50001", "endless", "bytes/0", "status/204", "status/206", "status/400"),
         *("packed/beyond", "packed/bomb", "packed/bomb-in-a-bomb", "packed/seven-times"),
-        "packed/lie",
+        *("packed/lie", "packed/members-beyond"),
     ],
 )
 async def test_a_download_that_is_not_an_accepted_picture_is_refused(url: str, path: str) -> None:
@@ -359,6 +363,7 @@ async def test_a_picture_exactly_at_the_limit_is_accepted(url: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        *("older-name", "members", "a-member-and-more"),
         *("gzip", "capitals", "deflate", "twice", "aws-chunked", "aws-chunked-gzip", "identity"),
         *("strange", "nothing"),
     ],
@@ -379,7 +384,7 @@ async def test_a_compression_bomb_is_cut_off_at_the_limit(url: str, name: str) -
     finally:
         tracemalloc.stop()
 
-    # The client inflates in pieces of 1 MiB.
+    # What is packed is inflated in pieces of at most 1 MiB.
     assert peak < 6 * 2**20
 
 

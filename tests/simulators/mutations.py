@@ -4,7 +4,6 @@ The same seed makes the same answers. Nothing here knows whether a client still 
 """
 
 import copy
-import gzip
 import json
 import re
 from base64 import b64encode
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from tests.simulators.canned import Answer, Exchange, http, http_open, link_to
+from tests.simulators.canned_responses import Answer, Exchange, link_to
+from tests.simulators.envelopes import put_in_envelope
 from tests.simulators.pictures import picture
 
 _NAN: Final = float("nan")
@@ -74,15 +74,18 @@ class Maker:
             values = (_STREAMS if is_streamed else _WHOLE)[self.provider](rng, number)
         else:
             values = _JOBS[self.provider](rng, number, self.url)
+        polls = 1
+        if self.provider in _JOBS and rng.random() < 0.3:
+            values.insert(1, _in_another_state(values[1], rng))
+            polls = 2
         changes = [_change(values, rng) for _ in range(rng.choice((1, 1, 2, 3, 5)))]
         if self.provider in _STREAMS:
             write = _write_events if is_streamed else _write_whole
             exchange = Exchange(submission=write(values, rng, changes))
         else:
             written = [_write_whole([one], rng, changes) for one in values]
-            exchange = Exchange(
-                submission=written[0], status=written[1:2], result=written[2:] or written[1:2]
-            )
+            status, result = written[1 : 1 + polls], written[1 + polls :]
+            exchange = Exchange(submission=written[0], status=status, result=result or status)
         return Mutated(number, exchange, is_streamed, tuple(changes))
 
     def make_error(self, number: int) -> Mutated:
@@ -274,6 +277,23 @@ def _wavespeed(rng: Random, number: int, url: str) -> list[Value]:
     ]
 
 
+_STATES: Final = (
+    *("queued", "pending", "processing", "IN_PROGRESS", "in_queue", "starting", "Running"),
+    *("archived", "being brushed", "", None, 7),
+)
+
+
+def _in_another_state(ended: Value, rng: Random) -> Value:
+    """A job at an earlier poll, in a state that may be unknown, and without images."""
+    earlier = copy.deepcopy(ended)
+    job = earlier.get("data", earlier)
+    job["status"] = rng.choice(_STATES)
+    for name in ("output", "outputs"):
+        if name in job:
+            job[name] = None
+    return earlier
+
+
 _WHOLE: Final[dict[str, Callable[[Random, int], list[Value]]]] = {
     **dict.fromkeys(("openai", "azure", "openrouter"), _images),
     "gemini": _gemini,
@@ -358,7 +378,7 @@ def _unwrap(container: Value, key: Any, rng: Random) -> None:
     container[key] = container[key][0]
 
 
-def _spell(container: Value, key: Any, rng: Random) -> None:
+def _change_spelling(container: Value, key: Any, rng: Random) -> None:
     """A number as a text, or the other way round."""
     value = container[key]
     container[key] = str(value) if isinstance(value, int | float) else float(len(value))
@@ -378,7 +398,7 @@ def _shuffle(container: Value, key: Any, rng: Random) -> None:
     container[key].update(items)
 
 
-def _garnish(container: Value, key: Any, rng: Random) -> None:
+def _add_extra_field(container: Value, key: Any, rng: Random) -> None:
     """A picture in another base64."""
     text: str = container[key]
     data = text.rstrip("=")
@@ -425,12 +445,12 @@ _CHANGES: Final = (
     _Change(
         "a number is a text, or the other way round",
         lambda value, _: isinstance(value, int | float | str) and not _is_picture(value),
-        _spell,
+        _change_spelling,
     ),
     _Change("names are in snake_case", lambda value, _: isinstance(value, dict), _rename),
     _Change("fields are in another order", lambda value, _: isinstance(value, dict), _shuffle),
-    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _garnish),
-    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _garnish),
+    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _add_extra_field),
+    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _add_extra_field),
     _Change(
         "a picture has another type",
         lambda value, _: isinstance(value, str) and value.startswith("image/"),
@@ -476,9 +496,24 @@ def _write_whole(values: list[Value], rng: Random, changes: list[str]) -> Answer
         body = body.decode("utf-8", "replace").encode(rng.choice(("utf-16", "utf-16-be")))
     elif text == "blanks":
         body = b"\r\n\t " + body + b"\n\n"
-    kind = rng.choice(("application/json",) * 4 + ("application/json; charset=utf-8", "text/plain"))
+    kind = rng.choice(("application/json",) * len(_JSON_TYPES) + _JSON_TYPES)
     changes.append(f"as {kind}, {text}")
-    return _wrap_up(body, kind, rng, changes)
+    return put_in_envelope(body, kind, rng, changes)
+
+
+_JSON_TYPES: Final = (
+    *("application/json; charset=utf-8", "application/json;charset=UTF-8", "Application/JSON"),
+    *("application/json; charset=iso-8859-1", "application/problem+json", "text/plain", ""),
+)
+_EVENT_TYPES: Final = (
+    *("text/event-stream; charset=utf-8", "text/event-stream;charset=UTF-8", "Text/Event-Stream"),
+    *("text/event-stream; charset=iso-8859-1", "text/plain"),
+)
+_BETWEEN_EVENTS: Final = (
+    *(b": wait", b":", b"event: ping\ndata: {}", b"event: ping", b"data:", b"id: 1", b"retry: 5"),
+    *(b"retry: soon", b"\n\n", b"event: error\ndata:"),
+)
+_INSIDE_EVENTS: Final = (b": wait", b":", b"id: 1", b"id", b"retry: 5", b"unknown: field", b"words")
 
 
 def _write_events(values: list[Value], rng: Random, changes: list[str]) -> Answer:
@@ -486,7 +521,7 @@ def _write_events(values: list[Value], rng: Random, changes: list[str]) -> Answe
     data = rng.choice((b"data: ", b"data: ", b"data: ", b"data:"))
     events = [_event(one, data, end, rng, changes) for one in values]
     for _ in range(rng.choice((0, 0, 1, 2))):
-        extra = rng.choice((b": wait", b"event: ping\ndata: {}", b"data:", b"id: 1", b"retry: 5"))
+        extra = rng.choice(_BETWEEN_EVENTS)
         changes.append(f"{extra!r} in between")
         events.insert(rng.randint(0, len(events)), extra.replace(b"\n", end) + end + end)
     if rng.random() < 0.5:
@@ -498,35 +533,20 @@ def _write_events(values: list[Value], rng: Random, changes: list[str]) -> Answe
     if rng.random() < 0.15:
         body = body.rstrip(b"\r\n") + rng.choice((b"", end))
         changes.append("no end")
-    kind = rng.choice(
-        ("text/event-stream",) * 3 + ("text/event-stream; charset=utf-8", "text/plain")
-    )
+    kind = rng.choice(("text/event-stream",) * len(_EVENT_TYPES) + _EVENT_TYPES)
     changes.append(f"as {kind}, {data!r}, {end!r}")
-    return _wrap_up(body, kind, rng, changes)
+    return put_in_envelope(body, kind, rng, changes)
 
 
 def _event(value: Value, data: bytes, end: bytes, rng: Random, changes: list[str]) -> bytes:
-    lines = _dumped(value, rng, changes).split(b"\n")
+    lines = [data + line for line in _dumped(value, rng, changes).split(b"\n")]
     named = isinstance(value, dict) and rng.random() < 0.5
     name = str(value.get("type", "x")).encode("utf-8", "replace") if named else b""
-    head = b"event: " + name + end if named and b"\n" not in name else b""
-    return head + b"".join(data + line + end for line in lines) + end
-
-
-def _wrap_up(body: bytes, kind: str, rng: Random, changes: list[str]) -> Answer:
-    how = rng.choice(("length", "length", "open", "gzip", "odd encoding", "chunks"))
-    changes.append(how)
-    match how:
-        case "open":
-            return http_open(body, content_type=kind)
-        case "gzip":
-            return http(gzip.compress(body, 1), "content-encoding: gzip", content_type=kind)
-        case "odd encoding":
-            return http(body, "content-encoding: aws-chunked", content_type=kind)
-        case "chunks":
-            head = http_open(b"", "transfer-encoding: chunked", content_type=kind)
-            size = rng.randint(1, 300)
-            pieces = [body[at : at + size] for at in range(0, len(body), size)]
-            values = b"".join(f"{len(one):x}\r\n".encode() + one + b"\r\n" for one in pieces)
-            return head + values + b"0\r\n\r\n"
-    return http(body, content_type=kind)
+    if named and not re.search(rb"[\r\n]", name):
+        # It may also come behind the data.
+        lines.insert(rng.choice((0, 0, 0, len(lines))), rng.choice((b"event: ", b"event:")) + name)
+    if rng.random() < 0.15:
+        extra = rng.choice(_INSIDE_EVENTS)
+        changes.append(f"{extra!r} inside")
+        lines.insert(rng.randint(1, len(lines)), extra)
+    return end.join(lines) + end + end
