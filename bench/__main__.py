@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from bench.growth import CURVES, Grown, grow
+from bench.growth import CURVES, GrowthResult, grow
 from bench.load import Sockets
 from bench.report import Measured, write_report
 from bench.rows import ROWS, Figures, Row
@@ -87,7 +87,7 @@ async def main() -> None:
     curves = [curve for curve in CURVES if options.rows in curve.name]
     reserved = 60 * options.minutes * GROWTH_SHARE if curves else 0.0
     measured: list[Measured] = []
-    grown: list[Grown] = []
+    grown: list[GrowthResult] = []
     with tempfile.TemporaryDirectory() as folder:
         budget = Budget(options.minutes)
         async with open_bench(Path(folder)) as bench:

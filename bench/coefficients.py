@@ -54,7 +54,7 @@ SETTINGS: Final = {
 }
 
 
-class Measuring:
+class Measurement:
     """One site, and who asks it."""
 
     def __init__(self, site: Site, client: GraphQLClient, owner: ViewerId, scale: float) -> None:
@@ -101,7 +101,7 @@ class Measuring:
         await asyncio.sleep(1)
 
 
-async def measure_coefficients(m: Measuring) -> Coefficients:
+async def measure_coefficients(m: Measurement) -> Coefficients:
     await m.land(8, FAL_MODEL, previews=0)  # whatever is only done once
     await m.land(4, LOCAL_MODEL, width=512, height=512, previews=0)
     m.idle = per_second(await m.used(lambda: asyncio.sleep(IDLE_SECONDS)))
@@ -141,7 +141,7 @@ async def measure_coefficients(m: Measuring) -> Coefficients:
     )
 
 
-async def _landed(m: Measuring) -> tuple[Usage, float, float]:
+async def _landed(m: Measurement) -> tuple[Usage, float, float]:
     count = m.count(60)
     bytes_before = (await m.site.documents.command("dbStats"))["dataSize"]
     turns_before = await _versions(m)
@@ -151,14 +151,14 @@ async def _landed(m: Measuring) -> tuple[Usage, float, float]:
     return each(used, count), changes, documents / count
 
 
-async def _versions(m: Measuring) -> float:
+async def _versions(m: Measurement) -> float:
     """How many changes of turns there have been, the first one of each included."""
     stages: list[dict[str, Any]] = [{"$group": {"_id": None, "sum": {"$sum": "$version"}}}]
     found = await (await m.site.documents["turns"].aggregate(stages)).to_list()
     return float(found[0]["sum"]) if found else 0.0
 
 
-async def _preview(m: Measuring) -> Usage:
+async def _preview(m: Measurement) -> Usage:
     """The difference that previews make, by how many there are."""
     count, size = m.count(24), {"width": 512, "height": 512}
     without = await m.used(lambda: m.land(count, LOCAL_MODEL, previews=0, **size))
@@ -166,7 +166,7 @@ async def _preview(m: Measuring) -> Usage:
     return each(with_them - without, PREVIEWS * count)
 
 
-async def _upload(m: Measuring) -> Usage:
+async def _upload(m: Measurement) -> Usage:
     count = m.count(20)
     picture = _photograph()
 
@@ -186,7 +186,7 @@ def _photograph() -> bytes:
     return written.getvalue()
 
 
-async def _decoding(m: Measuring) -> tuple[Usage, float]:
+async def _decoding(m: Measurement) -> tuple[Usage, float]:
     """Of a photograph, with its thumbnails: the simulated fal's pictures are nearly empty. Also the
     bytes of all of them.
     """
@@ -203,7 +203,7 @@ async def _decoding(m: Measuring) -> tuple[Usage, float]:
     return Usage(worker=used / count), stored
 
 
-async def _query(m: Measuring) -> Usage:
+async def _query(m: Measurement) -> Usage:
     count = m.count(400)
     (conversation_id,) = await m.bench.add(1, turns=3)
     body = orjson.dumps({"query": CONVERSATION, "variables": {"id": conversation_id}})
@@ -211,7 +211,7 @@ async def _query(m: Measuring) -> Usage:
     return each(await m.used(lambda: requests.run([body] * count, connections=8)), count)
 
 
-async def _subscriptions(m: Measuring) -> tuple[Usage, Usage, Usage, float]:
+async def _subscriptions(m: Measurement) -> tuple[Usage, Usage, Usage, float]:
     """A change with a follower, a further follower, and what an open subscription costs."""
     pid = m.site.apis[0].pid
     assert pid is not None
@@ -235,7 +235,7 @@ async def _subscriptions(m: Measuring) -> tuple[Usage, Usage, Usage, float]:
     return change, delivered, per_subscriber, memory / conversations
 
 
-async def _feed_reader(m: Measuring) -> Usage:
+async def _feed_reader(m: Measurement) -> Usage:
     """What further readers add to the database. The reading itself is an API process's own. Many
     changes at once, as they come where this matters: readers take them in batches.
     """
@@ -260,7 +260,7 @@ async def _read(feed: MongoChangeFeed) -> None:
         pass
 
 
-async def _idle_without(m: Measuring) -> tuple[Usage, Usage]:
+async def _idle_without(m: Measurement) -> tuple[Usage, Usage]:
     """Of the database alone, and of the database with the API process."""
     m.idle = Usage()
     await m.site.workers[0].kill()
@@ -284,7 +284,7 @@ async def measure(*, scale: float) -> Coefficients:
         async with open_site(Path(folder), arrangement) as site:
             client = site.client(site.apis[0])
             owner = ViewerId((await client("{ viewer { id } }"))["viewer"]["id"])
-            found = await measure_coefficients(Measuring(site, client, owner, scale))
+            found = await measure_coefficients(Measurement(site, client, owner, scale))
     return replace(found, measured={**found.measured, "scale": f"{scale:g}"})
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import orjson
 
-from bench.coefficients import FAL_MODEL, SETTINGS, Measuring
+from bench.coefficients import FAL_MODEL, SETTINGS, Measurement
 from bench.documents import CONVERSATION, FOLLOW
 from bench.load import Requests, Sockets
 from bench.model import Activity, Coefficients, usage_of
@@ -73,7 +73,7 @@ class Day:
         return max(0.5, self.peak**2 / math.pi - 0.25)
 
 
-class TooMuch(Exception):
+class TooMuchLoad(Exception):
     """For one database and its processes: divide the viewers among several."""
 
 
@@ -131,13 +131,13 @@ def play(day: Day, costs: Coefficients, *, seed: str = "a day") -> Iterator[Minu
 
 
 def _fleet_for(activity: Activity, costs: Coefficients) -> tuple[int, int, Usage]:
-    """As many processes as it takes. Raise TooMuch where no number is enough, since what each API
+    """As many processes as needed. Raise TooMuchLoad if no number is enough, since what each API
     process does for all changes leaves too little of a core for anything else.
     """
     one, two = (usage_of(activity, costs, apis=apis, workers=0) for apis in (1, 2))
     each = two.api - one.api
     if each >= BUSY:
-        raise TooMuch(f"Each API process would need {each:.1f} cores to read the change feed.")
+        raise TooMuchLoad(f"Each API process would need {each:.1f} cores to read the change feed.")
     apis = max(1, math.ceil((one.api - each) / (BUSY - each)))
     workers = max(1, math.ceil(one.worker / (BUSY - costs.idle_worker.worker)))
     return apis, workers, usage_of(activity, costs, apis=apis, workers=workers)
@@ -168,8 +168,8 @@ def describe(day: Day, costs: Coefficients) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """Processor time that so many processes used and should use, in cores."""
+class Comparison:
+    """Processor time that the processes used and should use, in cores."""
 
     apis: int
     workers: int
@@ -185,13 +185,13 @@ class Compared:
         return abs(self.ratio - 1) <= TOLERANCE
 
 
-async def compare(costs: Coefficients, *, seconds: float, scale: float) -> list[Compared]:
+async def compare(costs: Coefficients, *, seconds: float, scale: float) -> list[Comparison]:
     """Put the same load on 1, 2 and 4 real processes, and print what they use."""
     found = []
     for apis, workers in ARRANGEMENTS:
         activity, used = await _measure(apis, workers, seconds=seconds, scale=scale)
         expected = usage_of(activity, costs, apis=apis, workers=workers)
-        one = Compared(
+        one = Comparison(
             apis=apis, workers=workers, used=used.processor, calculated=expected.processor
         )
         found.append(one)
@@ -218,7 +218,7 @@ async def _measure(
         async with open_site(Path(folder), arrangement) as site:
             clients = [site.client(api) for api in site.apis]
             owners = [(await client("{ viewer { id } }"))["viewer"]["id"] for client in clients]
-            m = Measuring(site, clients[0], ViewerId(owners[0]), scale)
+            m = Measurement(site, clients[0], ViewerId(owners[0]), scale)
             ids = await m.bench.add(max(_CHANGED, m.count(80)), turns=3)
             sockets = []
             for api in site.apis:
@@ -236,7 +236,7 @@ async def _measure(
     return activity, used * (1 / used.seconds)
 
 
-async def _work(m: Measuring, port: int, ids: list[str], *, seconds: float) -> Activity:
+async def _work(m: Measurement, port: int, ids: list[str], *, seconds: float) -> Activity:
     """Per second: two outputs, ten queries, twenty changes; as far as the machine can."""
     body = orjson.dumps({"query": CONVERSATION, "variables": {"id": ids[0]}})
     requests = Requests(port, m.site.token("ana"))
@@ -281,7 +281,7 @@ async def main() -> int:
     print(f"each of {options.cells} cells:")
     try:
         describe(day, costs)
-    except TooMuch as why:
+    except TooMuchLoad as why:
         print(f"{day.viewers:,} viewers are too many for one cell. {why}")
         return 1
     return 0

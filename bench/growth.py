@@ -32,7 +32,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
+class GrowthResult:
     curve: Curve
     points: Mapping[str, Mapping[int, float]]
     """The figure by server and size."""
@@ -55,7 +55,7 @@ class Grown:
 
 async def grow(
     bench: Bench, curve: Curve, *, say: Callable[[str], None], ends_at: float, scale: float
-) -> Grown:
+) -> GrowthResult:
     """Measure each size once, on all servers, for as long as there is time."""
     points: dict[str, dict[int, float]] = {name: {} for name in SERVERS}
     for size in curve.sizes:
@@ -76,7 +76,7 @@ async def grow(
                 points[name][size] = found[curve.figure]
         known = ", ".join(f"{name} {of[size]:.0f}" for name, of in points.items() if size in of)
         say(f"{curve.name}: {size} {curve.what}: {curve.figure}: {known}")
-    return Grown(curve, points)
+    return GrowthResult(curve, points)
 
 
 async def _subscribers(bench: Bench, server: Server, size: int, scale: float) -> Figures:

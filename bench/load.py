@@ -23,7 +23,7 @@ _TEXT: Final = 1
 _CLOSE: Final = 8
 _PING: Final = 9
 _PONG: Final = 10
-PATIENCE_SECONDS: Final = 60.0
+TIMEOUT_SECONDS: Final = 60.0
 
 
 class Socket(asyncio.Protocol):
@@ -134,7 +134,7 @@ class Sockets:
                     local_addr=(f"127.0.0.{2 + number // 20_000}", 0),
                 )
                 self.all.append(socket)
-                await asyncio.wait_for(asyncio.shield(socket.subscribed), PATIENCE_SECONDS)
+                await asyncio.wait_for(asyncio.shield(socket.subscribed), TIMEOUT_SECONDS)
 
         await asyncio.gather(*(one(number, name) for number, name in enumerate(ids)))
 
@@ -147,7 +147,7 @@ class Sockets:
         event = asyncio.Event()
         self._waiting = (condition, event)
         if not condition():
-            await asyncio.wait_for(event.wait(), PATIENCE_SECONDS)
+            await asyncio.wait_for(event.wait(), TIMEOUT_SECONDS)
         self._waiting = None
 
     async def until_quiet(self, expected: int) -> None:

@@ -1,4 +1,4 @@
-"""The arithmetic of docs/scaling.md: what so much activity costs so many processes.
+"""The arithmetic of docs/scaling.md: what activity costs each process.
 
 Every cost is a coefficient that `python -m bench.coefficients` has measured, times how often it
 happens. Only one grows with the number of API processes: each of them reads every change.
@@ -32,9 +32,9 @@ class Coefficients:
     query: Usage
     """A conversation of three turns, read over HTTP."""
     change: Usage
-    """A change that somebody follows, where one process reads the feed."""
+    """A change with a subscriber, where one process reads the feed."""
     feed_reader: Usage
-    """What each further process that reads the feed adds to a change that nobody follows there."""
+    """What each further process that reads the feed adds to a change without subscribers there."""
     delivered: Usage
     """One more subscriber of a change."""
     subscriber: Usage

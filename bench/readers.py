@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from bench.documents import FOLLOW
-from bench.load import PATIENCE_SECONDS, Sockets
+from bench.load import TIMEOUT_SECONDS, Sockets
 from bench.rows import Figures, follow_one, land_on
 from bench.servers import Bench, open_bench
 from tests.clients import GraphQLClient
@@ -51,7 +51,7 @@ async def measure_readers(bench: Bench, *, readers: int, commits: int) -> Figure
     assert (await owner(REVOKE, id=share["id"]))["revokeShare"]["userErrors"] == []
     await sockets.until(lambda: all(socket.has_completed for socket in sockets.all))
     figures["revoked after ms"] = 1000 * (time.perf_counter() - began)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         assert all(await ends), "streams ended without completing"
     figures["revoked streams after ms"] = 1000 * (time.perf_counter() - began)
     await sockets.close()
@@ -72,7 +72,7 @@ async def _open_streams(port: int, token: str, readers: int) -> list[Stream]:
         async with limit:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(head.encode() + body)
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await reader.readuntil(b"event: next")
             return reader, writer
 

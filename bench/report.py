@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bench.growth import Grown
+from bench.growth import GrowthResult
 from bench.plots import draw
 from bench.rows import LONGEST_BLOCK_MS, Figures, Row
 from bench.servers import PLAIN, RAISED_LIMITS
@@ -20,7 +20,7 @@ _NAMES: Final = {"relay": "bare relay", "darkroom": "Darkroom", PLAIN: "plain St
 _INTRODUCTION: Final = """\
 # Performance
 
-Written by `make bench`, which anybody can run again. Each row compares Darkroom, a process of its
+Written by `make bench`, which anyone can run again. Each row compares Darkroom, a process of its
 own with its real settings and limits, with a bare relay (`bench/relay.py`): Starlette and uvicorn
 in the same version, one change stream, the same records, and fields selected by hand; no GraphQL,
 no tokens, no signed links. A plain Strawberry server (`bench/plain.py`), without tokens, links and
@@ -68,7 +68,7 @@ def _median(values: Iterable[float]) -> float:
     return median(known) if known else math.nan
 
 
-def write_report(rows: Sequence[Measured], grown: Sequence[Grown]) -> None:
+def write_report(rows: Sequence[Measured], grown: Sequence[GrowthResult]) -> None:
     load, processors = os.getloadavg()[1], os.cpu_count()
     lines = [
         _INTRODUCTION,
@@ -128,7 +128,7 @@ def _blocks(rows: Sequence[Measured]) -> Iterator[str]:
         yield f"| {one.row.name} | {figures} | {collection:.0f} | {met} |"
 
 
-def _chapter(one: Grown) -> Iterator[str]:
+def _chapter(one: GrowthResult) -> Iterator[str]:
     curve = one.curve
     if not any(one.points.values()):
         return

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.coefficients import measure
-from bench.fleet import BUSY, Compared, Day, busiest_of, compare, play
+from bench.fleet import BUSY, Comparison, Day, busiest_of, compare, play
 from bench.model import Coefficients
 from bench.usage import Usage
 
@@ -38,7 +38,7 @@ _CHANGES: Final = (400, 1_300)
 class Accuracy:
     """What the comparison has found, and how."""
 
-    compared: Sequence[Compared]
+    compared: Sequence[Comparison]
     measured: dict[str, str]
 
     def write(self) -> None:
@@ -47,7 +47,7 @@ class Accuracy:
     @staticmethod
     def read() -> "Accuracy":
         stored: dict[str, Any] = json.loads(ACCURACY.read_text())
-        return Accuracy([Compared(**one) for one in stored["compared"]], stored["measured"])
+        return Accuracy([Comparison(**one) for one in stored["compared"]], stored["measured"])
 
 
 def costs_table(c: Coefficients) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """For operators: block a viewer, unblock one, list those who are blocked.
 
 `python -m commands.viewers block VIEWER --reason TEXT`, `unblock VIEWER` and `list`. A viewer is
-named by id (`user_…`) or by the `sub` of their tokens. A block takes effect within 30 seconds in
+named by id (`user_…`) or by the `sub` of their tokens. A block takes effect within 5 seconds in
 every process: requests are answered with FORBIDDEN, WebSockets close with 4403, and streams end.
 """
 

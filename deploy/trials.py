@@ -1,4 +1,4 @@
-"""`make cluster TRIALS=20`: each part of a cluster is taken away under load, so many times, and
+"""`make cluster TRIALS=20`: each part of a cluster is stopped under load, TRIALS times, and
 what was promised is checked from all that was written, answered and seen.
 
 Meanwhile Prometheus is asked every query of the dashboard, and which alerts fire.
@@ -38,7 +38,7 @@ from tests.resilience.storm import stop_and_restart
 from tests.storage.places import keys_in
 
 AWAY_SECONDS: Final = 6.0
-"""Longer than an election, and than anybody retries silently."""
+"""Longer than an election, and than any client retries silently."""
 STORE_SECONDS: Final = 6
 STORE_AWAY_SECONDS: Final = 8.0
 """Longer than a call waits for an answer, and shorter than an image is tried: none has to fail."""
@@ -79,25 +79,25 @@ class Trials:
         }
 
     async def _kill(self, process: Process) -> None:
-        kill = self._hurt(process.name, process in self.cluster.workers)
+        kill = self._begin_fault(process.name, process in self.cluster.workers)
         await process.kill()
         await process.start()
         kill.back_at = time()
 
     async def _roll(self, processes: list[Any]) -> None:
         for process in processes:
-            kill = self._hurt(process.name, process in self.cluster.workers)
+            kill = self._begin_fault(process.name, process in self.cluster.workers)
             kill.stopped = True
             await stop_and_restart(kill, process)
 
     async def _step_down(self) -> None:
-        kill = self._hurt("primary", False, kind="mongod")
+        kill = self._begin_fault("primary", False, kind="mongod")
         await self.stores.replica_set.step_down()
         await self._until_healthy(kill)
 
     async def _kill_primary(self) -> None:
         primary = await self.stores.replica_set.until_primary()
-        kill = self._hurt("primary", False, kind="mongod")
+        kill = self._begin_fault("primary", False, kind="mongod")
         await primary.kill()
         await asyncio.sleep(AWAY_SECONDS)
         await primary.start()
@@ -106,7 +106,7 @@ class Trials:
     async def _kill_secondary(self) -> None:
         primary = await self.stores.replica_set.until_primary()
         members = [member for member in self.stores.replica_set.members if member is not primary]
-        kill = self._hurt("secondary", False, kind="mongod")
+        kill = self._begin_fault("secondary", False, kind="mongod")
         secondary = self.randomness.choice(members)
         await secondary.kill()
         await asyncio.sleep(AWAY_SECONDS)
@@ -114,7 +114,7 @@ class Trials:
         await self._until_healthy(kill)
 
     async def _take_away_nats(self) -> None:
-        kill = self._hurt("nats", False, kind="nats")
+        kill = self._begin_fault("nats", False, kind="nats")
         await self.stores.broker.kill()
         await asyncio.sleep(AWAY_SECONDS)
         await self.stores.broker.start()
@@ -132,7 +132,7 @@ class Trials:
         await self.stores.replica_set.until_healthy()
         kill.back_at = time()
 
-    def _hurt(self, process_name: str, ran_outputs: bool, *, kind: str = "") -> Kill:
+    def _begin_fault(self, process_name: str, ran_outputs: bool, *, kind: str = "") -> Kill:
         kind = kind or ("worker" if ran_outputs else "api")
         kill = Kill(process_name, kind, time(), ran_outputs=ran_outputs)
         self.kills.append(kill)
@@ -164,7 +164,7 @@ class Watcher:
 
 
 async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
-    """Print what came of it. Whether nothing that was promised was broken."""
+    """Run all trials under load, and print the result. Return whether no promise was broken."""
     randomness = random.Random(seed)
     async with (
         cluster(folder, settings=SETTINGS, hurried=True) as (deployment, stores),
@@ -189,7 +189,7 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
         try:
             async with recorder.writing():
                 async with load.working(VIEWERS):
-                    await _make(trials, rounds)
+                    await _run_trials(trials, rounds)
                 await eventually(
                     lambda: all_ended(documents), within=SETTLE_SECONDS, what="every output ended"
                 )
@@ -218,8 +218,8 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
     return not broken and cleared
 
 
-async def _make(trials: Trials, rounds: int) -> None:
-    """Every trial, so many times, and how long it then takes until an image lands."""
+async def _run_trials(trials: Trials, rounds: int) -> None:
+    """Run every trial repeatedly, and print how long it then takes until an image lands."""
     urls = [api.url for api in trials.cluster.apis]
     for name, trial in trials.all().items():
         durations, landed = [], []

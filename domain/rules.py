@@ -136,7 +136,7 @@ def due_at(output: OutputState, *, max_queued: timedelta) -> datetime:
 def is_stuck(
     output: OutputState, now: datetime, *, max_queued: timedelta, after: timedelta = STUCK_AFTER
 ) -> bool:
-    """Whether somebody should have ended it long ago."""
+    """Whether it should have been ended long ago."""
     due = due_at(output, max_queued=max_queued)
     return output.status in UNFINISHED and due + after <= now
 

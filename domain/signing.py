@@ -33,7 +33,7 @@ class Signer:
         return _encode(self.tag(purpose, payload))
 
     def sign(self, purpose: str, payload: bytes) -> str:
-        """Payload and tag as one URL-safe text. The payload can be read by anybody."""
+        """Payload and tag as one URL-safe text. The payload can be read by anyone."""
         return _encode(self.tag(purpose, payload) + payload)
 
     def verify(self, purpose: str, token: str) -> bytes | None:

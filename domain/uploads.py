@@ -34,9 +34,9 @@ class UploadAbilities:
     takes_once: bool = True
     """It takes a PUT that is conditional on being the first one. Backblaze B2 does not."""
 
-    def choose_method(self, wished: UploadMethod) -> UploadMethod:
-        """The wished one where the store is known to take it."""
-        return wished if self.takes_forms else UploadMethod.PUT
+    def choose_method(self, requested: UploadMethod) -> UploadMethod:
+        """The requested method if the store is known to support it, otherwise PUT."""
+        return requested if self.takes_forms else UploadMethod.PUT
 
 
 EVERY_ABILITY: Final = UploadAbilities()
@@ -65,7 +65,7 @@ class UploadRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadOffer:
     """How to send one object to the store: good for one file and a limited time, for
-    anybody who has it.
+    anyone who has it.
     """
 
     url: str

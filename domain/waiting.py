@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class SemaphoresByKey:
-    """One semaphore for each key, for as long as somebody holds it or waits for it."""
+    """One semaphore for each key, while a task holds it or waits for it."""
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -129,7 +129,7 @@ class Answer:
     error: str | None = None
     """None: it was delivered."""
     retry_after_seconds: float | None = None
-    """The receiver's own wish."""
+    """The receiver's Retry-After."""
 
     @property
     def delivered(self) -> bool:
@@ -164,8 +164,8 @@ class DeliveryRules:
     def pause_seconds(self, attempts: int, answer: Answer) -> float:
         """How long to wait after that many attempts."""
         pause = self.retry.pause_seconds(attempts)
-        wish = min(answer.retry_after_seconds or 0.0, self.retry.longest_pause_seconds)
-        return max(pause, wish)
+        requested_pause = min(answer.retry_after_seconds or 0.0, self.retry.longest_pause_seconds)
+        return max(pause, requested_pause)
 
 
 def write_time(value: datetime) -> str:

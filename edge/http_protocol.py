@@ -32,7 +32,7 @@ MAX_PIPELINED: Final = 16
 """Requests that may wait behind an unanswered one."""
 MAX_SMALL_CHUNKS: Final = 1_000
 CHUNK_BYTES: Final = 64
-"""A body may come in so many chunks, and in one more for each so many bytes that it has: reading a
+"""A body may have MAX_SMALL_CHUNKS chunks, and one more for each CHUNK_BYTES of its size: reading a
 chunk of one byte takes as long as reading a large one.
 """
 LINGER_SECONDS: Final = 2.0

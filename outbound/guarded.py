@@ -1,4 +1,4 @@
-"""Connects to hosts that somebody else has named, and to nothing behind the firewall.
+"""Connects to hosts that viewers or providers name, and to nothing behind the firewall.
 
 What must stay true: a name is resolved once, and only the checked addresses are connected to;
 addresses that are not public are never connected to; no redirect is followed; certificates are

@@ -1,4 +1,4 @@
-"""Resolves the names of hosts that somebody else has chosen, each in a thread of its own.
+"""Resolves the names of hosts that viewers or providers choose, each in a thread of its own.
 
 The system's resolver blocks, for half a minute where the servers of a name do not answer, and
 cannot be stopped. In asyncio's threads, which everything shares, a few such names would keep the

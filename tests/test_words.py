@@ -12,19 +12,21 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "schema.graphql")),
     *(path for path in (ROOT / "docs").glob("*.md")),
 ]
-FOLDERS = ("domain", "edge", "commands", "storage/imaging", "subscriptions")
+FOLDERS = ("domain", "edge", "commands", "runtime", "settings", "storage/imaging", "subscriptions")
 ODD_WORDS = re.compile(
     r"whoever|left-over|blotted|goes? along|looks? around|\bmend|\banew\b|at work|of our own|"
     r"\b1 (credits|images|outputs|references|files|bytes)\b",
     re.IGNORECASE,
 )
 ROOMS = (
-    *("bench", "commands", "domain", "edge", "examples", "providers", "resolvers", "runtime"),
-    *("outbound", "schema", "storage", "subscriptions", "tests"),
+    *("assembly", "bench", "commands", "deploy", "domain", "edge", "examples", "metrics"),
+    *("outbound", "providers", "resolvers", "runtime", "schema", "settings", "storage"),
+    *("subscriptions", "tests", "tracing"),
 )
 ODD_WORDS_IN_CODE = re.compile(
     r"whoever|left-over|blotted|\bgoes? along\b|\blooks? around\b|\bmend|anew|\bat work\b|"
-    r"\bof our own\b|\btold\b|unlikeness|lately|soonest|patiently|clear_away|came_from|some_back",
+    r"\bof our own\b|\btold\b|unlikeness|lately|soonest|patiently|clear_away|came_from|some_back|"
+    r"\bwish|chronicl|misfortune|\bin earnest\b|\bnought\b|foreign picture",
     re.IGNORECASE,
 )
 MESSAGE = re.compile(r"^[A-Z`].* .*[.!?]$", re.DOTALL)

@@ -25,7 +25,7 @@ class ModelAvailability:
         self._registries = registries
         self._off: frozenset[str] = frozenset()
 
-    async def add(self, model_id: ModelId) -> None:
+    async def withdraw(self, model_id: ModelId) -> None:
         """Withdraw a model here at once, and everywhere soon."""
         log.error("model withdrawn", extra={"model": model_id})
         with suppress(Overloaded):  # The next request for the model finds out again.

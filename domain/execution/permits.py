@@ -2,7 +2,7 @@
 
 Only providers with such a limit have permits. What must stay true: a permit is held from before its
 output is claimed until the provider works for it no more. One of a process that is gone is kept for
-the process that continues its output; a little later anybody may take it.
+the process that continues its output; a little later any process may take it.
 """
 
 import asyncio

@@ -221,7 +221,7 @@ class OutputRun:
             if failure.code is GenerationErrorCode.MODEL_RETIRED and (
                 asked_providers & self._work.providers
             ):
-                await self._runner.availability.add(self._claim.output.model_id)
+                await self._runner.availability.withdraw(self._claim.output.model_id)
             return await self._fail(failure.code, retryable=failure.retryable)
         except TimeoutError:
             unknown = is_outcome_unknown(reporter.run for reporter in self._progress.runs)

@@ -137,7 +137,7 @@ class ClaimRepository(Protocol):
 
 
 class PermitRepository(Protocol):
-    """The permits of providers that take only so many runs from all processes together. They are
+    """The permits of providers that limit the runs of all processes together. They are
     leased, by the database's clock.
     """
 
@@ -169,7 +169,7 @@ class PermitRepository(Protocol):
         """
 
     async def renew(self, permits: Collection[Permit], *, lease: timedelta) -> None:
-        """Hold them for longer, except those that somebody else has taken meanwhile."""
+        """Hold them for longer, except those that another process has taken meanwhile."""
 
     async def give_back(self, permit: Permit, *, continues: bool) -> None:
         """`continues`: for a while, only the process that continues its attempt can take it."""

@@ -104,7 +104,7 @@ class CommandService:
             limited = conflict is Conflict.LIMIT_REACHED
             checks = limited or bool(refusals.found) or command.max_credits is not None
             if checks and conflict is not Conflict.KEY_USED:
-                await self._check(viewer, command, planned, refusals)
+                await self._check(viewer, command, planned, refusals=refusals)
             if refusals.found:
                 record = await self._find_after_refusal(viewer, key)
                 if record is not None:
@@ -130,7 +130,7 @@ class CommandService:
         """What `run` would do, and what it would refuse. Nothing is written."""
         refusals = Refusals()
         planned = await plan(viewer, command, refusals)
-        await self._check(viewer, command, planned, refusals)
+        await self._check(viewer, command, planned, refusals=refusals)
         return planned, refusals.found
 
     async def load_made(
@@ -155,7 +155,7 @@ class CommandService:
         return found.get(conversation_id) or refuse_deleted_result()
 
     async def _check(
-        self, viewer: Viewer, command: Command, plan: Plan, refusals: Refusals
+        self, viewer: Viewer, command: Command, plan: Plan, *, refusals: Refusals
     ) -> None:
         await self.accounts.check(
             viewer, plan.outputs, max_credits=command.max_credits, refusals=refusals

@@ -213,7 +213,7 @@ class EditPlanner:
         conversation, latest = found
         _check_space(conversation, refusals, field="conversationId")
         if command.when_ready and latest is not None and latest.in_progress:
-            await self._check_waiting(viewer, conversation, command, refusals)
+            await self._check_waiting(viewer, conversation, command, refusals=refusals)
             return TurnBefore(conversation, latest, None, waits=True)
         if command.previous_output_ids is not None:
             previous = await self._find_selected(
@@ -224,9 +224,9 @@ class EditPlanner:
         return TurnBefore(conversation, latest, previous)
 
     async def _check_waiting(
-        self, viewer: Viewer, conversation: Conversation, command: SendEdit, refusals: Refusals
+        self, viewer: Viewer, conversation: Conversation, command: SendEdit, *, refusals: Refusals
     ) -> None:
-        """Refuse what cannot become right by waiting."""
+        """Refuse what waiting cannot correct."""
         if command.previous_output_ids is not None:
             selected = Refusals()
             await self._find_selected(

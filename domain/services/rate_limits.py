@@ -2,7 +2,7 @@
 
 The buckets are in the database, for all processes. A process takes more than it needs at a time,
 and gives that out during the next two seconds: most operations ask the database nothing. What must
-stay true: all processes together never give out more than a bucket had; and no operation is
+stay true: all processes together never grant more than a bucket had; and no operation is
 refused, or waits for long, because the database does not answer.
 """
 

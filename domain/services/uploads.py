@@ -106,12 +106,12 @@ class UploadService:
             message = f"At most {MAX_FILES} uploads can be open. Complete some or try again later."
             raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
         return [
-            (upload, self._offer(viewer, upload, wished=request.method, abilities=abilities))
+            (upload, self._offer(viewer, upload, requested=request.method, abilities=abilities))
             for upload, request in zip(uploads, requests, strict=True)
         ]
 
     def _offer(
-        self, viewer: Viewer, upload: Upload, *, wished: UploadMethod, abilities: UploadAbilities
+        self, viewer: Viewer, upload: Upload, *, requested: UploadMethod, abilities: UploadAbilities
     ) -> UploadOffer:
         return self._store.offer(
             upload.key,
@@ -119,7 +119,7 @@ class UploadService:
             # A form would be held in memory.
             method=UploadMethod.PUT
             if upload.purpose is UploadPurpose.IMPORT
-            else abilities.choose_method(wished),
+            else abilities.choose_method(requested),
             owner=viewer.id,
             abilities=abilities,
         )

@@ -1,7 +1,7 @@
-"""The making of one picture, in small steps.
+"""Makes one picture in small steps.
 
-Each of these is a generator that yields how much is done, from 0 to 1, and returns the picture. A
-step takes a fraction of a second, so its caller can stop soon, and can let others work.
+Each function is a generator that yields its progress, from 0 to 1, and returns the picture. A step
+takes a fraction of a second, so that the caller can stop soon, or let other work run.
 """
 
 import math
@@ -26,15 +26,15 @@ from providers.local.styles import Style
 
 Steps = Generator[float, None, Image.Image]
 
-_LARGEST_SCENE_PIXELS: Final = 2048 * 2048
-"""Scenes are painted up to this size and enlarged from there: they have no finer detail to show."""
+_MAX_SCENE_PIXELS: Final = 2048 * 2048
+"""Scenes are painted up to this size, and enlarged beyond it: they have no finer detail."""
 _DRAFT_SIDE: Final = 512
 _PAPER: Final = (238, 234, 226)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What one picture is made from. The same order always gives the same picture."""
+    """The input of one picture. The same order always gives the same picture."""
 
     style: Style
     words: str
@@ -42,7 +42,7 @@ class Order:
     size: Size
     seed: str
     sources: tuple[bytes, ...]
-    """Encoded pictures to work on: one, or all that are to be gathered. None for words alone."""
+    """The encoded pictures to edit: one, or all that are combined. Empty for a prompt alone."""
     own: bool
     """Whether the only source was made in this style."""
 
@@ -64,7 +64,7 @@ class Order:
 
 
 def size_of(request: GenerationRequest, instructions: Instructions) -> Size:
-    """The picture's size before it is turned: as asked for, unless the words ask for a shape."""
+    """The picture's size before it is rotated: as requested, unless the prompt requests a crop."""
     crops = [
         operation.ratio for operation in instructions.operations if isinstance(operation, Crop)
     ]
@@ -81,7 +81,7 @@ def size_of(request: GenerationRequest, instructions: Instructions) -> Size:
 
 def full_picture(order: Order) -> Steps:
     picture = yield from _begin(order)
-    operations = edits.in_working_order(order.instructions.operations)
+    operations = edits.order_of_work(order.instructions.operations)
     for index, operation in enumerate(operations):
         picture = edits.apply(picture, operation, order.random(f"operation {index}"))
         yield 0.6 + 0.35 * (index + 1) / len(operations)
@@ -91,18 +91,18 @@ def full_picture(order: Order) -> Steps:
 
 
 def partial_picture(draft: Image.Image, share: float) -> Image.Image:
-    """A print in the developer: `share` of its time has passed, more than 0 and below 1."""
+    """A preview: the draft, blurred and pale. `share` is the progress, more than 0 and below 1."""
     blurred = soften(draft, max(0.4, 0.035 * max(draft.size) * (1 - share) ** 1.5))
     pale = Image.new("RGB", draft.size, _PAPER)
     return Image.blend(pale, blurred, 0.15 + 0.8 * share)
 
 
 def _begin(order: Order) -> Steps:
-    """The picture in its size and style, before anything that the words ask for is done."""
+    """The picture in its size and style, before the operations."""
     if not order.sources:
-        return (yield from _painted(order))
+        return (yield from _paint(order))
     if order.arrangement is not None:
-        picture = yield from _gathered(order, order.arrangement)
+        picture = yield from _gather_sources(order, order.arrangement)
     else:
         picture = collages.cover(decode(order.sources[0], at_least=order.size), order.size)
         yield 0.3
@@ -112,9 +112,9 @@ def _begin(order: Order) -> Steps:
     return picture
 
 
-def _painted(order: Order) -> Steps:
+def _paint(order: Order) -> Steps:
     width, height = order.size
-    factor = min(1.0, math.sqrt(_LARGEST_SCENE_PIXELS / (width * height)))
+    factor = min(1.0, math.sqrt(_MAX_SCENE_PIXELS / (width * height)))
     painter = order.style.painter((round(width * factor), round(height * factor)))
     seed = f"{order.style.name}\n{order.words}\n{order.seed}"
     subjects, colours = order.instructions.subjects, order.instructions.colours
@@ -122,15 +122,15 @@ def _painted(order: Order) -> Steps:
     for index, stroke in enumerate(strokes):
         stroke(painter)
         yield 0.5 * (index + 1) / len(strokes)
-    painter.last_touch()
+    painter.finish_scene()
     yield 0.55
     if painter.picture.size == order.size:
         return painter.picture
     return painter.picture.resize(order.size, Image.Resampling.LANCZOS)
 
 
-def _gathered(order: Order, arrangement: Arrangement) -> Steps:
-    """Decoded one after another, so that no more than one of them is held beside the result."""
+def _gather_sources(order: Order, arrangement: Arrangement) -> Steps:
+    """Combine the sources. They are decoded one by one, so that only one is in memory at a time."""
     count = len(order.sources)
     if arrangement is Arrangement.BLEND:
         result = collages.cover(decode(order.sources[0], at_least=order.size), order.size)
@@ -158,12 +158,12 @@ def report(instructions: Instructions, *, style: Style, gathered: bool, editing:
     subjects = said(instructions.subjects)
     parts: list[str] = []
     if not editing:
-        drawn = _listed(subjects) if subjects else "a landscape of my own"
-        parts.append(f"Drawn: {drawn}." if not done else f"Drawn: {drawn}. Done: {_listed(done)}.")
+        drawn = _join(subjects) if subjects else "a landscape of my own"
+        parts.append(f"Drawn: {drawn}." if not done else f"Drawn: {drawn}. Done: {_join(done)}.")
     elif done:
-        parts.append(f"Done: {_listed(done)}.")
+        parts.append(f"Done: {_join(done)}.")
     if instructions.not_understood:
-        quoted = _listed([f'"{piece}"' for piece in instructions.not_understood])
+        quoted = _join([f'"{piece}"' for piece in instructions.not_understood])
         parts.append(
             f"I did not understand {quoted}: I am a small local model that knows plain "
             "darkroom work."
@@ -180,5 +180,5 @@ def report(instructions: Instructions, *, style: Style, gathered: bool, editing:
     return " ".join(parts)
 
 
-def _listed(items: Sequence[str]) -> str:
+def _join(items: Sequence[str]) -> str:
     return ", ".join(items)

@@ -1,7 +1,7 @@
-"""The provider of the local models: everything happens in this process, off the event loop.
+"""The provider of the local models, which run in threads of this process.
 
-Work is done in threads, a step at a time: Pillow lets go of the interpreter during nearly all of
-its work, and between two steps a cancelled run ends and another one gets its turn.
+A thread does one step at a time: Pillow releases the GIL during nearly all of its work, and between
+two steps a cancelled run ends, or another run continues.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from providers.local.styles import style_of
 
 THREADS: Final = 2
 _LARGE_PIXELS: Final = 6_000_000
-"""Pictures above this are made one at a time: each takes a few hundred megabytes."""
+"""Larger pictures are made one at a time: each takes a few hundred megabytes."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class LocalProvider:
         """Runs here have no jobs: they end with their task."""
 
     async def aclose(self) -> None:
-        """End the threads. Runs that are still under way must have been cancelled before."""
+        """End the threads. Running runs must have been cancelled before."""
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
 
     async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
@@ -87,7 +87,7 @@ class LocalProvider:
                 draft = await self._finish(prints.full_picture(orders[0].draft()))
                 partials = await self._run(_partials, draft, request.preview_count)
             progress = _Progress(observer, partials, len(orders))
-            await progress.tell(0, 0.0)
+            await progress.report(0, 0.0)
             images = []
             for index, order in enumerate(orders):
                 picture = await self._finish(prints.full_picture(order), progress, index)
@@ -106,7 +106,7 @@ class LocalProvider:
             if isinstance(done, Pictures.Image):
                 return done
             if progress is not None:
-                await progress.tell(index, done)
+                await progress.report(index, done)
 
     async def _run(self, work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         bound = functools.partial(work, *given, **named)
@@ -114,34 +114,34 @@ class LocalProvider:
 
 
 class _Progress:
-    """What a run tells its watcher: progress that only grows, and each partial image once."""
+    """Reports to the run's observer: progress that only grows, and each preview once."""
 
     def __init__(self, observer: RunObserver, partials: Sequence[bytes], image_count: int) -> None:
-        self._watcher = observer
+        self._observer = observer
         self._partials = partials
         self._image_count = image_count
-        self._told = -1.0
+        self._reported = -1.0
         self._shown = 0
 
-    async def tell(self, index: int, fraction: float) -> None:
-        """So much of the picture with this index is done."""
+    async def report(self, index: int, fraction: float) -> None:
+        """Report the progress of the picture with this index."""
         overall = min(1.0, (index + fraction) / self._image_count)
-        if overall <= self._told:
+        if overall <= self._reported:
             return
-        self._told = overall
-        await self._watcher.progress(overall)
-        # Spread evenly: the last of them comes well before the end.
+        self._reported = overall
+        await self._observer.progress(overall)
+        # The previews are spread evenly: the last one comes well before the end.
         while self._shown < len(self._partials) and overall >= self._shown / len(self._partials):
-            await self._watcher.preview(self._partials[self._shown])
+            await self._observer.preview(self._partials[self._shown])
             self._shown += 1
 
 
 def _advance(steps: Steps) -> float | Pictures.Image:
-    """One step: how far it went, or the picture when it was the last."""
+    """Do one step. Return the progress, or the picture after the last step."""
     try:
         return next(steps)
     except StopIteration as ended:
-        # It cannot cross the boundary of a thread as an exception.
+        # StopIteration cannot be raised into a future.
         picture: Pictures.Image = ended.value
         return picture
 
@@ -152,10 +152,10 @@ def _partials(draft: Pictures.Image, count: int) -> list[bytes]:
 
 
 def _sources(request: GenerationRequest, instructions: Instructions) -> tuple[Image, ...]:
-    """The references to work on: all where the words gather them, else one.
+    """The references to edit: all if the prompt combines them, otherwise one.
 
-    Where the first is an output, it stands for its whole turn: of that turn's outputs the one that
-    this same model made goes on, as somebody who edits with two models at once expects.
+    If the first is an output, the output of its turn that this same model made is used instead, as
+    a person expects who edits with two models at once.
     """
     references = request.references
     if len(references) < 2:
@@ -176,7 +176,7 @@ def _sources(request: GenerationRequest, instructions: Instructions) -> tuple[Im
 
 
 def _seeds(request: GenerationRequest) -> list[str]:
-    """One for each picture: asking for a single picture with one of them makes that one again."""
+    """A seed for each picture. A request for one picture with it makes the same picture."""
     first = request.seed if request.seed is not None else _number(request.prompt)
     return [first, *(_number(f"{first}\n{index}") for index in range(1, request.image_count))]
 

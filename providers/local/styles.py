@@ -1,4 +1,4 @@
-"""The local models: how each of them paints, prints and packs."""
+"""The styles of the local models: how each of them paints, finishes and encodes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from providers.local.painting.painters import Painter
 
 class Finish(Protocol):
     def __call__(self, picture: Image.Image, random: Random, *, own: bool) -> Image.Image:
-        """The surface of a print; `own` where the picture has had one from this style."""
+        """Add the style's surface, such as grain; `own`: whether the picture already has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,10 @@ class Style:
     name: str
     painter: Callable[[Size], Painter]
     restyle: Callable[[Image.Image, Random], Image.Image]
-    """A picture that is not of this style, in this style."""
+    """Converts a picture of another style into this one."""
     finish: Finish
     format: ImageFormat
-    """What is delivered where the request names none: what keeps 1K below a megabyte."""
+    """The default format: one in which a 1K image has less than a megabyte."""
 
 
 SILVER: Final = Style(
@@ -37,5 +37,5 @@ _STYLES: Final = {"local-silver": SILVER, "local-ink": INK}
 
 
 def style_of(model_id: str) -> Style:
-    """Silver for models of others, whose pictures are made here for rehearsals."""
+    """The style of a model: Silver for other models, whose pictures rehearsals make."""
     return _STYLES.get(model_id, SILVER)

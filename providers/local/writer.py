@@ -1,4 +1,4 @@
-"""The local writer: captions from plain words, in this process, without network or key."""
+"""The local writer: composes captions in this process, without network or key."""
 
 import asyncio
 from typing import Final
@@ -11,8 +11,8 @@ from providers.local.language.captions import compose
 
 MAX_CONCURRENT_RUNS: Final = 50
 WORD_SECONDS: Final = 0.06
-"""A word takes so long, so that it can be seen how the caption grows."""
-_LONGEST_SECONDS: Final = 1.2
+"""The time per word, so that people can see how the caption grows."""
+_MAX_SECONDS: Final = 1.2
 
 
 class LocalWriter:
@@ -32,7 +32,7 @@ class LocalWriter:
     async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
         text = compose_caption(request)
         words = text.split(" ")
-        pause = min(WORD_SECONDS, _LONGEST_SECONDS / len(words)) * self._pace
+        pause = min(WORD_SECONDS, _MAX_SECONDS / len(words)) * self._pace
         for count in range(1, len(words)):
             await observer.text(" ".join(words[:count]))
             await asyncio.sleep(pause)
@@ -40,7 +40,7 @@ class LocalWriter:
 
 
 def compose_caption(request: CaptionRequest) -> str:
-    """The whole caption. Raise `GenerationFailed` where there are no words to make one of."""
+    """Compose the whole caption. Raise `GenerationFailed` if there is no text to use."""
     options = request.options
     text = compose(
         request.message,

@@ -154,7 +154,7 @@ def _options_like_the_file(picture: Image.Image, container: Container) -> dict[s
 def _options_without_the_file(
     picture: Image.Image, content_type: str, container: Container
 ) -> Mapping[str, Any]:
-    """Encode it without anything from the first encoder into which somebody could have written
+    """Encode it without anything from the first encoder into which an attacker could have written
     data, not even its tables. 40 megapixels take a few seconds at most.
     """
     if isinstance(picture, JpegImageFile):

@@ -43,7 +43,7 @@ _UNSUPPORTED: Final = "This file is not a PNG, JPEG, WebP or HEIC image."
 _STORED_TYPES: Final = {name: (name,) for name in EXTENSIONS} | {HEIC: ("image/jpeg", "image/webp")}
 """The types that an upload of each type may have after it."""
 _EXTERNAL_SIGNALS: Final = frozenset((signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
-"""Signals that no image causes: the child was ended by Darkroom, by somebody else, or for lack of
+"""Signals that no image causes: the child was ended by Darkroom, by another process, or for lack of
 memory.
 """
 

@@ -2,7 +2,7 @@
 error.
 
 A turn's change brings the turn, which is what most listeners are sent: the database looks it up, as
-it is at the time of the event or later. It stays in bytes until somebody asks for it, since every
+it is at the time of the event or later. It stays in bytes until it is needed, since every
 process hears of every turn and has listeners to few. Of other changes only the ids are brought.
 
 Where the feed is divided, the stream has only partitions with subscribers (`change_pipeline.py`),

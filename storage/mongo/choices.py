@@ -7,7 +7,7 @@ from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.model_stats import count_choice
 from storage.mongo.output_rules import any_output
-from storage.mongo.output_updates import choosing
+from storage.mongo.output_updates import choose_update
 from storage.mongo.transaction import Transaction
 
 
@@ -22,7 +22,7 @@ class MongoChoiceRepository:
         self, viewer_id: ViewerId, turn_id: TurnId, slot: int, *, chosen: bool
     ) -> None:
         own: Document = {"_id": turn_id, "ownerId": viewer_id}
-        changed, update = choosing(slot, chosen=chosen)
+        changed, update = choose_update(slot, chosen=chosen)
         query: Document = {**own, "$expr": any_output(changed)}
         if chosen:
             # The image may be deleted at any time, so the condition is in the write.

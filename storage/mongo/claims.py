@@ -58,12 +58,12 @@ from storage.mongo.output_rules import (
 )
 from storage.mongo.output_updates import (
     ENDED,
+    change_update,
     claim_changes,
-    ending,
-    following,
-    moving,
+    end_update,
     set_on_outputs,
     versioned,
+    with_derived_fields,
 )
 from storage.mongo.outputs import error_document, preview_document, report_changes
 from storage.mongo.parents import end_outputs, read_parent
@@ -117,7 +117,7 @@ class MongoClaimRepository:
         claimable = {"$and": [is_slot(slot), IS_CLAIMABLE, *is_unchanged(waiting)]}
         document = await self._database.of_parent(parent_id).find_one_and_update(
             {"_id": parent_id, "ownerId": waiting.viewer_id, "$expr": any_output(claimable)},
-            moving(is_slot(slot), claim_changes(lease)),
+            change_update(is_slot(slot), claim_changes(lease)),
             return_document=ReturnDocument.AFTER,
         )
         if document is None:
@@ -257,7 +257,7 @@ class MongoClaimRepository:
             # It still contains the cost of earlier captions of this post.
             "creditsCharged": {"$add": ["$$output.creditsCharged", output.credits_reserved]},
         }
-        update = following(
+        update = with_derived_fields(
             versioned(is_slot(output.slot), landed),
             # Their time in the queue is counted from now on.
             versioned(WAITS_FOR_CAPTION, {"waits": False, "queuedAt": "$$NOW"}),
@@ -316,7 +316,7 @@ class MongoClaimRepository:
         before; none if nothing matches the query.
         """
         failed = {"status": "FAILED", "error": {"$literal": error_document(error)}}
-        update = ending(which, failed)
+        update = end_update(which, failed)
 
         async def work(transaction: Transaction) -> list[Document]:
             return await end_outputs(transaction, query, slots=[slot], update=update)
@@ -335,7 +335,7 @@ class MongoClaimRepository:
         """Write what clients see: it raises the versions and notifies subscribers."""
         parents = (inside or self._database).of_parent(claim.parent.id)
         result = await parents.update_one(
-            query or writable_by(claim), moving(is_slot(claim.output.slot), changes)
+            query or writable_by(claim), change_update(is_slot(claim.output.slot), changes)
         )
         return result.matched_count == 1
 

@@ -39,7 +39,7 @@ from domain.stored import (
 )
 from storage.mongo.collections import PARENTS, Document
 from storage.mongo.database import SHOWN, Database, repository
-from storage.mongo.output_updates import taking_out
+from storage.mongo.output_updates import remove_images_update
 from storage.mongo.pages import beyond, read_documents
 from storage.mongo.text_search import with_words, words_to_find
 from storage.mongo.transaction import Abort, Transaction
@@ -124,9 +124,11 @@ class MongoImageRepository:
                 parent_ids = sorted({parent_of_output(output_id)[0] for output_id in outputs})
                 for name in PARENTS.values():
                     await transaction.collection(name).update_many(
-                        {"_id": {"$in": parent_ids}, **delivered}, taking_out(ids)
+                        {"_id": {"$in": parent_ids}, **delivered}, remove_images_update(ids)
                     )
-                await transaction.turns.update_many({"copied": True, **delivered}, taking_out(ids))
+                await transaction.turns.update_many(
+                    {"copied": True, **delivered}, remove_images_update(ids)
+                )
             return None
 
         done = await self._database.transact(work)

@@ -60,14 +60,14 @@ def claim_changes(lease: timedelta) -> Document:
     }
 
 
-def inserting(parent_id: ParentId, document: Document) -> list[Document]:
+def insert_update(parent_id: ParentId, document: Document) -> list[Document]:
     """The update that inserts a parent, with the database's time in it and in its outputs."""
     times = {"changedAt": "$$CLUSTER_TIME", "createdAt": "$$NOW", "updatedAt": "$$NOW"}
     new = {"$literal": {"_id": parent_id, **document}}
     return [{"$replaceWith": {"$mergeObjects": [new, {"outputs": _queued(document), **times}]}}]
 
 
-def beginning(document: Document) -> list[Document]:
+def begin_update(document: Document) -> list[Document]:
     """The update that turns a waiting parent into what this document of a new one contains."""
     changes = {name: {"$literal": value} for name, value in document.items() if name != "version"}
     return [
@@ -86,16 +86,16 @@ def _queued(document: Document) -> Document:
     }
 
 
-def moving(which: Document, changes: Document) -> list[Document]:
+def change_update(which: Document, changes: Document) -> list[Document]:
     """The update that changes outputs, and everything that follows from it."""
-    return following(versioned(which, changes))
+    return with_derived_fields(versioned(which, changes))
 
 
-def ending(which: Document, changes: Document) -> list[Document]:
+def end_update(which: Document, changes: Document) -> list[Document]:
     """The update that ends outputs before they have delivered everything: those of which some
     images have landed are completed. If a caption ends, what waits for it ends too.
     """
-    return following(
+    return with_derived_fields(
         versioned(which, {**ENDED, **changes, **_unless_some_landed(changes)}),
         versioned(IS_CANCELLED_WITH_CAPTION, {**ENDED, "status": "CANCELLED"}),
     )
@@ -115,14 +115,14 @@ def _unless_some_landed(changes: Document) -> Document:
     }
 
 
-def following(*stages: Document, **more: object) -> list[Document]:
+def with_derived_fields(*stages: Document, **more: object) -> list[Document]:
     """The update of these stages, with everything that follows from them, and the changes `more` of
     the parent.
     """
     return [*stages, *_DERIVED, {"$set": {**WRITTEN, **more}}]
 
 
-def taking_out(ids: Sequence[ImageId]) -> list[Document]:
+def remove_images_update(ids: Sequence[ImageId]) -> list[Document]:
     """The update that removes images from the outputs that delivered them. How and when an output
     ended is unchanged.
     """
@@ -140,7 +140,7 @@ def taking_out(ids: Sequence[ImageId]) -> list[Document]:
     ]
 
 
-def choosing(slot: int, *, chosen: bool) -> tuple[Document, list[Document]]:
+def choose_update(slot: int, *, chosen: bool) -> tuple[Document, list[Document]]:
     """Which outputs change when one is chosen or is no longer chosen, and the update. How and when
     they ended is unchanged.
     """

@@ -37,7 +37,7 @@ from storage.mongo.output_rules import (
     any_output,
     is_slot,
 )
-from storage.mongo.output_updates import ending, following, versioned
+from storage.mongo.output_updates import end_update, versioned, with_derived_fields
 from storage.mongo.outputs import queued_output
 from storage.mongo.stored_posts import StoredPost
 from storage.mongo.traces import trace_field
@@ -118,7 +118,7 @@ class MongoOutputRepository:
                 transaction,
                 {**owned, "$expr": any_output(wanted)},
                 slots=wanted_slots,
-                update=ending(wanted, changes),
+                update=end_update(wanted, changes),
             )
             after = await transaction.of_parent(parent_id).find_one(owned)
             assert after is not None
@@ -145,21 +145,11 @@ async def queue_again(
     for output, document in queued:
         facts = {"slot": output.slot, "attempt": output.attempt, "status": output.status.value}
         unchanged.append({"outputs": {"$elemMatch": facts}})
-        changes: Document = {
-            name: {"$literal": value}
-            for name, value in {**document, **trace_field()}.items()
-            if name != "creditsCharged"  # A caption that is rewritten has been paid for.
-        } | {
-            "attempt": output.attempt + 1,
-            "fence": {"$add": ["$$output.fence", 1]},
-            "queuedAt": "$$NOW",
-            "waits": CAPTION_IS_AWAITED if output.slot != CAPTION_SLOT else False,
-        }
-        stages.append(versioned(is_slot(output.slot), changes))
+        stages.append(versioned(is_slot(output.slot), _next_attempt(output, document)))
     (parent_id,) = {output.parent_id for output, _ in queued}
     found = await transaction.of_parent(parent_id).find_one_and_update(
         {**owned_by(viewer_id, parent_id), "$and": unchanged},
-        following(*stages, **(more or {})),
+        with_derived_fields(*stages, **(more or {})),
         return_document=ReturnDocument.AFTER,
     )
     parent = read_parent(found) if found else None
@@ -178,6 +168,21 @@ async def queue_again(
         max_active=max_active,
     )
     return parent
+
+
+def _next_attempt(output: Output, document: Document) -> Document:
+    """The changes that queue an ended output as its next attempt, `document` included."""
+    changes: Document = {
+        name: {"$literal": value}
+        for name, value in {**document, **trace_field()}.items()
+        if name != "creditsCharged"  # A caption that is rewritten has been paid for.
+    }
+    return changes | {
+        "attempt": output.attempt + 1,
+        "fence": {"$add": ["$$output.fence", 1]},
+        "queuedAt": "$$NOW",
+        "waits": CAPTION_IS_AWAITED if output.slot != CAPTION_SLOT else False,
+    }
 
 
 async def end_outputs(

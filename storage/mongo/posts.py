@@ -18,13 +18,13 @@ from storage.mongo.collections import Document
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images
-from storage.mongo.output_updates import inserting
+from storage.mongo.output_updates import insert_update
 from storage.mongo.outputs import imported_output, new_entry, queued_caption, queued_output
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.parents import delete_parents, owned_by, queue_again
 from storage.mongo.prompts import count_prompt_use
 from storage.mongo.stored_parents import imported_parent, new_parent
-from storage.mongo.stored_posts import StoredPost, caption_documents, caption_wishes
+from storage.mongo.stored_posts import StoredPost, caption_changes, caption_documents
 from storage.mongo.transaction import Abort, Transaction
 
 
@@ -62,7 +62,7 @@ class MongoPostRepository:
             await hold_images(transaction, viewer_id, ids=references)
             found = await transaction.posts.find_one_and_update(
                 {**owned_by(viewer_id, post_id), "version": {"$exists": False}},
-                inserting(post_id, document),
+                insert_update(post_id, document),
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
             )
@@ -95,12 +95,12 @@ class MongoPostRepository:
                 if output.slot in outputs
             ),
         ]
-        wishes = {name: {"$literal": value} for name, value in caption_wishes(caption).items()}
+        changes = {name: {"$literal": value} for name, value in caption_changes(caption).items()}
 
         async def work(transaction: Transaction) -> Post:
             await use_key(transaction, viewer_id, key=key, parent_id=post.id, slot=CAPTION_SLOT)
             again = await queue_again(
-                transaction, viewer_id, queued, max_active=max_active_outputs, more=wishes
+                transaction, viewer_id, queued, max_active=max_active_outputs, more=changes
             )
             assert isinstance(again, Post)
             return again
@@ -148,5 +148,5 @@ def _new_post(owner_id: ViewerId, plan: PostPlan) -> Document:
         **document,
         "outputs": [caption, *document["outputs"]],
         "caption": None,
-        **caption_wishes(plan.caption),
+        **caption_changes(plan.caption),
     }

@@ -46,7 +46,7 @@ class StoredPost(Stored, Post):
     }
 
 
-def caption_wishes(planned: PlannedCaption) -> Document:
+def caption_changes(planned: PlannedCaption) -> Document:
     """What a post has of how its caption is to be."""
     return caption_documents(planned.options, planned.reference_prompts)
 

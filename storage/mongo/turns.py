@@ -38,7 +38,7 @@ from storage.mongo.database import (
 from storage.mongo.output_rules import (
     from_now,
 )
-from storage.mongo.output_updates import inserting
+from storage.mongo.output_updates import insert_update
 from storage.mongo.outputs import StoredError
 from storage.mongo.stored_parents import PARENT_FIELDS, imported_parent, new_parent
 from storage.mongo.transaction import Transaction
@@ -212,7 +212,7 @@ async def insert_turn(
         }
     found = await transaction.turns.find_one_and_update(
         {"_id": turn_id, "ownerId": owner_id, "version": {"$exists": False}},
-        inserting(turn_id, document),
+        insert_update(turn_id, document),
         upsert=True,
         return_document=ReturnDocument.AFTER,
     )

@@ -17,7 +17,7 @@ from storage.mongo.database import Database, repository
 from storage.mongo.images import hold_images
 from storage.mongo.model_stats import count_asked
 from storage.mongo.outbox import announce_ends
-from storage.mongo.output_updates import WRITTEN, beginning
+from storage.mongo.output_updates import WRITTEN, begin_update
 from storage.mongo.outputs import error_document
 from storage.mongo.stored_parents import new_parent
 from storage.mongo.transaction import Abort, Transaction
@@ -49,7 +49,7 @@ class MongoWaitingTurnRepository:
             )
             document = await transaction.turns.find_one_and_update(
                 {"_id": turn_id, "ownerId": viewer_id, "status": _WAITING},
-                beginning(new_parent(viewer_id, plan)),
+                begin_update(new_parent(viewer_id, plan)),
                 return_document=ReturnDocument.AFTER,
             )
             if document is None:

@@ -243,7 +243,7 @@ async def test_other_methods_are_refused(site: Site, method: str) -> None:
         pytest.param(r"&signature=.*", "", id="no signature"),
         pytest.param(r"signature=.*", "signature=", id="an empty signature"),
         pytest.param(r"expires=\d", "expires=9", id="a later expiry"),
-        pytest.param(r"expires=", "expires=0", id="an expiry with a nought before"),
+        pytest.param(r"expires=", "expires=0", id="an expiry with a leading zero"),
         pytest.param(r"expires=", "expires=%2b", id="an expiry with a sign"),
         pytest.param(r"expires=(\d+)", r"expires=\1.0", id="an expiry with a fraction"),
         pytest.param(r"expires=\d+", "expires=" + "9" * 5000, id="an endless expiry"),

@@ -1,4 +1,4 @@
-"""Names that somebody else has chosen are resolved apart from all else."""
+"""Names that viewers or providers choose are resolved in threads of their own."""
 
 import asyncio
 import socket

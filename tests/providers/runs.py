@@ -27,7 +27,7 @@ from tests.http import open_http
 from tests.providers.pictures import Shelf
 from tests.providers.vendors import RemoteProvider, Vendor
 from tests.simulators.bill import Entry
-from tests.simulators.lines import Lines, serving_lines
+from tests.simulators.cut_connections import Connections, serving_connections
 from tests.simulators.simulator import Simulator
 
 ROOT: Final = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ class Played:
 
     def restarted(self, bill: Path) -> Simulator:
         """Another simulator in its place, which knows only what is on the bill."""
-        simulator: Simulator = self.vendor.simulator(bill=bill, lines=self.stage.lines)
+        simulator: Simulator = self.vendor.simulator(bill=bill, connections=self.stage.connections)
         self.stage.played = simulator
         # One that is killed does not close its bill.
         self.stack.callback(simulator.bill.close)
@@ -176,26 +176,26 @@ class Stage:
     """One server for many simulators, one after the other: a server takes a while to stop."""
 
     def __init__(self) -> None:
-        self.lines = Lines()
+        self.connections = Connections()
         self.url = ""
         self.played: Simulator | None = None
         """None while the provider is away."""
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[Self]:
-        async with serving_lines(self._answer, self.lines) as self.url:
+        async with serving_connections(self._answer, self.connections) as self.url:
             yield self
 
     @asynccontextmanager
     async def playing(self, vendor: Vendor) -> AsyncIterator[Played]:
         """A simulator without requests so far."""
-        simulator = self.played = vendor.simulator(lines=self.lines)
+        simulator = self.played = vendor.simulator(connections=self.connections)
         async with AsyncExitStack() as stack:
             yield Played(vendor, simulator, self.url, self, stack)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.played is None:
-            self.lines.of(Request(scope)).cut_after(0)
+            self.connections.of(Request(scope)).cut_after(0)
             await Response()(scope, receive, send)
             return
         await self.played.app(scope, receive, send)

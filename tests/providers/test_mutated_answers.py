@@ -23,7 +23,7 @@ from tests.providers.pictures import Shelf
 from tests.providers.runs import Witness, ends_of
 from tests.providers.vendors import VENDORS, RemoteProvider, Vendor
 from tests.resilience.scale import SEED
-from tests.simulators.canned import Canned, file_of
+from tests.simulators.canned_responses import CannedResponses, file_of
 from tests.simulators.mutations import Maker, Mutated, picture_of
 
 COUNT: Final = int(os.environ.get("DARKROOM_TEST_ANSWERS", "300"))
@@ -90,9 +90,9 @@ async def test_an_unusual_error_is_a_failure_and_raises_nothing_else(name: str) 
 
 
 @asynccontextmanager
-async def _opened(vendor: Vendor) -> AsyncIterator[tuple[RemoteProvider, Canned, str]]:
+async def _opened(vendor: Vendor) -> AsyncIterator[tuple[RemoteProvider, CannedResponses, str]]:
     """A provider whose answers are canned, and their URL."""
-    served, image_processor = Canned(), ThreadedImageProcessor(threads=1)
+    served, image_processor = CannedResponses(), ThreadedImageProcessor(threads=1)
     async with served.served() as url:
         provider = vendor.open(
             References(Shelf(), image_processor),

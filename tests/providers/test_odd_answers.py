@@ -24,8 +24,15 @@ from storage.imaging.threaded import ThreadedImageProcessor
 from tests.providers.pictures import Shelf
 from tests.providers.runs import QUICK, Witness
 from tests.providers.vendors import SYNCHRONOUS, VENDORS
-from tests.simulators import canned
-from tests.simulators.canned import Canned, Exchange, file_of, http, http_open, link_to
+from tests.simulators import canned_responses
+from tests.simulators.canned_responses import (
+    CannedResponses,
+    Exchange,
+    file_of,
+    http,
+    http_open,
+    link_to,
+)
 from tests.simulators.pictures import picture
 
 Code = GenerationErrorCode
@@ -46,7 +53,7 @@ BOM: Final = b"\xef\xbb\xbf"
 class Answers:
     """Providers whose answers are canned."""
 
-    def __init__(self, url: str, served: Canned, stack: AsyncExitStack) -> None:
+    def __init__(self, url: str, served: CannedResponses, stack: AsyncExitStack) -> None:
         self.url = url
         self._canned = served
         self._stack = stack
@@ -88,7 +95,7 @@ class Answers:
 
 @pytest_asyncio.fixture
 async def answers() -> AsyncIterator[Answers]:
-    served = Canned()
+    served = CannedResponses()
     async with served.served() as url, AsyncExitStack() as stack:
         yield Answers(url, served, stack)
 
@@ -110,13 +117,15 @@ def exchange_of(
     last = result if isinstance(result, bytes) else http(_dumped(_finished(name, job_id, result)))
     if name == "fal":
         return Exchange(
-            submission=submission or canned.json({"request_id": job_id}),
-            status=status or [canned.json({"status": "COMPLETED"})],
+            submission=submission or canned_responses.json({"request_id": job_id}),
+            status=status or [canned_responses.json({"status": "COMPLETED"})],
             result=[last],
             files=files,
         )
     started = {"id": job_id, "status": "starting"}
-    first = canned.json(started if name == "replicate" else {"code": 200, "data": started})
+    first = canned_responses.json(
+        started if name == "replicate" else {"code": 200, "data": started}
+    )
     return Exchange(submission=submission or first, status=[*status, last], files=files)
 
 
@@ -424,7 +433,7 @@ async def test_urls_are_downloaded_instead_of_inline_images(
 async def test_a_url_of_an_unknown_host_is_not_followed(
     answers: Answers, provider: str, link: str
 ) -> None:
-    failure = await answers.failure(provider, canned.json({"data": [{"url": link}]}))
+    failure = await answers.failure(provider, canned_responses.json({"data": [{"url": link}]}))
 
     assert failure.code is Code.PROVIDER_BAD_RESPONSE
     assert "result link" in str(failure)
@@ -668,7 +677,7 @@ async def test_the_text_of_a_job_is_stored_with_replacement_characters(answers: 
 async def test_a_result_takes_precedence_over_its_envelope(answers: Answers) -> None:
     data = {"id": "exchange-0", "status": "completed", "outputs": [link_to(answers.url, 0)]}
 
-    delivery = await answers.result("wavespeed", canned.json({"code": 500, "data": data}))
+    delivery = await answers.result("wavespeed", canned_responses.json({"code": 500, "data": data}))
 
     assert [image.data for image in delivery.images] == [file_of(0, 0)]
 
@@ -685,7 +694,7 @@ async def test_a_submission_to_wavespeed_only_names_the_job(
     answers: Answers, odd: dict[str, Any]
 ) -> None:
     job_id = "exchange-0"
-    submission = canned.json({"code": 200, **odd, "data": {**odd["data"], "id": job_id}})
+    submission = canned_responses.json({"code": 200, **odd, "data": {**odd["data"], "id": job_id}})
     result = {"outputs": [link_to(answers.url, 0)]}
 
     delivery = await answers.run(
@@ -701,8 +710,11 @@ async def test_a_running_job_of_wavespeed_is_polled_whatever_its_envelope_says(
     running = {"id": "exchange-0", "status": "processing"}
     result = _finished("wavespeed", "exchange-0", {"outputs": [link_to(answers.url, 0)]})
     exchange = Exchange(
-        submission=canned.json({"code": 200, "data": running}),
-        status=[canned.json({"code": 401, "data": running}), canned.json(result)],
+        submission=canned_responses.json({"code": 200, "data": running}),
+        status=[
+            canned_responses.json({"code": 401, "data": running}),
+            canned_responses.json(result),
+        ],
     )
 
     delivery = await answers.run("wavespeed", exchange)
@@ -714,7 +726,7 @@ async def test_a_running_job_of_wavespeed_is_polled_whatever_its_envelope_says(
 async def test_a_job_id_can_be_a_number(answers: Answers, name: str) -> None:
     number = 10**15
     job = {"id": number, "request_id": number, "status": "starting"}
-    submission = canned.json({**job, "data": job})
+    submission = canned_responses.json({**job, "data": job})
     exchange = exchange_of(name, answers.url, 0, {}, submission=submission)
 
     # The canned responses do not have this job, so that polling it fails.

@@ -16,8 +16,8 @@ from storage.imaging.threaded import ThreadedImageProcessor
 from tests.providers.pictures import Shelf
 from tests.providers.runs import QUICK
 from tests.providers.writers import WRITERS, WritingWitness, a_caption, model_of
-from tests.simulators import canned
-from tests.simulators.canned import Canned, Exchange, http, http_open
+from tests.simulators import canned_responses
+from tests.simulators.canned_responses import CannedResponses, Exchange, http, http_open
 
 Code = GenerationErrorCode
 BOM = b"\xef\xbb\xbf"
@@ -28,7 +28,7 @@ CAPTION = "Soap, at last."
 class Answers:
     """Writers whose answers are canned."""
 
-    def __init__(self, url: str, served: Canned, stack: AsyncExitStack) -> None:
+    def __init__(self, url: str, served: CannedResponses, stack: AsyncExitStack) -> None:
         self._url = url
         self._canned = served
         self._stack = stack
@@ -58,7 +58,7 @@ class Answers:
 
 @pytest_asyncio.fixture
 async def answers() -> AsyncIterator[Answers]:
-    served = Canned()
+    served = CannedResponses()
     async with AsyncExitStack() as stack:
         yield Answers(await stack.enter_async_context(served.served()), served, stack)
 
@@ -74,7 +74,7 @@ def native(content: str, reason: str) -> dict[str, Any]:
 
 
 def chat(*values: Any, done: bool = True) -> bytes:
-    return canned.events(*values, done=done)
+    return canned_responses.events(*values, done=done)
 
 
 WHOLE = {"choices": [{"message": {"content": CAPTION}, "finish_reason": "stop"}]}
@@ -85,7 +85,7 @@ CHAT_ANSWERS: dict[str, bytes] = {
     "without a reason, but with the last word": chat(piece("Soap,"), piece(" at last.")),
     "the reason with the last piece": chat(piece("Soap,"), piece(" at last.", "stop")),
     "content in parts": chat(piece([{"type": "text", "text": CAPTION}]), piece("", "stop")),
-    "whole instead of a stream": canned.json(WHOLE),
+    "whole instead of a stream": canned_responses.json(WHOLE),
     "whole in one event": chat(WHOLE),
     "whole, as a stream's type": http(json.dumps(WHOLE).encode(), content_type="text/event-stream"),
     "a stream as JSON's type": http_open(
@@ -132,7 +132,7 @@ async def test_usage_is_read_from_any_place(answers: Answers, name: str) -> None
     after = chat(*SPLIT, {"choices": [], "usage": usage})
     beside = chat(*SPLIT[:2], {**SPLIT[2], "usage": usage})
 
-    for answer in (after, beside, canned.json({**WHOLE, "usage": usage})):
+    for answer in (after, beside, canned_responses.json({**WHOLE, "usage": usage})):
         assert (await answers.write(name, answer)).usage == Usage(7, 5, 12)
 
 
@@ -141,8 +141,8 @@ async def test_usage_is_read_from_any_place(answers: Answers, name: str) -> None
     ("answer", "code"),
     [
         (chat(*SPLIT[:2], done=False), Code.OUTCOME_UNKNOWN),
-        (canned.json({"choices": []}), Code.PROVIDER_BAD_RESPONSE),
-        (canned.json({}), Code.PROVIDER_BAD_RESPONSE),
+        (canned_responses.json({"choices": []}), Code.PROVIDER_BAD_RESPONSE),
+        (canned_responses.json({}), Code.PROVIDER_BAD_RESPONSE),
         (http(b"<html>", content_type="text/html"), Code.PROVIDER_BAD_RESPONSE),
         (chat(piece("", "stop")), Code.PROVIDER_BAD_RESPONSE),
         (chat(piece(" \u200b ", "stop")), Code.PROVIDER_BAD_RESPONSE),
@@ -151,9 +151,12 @@ async def test_usage_is_read_from_any_place(answers: Answers, name: str) -> None
         (chat(native("Sorry.", "refusal")), Code.CONTENT_REFUSED),
         (chat(native("", "MALFORMED_RESPONSE")), Code.PROVIDER_BAD_RESPONSE),
         (chat(piece("Sorry. [no"), piece(" caption]", "stop")), Code.CONTENT_REFUSED),
-        (canned.json({"error": {"message": "no", "code": "content_filter"}}), Code.CONTENT_REFUSED),
+        (
+            canned_responses.json({"error": {"message": "no", "code": "content_filter"}}),
+            Code.CONTENT_REFUSED,
+        ),
         (chat(SPLIT[0], piece("", "error")), None),
-        (canned.json({"error": "broken"}), None),
+        (canned_responses.json({"error": "broken"}), None),
     ],
     ids=range(14),
 )
@@ -176,11 +179,11 @@ GEMINI_ANSWERS: dict[str, bytes] = {
         gemini({"text": "Soap,"}, finish=None), gemini({"text": " at last."}), done=False
     ),
     "in one": chat(gemini({"text": CAPTION}), done=False),
-    "as JSON": canned.json(gemini({"text": CAPTION})),
+    "as JSON": canned_responses.json(gemini({"text": CAPTION})),
     "the reason alone": chat(
         gemini({"text": CAPTION}, finish=None), {"candidates": [{"finishReason": "STOP"}]}
     ),
-    "in other spellings": canned.json(
+    "in other spellings": canned_responses.json(
         {
             "candidates": [{"content": {"parts": [{"text": CAPTION}]}, "finish_reason": "STOP"}],
             "usage_metadata": {"promptTokenCount": 7},
@@ -202,12 +205,15 @@ async def test_a_caption_of_gemini_is_read_in_any_form(answers: Answers) -> None
     ("answer", "code"),
     [
         (chat(gemini({"text": "Soap"}, finish=None), done=False), Code.OUTCOME_UNKNOWN),
-        (canned.json({}), Code.PROVIDER_BAD_RESPONSE),
-        (canned.json({"candidates": []}), Code.PROVIDER_BAD_RESPONSE),
-        (canned.json(gemini()), Code.PROVIDER_BAD_RESPONSE),
-        (canned.json(gemini({"text": "Soap"}, finish="SAFETY")), Code.CONTENT_REFUSED),
-        (canned.json({"promptFeedback": {"blockReason": "OTHER"}}), Code.CONTENT_REFUSED),
-        (canned.json({"error": {"code": 503, "status": "UNAVAILABLE"}}), Code.PROVIDER_UNAVAILABLE),
+        (canned_responses.json({}), Code.PROVIDER_BAD_RESPONSE),
+        (canned_responses.json({"candidates": []}), Code.PROVIDER_BAD_RESPONSE),
+        (canned_responses.json(gemini()), Code.PROVIDER_BAD_RESPONSE),
+        (canned_responses.json(gemini({"text": "Soap"}, finish="SAFETY")), Code.CONTENT_REFUSED),
+        (canned_responses.json({"promptFeedback": {"blockReason": "OTHER"}}), Code.CONTENT_REFUSED),
+        (
+            canned_responses.json({"error": {"code": 503, "status": "UNAVAILABLE"}}),
+            Code.PROVIDER_UNAVAILABLE,
+        ),
     ],
     ids=range(7),
 )

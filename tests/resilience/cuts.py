@@ -120,14 +120,14 @@ class Cutter:
     async def _cut_a_client(self, kind: Kind) -> None:
         connected: list[Follower] = []
 
-        async def anybody() -> bool:
+        async def is_connected() -> bool:
             # Most happens in the latest conversations. Every other subscriber is left alone, so
             # that one which is silent can only blame the database for it.
             exposed = self.load.followers[::2]
             connected[:] = [one for one in exposed if one.is_connected][-_LATEST:]
             return bool(connected)
 
-        await eventually(anybody, within=_CONNECTED_SECONDS, what="a subscriber is connected")
+        await eventually(is_connected, within=_CONNECTED_SECONDS, what="a subscriber is connected")
         follower = self.randomness.choice(connected)
         self._begin(kind, follower.log.name).over_at = time()
         follower.cut(reset=kind is Kind.RESET)

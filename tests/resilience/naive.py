@@ -26,7 +26,7 @@ from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_slot
-from storage.mongo.output_updates import ENDED, moving
+from storage.mongo.output_updates import ENDED, change_update
 from storage.mongo.outputs import report_changes
 from storage.mongo.parents import read_parent
 from worker import main
@@ -194,7 +194,7 @@ class NaiveClaimRepository(MongoClaimRepository):
 
     async def _set(self, parent_id: ParentId, slot: int, changes: Document) -> None:
         await self._database.of_parent(parent_id).update_one(
-            {"_id": parent_id}, moving(is_slot(slot), changes)
+            {"_id": parent_id}, change_update(is_slot(slot), changes)
         )
 
     async def _pay(self, claim: Claim, movement: Movement) -> None:

@@ -50,7 +50,7 @@ _OPTIONS: Final = (
     "--quiet",
 )
 # Linux ends a member together with these tests: with SIGKILL, since a frozen process hears nothing
-# else. If the tests are gone before the wish is made, nothing is started.
+# else. If the tests are gone before the request is made, nothing is started.
 _TIED_TO_TESTS: Final = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)

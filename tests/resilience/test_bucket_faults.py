@@ -137,14 +137,14 @@ class StoreSetup:
 
     async def order(self, client: GraphQLClient, *, of: str | None) -> Data:
         """A turn, of a conversation or a new one, once it is over."""
-        wish = {
+        options = {
             "userMessage": f"A boat, {uuid4().hex} [fal seconds=0]",
             "options": {"previews": 2},
         }
         if of is None:
-            payload = await start(client, selectedModels=list(MODELS), **wish)
+            payload = await start(client, selectedModels=list(MODELS), **options)
         else:
-            payload = await send(client, of, **wish)
+            payload = await send(client, of, **options)
         turn_id = payload["turn"]["id"]
 
         async def have_finished() -> bool:

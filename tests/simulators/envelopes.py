@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from tests.simulators.canned import Answer, http, http_open
+from tests.simulators.canned_responses import Answer, http, http_open
 
 _Envelope = Callable[[bytes, str, Random], Answer]
 

@@ -27,12 +27,12 @@ from tests.simulators.fal_answers import (
 from tests.simulators.fal_models import (
     MODELS,
     ONE_IMAGE,
-    TELLS_SEED,
-    TELLS_TEXT,
+    REPORTS_SEED,
+    REPORTS_TEXT,
     faults_of,
     ratio_of,
 )
-from tests.simulators.jobs import Job, Wish
+from tests.simulators.jobs import Job, JobSpec
 from tests.simulators.script import Script
 from tests.simulators.simulator import Simulator, run_as_program, serving
 
@@ -52,9 +52,9 @@ class FalSimulator(Simulator):
     def error(self, status: int, script: Script) -> Response:
         return error(status, script)
 
-    def wish_of(self, entry: Entry) -> Wish:
+    def job_spec_of(self, entry: Entry) -> JobSpec:
         default = "jpeg" if "flux" in entry.endpoint else "png"
-        return Wish(
+        return JobSpec(
             format=str(entry.payload.get("output_format", default)),
             ratio=ratio_of(entry.payload),
             count=int(entry.payload.get("num_images", 1)),
@@ -175,9 +175,9 @@ class FalSimulator(Simulator):
             fields["has_nsfw_concepts"] = [job.is_black(index) for index in range(job.count)]
         if script.seed is not None:
             fields["seed"] = script.seed
-        elif endpoint in TELLS_SEED:
+        elif endpoint in REPORTS_SEED:
             fields["seed"] = payload.get("seed", 1234)
-        if script.text or endpoint in TELLS_TEXT:
+        if script.text or endpoint in REPORTS_TEXT:
             fields["description"] = script.text
         return fields
 

@@ -197,7 +197,7 @@ MODELS: Final[Mapping[str, Mapping[str, Check]]] = {
 }
 ONE_IMAGE: Final = frozenset({"fal-ai/wan/v2.2-a14b/text-to-image"})
 """Whose result has one `image` instead of `images`."""
-TELLS_SEED: Final = frozenset(
+REPORTS_SEED: Final = frozenset(
     {
         "fal-ai/bytedance/seedream/v4/text-to-image",
         "fal-ai/bytedance/seedream/v4/edit",
@@ -211,7 +211,7 @@ TELLS_SEED: Final = frozenset(
     }
 )
 """Whose result has the seed that was used."""
-TELLS_TEXT: Final = frozenset(
+REPORTS_TEXT: Final = frozenset(
     {
         "fal-ai/gemini-25-flash-image",
         "fal-ai/gemini-25-flash-image/edit",

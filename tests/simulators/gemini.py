@@ -21,9 +21,9 @@ from tests.simulators.answers import json
 from tests.simulators.chats import CHAT_ENDS, INPUT_TOKENS, OUTPUT_TOKENS, pieces_of, words_of
 from tests.simulators.jobs import Job
 from tests.simulators.one_call import (
-    Asked,
     Fields,
     OneCallSimulator,
+    ParsedRequest,
     encoded,
     partial,
     ratio_in,
@@ -109,7 +109,7 @@ class GeminiSimulator(OneCallSimulator):
     def failed(self, kind: str, *, prompt: str = "") -> Response:
         return json(_error(kind, prompt), _ERRORS[kind][0])
 
-    def failed_late(self, kind: str, asked: Asked, job: Job) -> Response:
+    def failed_late(self, kind: str, asked: ParsedRequest, job: Job) -> Response:
         answer = _error(kind, asked.prompt)
         if self.writes(asked):
             return StreamingResponse(self._written(job, error=answer), media_type=_EVENTS)
@@ -117,23 +117,23 @@ class GeminiSimulator(OneCallSimulator):
             return self.events([*(_candidate([part]) for part in _parts(job)), answer], job.script)
         return json(answer)
 
-    def asked(self, path: str, payload: Fields) -> Asked | Response:
+    def asked(self, path: str, payload: Fields) -> ParsedRequest | Response:
         match = _PATH.fullmatch(path)
         if match is None or match[1] not in MODELS | CHAT_MODELS:
             return self.failed("404")
         try:
             if match[1] in CHAT_MODELS:
-                return Asked(match[1], _checked_chat(payload), 1.0, payload)
+                return ParsedRequest(match[1], _checked_chat(payload), 1.0, payload)
             prompt, ratio = _checked(payload, match[1])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             return self.failed("400", prompt=repr(error))
         streamed = {"streamed": True} if match[2].startswith("stream") else {}
-        return Asked(match[1], prompt, ratio, {**payload, **streamed})
+        return ParsedRequest(match[1], prompt, ratio, {**payload, **streamed})
 
-    def writes(self, asked: Asked) -> bool:
+    def writes(self, asked: ParsedRequest) -> bool:
         return asked.endpoint in CHAT_MODELS
 
-    def result(self, asked: Asked, job: Job) -> Response:
+    def result(self, asked: ParsedRequest, job: Job) -> Response:
         script = job.script
         if self.writes(asked):
             return StreamingResponse(self._written(job), media_type=_EVENTS)

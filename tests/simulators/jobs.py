@@ -11,7 +11,7 @@ from tests.simulators.script import Script, fault_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class JobSpec:
     """What the payload of a job requests."""
 
     format: str
@@ -27,7 +27,7 @@ class Job:
 
     entry: Entry
     script: Script
-    wish: Wish
+    spec: JobSpec
     starts_at: float
     ends_at: float
 
@@ -53,17 +53,17 @@ class Job:
         """What a job that is completed came to."""
         if self.stopped_at <= now and self.stopped_at < self.ends_at:
             return "cancelled" if self.entry.cancelled else "expired"
-        if self.wish.rejected:
+        if self.spec.rejected:
             return "rejected"
         return self.script.fail or "delivered"
 
     @property
     def count(self) -> int:
         """How many pictures it makes."""
-        return self.wish.count if self.script.images is None else self.script.images
+        return self.spec.count if self.script.images is None else self.script.images
 
     def file_name(self, index: int) -> str:
-        ending = {"jpeg": "jpg"}.get(self.wish.format, self.wish.format)
+        ending = {"jpeg": "jpg"}.get(self.spec.format, self.spec.format)
         return f"{self.entry.request_id}/{index}.{ending}"
 
     def is_black(self, index: int) -> bool:
@@ -71,7 +71,7 @@ class Job:
 
     def picture(self, index: int) -> bytes:
         """The bytes of the picture with this index; the same ones at every request."""
-        kind, ratio = self.wish.format, self.wish.ratio
+        kind, ratio = self.spec.format, self.spec.ratio
         if self.script.path:
             return Path(self.script.path).read_bytes()
         if self.is_black(index):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from tests.simulators.canned import Answer, Exchange, link_to
+from tests.simulators.canned_responses import Answer, Exchange, link_to
 from tests.simulators.envelopes import put_in_envelope
 from tests.simulators.pictures import picture
 
@@ -378,7 +378,7 @@ def _unwrap(container: Value, key: Any, rng: Random) -> None:
     container[key] = container[key][0]
 
 
-def _spell(container: Value, key: Any, rng: Random) -> None:
+def _change_spelling(container: Value, key: Any, rng: Random) -> None:
     """A number as a text, or the other way round."""
     value = container[key]
     container[key] = str(value) if isinstance(value, int | float) else float(len(value))
@@ -398,7 +398,7 @@ def _shuffle(container: Value, key: Any, rng: Random) -> None:
     container[key].update(items)
 
 
-def _garnish(container: Value, key: Any, rng: Random) -> None:
+def _add_extra_field(container: Value, key: Any, rng: Random) -> None:
     """A picture in another base64."""
     text: str = container[key]
     data = text.rstrip("=")
@@ -445,12 +445,12 @@ _CHANGES: Final = (
     _Change(
         "a number is a text, or the other way round",
         lambda value, _: isinstance(value, int | float | str) and not _is_picture(value),
-        _spell,
+        _change_spelling,
     ),
     _Change("names are in snake_case", lambda value, _: isinstance(value, dict), _rename),
     _Change("fields are in another order", lambda value, _: isinstance(value, dict), _shuffle),
-    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _garnish),
-    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _garnish),
+    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _add_extra_field),
+    _Change("base64 is written otherwise", lambda value, _: _is_picture(value), _add_extra_field),
     _Change(
         "a picture has another type",
         lambda value, _: isinstance(value, str) and value.startswith("image/"),

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tests.simulators.answers import html_error, retry_after
 from tests.simulators.bill import Entry
-from tests.simulators.jobs import Job, Wish
+from tests.simulators.jobs import Job, JobSpec
 from tests.simulators.pictures import picture
 from tests.simulators.script import Script
 from tests.simulators.simulator import Simulator
@@ -26,7 +26,7 @@ Fields = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedRequest:
     """What is requested."""
 
     endpoint: str
@@ -47,7 +47,7 @@ class OneCallSimulator(Simulator):
     def key_in(self, request: Request) -> str: ...
 
     @abstractmethod
-    def asked(self, path: str, payload: Fields) -> Asked | Response:
+    def asked(self, path: str, payload: Fields) -> ParsedRequest | Response:
         """What is requested, or why the request is refused."""
 
     @abstractmethod
@@ -55,20 +55,20 @@ class OneCallSimulator(Simulator):
         """One of `errors`. What HTTP calls by a number is called so here too."""
 
     @abstractmethod
-    def failed_late(self, kind: str, asked: Asked, job: Job) -> Response:
+    def failed_late(self, kind: str, asked: ParsedRequest, job: Job) -> Response:
         """The same inside of a success."""
 
     @abstractmethod
-    def result(self, asked: Asked, job: Job) -> Response: ...
+    def result(self, asked: ParsedRequest, job: Job) -> Response: ...
 
-    def writes(self, _: Asked) -> bool:
+    def writes(self, _: ParsedRequest) -> bool:
         """Whether it answers in pieces, and takes its time for each."""
         return False
 
-    def wish_of(self, entry: Entry) -> Wish:
+    def job_spec_of(self, entry: Entry) -> JobSpec:
         # A picture can be made longer where it is a PNG.
         made_longer = self.read(entry.script).bytes > 0
-        return Wish(
+        return JobSpec(
             format="png" if made_longer else "jpeg",
             ratio=entry.payload["ratio"],
             count=entry.payload.get("n", 1),
@@ -132,7 +132,7 @@ def encoded(job: Job, index: int) -> str:
 def partial(job: Job, index: int) -> str:
     """A picture that is none of the result's."""
     name = f"{job.entry.request_id} partial {index}"
-    return b64encode(picture(name, format="jpeg", ratio=job.wish.ratio)).decode()
+    return b64encode(picture(name, format="jpeg", ratio=job.spec.ratio)).decode()
 
 
 def ratio_in(text: str) -> float:

@@ -22,7 +22,7 @@ from tests.simulators.answers import json, never
 from tests.simulators.bill import Entry
 from tests.simulators.chats import CHAT_ENDS, Fields, answer_chat, question_in
 from tests.simulators.forms import parts_of
-from tests.simulators.jobs import Job, Wish
+from tests.simulators.jobs import Job, JobSpec
 from tests.simulators.one_call import shortened
 from tests.simulators.openai_answers import FAILURES, error, error_of, event, failure
 from tests.simulators.openai_models import (
@@ -60,7 +60,7 @@ _EVENTS: Final = {"generations": "image_generation", "edits": "image_edit"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ParsedRequest:
     """What a request's address says."""
 
     verb: str
@@ -79,8 +79,8 @@ class OpenAISimulator(Simulator):
     def error(self, status: int, script: Script) -> Response:
         return error(status, script)
 
-    def wish_of(self, entry: Entry) -> Wish:
-        return Wish(
+    def job_spec_of(self, entry: Entry) -> JobSpec:
+        return JobSpec(
             format=str(entry.payload.get("output_format", "png")),
             ratio=ratio_of(entry.payload),
             count=int(entry.payload.get("n", 1)),
@@ -102,7 +102,7 @@ class OpenAISimulator(Simulator):
             return json({"error": {"message": "no such body", "code": None}}, 400)
         return await self._made(request, asked, fields)
 
-    async def _written(self, request: Request, asked: Asked, fields: Fields) -> Response:
+    async def _written(self, request: Request, asked: ParsedRequest, fields: Fields) -> Response:
         name = str(fields.get("model"))
         model = CHAT_DEPLOYMENTS.get(name, "") if asked.azure else name
         if model not in _CHAT_MODELS:
@@ -135,7 +135,9 @@ class OpenAISimulator(Simulator):
 
         return await self.submission(request, model, kept, answered)
 
-    async def _made(self, request: Request, asked: Asked, fields: dict[str, Any]) -> Response:
+    async def _made(
+        self, request: Request, asked: ParsedRequest, fields: dict[str, Any]
+    ) -> Response:
         prompt = str(fields.get("prompt", ""))
         model = _model(asked, fields)
         if model is None:
@@ -156,7 +158,7 @@ class OpenAISimulator(Simulator):
 
         return await self.submission(request, model, fields, answered)
 
-    async def _answered(self, request: Request, asked: Asked, job: Job) -> Response:
+    async def _answered(self, request: Request, asked: ParsedRequest, job: Job) -> Response:
         script = job.script
         odd = await self.faulty(request, job, "result")
         if odd is not None:
@@ -174,7 +176,7 @@ class OpenAISimulator(Simulator):
             return json({"error": error_of(script.fail, prompt=job.entry.prompt)})
         return json(_whole(job))
 
-    async def _events(self, asked: Asked, job: Job) -> AsyncIterator[bytes]:
+    async def _events(self, asked: ParsedRequest, job: Job) -> AsyncIterator[bytes]:
         """With a pause before each: a job's seconds are shared out."""
         script, name = job.script, _EVENTS[asked.verb]
         count = script.partials
@@ -184,7 +186,7 @@ class OpenAISimulator(Simulator):
         yield b": keep-alive\n\n"
         for index in range(count):
             await asyncio.sleep(pause)
-            data = picture(f"{job.entry.request_id} partial {index}", format=job.wish.format)
+            data = picture(f"{job.entry.request_id} partial {index}", format=job.spec.format)
             shown = {"partial_image_index": index, **_described(job, data)}
             yield event(f"{name}.partial_image", {"type": f"{name}.partial_image", **shown})
         if script.hang:
@@ -202,24 +204,24 @@ class OpenAISimulator(Simulator):
         yield b"data: [DONE]\n\n"
 
 
-def _asked(path: str, api_version: str | None) -> Asked | None:
+def _asked(path: str, api_version: str | None) -> ParsedRequest | None:
     match path.split("/"):
         case ["v1", "chat", "completions"]:
-            return Asked(verb=_CHAT, azure=False)
+            return ParsedRequest(verb=_CHAT, azure=False)
         case ["openai", "v1", "chat", "completions"] if api_version in (None, "preview"):
-            return Asked(verb=_CHAT, azure=True)
+            return ParsedRequest(verb=_CHAT, azure=True)
         case ["v1", "images", ("generations" | "edits") as verb] if api_version is None:
-            return Asked(verb=verb, azure=False)
+            return ParsedRequest(verb=verb, azure=False)
         case ["openai", "v1", "images", ("generations" | "edits") as verb]:
             known = api_version in (None, "preview")
-            return Asked(verb=verb, azure=True) if known else None
+            return ParsedRequest(verb=verb, azure=True) if known else None
         case ["openai", "deployments", name, "images", ("generations" | "edits") as verb]:
             dated = api_version is not None and api_version[:2] == "20"
-            return Asked(verb=verb, azure=True, deployment=name) if dated else None
+            return ParsedRequest(verb=verb, azure=True, deployment=name) if dated else None
     return None
 
 
-def _model(asked: Asked, fields: Mapping[str, Any]) -> str | None:
+def _model(asked: ParsedRequest, fields: Mapping[str, Any]) -> str | None:
     name = asked.deployment or str(fields.get("model", ""))
     if asked.azure:
         return DEPLOYMENTS.get(name)
@@ -275,7 +277,7 @@ def _whole(job: Job) -> dict[str, Any]:
     return {
         "created": int(job.entry.received_at),
         "background": "opaque",
-        "output_format": job.wish.format,
+        "output_format": job.spec.format,
         "quality": payload.get("quality", "high"),
         "size": payload.get("size", "1024x1024"),
         "data": data,
@@ -291,7 +293,7 @@ def _described(job: Job, data: bytes) -> dict[str, Any]:
         "size": payload.get("size", "1024x1024"),
         "quality": payload.get("quality", "high"),
         "background": "opaque",
-        "output_format": job.wish.format,
+        "output_format": job.spec.format,
     }
 
 

@@ -60,16 +60,16 @@ def error(status: int, script: Script) -> Response:
 
 def _waits(status: int, script: Script) -> dict[str, str]:
     """How long to wait: as everybody, in milliseconds (`…ms`), or as a limit (`…limit`)."""
-    wish = script.retry_after
-    if wish.endswith("limit") and status == 429:
+    hint = script.retry_after
+    if hint.endswith("limit") and status == 429:
         return {
             "x-ratelimit-remaining-requests": "0",
-            "x-ratelimit-reset-requests": wish.removesuffix("limit"),
+            "x-ratelimit-reset-requests": hint.removesuffix("limit"),
             "x-ratelimit-remaining-tokens": "7",
             "x-ratelimit-reset-tokens": "9m0s",
         }
-    if wish.endswith("ms") and status in (429, 503):
-        return {"retry-after-ms": wish.removesuffix("ms"), "retry-after": "99"}
+    if hint.endswith("ms") and status in (429, 503):
+        return {"retry-after-ms": hint.removesuffix("ms"), "retry-after": "99"}
     return retry_after(status, script)
 
 

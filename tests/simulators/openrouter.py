@@ -15,9 +15,9 @@ from tests.simulators.answers import json
 from tests.simulators.chats import CHAT_ENDS, answer_chat, question_in
 from tests.simulators.jobs import Job
 from tests.simulators.one_call import (
-    Asked,
     Fields,
     OneCallSimulator,
+    ParsedRequest,
     encoded,
     partial,
     ratio_in,
@@ -188,7 +188,7 @@ class OpenRouterSimulator(OneCallSimulator):
         sent = {**error, "message": f"It failed: {prompt}"}
         return json({"error": sent, "user_id": "user_1"}, status)
 
-    def failed_late(self, kind: str, asked: Asked, job: Job) -> Response:
+    def failed_late(self, kind: str, asked: ParsedRequest, job: Job) -> Response:
         error = {**_ERRORS[kind][1], "message": f"It failed: {asked.prompt}"}
         if asked.endpoint in CHAT_MODELS:
             return answer_chat(job, self.settle, error=error)
@@ -197,7 +197,7 @@ class OpenRouterSimulator(OneCallSimulator):
             return self.events(sent, job.script, start=_WAIT, end=_DONE)
         return json({"id": "gen-1", "error": error})
 
-    def asked(self, path: str, payload: Fields) -> Asked | Response:
+    def asked(self, path: str, payload: Fields) -> ParsedRequest | Response:
         if path == f"{PATH}/chat/completions":
             return self._chat_asked(payload)
         if path != f"{PATH}/images":
@@ -213,12 +213,14 @@ class OpenRouterSimulator(OneCallSimulator):
             check = _MODELS[model].get(name)
             if check is None or not check(value):
                 return self.failed("400", prompt=f"{name} is not one of the model's")
-        return Asked(model, prompt, ratio_in(str(payload.get("aspect_ratio", "1:1"))), payload)
+        return ParsedRequest(
+            model, prompt, ratio_in(str(payload.get("aspect_ratio", "1:1"))), payload
+        )
 
-    def writes(self, asked: Asked) -> bool:
+    def writes(self, asked: ParsedRequest) -> bool:
         return asked.endpoint in CHAT_MODELS
 
-    def _chat_asked(self, payload: Fields) -> Asked | Response:
+    def _chat_asked(self, payload: Fields) -> ParsedRequest | Response:
         model = str(payload.get("model"))
         if model not in _CHAT_MODELS:
             return self.failed("unknown-model")
@@ -235,14 +237,14 @@ class OpenRouterSimulator(OneCallSimulator):
                 raise ValueError("reasoning")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             return self.failed("400", prompt=repr(error))
-        return Asked(model, prompt, 1.0, payload)
+        return ParsedRequest(model, prompt, 1.0, payload)
 
-    def result(self, asked: Asked, job: Job) -> Response:
+    def result(self, asked: ParsedRequest, job: Job) -> Response:
         script = job.script
         if asked.endpoint in CHAT_MODELS:
             return answer_chat(job, self.settle, error={})
         pictures = [
-            {"b64_json": encoded(job, index), "media_type": f"image/{job.wish.format}"}
+            {"b64_json": encoded(job, index), "media_type": f"image/{job.spec.format}"}
             for index in range(job.count)
         ]
         if _is_streamed(asked):
@@ -259,8 +261,8 @@ class OpenRouterSimulator(OneCallSimulator):
         return answer
 
 
-def _is_streamed(asked: Asked) -> bool:
-    """Models that cannot do it pass the wish over."""
+def _is_streamed(asked: ParsedRequest) -> bool:
+    """Models that cannot do it ignore it."""
     return asked.payload.get("stream") is True and asked.endpoint in _STREAMING
 
 

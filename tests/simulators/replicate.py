@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from tests.simulators.answers import json, retry_after
 from tests.simulators.bill import Entry
-from tests.simulators.jobs import Job, Wish
+from tests.simulators.jobs import Job, JobSpec
 from tests.simulators.replicate_models import (
     MODELS,
     VERSIONS,
@@ -67,8 +67,8 @@ class ReplicateSimulator(Simulator):
             return json({"detail": words, "status": 429}, 429)
         return _problem(status, f"scripted {status}", headers=headers)
 
-    def wish_of(self, entry: Entry) -> Wish:
-        return Wish(
+    def job_spec_of(self, entry: Entry) -> JobSpec:
+        return JobSpec(
             format=format_of(entry.endpoint, entry.payload),
             ratio=ratio_of(entry.payload),
             count=int(entry.payload.get("num_outputs", 1)),

@@ -33,8 +33,8 @@ from starlette.routing import Route
 
 from tests.simulators.answers import NONSENSE, bomb, filling, html_error, json, never
 from tests.simulators.bill import Bill, Entry
-from tests.simulators.jobs import Job, Wish
-from tests.simulators.lines import Lines, serving_lines
+from tests.simulators.cut_connections import Connections, serving_connections
+from tests.simulators.jobs import Job, JobSpec
 from tests.simulators.script import Rule, Script, fault_at, in_prompt, read_script
 
 _MAX_KEPT_LINK: Final = 4096
@@ -69,10 +69,10 @@ class Simulator(ABC):
         bill: Path | None = None,
         seconds_per_job: float = 0.0,
         key: str | None = None,
-        lines: Lines | None = None,
+        connections: Connections | None = None,
     ) -> None:
         self.bill = Bill(bill, billed_failures=self.billed_failures)
-        self.lines = lines or Lines()
+        self.connections = connections or Connections()
         self.seen: deque[Seen] = deque(maxlen=_SEEN)
         self.jobs: dict[str, Job] = {}
         self._seconds_per_job = seconds_per_job
@@ -96,7 +96,7 @@ class Simulator(ABC):
         """Answer a request to one of the provider's own routes."""
 
     @abstractmethod
-    def wish_of(self, entry: Entry) -> Wish:
+    def job_spec_of(self, entry: Entry) -> JobSpec:
         """What a job is requested to do."""
 
     @abstractmethod
@@ -133,7 +133,7 @@ class Simulator(ABC):
             link = f"{request.base_url}files/{job.file_name(index)}"
             if job.script.inside:
                 data = b64encode(job.picture(index)).decode()
-                link = f"data:image/{job.wish.format};base64,{data}"
+                link = f"data:image/{job.spec.format};base64,{data}"
             links.append(job.script.link or link)
         return links
 
@@ -177,7 +177,7 @@ class Simulator(ABC):
         answered = await (self.late_fault(request, fault, job) if fault else answer(job))
         answered.headers.update(self.naming(job))
         if script.cut is not None:
-            self.lines.of(request).cut_after(script.cut)
+            self.connections.of(request).cut_after(script.cut)
         return answered
 
     async def late_fault(self, request: Request, fault: str, job: Job) -> Response:
@@ -212,7 +212,7 @@ class Simulator(ABC):
         if fault == "silent":
             return await never(request)
         if fault == "drop":
-            self.lines.of(request).cut_after(0)
+            self.connections.of(request).cut_after(0)
         if fault == "huge":
             return StreamingResponse(filling(), media_type="application/json")
         if fault == "gzip":
@@ -261,7 +261,7 @@ class Simulator(ABC):
         seconds = self._seconds_per_job if script.seconds is None else script.seconds
         starts_at = inf if script.hang == "queue" else entry.received_at + script.queue
         ends_at = inf if script.hang == "running" else starts_at + seconds
-        job = Job(entry, script, self.wish_of(entry), starts_at, ends_at)
+        job = Job(entry, script, self.job_spec_of(entry), starts_at, ends_at)
         self.jobs[entry.request_id] = job
         return job
 
@@ -285,25 +285,25 @@ class Simulator(ABC):
             return RedirectResponse(f"http://localhost:{request.url.port}{request.url.path}")
         data = job.picture(index)
         if fault == "short":
-            return Response(data[: len(data) // 2], media_type=f"image/{job.wish.format}")
+            return Response(data[: len(data) // 2], media_type=f"image/{job.spec.format}")
         if fault == "drop":
             return StreamingResponse(
                 self._broken_off(request, data), headers={"content-length": str(len(data))}
             )
         if fault and fault not in _HOPS:
             return await self.fault(request, fault, job.script)
-        return Response(data, media_type=f"image/{job.wish.format}")
+        return Response(data, media_type=f"image/{job.spec.format}")
 
     async def _broken_off(self, request: Request, data: bytes) -> AsyncIterator[bytes]:
         yield data[: len(data) // 2]
-        self.lines.of(request).close()
+        self.connections.of(request).close()
         await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
 async def serving(simulator: Simulator, *, port: int = 0) -> AsyncIterator[str]:
     """Serve until the block ends; the base URL."""
-    async with serving_lines(simulator.app, simulator.lines, port=port) as url:
+    async with serving_connections(simulator.app, simulator.connections, port=port) as url:
         yield url
 
 

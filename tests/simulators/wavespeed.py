@@ -18,7 +18,7 @@ from starlette.responses import Response
 from tests.simulators.answers import json, retry_after
 from tests.simulators.bill import Entry
 from tests.simulators.checks import Check, is_bool, is_words, one_of, whole
-from tests.simulators.jobs import Job, Wish
+from tests.simulators.jobs import Job, JobSpec
 from tests.simulators.script import Script
 from tests.simulators.simulator import Simulator, run_as_program
 
@@ -56,9 +56,9 @@ class WavespeedSimulator(Simulator):
     def error(self, status: int, script: Script) -> Response:
         return _refused(status, f"scripted {status}", headers=retry_after(status, script))
 
-    def wish_of(self, entry: Entry) -> Wish:
+    def job_spec_of(self, entry: Entry) -> JobSpec:
         width, height = map(int, str(entry.payload.get("aspect_ratio", "1:1")).split(":"))
-        return Wish(
+        return JobSpec(
             format="png", ratio=width / height, count=int(entry.payload.get("num_images", 1))
         )
 

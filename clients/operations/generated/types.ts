@@ -185,7 +185,7 @@ export type GenerationErrorCode =
   | 'STORAGE_UNAVAILABLE'
   /** The deadline of the model was exceeded. */
   | 'TIMED_OUT'
-  /** Of a turn that waited: the message mentions a reference that it has not, or more of them than a model accepts. */
+  /** Of a turn that waited: the message mentions a reference that it does not have, or more of them than a model accepts. */
   | 'UNKNOWN_MENTION';
 
 /** Options of a turn. One that a selected model does not support is a user error; nothing is ignored silently, except `previews` and `context`. */
@@ -555,15 +555,15 @@ export type UploadPurpose =
 export type UserErrorCode =
   /** An option of the caption is outside of its limits, or the model does not write this language. */
   | 'CAPTION_OPTIONS_INVALID'
-  /** The conversation has reached the maximum number of turns, or there are too many to begin another one with. */
+  /** The conversation has reached the maximum number of turns, or has too many to be forked. */
   | 'CONVERSATION_FULL'
   /** This costs more than the operator lets the viewer spend today; see `viewer.credits.dailyLimit`. */
   | 'DAILY_LIMIT_REACHED'
   /** A model was selected twice, possibly by its id and an alias. */
   | 'DUPLICATE_MODEL'
-  /** The time at which it would end is not in the future. */
+  /** The expiry time is not in the future. */
   | 'EXPIRY_INVALID'
-  /** The file is not a ZIP that `exportConversation` or `exportViewer` has made, or it was changed. */
+  /** The file is not a ZIP of `exportConversation` or `exportViewer`, or it was changed. */
   | 'EXPORT_INVALID'
   /** The idempotency key has been used with a different input. */
   | 'IDEMPOTENCY_KEY_REUSED'
@@ -611,7 +611,7 @@ export type UserErrorCode =
   | 'TOO_MANY_REFERENCES'
   /** The conversation has 20 shares, or the viewer has 100. Those that have ended or were revoked do not count. */
   | 'TOO_MANY_SHARES'
-  /** The turn to go on from is still running and none of its outputs has an image yet. */
+  /** The turn to continue from is still running and none of its outputs has an image yet. */
   | 'TURN_IN_PROGRESS'
   /** Something builds on the turn: it uses an image of the turn, or waits for it. There is an error for each, at most ten, and its `message` names it with its id. */
   | 'TURN_IN_USE'
@@ -623,7 +623,7 @@ export type UserErrorCode =
   | 'UNSUPPORTED_ASPECT_RATIO'
   /** A selected model does not support this file format. */
   | 'UNSUPPORTED_FORMAT'
-  /** There is no image to edit, so that a mask has no meaning. */
+  /** There is no image to edit, so a mask cannot be used. */
   | 'UNSUPPORTED_MASK'
   /** A selected model does not support negative prompts. */
   | 'UNSUPPORTED_NEGATIVE_PROMPT'

@@ -1,1 +1,1 @@
-"""Working on images."""
+"""Edits images."""

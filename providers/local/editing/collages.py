@@ -1,4 +1,4 @@
-"""Several pictures become one."""
+"""Combines several pictures into one."""
 
 from PIL import Image
 
@@ -8,7 +8,7 @@ _PAPER = (248, 246, 240)
 
 
 def cover(picture: Image.Image, size: Size) -> Image.Image:
-    """The middle of the picture in exactly this size: cut where the shape differs, never bent."""
+    """The middle of the picture in exactly this size: cropped to the shape, never distorted."""
     if picture.size == size:
         return picture
     scale = max(size[0] / picture.width, size[1] / picture.height)
@@ -20,8 +20,8 @@ def cover(picture: Image.Image, size: Size) -> Image.Image:
 
 
 def places(count: int, size: Size) -> list[tuple[int, int, int, int]]:
-    """Left, top, right and bottom of so many pictures on a sheet, in rows of nearly equal length,
-    in that arrangement in which they are least narrow.
+    """The boxes (left, top, right, bottom) of `count` pictures on a sheet, in rows of nearly equal
+    length: the grid whose cells are closest to a square.
     """
 
     def narrowness(rows: int) -> float:
@@ -52,5 +52,5 @@ def lay(onto: Image.Image, picture: Image.Image, box: tuple[int, int, int, int])
 
 
 def expose(onto: Image.Image, picture: Image.Image, *, before: int) -> Image.Image:
-    """One more exposure on a picture that is the blend of so many before."""
+    """Blend one more picture into one that is the blend of `before` pictures."""
     return Image.blend(onto, cover(picture, onto.size), 1 / (before + 1))

@@ -1,4 +1,4 @@
-"""Operations become work on a picture, one at a time."""
+"""Applies operations to a picture, one at a time."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from providers.local.language.operations import (
 Work = Callable[[Image.Image, float, Random], Image.Image]
 
 
-def in_working_order(operations: tuple[Operation, ...]) -> list[Operation]:
+def order_of_work(operations: tuple[Operation, ...]) -> list[Operation]:
     """As a darkroom does it: the shape first, then the picture, then words, then the frame.
 
     Within a stage the order of the words is kept.
@@ -43,15 +43,15 @@ def apply(picture: Image.Image, operation: Operation, random: Random) -> Image.I
             way = Image.Transpose.FLIP_TOP_BOTTOM if vertical else Image.Transpose.FLIP_LEFT_RIGHT
             return picture.transpose(way)
         case Rotate(degrees=degrees):
-            return _rotated(picture, degrees)
+            return _rotate_picture(picture, degrees)
         case Zoom(amount=amount):
-            return _closer(picture, 1 / (1 + 0.35 * amount))
+            return _zoom(picture, 1 / (1 + 0.35 * amount))
         case Frame():
             return lettering.frame(picture, operation)
         case Write():
             return lettering.write(picture, operation)
         case Crop() | Gather():
-            # They decide what there is to work on, and are done by then.
+            # They were applied before: they decide the size and the sources.
             return picture
 
 
@@ -67,8 +67,8 @@ def _stage(operation: Operation) -> int:
             return 1
 
 
-def _rotated(picture: Image.Image, degrees: int) -> Image.Image:
-    """Right angles turn the shape as well; others are cut so that no empty corners are left."""
+def _rotate_picture(picture: Image.Image, degrees: int) -> Image.Image:
+    """Rotate. Right angles rotate the shape too; others are cropped, so that no corner is empty."""
     quarter = round(degrees / 90) % 4
     if quarter:
         picture = picture.transpose(_QUARTERS[quarter])
@@ -79,10 +79,10 @@ def _rotated(picture: Image.Image, degrees: int) -> Image.Image:
     slope = abs(math.radians(rest))
     longer = max(width / height, height / width)
     turned = picture.rotate(-rest, resample=Image.Resampling.BICUBIC)
-    return _closer(turned, 1 / (math.cos(slope) + math.sin(slope) * longer))
+    return _zoom(turned, 1 / (math.cos(slope) + math.sin(slope) * longer))
 
 
-def _closer(picture: Image.Image, share: float) -> Image.Image:
+def _zoom(picture: Image.Image, share: float) -> Image.Image:
     """The middle of the picture, as large as the whole was."""
     width, height = picture.size
     left, top = width * (1 - share) / 2, height * (1 - share) / 2
@@ -91,7 +91,7 @@ def _closer(picture: Image.Image, share: float) -> Image.Image:
     )
 
 
-def _toned(work: Callable[[Image.Image, float], Image.Image], sign: float = 1) -> Work:
+def _without_random(work: Callable[[Image.Image, float], Image.Image], sign: float = 1) -> Work:
     return lambda picture, amount, _random: work(picture, sign * amount)
 
 
@@ -101,22 +101,22 @@ _QUARTERS: Final = {
     3: Image.Transpose.ROTATE_90,
 }
 _EFFECTS: Final[dict[Effect, Work]] = {
-    Effect.MONOCHROME: _toned(tones.monochrome),
-    Effect.SEPIA: _toned(tones.sepia),
-    Effect.WARMER: _toned(tones.warmer),
-    Effect.COOLER: _toned(tones.warmer, -1),
-    Effect.SUNSET: _toned(tones.sunset),
-    Effect.NIGHT: _toned(tones.night),
-    Effect.BRIGHTER: _toned(tones.brighter),
-    Effect.DARKER: _toned(tones.brighter, -1),
-    Effect.MORE_CONTRAST: _toned(tones.contrast),
-    Effect.LESS_CONTRAST: _toned(tones.contrast, -1),
-    Effect.MORE_COLOUR: _toned(tones.colourful),
-    Effect.LESS_COLOUR: _toned(tones.colourful, -1),
-    Effect.VIGNETTE: _toned(tones.vignette),
+    Effect.MONOCHROME: _without_random(tones.monochrome),
+    Effect.SEPIA: _without_random(tones.sepia),
+    Effect.WARMER: _without_random(tones.warmer),
+    Effect.COOLER: _without_random(tones.warmer, -1),
+    Effect.SUNSET: _without_random(tones.sunset),
+    Effect.NIGHT: _without_random(tones.night),
+    Effect.BRIGHTER: _without_random(tones.brighter),
+    Effect.DARKER: _without_random(tones.brighter, -1),
+    Effect.MORE_CONTRAST: _without_random(tones.contrast),
+    Effect.LESS_CONTRAST: _without_random(tones.contrast, -1),
+    Effect.MORE_COLOUR: _without_random(tones.colourful),
+    Effect.LESS_COLOUR: _without_random(tones.colourful, -1),
+    Effect.VIGNETTE: _without_random(tones.vignette),
     Effect.POSTERISE: effects.posterise,
-    Effect.NEGATIVE: _toned(tones.negative),
-    Effect.CINEMATIC: _toned(tones.cinematic),
+    Effect.NEGATIVE: _without_random(tones.negative),
+    Effect.CINEMATIC: _without_random(tones.cinematic),
     Effect.BLUR: effects.blur,
     Effect.SHARPEN: effects.sharpen,
     Effect.PIXELATE: effects.pixelate,

@@ -1,7 +1,7 @@
-"""Work that looks at the neighbours of a point: blur, brushes, pencils and weather.
+"""Effects that depend on a pixel's neighbours: blur, brushes, pencils and weather.
 
-Every function takes a picture, an amount (1 is what somebody means who says no more) and a source
-of randomness. Sizes follow the picture's, so that a draft looks like the full picture.
+Every function takes a picture, an amount (1 is the default) and a source of randomness. Sizes are
+relative to the picture's, so that a draft looks like the full picture.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Bytes to pictures and back."""
+"""Decodes and encodes pictures."""
 
 import io
 from typing import Final
@@ -9,9 +9,9 @@ from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.models import ImageFormat
 from providers.local.editing.textures import Size
 
-_LARGEST_PIXELS: Final = 64_000_000
+_MAX_PIXELS: Final = 64_000_000
 _PAPER: Final = (250, 249, 245)
-_WAYS: Final[dict[ImageFormat, dict[str, int]]] = {
+_ENCODER_OPTIONS: Final[dict[ImageFormat, dict[str, int]]] = {
     ImageFormat.JPEG: {"quality": 90, "subsampling": 0},
     ImageFormat.WEBP: {"quality": 88, "method": 3},
     ImageFormat.PNG: {"compress_level": 4},
@@ -21,12 +21,12 @@ _WAYS: Final[dict[ImageFormat, dict[str, int]]] = {
 def decode(data: bytes, *, at_least: Size) -> Image.Image:
     """The picture upright, in RGB, on white where it is transparent.
 
-    It may come back smaller than it was, though not below `at_least`. Raise `GenerationFailed`
-    where the bytes are no picture that can be worked on.
+    It may be smaller than the original, but not below `at_least`. Raise `GenerationFailed` if the
+    bytes are not a picture that can be edited.
     """
     try:
         picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
-        if picture.width * picture.height > _LARGEST_PIXELS:
+        if picture.width * picture.height > _MAX_PIXELS:
             raise _rejected(f"{picture.width} x {picture.height} pixels are too many")
         if picture.format == "JPEG":
             # Twice what is needed is enough, and much cheaper to decode and to keep.
@@ -51,12 +51,12 @@ def decode(data: bytes, *, at_least: Size) -> Image.Image:
 
 def encode(picture: Image.Image, format: ImageFormat) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format.value, **_WAYS[format])
+    picture.save(buffer, format.value, **_ENCODER_OPTIONS[format])
     return buffer.getvalue()
 
 
 def encode_small(picture: Image.Image) -> bytes:
-    """For partial images, which are looked at for a moment."""
+    """Encode a preview, which is shown for a moment, at a lower quality."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=78)
     return buffer.getvalue()

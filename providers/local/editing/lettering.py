@@ -33,7 +33,7 @@ def write(picture: Image.Image, order: Write) -> Image.Image:
     words = legible(order.words).strip()
     if not words:
         return picture
-    font, lines = _fitted(words, width * 0.86, height * 0.6, min(width, height))
+    font, lines = _fit_font(words, width * 0.86, height * 0.6, min(width, height))
     spacing = font.size * 0.3
     text = "\n".join(lines)
     pen = ImageDraw.Draw(Image.new("L", (1, 1)))
@@ -84,7 +84,7 @@ def frame(picture: Image.Image, order: Frame) -> Image.Image:
     return mount
 
 
-def _fitted(
+def _fit_font(
     words: str, width: float, height: float, side: int
 ) -> tuple[ImageFont.FreeTypeFont, list[str]]:
     """The largest letters in which the words fit, in lines that break between words."""
@@ -92,14 +92,14 @@ def _fitted(
     while True:
         font = ImageFont.load_default(size=max(6.0, size))
         assert isinstance(font, ImageFont.FreeTypeFont)
-        lines = _broken(words, font, width)
+        lines = _break_lines(words, font, width)
         fits = all(font.getlength(line) <= width for line in lines)
         if (fits and len(lines) * size * 1.3 <= height) or size <= _SMALLEST * side:
             return font, lines
         size *= 0.88
 
 
-def _broken(words: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+def _break_lines(words: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     lines: list[str] = []
     for paragraph in words.splitlines():
         line = ""

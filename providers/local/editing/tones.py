@@ -1,7 +1,7 @@
-"""Work on the light and colour of each point by itself: tables, matrices, masks of light.
+"""Effects on the brightness and colour of each pixel: curves, matrices, gradients.
 
-Every function takes a picture and an amount, where 1 is what somebody means who says no more. Greys
-stay grey unless colour is what the work adds.
+Every function takes a picture and an amount, of which 1 is the default. Greys stay grey, unless the
+effect adds a colour.
 """
 
 import math
@@ -75,12 +75,12 @@ def monochrome(picture: Image.Image, amount: float) -> Image.Image:
 
 
 def sepia(picture: Image.Image, amount: float) -> Image.Image:
-    toned = _toned(picture, (34, 22, 14), (168, 128, 88), (252, 240, 214))
+    toned = _apply_tone(picture, (34, 22, 14), (168, 128, 88), (252, 240, 214))
     return toned if amount >= 0.75 else Image.blend(picture, toned, 0.4 + 0.4 * amount)
 
 
 def tint(picture: Image.Image, amount: float, *, colour: Colour) -> Image.Image:
-    toned = _toned(picture, darker(colour, 0.82), colour, lighter(colour, 0.86))
+    toned = _apply_tone(picture, darker(colour, 0.82), colour, lighter(colour, 0.86))
     return Image.blend(picture, toned, min(1.0, 0.62 * amount))
 
 
@@ -146,7 +146,7 @@ def _print_curve() -> list[int]:
     return curve(lambda value: value + 0.06 * math.sin((value - 0.5) * 2 * math.pi))
 
 
-def _toned(picture: Image.Image, dark: Colour, middle: Colour, bright: Colour) -> Image.Image:
+def _apply_tone(picture: Image.Image, dark: Colour, middle: Colour, bright: Colour) -> Image.Image:
     grey = picture.convert("L")
     bands = []
     for low, centre, high in zip(dark, middle, bright, strict=True):

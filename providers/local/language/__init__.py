@@ -1,1 +1,1 @@
-"""Words to operations, and to captions."""
+"""Parses instructions into operations, and composes captions."""

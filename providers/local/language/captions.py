@@ -1,7 +1,7 @@
-"""Captions from the words that are there: the viewer's message, and those of the references.
+"""Composes captions from the viewer's message and the prompts of the references.
 
-Nothing is made up, so the sentences are few. Small words show whether a message is English or
-Portuguese; of one in another language only its own words are kept.
+Nothing is invented, so a caption has few sentences. Function words show whether a message is
+English or Portuguese; in any other language, the caption has only the message's own words.
 """
 
 import re
@@ -15,7 +15,7 @@ LANGUAGES: Final = ("en", "pt")
 
 _MAX_PROMPTS: Final = 2
 _MAX_PROMPT_LENGTH: Final = 100
-_SHORTEST_HASHTAG: Final = 4
+_MIN_HASHTAG_LENGTH: Final = 4
 
 _MENTION: Final = re.compile(
     r"\s*(?:\b(?:with|using|from|like|of|com|usando|de|como)\s+)?(?<!\w)@image[0-9]+(?!\w)",
@@ -25,12 +25,12 @@ _LINK: Final = re.compile(r"\S*(?:://|www\.)\S+", re.IGNORECASE)
 _HASH: Final = re.compile(r"#(?=\w)")
 """Hashtags are for the end of a caption, and only if they are asked for."""
 _JOINING: Final = re.compile(r"^(?:and|or|e|ou)\s+", re.IGNORECASE)
-"""What is left of a list of which the mentions were the beginning."""
+"""What remains at the beginning of a list after its mentions have been removed."""
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _ENDS: Final = (".", "!", "?", "…", ":", ";")
 _SENTENCE: Final = re.compile(r"(?<=[.!?…])\s+")
 
-_THING = (
+_POST_NOUN = (
     r"(?:(?:instagram|facebook|linkedin|tiktok|social media|short|brief|nice|new|little|simple|fun"
     r"|curt[oa]|breve|simples|nov[oa]|bonit[oa])\s+)*"
     r"(?:posts?|captions?|publications?|texts?|pictures?|images?|photos?"
@@ -45,7 +45,7 @@ _REQUESTS: Final = tuple(
         r"|i (?:want|need)\s+(?:you to\s+|to\s+)?)?"
         r"(?:(?:write|create|make|generate|prepare|draft|post|publish)(?:\s+(?:me|us))?\s+"
         r"(?:an?|the|some|one)?\s*(?:[\w-]+,?\s+){0,3}?|(?:an?|the|some|one)?\s*)"
-        rf"{_THING}"
+        rf"{_POST_NOUN}"
         r"(?:\s+(?:about|for|on|of|announcing|to announce|promoting|to promote|showing)\b:?|:)\s*",
         r"^(?:por favor,?\s+)?"
         r"(?:(?:você )?(?:pode|poderia)\s+|(?:eu )?(?:quero|gostaria de|preciso de)\s+"
@@ -53,12 +53,12 @@ _REQUESTS: Final = tuple(
         r"(?:(?:cri(?:e|ar|a)|escrev(?:a|er|e)|faça|fazer|faz|ger(?:e|ar)|monte|prepare|publique"
         r"|poste)(?:-me)?\s+(?:uma?|[oa]s?|alguma?s?)?\s*(?:[\w-]+,?\s+){0,3}?"
         r"|(?:uma?|[oa]s?|alguma?s?)?\s*)"
-        rf"{_THING}"
+        rf"{_POST_NOUN}"
         r"(?:\s+(?:sobre|para|anunciando|para anunciar|divulgando|mostrando|d[eoa]s?)\b:?|:)\s*",
     )
 )
-"""What a message says of the post itself, before it says what the post is about."""
-_ABOUT_WRITING: Final = re.compile(
+"""A request for a post at the beginning of a message, before its topic."""
+_WRITING_INSTRUCTION: Final = re.compile(
     r"(?:please,?\s+|por favor,?\s+)?"
     r"(?:use|keep|make it|write|add|include|avoid|do not|don['’]t|no|mantenha|escreva|adicione"
     r"|inclua|evite|não|faça|sem)\b.*"
@@ -66,31 +66,31 @@ _ABOUT_WRITING: Final = re.compile(
     r"|tom|legenda|caracteres|palavras|curt[oa]|breve|inglês|português|estilo)\b.*",
     re.IGNORECASE,
 )
-"""A sentence that says how to write, and nothing of what the post is about."""
+"""A sentence that only says how to write the post."""
 _COURTESY: Final = re.compile(
     r"[,;]?\s*(?:please|thanks|thank you|por favor|obrigad[oa])[.!]*$", re.IGNORECASE
 )
-_POINTING: Final = re.compile(
+_REFERENCE_TO_IMAGE: Final = re.compile(
     r"(?:this|the|these|esta|essa|a|estas|essas|as)\s+"
     r"(?:pictures?|images?|photos?|imagem|imagens|fotos?)[.!]?",
     re.IGNORECASE,
 )
-"""A topic that is in the references, and not in the message."""
-_CRAFT: Final = re.compile(
+"""A topic that only refers to the references, such as "this photo"."""
+_PHOTOGRAPHY_TERMS: Final = re.compile(
     r"\b(?:photo(?:graph[a-z]*|realis[a-z]*)?|[248]k|hd|uhd|\d+ ?mm|f/\d|bokeh|render(?:ed|ing)?"
     r"|(?:studio|soft|natural|cinematic) light(?:ing)?|(?:highly |ultra[- ]?)detailed|realistic"
     r"|fotografia[a-zà-ú ]*|realista|luz de estúdio)\b",
     re.IGNORECASE,
 )
-"""What a prompt says of how a picture is made, and not of what is to be seen."""
-_EDITS: Final = frozenset(
+"""Terms in a prompt about photography, instead of the subject."""
+_EDIT_VERBS: Final = frozenset(
     {
         *("make", "add", "put", "change", "turn", "remove", "delete", "replace", "crop", "set"),
         *("give", "use", "keep", "let", "blur", "sharpen", "undo"),
         *("deixe", "adicione", "coloque", "mude", "troque", "remova", "tire", "substitua", "use"),
     }
 )
-"""A prompt that begins so describes a change, and no picture."""
+"""A prompt that begins with one of these describes an edit, not a picture."""
 
 _SMALL_WORDS: Final[Mapping[str, frozenset[str]]] = {
     "en": frozenset(
@@ -154,7 +154,7 @@ _STOP_WORDS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sentences:
-    """What is said around the viewer's own words, in one language."""
+    """The phrases that are added to the viewer's own words, in one language."""
 
     language: str
     picture: str
@@ -201,20 +201,19 @@ def compose(
     hashtags: int,
     attempt: int,
 ) -> str:
-    """A caption for this message. Each of the first three attempts says it differently; the same
-    input gives the same caption.
+    """A caption for this message: the same for the same input. The first three attempts differ.
 
-    `language` is one of `LANGUAGES`, or None for that of the message.
+    `language` is one of `LANGUAGES`, or None for the language of the message.
     """
     topic = _topic_of(message)
     language = language or guess_language(message)
-    if not topic or _POINTING.fullmatch(topic):
+    if not topic or _REFERENCE_TO_IMAGE.fullmatch(topic):
         described = filter(None, map(_description_of, prompts))
         topic, prompts = next(described, topic or one_line(message)), ()
-    sentences = [_as_sentence(topic, is_lively=bool(_LIVELY.search(tone or "")))]
+    sentences = [_make_sentence(topic, is_lively=bool(_LIVELY.search(tone or "")))]
     words = _SENTENCES.get(language or "")
     if words is not None:
-        sentences = _with_prompts(sentences, prompts, words, attempt=attempt)
+        sentences = _add_prompts(sentences, prompts, words, attempt=attempt)
         if _WARM.search(tone or ""):
             sentences.append(words.warm)
         elif _CURIOUS.search(tone or ""):
@@ -232,12 +231,12 @@ def guess_language(message: str) -> str | None:
     }
     scores["pt"] += 2 * len(_PORTUGUESE_LETTERS.findall(message))
     best = max(LANGUAGES, key=lambda language: scores[language])
-    # Many words are of several languages: nothing is added to a message that may be of another one.
+    # Many words exist in several languages: nothing is added where the language is uncertain.
     others = max(scores[language] for language in scores if language not in LANGUAGES)
     return best if scores[best] > others else None
 
 
-def _with_prompts(
+def _add_prompts(
     sentences: Sequence[str], prompts: Iterable[str], words: _Sentences, *, attempt: int
 ) -> list[str]:
     topic, *_ = sentences
@@ -250,13 +249,13 @@ def _with_prompts(
         return [picture, topic] if form == 1 else [topic, picture]
     if form == 1:
         return [topic, words.look]
-    return [words.today.format(_small_first(topic))] if form == 2 else [topic]
+    return [words.today.format(_lower_first_letter(topic))] if form == 2 else [topic]
 
 
 def _topic_of(message: str) -> str:
     """What the post is about, in the viewer's words; empty if it only mentions references."""
     topic = one_line(_HASH.sub("", _MENTION.sub("", message)))
-    kept = [one for one in _SENTENCE.split(topic) if not _ABOUT_WRITING.fullmatch(one)]
+    kept = [one for one in _SENTENCE.split(topic) if not _WRITING_INSTRUCTION.fullmatch(one)]
     topic = _COURTESY.sub("", " ".join(kept) or topic)
     for request in _REQUESTS:
         rest = request.sub("", topic, count=1)
@@ -266,7 +265,7 @@ def _topic_of(message: str) -> str:
     return _JOINING.sub("", topic.strip(" ,;:-–—"))
 
 
-def _as_sentence(topic: str, *, is_lively: bool) -> str:
+def _make_sentence(topic: str, *, is_lively: bool) -> str:
     first = topic.split(" ", 1)[0]
     is_plain = first == first.lower() and not _LINK.match(first)
     sentence = topic[:1].upper() + topic[1:] if is_plain else topic
@@ -278,32 +277,32 @@ def _as_sentence(topic: str, *, is_lively: bool) -> str:
     return sentence.removesuffix(".") + "!" if is_lively and sentence.endswith(".") else sentence
 
 
-def _small_first(topic: str) -> str:
-    """With a small letter, where the first word is not written in capitals."""
+def _lower_first_letter(topic: str) -> str:
+    """The text with a lower-case first letter, unless the first word is in capitals."""
     first = topic.split(" ", 1)[0]
     return topic[:1].lower() + topic[1:] if first[1:].islower() or len(first) == 1 else topic
 
 
 def _description_of(prompt: str) -> str:
-    """What a prompt says is to be seen; empty where it says what is to be changed."""
+    """The subject that a prompt describes; empty if the prompt is an edit."""
     first = _SENTENCE.split(one_line(_MENTION.sub("", prompt)), maxsplit=1)[0]
     words = _WORD.findall(first)
-    if not words or words[0].casefold() in _EDITS:
+    if not words or words[0].casefold() in _EDIT_VERBS:
         return ""
     first, *others = _topic_of(first).rstrip(".!?… ").split(", ")
-    described = ", ".join([first, *(one for one in others if not _CRAFT.search(one))])
+    described = ", ".join([first, *(one for one in others if not _PHOTOGRAPHY_TERMS.search(one))])
     if len(described) > _MAX_PROMPT_LENGTH:
         described = shorten(described, _MAX_PROMPT_LENGTH).rsplit(" ", 1)[0].rstrip(" ,;:-")
-    return _small_first(described)
+    return _lower_first_letter(described)
 
 
 def _hashtags_of(texts: Iterable[str], most: int) -> list[str]:
-    """The first words that say something, each once."""
+    """The first words that are not stop words, each once."""
     words = (word for text in texts for word in _WORD.findall(_LINK.sub(" ", text)))
     telling = (
         word.replace("-", "").lower()
         for word in words
-        if len(word) >= _SHORTEST_HASHTAG and word.casefold() not in _STOP_WORDS
+        if len(word) >= _MIN_HASHTAG_LENGTH and word.casefold() not in _STOP_WORDS
         # What has an apostrophe is mostly two words.
         if not re.search("['’]", word)
     )

@@ -1,6 +1,6 @@
-"""How words hang together: quotations, clauses, negations, and what is said about an amount.
+"""Patterns of grammar: quotations, clause boundaries, negations, and words for an amount.
 
-All but the quotations are searched for in words in lower case.
+All patterns but the quotations match text in lower case.
 """
 
 import re
@@ -38,8 +38,8 @@ OPPOSITES: Final = {
     for one, other in (pair, pair[::-1])
 } | {Effect.FOG: Effect.MORE_CONTRAST}
 
-# What is said about an amount: the amount, or None where a percentage is read; and whether it
-# stands before (-1), after (1) or on either side (0).
+# Words for an amount: the pattern; the amount, or None if it is read as a percentage; and where the
+# words stand: before (-1), after (1) or on either side (0).
 STRENGTHS: Final[tuple[tuple[re.Pattern[str], float | None, int], ...]] = (
     (re.compile(r"(?:\bby |\bem )?(\d{1,3}(?:\.\d+)?) ?(?:%|per ?cent\b)"), None, 0),
     (re.compile(r"\b(?:just |ever so |very )?(?:slight(?:ly)?|subtl[ey]|faint(?:ly)?)\b"), 0.5, 0),

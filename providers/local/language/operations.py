@@ -1,4 +1,4 @@
-"""What can be done to a picture: the words of an instruction become a row of these."""
+"""The operations on a picture that a prompt can request."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from domain.models import AspectRatio
 
 
 class Effect(StrEnum):
-    """Work that is known by its name and an amount. The values are its names for people."""
+    """An effect that has only an amount. The values are shown to people."""
 
     MONOCHROME = "black and white"
     SEPIA = "sepia"
@@ -58,7 +58,7 @@ class Arrangement(StrEnum):
 class Apply:
     effect: Effect
     amount: float = 1.0
-    """1 is what somebody means who says no more; about 30 % where a percentage is natural."""
+    """1 is the default, which is about 30 % where percentages apply."""
 
     @property
     def said(self) -> str:

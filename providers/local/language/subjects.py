@@ -1,6 +1,6 @@
-"""The things that can be drawn, by the words that mean them, and the words that mean nothing here.
+"""The subjects that can be drawn, with the words for them, and filler words.
 
-A subject's name is what `scenes` knows it by.
+A subject's name is its name in `painting/scenes.py`.
 """
 
 import re
@@ -82,7 +82,7 @@ _FILLERS: Final = """
     mais menos muito pouco faça deixe coloque foto imagem
 """
 FILLERS: Final = frozenset(_FILLERS.split())
-"""Words that ask for nothing by themselves."""
+"""Words that request nothing by themselves."""
 
 
 def said(subjects: Collection[str]) -> Sequence[str]:

@@ -1,7 +1,7 @@
-"""The phrases that are understood, and what each of them means.
+"""The phrases that are understood, and the operation of each.
 
-A phrase is searched for in words in lower case, where a quotation is written as ⟦0⟧. Earlier
-phrases go first, so whatever contains another phrase stands above it.
+Phrases match text in lower case, in which ⟦0⟧ stands for a quotation. Earlier phrases match first,
+so a phrase that contains another one comes before it.
 """
 
 import re
@@ -36,7 +36,7 @@ class Phrase:
     pattern: re.Pattern[str]
     make: Make
     opposed: bool = False
-    """Whether there is an opposite, so that "less" and "too" can be obeyed."""
+    """Whether the effect has an opposite, for "less" and "too"."""
 
 
 def _words(*alternatives: str) -> re.Pattern[str]:

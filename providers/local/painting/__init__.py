@@ -1,1 +1,1 @@
-"""Drawing a scene from words."""
+"""Paints a scene from subjects and colours."""

@@ -9,7 +9,7 @@ from providers.local.painting.outlines import Point, Shape, box
 from providers.local.painting.palettes import Palette
 
 _PANE = 0.0105
-"""How far windows of a tower are apart."""
+"""The distance between the windows of a tower."""
 
 
 def cottage(foot: Point, size: float, wall: Colour, roof: Colour, window: Colour) -> list[Shape]:

@@ -10,7 +10,7 @@ from providers.local.editing.textures import Size, gradient
 from providers.local.painting.outlines import Point, Shape
 
 _FINER = 2
-"""Edges are drawn so many times finer and then reduced, which makes them smooth."""
+"""The factor of supersampling, which makes edges smooth."""
 
 
 class Canvas:

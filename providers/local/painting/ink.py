@@ -25,21 +25,21 @@ from providers.local.painting.outlines import Point, Shape, disc
 from providers.local.painting.palettes import Palette
 
 _INK: Colour = (28, 24, 36)
-_LARGEST_SIDE = 2048
-"""Foreign pictures are inked at most at the area of a square of this side, in pixels."""
+_MAX_SIDE = 2048
+"""Other pictures are restyled at most at the area of a square of this side, in pixels."""
 _LINE = 0.0036
 """How wide outlines are."""
 _INKS_BY_AREA, _INKS_BY_REACH = 14, 8
-"""How many colours a foreign picture is printed with."""
+"""How many colours another picture is reduced to."""
 
 
 def restyle(picture: Image.Image, _random: Random) -> Image.Image:
-    """A foreign picture as Ink prints it: few flat colours, and its edges drawn after.
+    """Restyle a picture as Ink: few flat colours, and its edges drawn as outlines.
 
     Flat colours have no detail that would be lost where a very large picture is enlarged again.
     """
     full_size = picture.size
-    picture = effects.within(picture, _LARGEST_SIDE)
+    picture = effects.within(picture, _MAX_SIDE)
     scale = effects.unit(picture)
     small = effects.within(picture, 560)
     small = ImageOps.autocontrast(small, cutoff=(0.5, 0.5), preserve_tone=True)
@@ -330,7 +330,7 @@ class InkPainter:
             shapes.append(Shape(points, (226, 232, 238), outlined=False))
         self.canvas.draw(shapes)
 
-    def last_touch(self) -> None:
+    def finish_scene(self) -> None:
         """Inks on paper are never quite black, and paper never quite white."""
         self.canvas.picture = self.picture.point(
             [

@@ -1,4 +1,4 @@
-"""How a scene is handed to a style: as strokes that a painter carries out."""
+"""The interface between a scene and a style: strokes, which a painter carries out."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -55,7 +55,7 @@ class Painter(Protocol):
 
     def rainfall(self, random: Random) -> None: ...
 
-    def last_touch(self) -> None:
+    def finish_scene(self) -> None:
         """Called once, when everything is painted."""
 
 

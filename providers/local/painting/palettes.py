@@ -1,4 +1,4 @@
-"""The colours of a scene: the hour sets them, colour words bend them."""
+"""The colours of a scene: the time of day sets them, and colour words shift them."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace

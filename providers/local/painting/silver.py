@@ -24,7 +24,7 @@ from providers.local.painting.palettes import Palette
 
 
 def restyle(picture: Image.Image, _random: Random) -> Image.Image:
-    """A foreign picture as Silver prints it: nearly as it was, with a gentle S in its tones."""
+    """Restyle a picture as Silver: nearly unchanged, with a gentle S-curve."""
     return tones.contrast(picture, 0.18)
 
 
@@ -295,7 +295,7 @@ class SilverPainter:
     def rainfall(self, random: Random) -> None:
         self.canvas.picture = effects.streaks(self.picture, 0.9, random)
 
-    def last_touch(self) -> None:
+    def finish_scene(self) -> None:
         """What a lens adds: light that spreads, and corners a little darker."""
         picture = tones.glow(
             self.picture, 0.35, blurred=soften(self.picture, 0.014 * self.canvas.scale)

@@ -1,7 +1,7 @@
 """The network between a process and its services: delays and failures.
 
-A port here is a `Remote`: each of its methods is one effect of the model, done at one instant, for
-which somebody asks before and of which somebody hears after, or not.
+A port here is a `Remote`: each of its methods is one effect of the model, done at one instant. A
+process requests it before, and receives its result after, or not.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _PATIENCE_SECONDS: Final = 1.2
 """How long a call waits for an unavailable database."""
 _SLOW_SECONDS: Final = 1.5
 _LATE_SECONDS: Final = 1.0
-"""All shorter than a lease, as the limits of `storage.mongo.database` are in earnest."""
+"""All shorter than a lease, as the limits of `storage.mongo.database` are in production."""
 _ANSWERED_AT_ONCE: Final = 0.7
 
 

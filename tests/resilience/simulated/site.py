@@ -23,7 +23,7 @@ from tests.resilience.simulated.vendor import AGAIN, Vendor
 from tests.resilience.simulated.world import Process
 
 LEASE: Final = timedelta(seconds=5)
-"""Shorter than in earnest, in the same proportion to the heartbeat, so that a history is short."""
+"""Shorter than in production, in proportion to the heartbeat, so that a history is short."""
 HEARTBEAT: Final = timedelta(seconds=LEASE.total_seconds() / 3)
 SWEEP_SECONDS: Final = 2.5
 """The longest between two."""

@@ -75,7 +75,7 @@ class SiteFaults:
             faults.append(self._freeze_one)
         planned = random.choices(faults, k=random.randrange(_MOST + 1)) if faults else []
         if fault_rates.outages:
-            # Once: sweeps, which are as rare here as in earnest, would miss one of several.
+            # Once: sweeps, which are as rare here as in production, would miss one of several.
             outages = (self._make_database_unavailable, self._make_database_lag)
             planned.append(random.choice(outages))
         for fault in planned:

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _GRACE_SECONDS: Final = 1
 
 
-class Line:
+class Connection:
     """A transport that can be made to stop passing on what is written to it."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -38,13 +38,13 @@ class Line:
             self._transport.close()
 
 
-class Lines:
+class Connections:
     """All open connections of one server."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[str, int], Line] = {}
+        self._open: dict[tuple[str, int], Connection] = {}
 
-    def of(self, request: Request) -> Line:
+    def of(self, request: Request) -> Connection:
         """The connection that a request has come by."""
         assert request.client is not None
         return self._open[(request.client.host, request.client.port)]
@@ -55,10 +55,10 @@ class Lines:
 
         class Protocol(HttpToolsProtocol):
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-                line = Line(transport)
-                super().connection_made(line)  # type: ignore[arg-type]
+                connection = Connection(transport)
+                super().connection_made(connection)  # type: ignore[arg-type]
                 assert self.client is not None
-                kept[self.client] = line
+                kept[self.client] = connection
 
             def connection_lost(self, exc: Exception | None) -> None:
                 if self.client is not None:
@@ -74,13 +74,15 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving_lines(app: ASGIApp, lines: Lines, *, port: int = 0) -> AsyncIterator[str]:
+async def serving_connections(
+    app: ASGIApp, connections: Connections, *, port: int = 0
+) -> AsyncIterator[str]:
     """Serve on loopback until the block ends; the base URL. Port 0 is any that is free."""
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=port,
-        http=lines.protocol(),
+        http=connections.protocol(),
         ws="none",
         interface="asgi3",
         proxy_headers=False,

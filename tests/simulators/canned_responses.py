@@ -67,7 +67,7 @@ def link_to(url: str, number: int, index: int = 0) -> str:
     return f"{url}/files/exchange-{number}/{index}.png"
 
 
-class Canned:
+class CannedResponses:
     """All responses. Requests are counted by exchange and by kind."""
 
     def __init__(self) -> None:
