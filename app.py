@@ -47,13 +47,15 @@ def create_app(
     settings: Settings | None = None,
     *,
     grace_left: Callable[[], float] | None = None,
+    is_ending: Callable[[], bool] | None = None,
     metrics_listener: socket.socket | None = None,
 ) -> Starlette:
     """Build the application. Nothing is opened before its lifespan begins.
 
     `metrics_listener` is the socket for operators, if there is one.
     `grace_left` returns how many seconds runs may still take at the shutdown; without it, they have
-    the whole grace period.
+    the whole grace period. `is_ending` returns whether the process has been asked to end: no run
+    is begun any more, while requests are still answered.
     """
     settings = settings or read_settings()
     # Checked here, because an error in the lifespan would end in a traceback.
@@ -68,7 +70,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         async with open_api(
-            settings, grace_left=grace_left, metrics_listener=metrics_listener
+            settings,
+            grace_left=grace_left,
+            is_ending=is_ending,
+            metrics_listener=metrics_listener,
         ) as api:
             router: ASGIApp = ObservedApp(_Routes(settings, api), api.metrics)
             if settings.allowed_hosts:

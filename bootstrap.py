@@ -82,13 +82,16 @@ async def open_api(
     settings: Settings,
     *,
     grace_left: Callable[[], float] | None = None,
+    is_ending: Callable[[], bool] | None = None,
     metrics_listener: socket.socket | None = None,
 ) -> AsyncIterator[Api]:
     """Open everything that answers requests, and close it in reverse."""
     async with AsyncExitStack() as stack:
         base = await open_base(settings, stack)
         permits = make_permits(settings, base)
-        dispatcher = None if settings.nats_url else make_dispatcher(base, permits)
+        dispatcher = (
+            None if settings.nats_url else make_dispatcher(base, permits, is_ending=is_ending)
+        )
         hints = dispatcher or await open_publisher(settings, stack)
         upload_processor = UploadSandbox()
         stack.push_async_callback(upload_processor.aclose)

@@ -110,7 +110,12 @@ def _make_server(settings: Settings, stop: Stop, metrics_listener: socket.socket
     return _Server(
         uvicorn.Config(
             _explain_startup_failure(
-                create_app(settings, grace_left=stop.grace_left, metrics_listener=metrics_listener)
+                create_app(
+                    settings,
+                    grace_left=stop.grace_left,
+                    is_ending=stop.is_ending,
+                    metrics_listener=metrics_listener,
+                )
             ),
             host=settings.host,
             port=settings.port,

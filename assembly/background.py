@@ -51,7 +51,9 @@ def make_permits(settings: Settings, base: Base) -> Permits:
     return Permits(MongoPermitRepository(base.database), limits)
 
 
-def make_dispatcher(base: Base, permits: Permits) -> Dispatcher:
+def make_dispatcher(
+    base: Base, permits: Permits, *, is_ending: Callable[[], bool] | None = None
+) -> Dispatcher:
     runner = OutputRunner(
         claims=base.claims,
         images=base.images,
@@ -64,7 +66,7 @@ def make_dispatcher(base: Base, permits: Permits) -> Dispatcher:
         availability=base.availability,
         tracer=base.tracer,
     )
-    return Dispatcher(base.claims, runner, permits)
+    return Dispatcher(base.claims, runner, permits, is_ending=is_ending)
 
 
 def stop_runs_at_exit(

@@ -31,6 +31,8 @@ async def _run(settings: Settings, options: Namespace) -> int:
         if options.command == "block":
             await viewers.block(viewer_id, reason=options.reason)
             print(f"{viewer_id} is blocked.")
+            if not await viewers.is_known(viewer_id):
+                print_error("No viewer has this ID yet: check the name.")
         elif await viewers.unblock(viewer_id):
             print(f"{viewer_id} is not blocked any more.")
         else:

@@ -39,9 +39,8 @@ from tests.storage.places import keys_in
 
 AWAY_SECONDS: Final = 6.0
 """Longer than an election, and than any client retries silently."""
-STORE_SECONDS: Final = 6
-STORE_AWAY_SECONDS: Final = 8.0
-"""Longer than a call waits for an answer, and shorter than an image is tried: none has to fail."""
+STORE_AWAY_SECONDS: Final = 12.0
+"""Shorter than a call waits for an answer (DARKROOM_S3_SECONDS): no output has to fail."""
 SETTLE_SECONDS: Final = 600.0
 CLEARED_SECONDS: Final = 300.0
 VIEWERS: Final = 3
@@ -51,7 +50,6 @@ TERMS: Final = Terms(starting_credits=80, max_active_outputs=8)
 SETTINGS: Final = {
     "DARKROOM_STARTING_CREDITS": str(TERMS.starting_credits),
     "DARKROOM_MAX_ACTIVE_OUTPUTS": str(TERMS.max_active_outputs),
-    "DARKROOM_S3_SECONDS": str(STORE_SECONDS),
 }
 DATABASE: Final = "darkroom"
 

@@ -80,7 +80,7 @@ class HttpWebhookSender:
     def find_problem(self, url: str) -> str | None:
         parsed = _parse(url)
         if parsed is None:
-            return f"The URL should be https, of at most {MAX_URL_LENGTH} characters."
+            return f"The URL should be a valid https URL of at most {MAX_URL_LENGTH} characters."
         return self._find_fault(parsed)
 
     async def send(self, held: HeldWebhook, message: Message) -> Answer:

@@ -88,7 +88,7 @@ class Stop:
         self._work: asyncio.Task[Any] | None = None
         self._end: Callable[[], None] | None = None
         self._hurry: Callable[[], None] | None = None
-        self._is_stopping = False
+        self._is_ending = False
         self._limit_reached = asyncio.Event()
 
     def grace_left(self) -> float:
@@ -96,6 +96,10 @@ class Stop:
         if self._stop_requested_at is None:
             return self._grace_seconds
         return max(self._grace_seconds - (self._loop.time() - self._stop_requested_at), 0.0)
+
+    def is_ending(self) -> bool:
+        """Whether a signal, or the end of mongod, has asked for the end."""
+        return self._is_ending
 
     @contextmanager
     def at_signals(self) -> Iterator[None]:
@@ -146,9 +150,9 @@ class Stop:
             work.result()
 
     def _begin_stop(self) -> None:
-        if self._is_stopping:
+        if self._is_ending:
             return
-        self._is_stopping = True
+        self._is_ending = True
         self._stop_requested_at = self._loop.time()
         if self._end is not None:
             self._end()
@@ -157,7 +161,7 @@ class Stop:
             self._main.cancel()
 
     def _at_signal(self, number: int) -> None:
-        if not self._is_stopping:
+        if not self._is_ending:
             log.info("stopping", signal=signal.Signals(number).name)
             self._begin_stop()
         elif number == signal.SIGINT:

@@ -1,4 +1,4 @@
-"""Runs an operator's command as a person would, on a Darkroom with its own database and folder."""
+"""Runs an operator's command as a person would."""
 
 import asyncio
 import os
@@ -20,25 +20,38 @@ PATIENCE_SECONDS: Final = 180
 class Ran:
     code: int
     said: str
-    """On stdout and stderr."""
+    """On stdout and stderr, or on stdout alone."""
+    complained: str = ""
+    """On stderr, where that was read by itself."""
 
 
 async def run_command(
     settings: Settings, name: str, *arguments: str, environ: Mapping[str, str] | None = None
 ) -> Ran:
-    """`python -m commands.<name>` with these arguments."""
+    """`python -m commands.<name>` with these arguments, on a Darkroom with its own database and
+    folder.
+    """
     assert settings.mongodb_uri is not None
-    with NamedTemporaryFile() as log:
+    environment = {
+        **environment_without_settings(),
+        "DARKROOM_DATA_DIR": os.fspath(settings.data_dir),
+        "DARKROOM_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
+        "DARKROOM_MONGODB_DATABASE": settings.mongodb_database,
+        **(environ or {}),
+    }
+    return await run_with(environment, name, *arguments)
+
+
+async def run_with(
+    environment: Mapping[str, str], name: str, *arguments: str, separate: bool = False
+) -> Ran:
+    """The same in exactly this environment. `separate` reads stderr by itself."""
+    with NamedTemporaryFile() as log, NamedTemporaryFile() as errors:
         process = await PRELOADED.spawn(
             [f"commands.{name}", *arguments],
-            environment={
-                **environment_without_settings(),
-                "DARKROOM_DATA_DIR": os.fspath(settings.data_dir),
-                "DARKROOM_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
-                "DARKROOM_MONGODB_DATABASE": settings.mongodb_database,
-                **(environ or {}),
-            },
+            environment=environment,
             log=Path(log.name),
+            errors=Path(errors.name) if separate else None,
             root=ROOT,
         )
         try:
@@ -47,4 +60,4 @@ async def run_command(
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        return Ran(code, log.read().decode())
+        return Ran(code, log.read().decode(), errors.read().decode())

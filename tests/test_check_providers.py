@@ -2,9 +2,7 @@
 database.
 """
 
-import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from domain.models import Scene
+from tests.commands import run_with
 from tests.providers.vendors import rows_of
 from tests.serving import free_port, serving
 from tests.simulators.fal import FalSimulator
@@ -29,8 +28,6 @@ from tests.simulators.simulator import Simulator
 from tests.simulators.simulator import serving as serving_simulator
 from tests.simulators.wavespeed import WavespeedSimulator
 
-ROOT: Final = Path(__file__).parent.parent
-SECONDS: Final = 60
 SIMULATORS: Final[tuple[tuple[type[Simulator], str], ...]] = (
     (FalSimulator, ""),
     (OpenAISimulator, "/v1"),
@@ -62,16 +59,9 @@ class Providers:
 
     async def tried(self, *arguments: str, environ: Mapping[str, str]) -> tuple[int, str, str]:
         """The exit code, stdout and stderr."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "commands.check_providers", *arguments),
-            cwd=ROOT,
-            env={**os.environ, "DARKROOM_DATA_DIR": str(self.data_dir), **environ},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said, complained = await asyncio.wait_for(process.communicate(), SECONDS)
-        assert process.returncode is not None
-        return process.returncode, said.decode(), complained.decode()
+        environment = {**os.environ, "DARKROOM_DATA_DIR": str(self.data_dir), **environ}
+        ran = await run_with(environment, "check_providers", *arguments, separate=True)
+        return ran.code, ran.said, ran.complained
 
 
 def settings_of(name: str, key: str, url: str) -> dict[str, str]:

@@ -47,7 +47,7 @@ async def slow(request):
     await asyncio.sleep(float(request.query_params["seconds"]))
     return PlainTextResponse("done")
 
-def create_app(settings, *, grace_left, metrics_listener):
+def create_app(settings, *, grace_left, is_ending, metrics_listener):
     @asynccontextmanager
     async def lifespan(app):
         yield
@@ -60,7 +60,7 @@ BROKEN_APP = """
 from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 
-def create_app(settings, *, grace_left, metrics_listener):
+def create_app(settings, *, grace_left, is_ending, metrics_listener):
     @asynccontextmanager
     async def lifespan(app):
         raise RuntimeError("broken")

@@ -61,7 +61,17 @@ class Dispatcher:
     runs outputs.
     """
 
-    def __init__(self, claims: ClaimRepository, runner: OutputRunner, permits: Permits) -> None:
+    def __init__(
+        self,
+        claims: ClaimRepository,
+        runner: OutputRunner,
+        permits: Permits,
+        *,
+        is_ending: Callable[[], bool] | None = None,
+    ) -> None:
+        """`is_ending` tells that the process has been asked to end. It stops this dispatcher later,
+        once its requests have been answered; nothing is begun meanwhile.
+        """
         self._claims = claims
         self._runner = runner
         self._permits = permits
@@ -89,7 +99,8 @@ class Dispatcher:
         self._claiming: set[asyncio.Task[Any]] = set()
         self._hint_limit = asyncio.Semaphore(_CLAIMS_AT_ONCE)
         self._dropped = DroppedHints()
-        self._stopping = False
+        self._is_ending = is_ending
+        self._is_stopped = False
 
     @property
     def max_concurrent_runs(self) -> int:
@@ -145,6 +156,10 @@ class Dispatcher:
         except Overloaded:
             log.warning("hint left for the sweeper", extra={"output_id": hint.output_id})
             return None
+
+    @property
+    def _stopping(self) -> bool:
+        return self._is_stopped or (self._is_ending is not None and self._is_ending())
 
     async def _start_next(self, waiting: Waiting) -> asyncio.Task[None] | None:
         return await self._claim(waiting) if self._is_next(waiting) else None
@@ -230,7 +245,7 @@ class Dispatcher:
 
         Runs that have no answer after the grace period end as OUTCOME_UNKNOWN.
         """
-        self._stopping = True
+        self._is_stopped = True
         for hint in self._hints:
             hint.cancel()
         if undecided := self._hints | self._claiming:

@@ -41,7 +41,7 @@ class OutboxRepository(Protocol):
     """
 
     filled: asyncio.Event
-    """Set when this process has added something that is due. The deliverer clears it."""
+    """Set when this process has added something that is due. The search for it clears it."""
 
     async def take(self, *, failing: Collection[bool], lease: timedelta) -> HeldWebhook | None:
         """Claim the webhook that has waited longest for a delivery that is due, and that no process

@@ -255,7 +255,8 @@ class EditPlanner:
         if latest is not None and latest.in_progress and not latest.images:
             refusals.add(
                 UserErrorCode.TURN_IN_PROGRESS,
-                "The previous turn is still running and has no image yet.",
+                "The previous turn is still running and has no image yet. With `whenReady` the "
+                "edit waits for it.",
                 "conversationId",
             )
             return None

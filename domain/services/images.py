@@ -82,7 +82,7 @@ class ImageService:
         wanted = list(dict.fromkeys(image_id for image_id in ids.values() if image_id is not None))
         records = await self.images.get_many(viewer.id, wanted) if wanted else {}
         if None in ids.values():
-            # None will be deleted, and the viewer is shown all reasons.
+            # None will be deleted, and the payload has all reasons.
             _refuse(ids, await self.images.find_kept(viewer.id, wanted))
         kept = await self.images.delete_unless_used(viewer.id, wanted) if wanted else None
         if kept is not None:

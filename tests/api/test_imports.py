@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 from PIL import Image
 
+from domain.services import imports
 from tests.api.posts import CANCEL_POST, POST, generate, regenerate
 from tests.api.posts import ended as post_ended
 from tests.api.test_albums import create as create_album
@@ -547,6 +548,17 @@ async def test_a_file_that_is_not_an_export_is_refused(
         payload = await import_or_refuse(client, make(export))
 
         assert codes(payload) == [("EXPORT_INVALID", "uploadId")], name
+
+
+async def test_an_export_that_takes_long_to_check_is_checked_by_its_job(
+    client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "_CHECK_SECONDS", -1.0)
+
+    payload = await import_or_refuse(client, zipped({}))
+    job = await ended(client, payload["import"])
+
+    assert (job["status"], job["error"]["code"]) == ("FAILED", "EXPORT_INVALID")
 
 
 async def test_an_invalid_image_in_an_export_fails_the_import(

@@ -729,7 +729,7 @@ async def test_ending_a_share_ends_the_subscriptions_of_all_its_readers(
 
 async def test_a_share_expires_at_its_time(darkroom: Darkroom, client: GraphQLClient) -> None:
     done = await conversation_with(client)
-    ends_at = datetime.now(UTC) + timedelta(seconds=2)
+    ends_at = datetime.now(UTC) + timedelta(seconds=5)
     made = await share(client, done["conversation"]["id"], expiresAt=ends_at.isoformat())
     reader = darkroom.anonymous()
 

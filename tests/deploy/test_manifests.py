@@ -5,9 +5,10 @@ agrees.
 import json
 import os
 import re
+import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from settings import Settings, variables
+from settings import Settings, read_settings, variables
 from tests.tools import need
 
 ROOT: Final = Path(__file__).parents[2]
@@ -40,6 +41,28 @@ def manifests(overlay: str) -> list[Mapping[str, Any]]:
 
 
 _NO_OBJECTS: Final = {"kustomization.yaml", "prometheus-adapter.yaml"}
+
+
+def settings_of_compose() -> Mapping[str, str]:
+    (compose,) = documents(DEPLOY / "compose.yaml")
+    own: Mapping[str, str] = compose["services"]["api-1"]["environment"]
+    return {**_variables((DEPLOY / "compose/example.env").read_text().splitlines()), **own}
+
+
+def settings_of_kubernetes() -> Mapping[str, str]:
+    generated = [
+        literal
+        for overlay in ("base", "example")
+        for one in documents(DEPLOY / "kubernetes" / overlay / "kustomization.yaml")
+        for literal in one["configMapGenerator"][0]["literals"]
+    ]
+    secrets = (DEPLOY / "kubernetes/example/secret.env.example").read_text().splitlines()
+    return _variables([*generated, *secrets])
+
+
+def _variables(lines: Iterable[str]) -> dict[str, str]:
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {name: value for name, _, value in pairs}
 
 
 def test_the_image_contains_everything_that_runs_and_nothing_else() -> None:
@@ -72,6 +95,23 @@ _FILES: Final = sorted(
 def test_every_named_setting_exists(path: Path) -> None:
     named = set(re.findall(r"DARKROOM_[A-Z0-9_]+[A-Z0-9]", path.read_text()))
     assert named <= KNOWN | _FOR_CADDY, path
+
+
+@pytest.mark.parametrize("settings_of", [settings_of_compose, settings_of_kubernetes])
+def test_a_process_accepts_the_settings_of_the_examples(
+    settings_of: Callable[[], Mapping[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # which has no .env
+    monkeypatch.setenv("DARKROOM_ENVIRONMENT", "production")  # as the image has it
+    for name, value in settings_of().items():
+        monkeypatch.setenv(name, value.replace("…", "x" * 32) or "x" * 32)
+
+    settings = read_settings()
+
+    assert settings.environment == "production"
+    assert settings.nats_url is not None
+    assert settings.trusted_proxies
+    assert settings.s3_bucket == "darkroom"
 
 
 def test_the_compose_file_scrapes_and_proxies_what_it_starts() -> None:
@@ -175,14 +215,21 @@ def test_the_overlay_renders(tmp_path: Path) -> None:
     assert settings["DARKROOM_PUBLIC_URL"].startswith("https://")
 
 
-def test_caddy_accepts_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sites", [(), ("s3.caddy",)], ids=["alone", "compose"])
+def test_caddy_accepts_its_file(sites: tuple[str, ...], tmp_path: Path) -> None:
     caddy = need("caddy")
+    config = tmp_path / "Caddyfile"
+    shutil.copy(DEPLOY / "caddy/Caddyfile", config)
+    (tmp_path / "sites").mkdir()
+    for site in sites:
+        shutil.copy(DEPLOY / "compose" / site, tmp_path / "sites")
 
     done = subprocess.run(
-        [caddy, "validate", "--config", DEPLOY / "caddy/Caddyfile", "--adapter", "caddyfile"],
+        [caddy, "validate", "--config", config, "--adapter", "caddyfile"],
         env={
             "DARKROOM_SITE": "https://localhost",
             "DARKROOM_APIS": "127.0.0.1:1 127.0.0.1:2",
+            "DARKROOM_S3_PUBLIC_ENDPOINT": "https://s3.localhost",
             "XDG_DATA_HOME": os.fspath(tmp_path),
         },
         cwd=tmp_path,

@@ -239,10 +239,10 @@ async def test_a_socket_whose_ping_is_not_answered_is_closed(start_darkroom: Sta
 async def test_a_ping_that_is_answered_is_followed_by_another(
     start_darkroom: StartDarkroom,
 ) -> None:
-    darkroom = await start_darkroom(limit=Limits(ping_seconds=0.05, pong_seconds=2))
+    darkroom = await start_darkroom(limit=Limits(ping_seconds=0.05, pong_seconds=4))
 
     async with darkroom.client("ana").socket() as socket:
-        await asyncio.sleep(2.5)  # longer than one ping may stay unanswered
+        await asyncio.sleep(4.5)  # longer than one ping may stay unanswered
         assert (await (await socket.subscribe(ME)).next())["viewer"]["id"]
 
 
@@ -307,7 +307,9 @@ def _has_connections(port: int) -> bool:
 
 
 async def test_a_viewer_who_is_blocked_while_subscribed_is_disconnected(
-    start_darkroom: StartDarkroom, monkeypatch: pytest.MonkeyPatch
+    start_darkroom: StartDarkroom,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(blocked_viewers, "_EVERY_SECONDS", 0.2)
     darkroom, other = await start_darkroom(), await start_darkroom()
@@ -334,6 +336,9 @@ async def test_a_viewer_who_is_blocked_while_subscribed_is_disconnected(
     assert await closed_instead_of_acknowledged(darkroom) == 4403
     assert (await darkroom.anonymous().post({"query": "{ __typename }"})).status_code == 200
     assert await run("list") == 0
+    assert "check the name" not in capsys.readouterr().err
+    assert await run("block", "ana-misspelt") == 0
+    assert "check the name" in capsys.readouterr().err
 
     assert await run("unblock", own) == 0
     assert await run("unblock", own) == 1

@@ -17,6 +17,7 @@ from tests.edge.hostile import (
     status_of,
 )
 from tests.resilience.processes import Api
+from tests.resilience.scale import load_factor
 
 MEGABYTE: Final = 1024 * 1024
 GET: Final = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
@@ -227,7 +228,7 @@ async def test_a_client_that_sends_expect_can_send_its_body(api: Api) -> None:
 async def test_requests_after_the_last_one_of_http_1_0_are_dropped_at_once(api: Api) -> None:
     async with connection_to(api) as connection:
         await connection.send(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" * 2)
-        async with asyncio.timeout(MAX_WAIT_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS * load_factor()):
             assert status_of(await connection.read_to_the_end()) == 200
 
 

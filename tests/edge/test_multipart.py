@@ -97,7 +97,7 @@ async def test_an_error_that_ends_a_subscription_has_no_payload(
 
 async def test_a_subscription_ends_when_its_token_expires(darkroom: Darkroom) -> None:
     conversation_id = await a_conversation(darkroom.client("ana with parts"))
-    client = darkroom.with_token(darkroom.ending_token("ana with parts", in_seconds=2))
+    client = darkroom.with_token(darkroom.ending_token("ana with parts", in_seconds=5))
     async with streaming(client, TITLES, accept=APOLLO, id=conversation_id) as body:
         await body.part()
 

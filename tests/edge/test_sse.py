@@ -228,7 +228,7 @@ async def test_subscribing_needs_a_token(darkroom: Darkroom) -> None:
 
 async def test_a_stream_ends_when_its_token_expires(darkroom: Darkroom) -> None:
     conversation_id = await a_conversation(darkroom.client("ana with events"))
-    token = darkroom.ending_token("ana with events", in_seconds=2)
+    token = darkroom.ending_token("ana with events", in_seconds=5)
     async with streaming(darkroom.with_token(token), TITLES, id=conversation_id) as body:
         await body.next()
 

@@ -1,6 +1,5 @@
 """graphql-transport-ws: each sentence of the protocol, and bad input with its exact response."""
 
-import asyncio
 import json
 from collections.abc import Callable
 from datetime import datetime
@@ -11,9 +10,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from settings import Limits
-from tests.clients import GraphQLClient, Socket, connect_to
+from tests.clients import PATIENCE_SECONDS, GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import FOLLOW, conversation_with
+from tests.resilience.processes import eventually
 
 TYPENAME = {"query": "{ __typename }"}
 
@@ -138,7 +138,7 @@ async def test_a_socket_can_have_one_token_only(
 
 async def test_a_socket_is_closed_when_its_token_expires(darkroom: Darkroom) -> None:
     """With the leeway that HTTP gives."""
-    token = darkroom.ending_token("ana", in_seconds=2)
+    token = darkroom.ending_token("ana", in_seconds=5)
     await darkroom.with_token(token)("{ viewer { id } }")
 
     async with connect_to(darkroom.url) as connection:
@@ -159,8 +159,8 @@ async def test_a_ping_renews_the_token(darkroom: Darkroom) -> None:
     """Subscriptions continue after the expiry of the token that the socket was opened with."""
     client = darkroom.client("ana who renews")
     started = await conversation_with(client)
-    first = darkroom.ending_token("ana who renews", in_seconds=3)
-    second = darkroom.ending_token("ana who renews", in_seconds=7)
+    first = darkroom.ending_token("ana who renews", in_seconds=5)
+    second = darkroom.ending_token("ana who renews", in_seconds=11)
 
     async with connect_to(darkroom.url) as connection:
         socket = await opened(connection, first)
@@ -168,9 +168,7 @@ async def test_a_ping_renews_the_token(darkroom: Darkroom) -> None:
         await subscription.next()
         await renew(socket, f"Bearer {second}")
         pong = await socket.receive()
-        async with asyncio.timeout(10):
-            while await is_accepted(darkroom, first):
-                pass
+        await until_refused(darkroom, first)
         await socket.send(type="ping")
 
         ends = jwt.decode(second, options={"verify_signature": False})["exp"]
@@ -187,11 +185,18 @@ async def is_accepted(darkroom: Darkroom, token: str) -> bool:
     return response.status_code == 200
 
 
+async def until_refused(darkroom: Darkroom, token: str) -> None:
+    async def is_refused() -> bool:
+        return not await is_accepted(darkroom, token)
+
+    await eventually(is_refused, within=PATIENCE_SECONDS, what="the token has expired", every=0.1)
+
+
 async def test_the_newest_token_counts_even_if_it_expires_earlier(darkroom: Darkroom) -> None:
     client = darkroom.client("ana with little time")
 
     async with client.socket() as socket:
-        await renew(socket, f"Bearer {darkroom.ending_token('ana with little time', in_seconds=1)}")
+        await renew(socket, f"Bearer {darkroom.ending_token('ana with little time', in_seconds=5)}")
 
         assert (await socket.receive())["payload"]["expiresAt"]
         assert await socket.closed_with() == 4403

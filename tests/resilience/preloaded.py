@@ -67,9 +67,16 @@ class Preloaded:
         self._starting = asyncio.Lock()
 
     async def spawn(
-        self, command: Sequence[str], *, environment: Mapping[str, str], log: Path, root: Path
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        root: Path,
+        errors: Path | None = None,
     ) -> Fork:
-        """Run a module of the root with its arguments in a fork. Its output is appended to the log.
+        """Run a module of the root with its arguments in a fork. Its output is appended to the log,
+        that on stderr to `errors` where it is given.
 
         What has been imported helps only modules of this repository.
         """
@@ -80,6 +87,7 @@ class Preloaded:
                 "command": command,
                 "environment": environment,
                 "log": os.fspath(log),
+                "errors": os.fspath(errors or log),
                 "root": os.fspath(root),
             }
             writer.write(json.dumps(wanted).encode())
@@ -182,10 +190,10 @@ def _become(wanted: Mapping[str, Any], parent: int) -> NoReturn:
     _end_with(parent)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    log = os.open(wanted["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(log, sys.stdout.fileno())
-    os.dup2(log, sys.stderr.fileno())
-    os.close(log)
+    for path, stream in ((wanted["log"], sys.stdout), (wanted["errors"], sys.stderr)):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(file, stream.fileno())
+        os.close(file)
     command, environment = wanted["command"], wanted["environment"]
     os.chdir(wanted["root"])
     if wanted["root"] != os.fspath(ROOT):

@@ -1,19 +1,14 @@
 """`python -m commands.bucket`, as an operator runs it."""
 
-import asyncio
 import os
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from storage.objects.bucket import Bucket
+from tests.commands import run_with
 from tests.http import open_http
 from tests.storage.places import a_bucket_name, keys_in
-
-ROOT = Path(__file__).parents[2]
-LIMIT_SECONDS = 60
 
 
 async def run(command: str, bucket: Bucket | None, **environment: str) -> tuple[int, str]:
@@ -26,16 +21,9 @@ async def run(command: str, bucket: Bucket | None, **environment: str) -> tuple[
             "DARKROOM_S3_KEY_ID": bucket.key_id,
             "DARKROOM_S3_SECRET": bucket.secret,
         }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "commands.bucket", *command.split()),
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **named, **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), LIMIT_SECONDS)
-    assert process.returncode is not None
-    return process.returncode, said.decode()
+    alone = {"PATH": os.environ["PATH"], **named, **environment}
+    ran = await run_with(alone, "bucket", *command.split())
+    return ran.code, ran.said
 
 
 async def test_a_publicly_readable_bucket_fails_the_check(ministack_bucket: Bucket) -> None:

@@ -4,7 +4,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
@@ -126,6 +126,7 @@ def a_dispatcher(
     *writers: Writes,
     claims: MongoClaimRepository | None = None,
     permits: Permits | None = None,
+    is_ending: Callable[[], bool] | None = None,
 ) -> Dispatcher:
     claims = claims or MongoClaimRepository(database)
     objects = FolderObjectStore(folder / "objects", public_url="", signer=Signer(b"x" * 32))
@@ -141,7 +142,8 @@ def a_dispatcher(
         writers={one.name: one for one in writers},
         availability=ModelAvailability(MongoModelAvailabilityRepository(database), registry),
     )
-    return Dispatcher(claims, runner, permits or Permits(MongoPermitRepository(database), {}))
+    permits = permits or Permits(MongoPermitRepository(database), {})
+    return Dispatcher(claims, runner, permits, is_ending=is_ending)
 
 
 async def outputs_of(
@@ -374,6 +376,22 @@ async def test_no_output_is_claimed_after_the_stop_at_any_stage_of_a_hint(
     dispatcher.enqueue(ANA, outputs)
     await asyncio.sleep(0.05)
     assert provider.begun == begun
+
+
+async def test_nothing_is_begun_once_the_process_has_been_asked_to_end(
+    database: Database, provider: Hangs, tmp_path: Path
+) -> None:
+    registry, asked = ModelRegistry([a_model()]), asyncio.Event()
+    dispatcher = a_dispatcher(database, tmp_path, registry, [provider], is_ending=asked.is_set)
+    first, second = await outputs_of(database, 2)
+    assert await dispatcher.start(Hint(ANA, first))
+
+    asked.set()
+
+    assert await dispatcher.start(Hint(ANA, second)) is None
+    await dispatcher.start_waiting(min_queued=timedelta(0), expired=False)
+    assert sum(dispatcher.running.values()) == 1
+    await dispatcher.stop(0)
 
 
 async def test_a_cancelled_search_loses_no_claim(

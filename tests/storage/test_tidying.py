@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +19,7 @@ from domain.cleanup.collector import OrphanCollector
 from domain.cleanup.expiry import ExpiryCleaner
 from domain.cleanup.reconciliation import MIN_ORPHAN_AGE, ObjectReconciler
 from domain.cleanup.store_ownership import StoreOwnership, mark_key
-from domain.errors import GenerationErrorCode
+from domain.errors import GenerationErrorCode, Overloaded
 from domain.ids import ConversationId, as_turn_id, conversation_of_turn
 from domain.images import FOLDERS, SHARDS, new_key, rendition_key, shard_of
 from domain.outputs import GenerationError, Preview, Report
@@ -38,7 +39,7 @@ from storage.mongo.uploads import MongoUploadRepository
 from storage.objects.bucket import Bucket
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import open_bucket
-from tests.resilience.processes import away
+from tests.resilience.processes import away, eventually
 from tests.serving import free_port
 from tests.storage.builders import (
     ANA,
@@ -491,8 +492,12 @@ async def test_orphan_collection_resumes_once_an_unavailable_bucket_is_back(
 
 
 async def test_orphan_collection_asks_an_unavailable_database_again(
-    tmp_path: Path, in_folder: Shelf, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    in_folder: Shelf,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("storage.mongo.database.SELECTION_SECONDS", 1.0)
     (tmp_path / "mongod").mkdir()
     mongod = Mongod(tmp_path / "mongod", binary=need_mongod(), preferred_port=free_port())
     await mongod.start()
@@ -503,6 +508,7 @@ async def test_orphan_collection_asks_an_unavailable_database_again(
                 with caplog.at_level(logging.WARNING, logger="domain"):
                     await tidier.tidy()
                     await tidier.tidy()
+            await eventually(partial(is_there, database), within=60, what="it answers")
             for _ in range(2):  # the first time nothing is done
                 await tidier.tidy()
             owners = await StoreOwnership(
@@ -515,6 +521,14 @@ async def test_orphan_collection_asks_an_unavailable_database_again(
         "orphaned objects kept: database unavailable"
     ]
     assert owners.ours_since is not None
+
+
+async def is_there(database: Database) -> bool:
+    try:
+        await database.ping()
+    except Overloaded:
+        return False
+    return True
 
 
 async def test_nothing_is_deleted_with_the_wrong_database(

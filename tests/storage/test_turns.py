@@ -390,7 +390,10 @@ class ShownLater(monitoring.CommandListener):
         pass
 
 
-async def test_an_unavailable_database_is_reported_as_overloaded(database: Database) -> None:
+async def test_an_unavailable_database_is_reported_as_overloaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("storage.mongo.database.SELECTION_SECONDS", 0.2)
     uri = f"mongodb://127.0.0.1:{free_port()}/"
     nowhere = open_database(uri, "nothing", start_seconds=0.5)
 

@@ -1,13 +1,14 @@
 """Screenshots of every view of the studio, for review: `make screenshots OUT=folder`.
 
-Views on a desktop, a phone and a narrow phone (in Portuguese, whose words are longer), light and
-dark, in the states that people meet: loading, empty, half landed, failed, complete. It needs
-Chromium, and starts a Darkroom of its own.
+Views on a desktop, a tablet, a phone and a narrow phone (in Portuguese, whose words are longer),
+light and dark, in the states that people meet: loading, empty, half landed, failed, complete. It
+needs Chromium, and starts a Darkroom of its own.
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,10 +26,22 @@ from tests.serving import free_port
 from tests.studio.conftest import ARGUMENTS
 from tests.tools import need, need_mongod
 
-SIZES: Final = {"desktop": (1280, 800), "phone": (390, 844), "narrow": (320, 640)}
+SIZES: Final = {
+    "desktop": (1440, 900),
+    "tablet": (820, 1180),
+    "phone": (390, 844),
+    "narrow": (320, 640),
+}
 SCHEMES: Final = ("light", "dark")
 MODELS: Final = ["local-silver", "local-ink", "rehearsal-lands-last"]
-SETTLED_MILLISECONDS: Final = 900
+BROWSERS: Final = 4
+"""How many scenes are set at once: most of the time each waits for something."""
+SETTLED_MILLISECONDS: Final = 400
+SEEN: Final = """[...document.images].every((image) => {
+  const { top, bottom } = image.getBoundingClientRect();
+  return image.complete || bottom < 0 || top > innerHeight;
+})"""
+"""All images on the screen are there."""
 LANDING_MILLISECONDS: Final = 180_000
 Act = Callable[[Page], Awaitable[object]]
 MAKE: Final = """
@@ -47,7 +60,7 @@ class Scene:
     name: str
     path: str = ""
     act: Act | None = None
-    signed_in: bool = True
+    viewer: str | None = "ana"
     loading: bool = False
     """The API never answers."""
 
@@ -136,6 +149,9 @@ def click(*names: str) -> Act:
 
 async def paint(page: Page) -> None:
     await click("^(Mask|Máscara)$")(page)
+    await page.wait_for_function(SEEN)
+    # It has its size once it can be pointed at.
+    await page.locator("dialog canvas").hover()
     box = await page.locator("dialog canvas").bounding_box()
     assert box is not None
     await page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.3)
@@ -166,8 +182,10 @@ def scenes(world: World, half_landed: str) -> list[Scene]:
     done, failed = path_of(world.done), path_of(world.failed)
     return [
         Scene("conversation-half-landed", half_landed, wait_until_half_landed),
-        Scene("sign-in", signed_in=False),
+        Scene("sign-in", viewer=None),
         Scene("gallery"),
+        Scene("welcome", viewer="newcomer"),
+        Scene("conversations-empty", "conversations", viewer="newcomer"),
         Scene("gallery-loading", loading=True),
         Scene("gallery-empty", act=only_uploads),
         Scene("start", act=click("^(Edit|Editar) ")),
@@ -193,7 +211,7 @@ def scenes(world: World, half_landed: str) -> list[Scene]:
         Scene(
             "album-selecting", world.album, click("^(Select|Selecionar)$", "^(Select|Selecionar) “")
         ),
-        Scene("shared", world.share, to_the_top, signed_in=False),
+        Scene("shared", world.share, to_the_top, viewer=None),
         Scene("statistics", "statistics"),
         Scene("settings", act=click("^(Settings|Configurações)$")),
     ]
@@ -215,14 +233,20 @@ async def shoot(
     page = await context.new_page()
     if scene.loading:
         await page.add_init_script("window.fetch = () => new Promise(() => {})")
-    token = f"#token={darkroom.token('ana')}" if scene.signed_in else ""
+    token = f"#token={darkroom.token(scene.viewer)}" if scene.viewer else ""
     await page.goto(f"{darkroom.url}/studio/{scene.path}{token}")
-    await page.wait_for_timeout(SETTLED_MILLISECONDS)
+    await settle(page)
     if scene.act:
         await scene.act(page)
-    await page.wait_for_timeout(SETTLED_MILLISECONDS)
+    await settle(page)
     await page.screenshot(path=folder / f"{scene.name}-{size}-{scheme}.png")
     await context.close()
+
+
+async def settle(page: Page) -> None:
+    await page.wait_for_timeout(SETTLED_MILLISECONDS)
+    await page.wait_for_function(SEEN)
+    await page.wait_for_timeout(SETTLED_MILLISECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -243,13 +267,18 @@ async def main(folder: Path, only: str, sizes: list[str], schemes: list[str]) ->
     async with a_darkroom() as darkroom, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=need("chromium"), args=ARGUMENTS)
         world = await build(darkroom)
-        for size in sizes:
-            for scheme in schemes:
-                for scene in scenes(world, await start_half_landed(world.client)):
+        limit = asyncio.Semaphore(BROWSERS)
+
+        async def take(scene: Scene, size: str, scheme: str) -> None:
+            async with limit:
+                await shoot(browser, darkroom, scene, size=size, scheme=scheme, folder=folder)
+
+        for size, scheme in itertools.product(sizes, schemes):
+            half_landed = await start_half_landed(world.client)
+            async with asyncio.TaskGroup() as tasks:
+                for scene in scenes(world, half_landed):
                     if re.search(only, scene.name):
-                        await shoot(
-                            browser, darkroom, scene, size=size, scheme=scheme, folder=folder
-                        )
+                        tasks.create_task(take(scene, size, scheme))
         await browser.close()
 
 

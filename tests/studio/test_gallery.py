@@ -88,6 +88,26 @@ async def select(page: Page, *positions: int) -> None:
     await expect(page.get_by_text(f"{len(positions)} selected")).to_be_visible()
 
 
+async def test_a_newcomer_begins_with_an_idea(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(darkroom, viewer, color_scheme="dark")
+    idea = page.get_by_role("list", name="Ideas to begin with").get_by_role("button").first
+    words = (await idea.inner_text()).strip()
+    if find_tool("studio"):
+        assert await find_barriers(page) == []
+
+    await idea.click()
+
+    dialog = page.get_by_role("dialog", name="Start editing")
+    await expect(dialog.get_by_label("What should change?")).to_have_value(words)
+    await dialog.get_by_role("button", name="Start", exact=True).click()
+    await page.wait_for_url(re.compile(r"/studio/conversations/conv_\w+$"))
+    await page.get_by_role("link", name="Gallery", exact=True).click()
+    await expect(page.get_by_role("list", name="Recent work")).to_be_visible()
+    await expect(idea).to_be_hidden()
+
+
 async def test_thousands_of_images_are_scrolled_without_a_blank_frame(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
