@@ -89,10 +89,13 @@ class Serving:
         return found.group(found.re.groups and 1)
 
     async def end(self, *signals: signal.Signals) -> int:
-        """Send the signals, wait for its end, and return the exit code."""
+        """Send the signals, wait for its end, and return the exit code. Without signals, it is a
+        process that ends by itself, and may still be starting.
+        """
         for number in signals:
             self.process.send_signal(number)
-        output, errors = await asyncio.wait_for(self.process.communicate(), STOP_SECONDS)
+        limit = STOP_SECONDS if signals else START_SECONDS + STOP_SECONDS
+        output, errors = await asyncio.wait_for(self.process.communicate(), limit)
         self.output += output.decode()
         self.errors += errors.decode()
         assert self.process.returncode is not None
