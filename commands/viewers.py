@@ -12,6 +12,7 @@ from commands.credits import viewer_id_named
 from commands.startup import open_command_database, run_with_settings
 from runtime.lifecycle import FAILED, STOPPED, print_error
 from settings import Settings
+from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.viewers import MongoViewerRepository
 
 
@@ -31,8 +32,9 @@ async def _run(settings: Settings, options: Namespace) -> int:
         if options.command == "block":
             await viewers.block(viewer_id, reason=options.reason)
             print(f"{viewer_id} is blocked.")
-            if not await viewers.is_known(viewer_id):
-                print_error("No viewer has this ID yet: check the name.")
+            # `is_known` says who has sample images: in production, nobody.
+            if not await MongoAccountRepository(database).list_existing([viewer_id]):
+                print_error("This viewer has no account yet: check the name.")
         elif await viewers.unblock(viewer_id):
             print(f"{viewer_id} is not blocked any more.")
         else:

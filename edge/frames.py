@@ -23,6 +23,7 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Response
 from websockets.typing import StatusLike
 
+from edge.errors import INTERNAL
 from edge.light_waits import Gate, Inbox
 from edge.rates import RateLimit
 from edge.responses import JSON, error_body
@@ -267,7 +268,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 def _reject(status: StatusLike, _: str) -> Response:
     """Refuse a handshake, without the words of websockets, which repeat what the client sent."""
     status = HTTPStatus(status)
-    body = orjson.dumps(error_body("BAD_REQUEST", "This is not a valid WebSocket handshake."))
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:  # The application failed, or the server stops.
+        error = error_body(INTERNAL, "The WebSocket could not be opened.")
+    else:
+        error = error_body("BAD_REQUEST", "This is not a valid WebSocket handshake.")
+    body = orjson.dumps(error)
     headers = Headers({"Content-Type": JSON, "Content-Length": str(len(body))})
     headers["Connection"] = "close"
     return Response(status.value, status.phrase, headers, body)

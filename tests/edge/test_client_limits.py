@@ -15,7 +15,7 @@ from commands import viewers
 from domain.ids import viewer_id_of
 from domain.services import blocked_viewers
 from settings import Limits, Settings, variable_of
-from storage.mongo.database import Database
+from storage.mongo.database import Database, open_database
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.viewers import MongoViewerRepository
 from tests.clients import PATIENCE_SECONDS, GraphQLClient, Socket, connect_to
@@ -322,6 +322,9 @@ async def test_a_viewer_who_is_blocked_while_subscribed_is_disconnected(
         await stream.next()
         async with bob.subscribe(CREDITS) as others:
             await others.next()
+            async with open_database(*run.database) as stored:
+                # Production does not note who was seen.
+                await stored.viewers.delete_one({"_id": own})
             assert await run("block", "ana", "--reason", "a test") == 0
             assert await socket.closed_with() == 4403
             _, last = await stream.event()
@@ -372,6 +375,7 @@ class Command:
     def __init__(self, darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = darkroom.settings
         assert settings.mongodb_uri
+        self.database = settings.mongodb_uri.get_secret_value(), settings.mongodb_database
         for name, value in {
             "mongodb_uri": settings.mongodb_uri.get_secret_value(),
             "mongodb_database": settings.mongodb_database,
