@@ -153,7 +153,8 @@ class DeliveryRules:
     lease: timedelta = timedelta(seconds=30)
     """Of the right to deliver to a webhook: longer than several requests."""
     idle_seconds: float = 5.0
-    """Between two searches for what other processes have added, or what is to be attempted again.
+    """Between two searches for what other processes have added, or what is to be attempted again;
+    and at least between two attempts at a webhook that fails, unless something is added.
     """
 
     @property

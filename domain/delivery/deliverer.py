@@ -145,10 +145,14 @@ class _Round:
             await self._deliver_for_a_while()
         except asyncio.CancelledError:
             # The next process need not wait for the end of the lease.
-            await self._outbox.release(self._held)
+            await self._release()
             raise
         if not self._is_lost:
-            await self._outbox.release(self._held)
+            await self._release()
+
+    async def _release(self) -> None:
+        pause = timedelta(seconds=self._rules.idle_seconds)
+        await self._outbox.release(self._held, failing_pause=pause)
 
     async def _deliver_for_a_while(self) -> None:
         until = self._clock() + _MAX_SECONDS_PER_WEBHOOK

@@ -69,7 +69,10 @@ class Importer(JobRunner[Import]):
         await self._objects.delete(job.keys_left)
         try:
             byte_size = await self._objects.size(job.key)
-            export = await check_export(self._objects, job, byte_size=byte_size, with_files=False)
+            # It may take longer than the lease.
+            export = await self.renew_during(
+                claim, check_export(self._objects, job, byte_size=byte_size, with_files=False)
+            )
             images = await self._make_images(claim, export)
             conversations = [
                 await self._make_turns(claim, export, conversation=conversation, images=images)

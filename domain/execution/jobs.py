@@ -8,17 +8,19 @@ import asyncio
 import logging
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from time import monotonic
-from typing import Final, Generic
+from typing import Any, Final, Generic, TypeVar
 
 from domain.errors import GenerationErrorCode, Overloaded, StoreUnavailable
 from domain.execution.leases import LeaseLost
 from domain.jobs import KEPT, MAX_TRIES, AnyJob, JobClaim
 from domain.outputs import GenerationError
 from domain.ports.execution import JobRepository
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,18 @@ class JobRunner(ABC, Generic[AnyJob]):
             self._renewed_at = monotonic()
             if not await self._jobs.renew(claim, progress=progress, lease=self._lease):
                 raise LeaseLost
+
+    async def renew_during(
+        self, claim: JobClaim[AnyJob], work: Coroutine[Any, Any, Result]
+    ) -> Result:
+        """Do work that reports no progress. Raise LeaseLost as `renew` does."""
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait([task], timeout=_RENEW_SECONDS))[0]:
+                await self.renew(claim, progress=None)
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _run_forever(self) -> None:
         while True:

@@ -51,8 +51,10 @@ class OutboxRepository(Protocol):
     async def renew(self, held: HeldWebhook, *, lease: timedelta) -> bool:
         """Renew the lease. False: it is lost."""
 
-    async def release(self, held: HeldWebhook) -> None:
-        """Give the webhook back: it is due again when the next of its deliveries is."""
+    async def release(self, held: HeldWebhook, *, failing_pause: timedelta) -> None:
+        """Give the webhook back: it is due again when the next of its deliveries is. If it fails,
+        that is not before this pause, unless something is added.
+        """
 
     async def find_due(self, held: HeldWebhook, *, limit: int) -> Mapping[str, Sequence[Message]]:
         """The deliveries that are due, by subject, each in its order. A subject whose first message

@@ -77,12 +77,15 @@ def _decode_jpeg(container: Container, draft_width: int | None) -> Image.Image:
 
 def may_look_different(picture: Image.Image, container: Container) -> bool:
     """Whether other decoders may show other pixels: where a PNG uses colours that are not in its
-    palette, or a JPEG has enough coded pixels even without its last bytes. Where the end of a JPEG
-    is plain, this may be True without a surplus.
+    palette, a WebP has alpha that it does not announce, or a JPEG has enough coded pixels even
+    without its last bytes. Where the end of a JPEG is plain, this may be True without a surplus.
     """
     if isinstance(picture, PngImageFile) and picture.mode == "P" and picture.palette is not None:
         used = picture.histogram()
         return any(used[len(picture.palette.palette) // len("RGB") :])
+    if container.content_type == _WEBP and _ignores_alpha(container):
+        *_, mode = WebPAnimDecoder(container.data).get_info()
+        return bool(mode == "RGBA")
     if container.content_type != _JPEG:
         return False
     truncated = pad_scans(container.data, _NOISE_PIXELS, drop_bytes=_SURPLUS_BYTES)
@@ -142,9 +145,14 @@ def _decode_webp(container: Container) -> Image.Image:
     if frame is None:
         raise BadContainer("WebP that cannot be decoded")
     del decoder
-    if container.data[12:16] == b"VP8X" and not container.data[20] & ALPHA_FLAG:
-        mode = "RGBX"  # Browsers and libvips ignore alpha that is not announced.
+    if _ignores_alpha(container):
+        mode = "RGBX"
     return Image.frombytes("RGB" if mode == "RGBX" else mode, size, frame[0], "raw", mode)
+
+
+def _ignores_alpha(container: Container) -> bool:
+    """Browsers and libvips ignore alpha that is not announced."""
+    return container.data[12:16] == b"VP8X" and not container.data[20] & ALPHA_FLAG
 
 
 def _check_size(size: tuple[int, int], container: Container) -> None:

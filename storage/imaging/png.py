@@ -42,7 +42,6 @@ _PACKED_PROFILE: Final = re.compile(rb"[^\0]{1,79}\0\0(.*)", re.DOTALL)
 _ANCILLARY: Final = 0x20
 """A bit in the first letter of a chunk's name: set where decoders may ignore the chunk."""
 _GREY, _RGB, _PALETTE = 0, 2, 3
-_MAX_PALETTE: Final = 256
 _CHANNELS: Final = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}
 _PASSES: Final = (
     (0, 0, 8, 8),
@@ -173,7 +172,10 @@ class _Chunks:
             return True
         colour_type = self.found[b"IHDR"][9]
         if colour_type == _PALETTE:
-            return 0 < len(body) <= _MAX_PALETTE
+            # It follows the palette, and has at most its number of colours, of which a pixel's bits
+            # can name so many.
+            colours = min(len(self.found.get(b"PLTE", b"")) // 3, 1 << self.found[b"IHDR"][8])
+            return 0 < len(body) <= colours
         return len(body) == 2 * _CHANNELS[colour_type] if colour_type in (_GREY, _RGB) else False
 
 

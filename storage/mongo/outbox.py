@@ -232,7 +232,7 @@ class MongoOutboxRepository:
         )
         return renewed.matched_count == 1
 
-    async def release(self, held: HeldWebhook) -> None:
+    async def release(self, held: HeldWebhook, *, failing_pause: timedelta) -> None:
         hook = await self._webhooks.find_one(_held_by(held), {"queued": 1})
         if hook is None:
             return
@@ -246,7 +246,11 @@ class MongoOutboxRepository:
         waiting = await self._deliveries.find_one(
             {**_of(held), **_WAITS}, {"dueAt": 1}, sort=[("dueAt", 1)]
         )
-        next_at = waiting["dueAt"] if waiting else "$$REMOVE"
+        next_at: object = "$$REMOVE"
+        if waiting:
+            # Many subjects may be due at once: a receiver that fails is not asked for all of them.
+            not_before = {"$max": [waiting["dueAt"], from_now(failing_pause)]}
+            next_at = {"$cond": ["$failing", not_before, waiting["dueAt"]]}
         # What has been added since the webhook was read is due at once.
         unchanged = {"$eq": ["$queued", hook["queued"]]}
         await self._webhooks.update_one(

@@ -211,6 +211,19 @@ async def test_a_transparency_chunk_that_names_no_colour_is_ignored(
     assert seen(opened(processed.original), 2) == [(0, 0, 0, 255), (255,) * 4]
 
 
+@pytest.mark.parametrize("chunks", [(None, bytes(3)), (bytes(2), None)])
+async def test_transparency_that_does_not_fit_the_palette_is_ignored(
+    process: Process, chunks: Sequence[bytes | None]
+) -> None:
+    colours = (b"PLTE", bytes((200, 100, 50, 20, 200, 120)))
+    described = [colours if chunk is None else (b"tRNS", chunk) for chunk in chunks]
+
+    processed = await process(png_of([(0,), (1,)], PALETTE, 8, *described))
+
+    found = seen(opened(processed.original), 2)
+    assert found == [(200, 100, 50, OPAQUE), (20, 200, 120, OPAQUE)]
+
+
 async def test_of_two_transparency_chunks_the_first_counts(process: Process) -> None:
     keys = [(b"tRNS", struct.pack(">H", key)) for key in (0, 255)]
 

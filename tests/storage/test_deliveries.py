@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from starlette.responses import Response
 
+from domain.delivery.deliverer import MAX_REQUESTS
 from domain.errors import GenerationErrorCode
 from domain.ids import ViewerId, new_delivery_id, viewer_id_of
 from domain.outputs import GenerationError
@@ -29,6 +30,7 @@ from tests.storage.hooks import HASTY, QUICK, SECRET, a_hook, a_turn_that_ends, 
 from tests.storage.plans import profiled
 
 SLOW = RetryPolicy(first_pause_seconds=30.0, longest_pause_seconds=30.0)
+AT_ONCE = timedelta(0)
 BOB = viewer_id_of("tests", "bob")
 
 
@@ -218,10 +220,10 @@ async def test_a_webhook_is_claimed_by_one_process_until_its_lease_expires(
     assert await outbox.take(failing=[False], lease=LONG) is None
     assert not await outbox.renew(first, lease=LONG)
     assert not await outbox.disable(first)
-    await outbox.release(first)
+    await outbox.release(first, failing_pause=AT_ONCE)
     assert await outbox.take(failing=[False], lease=LONG) is None
     assert await outbox.renew(second, lease=LONG)
-    await outbox.release(second)
+    await outbox.release(second, failing_pause=AT_ONCE)
     assert await outbox.take(failing=[False], lease=LONG) is not None
 
 
@@ -237,7 +239,9 @@ async def test_a_delivery_added_while_its_webhook_is_released_is_sent(
             for message in messages:
                 await database.deliveries.update_one({"_id": message.id}, {"$unset": {"dueAt": ""}})
 
-        await asyncio.gather(outbox.release(held), a_turn_that_ends(database))
+        await asyncio.gather(
+            outbox.release(held, failing_pause=AT_ONCE), a_turn_that_ends(database)
+        )
 
 
 async def test_events_of_this_process_are_delivered_without_a_periodic_search(
@@ -259,6 +263,21 @@ async def test_events_of_this_process_are_delivered_without_a_periodic_search(
         await a_turn_that_ends(database)
         answering.set()
         await receiver.until_received(2)
+
+
+async def test_a_receiver_that_fails_is_not_asked_for_all_that_is_due(
+    database: Database, receiver: Receiver
+) -> None:
+    receiver.scripts["/"] = fail
+    await a_hook(database, f"{receiver.url}/", events=(WebhookEvent.TURN_ENDED,))
+    for _ in range(3 * MAX_REQUESTS):
+        await a_turn_that_ends(database)
+
+    async with delivering(database, replace(QUICK, retry=SLOW, idle_seconds=PATIENCE_SECONDS)):
+        await receiver.until_received(1)
+        await asyncio.sleep(0.5)
+
+    assert len(receiver.received) <= MAX_REQUESTS
 
 
 async def test_an_undeliverable_event_is_given_up_and_disables_the_webhook(
@@ -345,7 +364,7 @@ async def test_an_outbox_that_is_too_long_disables_its_webhook(
     assert held is not None
     await database.deliveries.insert_many(waiting(webhook, one) for one in range(MAX_PENDING - 1))
 
-    await outbox.release(held)
+    await outbox.release(held, failing_pause=AT_ONCE)
 
     assert not (await MongoWebhookRepository(database).list(ANA))[0].enabled
     assert await database.deliveries.find_one({"dueAt": {"$exists": True}}) is None

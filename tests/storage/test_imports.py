@@ -1,14 +1,20 @@
 """Imports in MongoDB: what they write refers to existing images, and is deleted if they fail."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from domain.albums import Album
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode
 from domain.execution.importer import Importer
 from domain.ids import UploadId, import_id_of, new_album_id, new_conversation_id
+from domain.images import ARCHIVE, new_key
+from domain.import_format.facts import NotAnExport
 from domain.jobs import MAX_TRIES, Import, JobClaim
 from domain.outputs import GenerationError, OutputStatus
 from domain.posts import Post
@@ -49,13 +55,31 @@ async def a_claim(imports: MongoImportRepository, *, lease: timedelta = LONG) ->
         id=import_id_of(upload_id),
         owner_id=ANA,
         upload_id=upload_id,
-        key="uploads/00/1.zip",
+        key=new_key("uploads", ARCHIVE),
         created_at=datetime.now(UTC),
     )
     assert await imports.create(job, at_most=1)
     claim = await imports.claim(lease=lease)
     assert claim is not None
     return claim
+
+
+@asynccontextmanager
+async def an_importer(
+    imports: MongoImportRepository, database: Database, folder: Path
+) -> AsyncIterator[Importer]:
+    async with AsyncExitStack() as stack:
+        uploads, processor = UploadSandbox(), ThreadedImageProcessor()
+        objects = FolderObjectStore(folder, public_url="", signer=Signer(b"x" * 32))
+        for one in (uploads, processor, objects):
+            stack.push_async_callback(one.aclose)
+        yield Importer(
+            imports,
+            MongoImageRepository(database),
+            objects,
+            upload_processor=uploads,
+            image_processor=processor,
+        )
 
 
 async def test_an_import_recreates_an_image_deleted_in_the_meantime(database: Database) -> None:
@@ -147,18 +171,7 @@ async def test_an_import_that_ended_each_of_its_processes_is_taken_back(
     claim = await a_claim(imports, lease=EXPIRED)
     assert await imports.add_images(claim, [a_picture()])
     await database.imports.update_one({"_id": claim.job.id}, {"$set": {"fence": MAX_TRIES}})
-    async with AsyncExitStack() as stack:
-        uploads, processor = UploadSandbox(), ThreadedImageProcessor()
-        objects = FolderObjectStore(tmp_path, public_url="", signer=Signer(b"x" * 32))
-        for one in (uploads, processor, objects):
-            stack.push_async_callback(one.aclose)
-        importer = Importer(
-            imports,
-            MongoImageRepository(database),
-            objects,
-            upload_processor=uploads,
-            image_processor=processor,
-        )
+    async with an_importer(imports, database, tmp_path) as importer:
 
         async def has_failed() -> bool:
             job = (await imports.get_many(ANA, [claim.job.id]))[claim.job.id]
@@ -168,3 +181,31 @@ async def test_an_import_that_ended_each_of_its_processes_is_taken_back(
             await eventually(has_failed, within=PATIENCE_SECONDS, what="the import fails")
 
     assert await database.images.count_documents({}) == 0
+
+
+async def test_an_import_is_held_for_as_long_as_its_check_takes(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await an_account(database)
+    imports = MongoImportRepository(database)
+    claim = await a_claim(imports, lease=EXPIRED)
+
+    async def size(*_: object) -> int:
+        return 1
+
+    async def check(*_: object, **__: object) -> NoReturn:
+        async def is_held() -> bool:
+            held = {"$expr": {"$gt": ["$leaseUntil", "$$NOW"]}}
+            return await database.imports.find_one(held) is not None
+
+        await eventually(is_held, within=PATIENCE_SECONDS, what="the lease is renewed")
+        raise NotAnExport("It is none.")
+
+    monkeypatch.setattr("domain.execution.jobs._RENEW_SECONDS", 0.01)
+    monkeypatch.setattr("domain.execution.importer.check_export", check)
+    monkeypatch.setattr(FolderObjectStore, "size", size)
+    async with an_importer(imports, database, tmp_path) as importer:
+        await importer.run(claim)
+
+    job = (await imports.get_many(ANA, [claim.job.id]))[claim.job.id]
+    assert job.error == GenerationError(GenerationErrorCode.EXPORT_INVALID, retryable=False)

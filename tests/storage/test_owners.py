@@ -182,7 +182,7 @@ async def test_every_filter_of_the_webhook_delivery_has_the_owner(
     await outbox.set_failing(held, True)
     failed = Answer(500, "…")
     assert await outbox.set_failed(held, second, failed, pause=EXPIRED, give_up_after=LONG)
-    await outbox.release(held)
+    await outbox.release(held, failing_pause=timedelta(0))
     held = await outbox.take(failing=[True], lease=LONG)
     assert held is not None
     assert await outbox.disable(held)

@@ -94,6 +94,8 @@ async def test_alpha_that_a_webp_does_not_announce_is_not_shown(process: Process
     small = opened(processed.thumbnails[0])
     assert not small.has_transparency_data
     assert difference(small, picture.convert("RGB").resize(small.size)) < THUMBNAIL_APART
+    # Those who do not know the header would show it.
+    assert not opened(processed.original).has_transparency_data
 
 
 @pytest.mark.parametrize("row", INCOMPLETE)
