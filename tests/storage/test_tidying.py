@@ -497,7 +497,7 @@ async def test_orphan_collection_asks_an_unavailable_database_again(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("storage.mongo.database.SELECTION_SECONDS", 1.0)
+    monkeypatch.setattr("storage.mongo.database.SELECTION_SECONDS", 2.0)
     (tmp_path / "mongod").mkdir()
     mongod = Mongod(tmp_path / "mongod", binary=need_mongod(), preferred_port=free_port())
     await mongod.start()
@@ -588,16 +588,16 @@ async def test_orphans_that_outnumber_objects_in_use_are_left_to_an_operator(
     database: Database, in_folder: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     shard = SHARDS[0]
-    load_factor = {f"images/{shard}/{shard}{number:038x}.png" for number in range(21)}
-    few = {key.replace("/00", "/01") for key in load_factor} - {f"images/01/01{0:038x}.png"}
-    await in_folder.put(*load_factor, *few)
+    many = {f"images/{shard}/{shard}{number:038x}.png" for number in range(21)}
+    few = {key.replace("/00", "/01") for key in many} - {f"images/01/01{0:038x}.png"}
+    await in_folder.put(*many, *few)
     await in_folder.mark(database)
-    await in_folder.grow_old(*load_factor, *few)
+    await in_folder.grow_old(*many, *few)
 
     with caplog.at_level(logging.WARNING):
-        await in_folder.tidy(database, *load_factor, *few)
+        await in_folder.tidy(database, *many, *few)
 
-    assert await in_folder.keys() == load_factor
+    assert await in_folder.keys() == many
     [record] = caplog.records
     assert record.getMessage() == "orphaned objects kept: too many in one shard"
 
