@@ -31,6 +31,7 @@ _IDLE_EVERY_SECONDS: Final = 4.0
 """In a process that has run nothing for a while, or runs nothing: each sweep is three commands. A
 contact must be noted again before `MAX_GAP_LEASES`.
 """
+_JITTER: Final = 0.25
 _IDLE_AFTER_SECONDS: Final = 30.0
 """Longer than a lease: what this process or one before it has left is found soon."""
 _STARTED_SOON: Final = timedelta(seconds=1)
@@ -55,6 +56,9 @@ class Sweeper:
         self._contacts = contacts
         self._lease_seconds = lease.total_seconds()
         self._longest_gap = lease * MAX_GAP_LEASES
+        # With the jitter: shorter leases leave no time for longer pauses.
+        longest_pause = self._longest_gap.total_seconds() / (1 + _JITTER)
+        self._idle_seconds = min(_IDLE_EVERY_SECONDS, longest_pause)
         self._max_queued = max_queued
 
     @asynccontextmanager
@@ -99,8 +103,8 @@ class Sweeper:
             is_idle = self._dispatcher is None or (
                 now - max(started_at, self._dispatcher.ran_at) > _IDLE_AFTER_SECONDS
             )
-            seconds = _IDLE_EVERY_SECONDS if is_idle else _EVERY_SECONDS
-            await asyncio.sleep(seconds * random.uniform(0.75, 1.25))
+            seconds = self._idle_seconds if is_idle else _EVERY_SECONDS
+            await asyncio.sleep(seconds * random.uniform(1 - _JITTER, 1 + _JITTER))
 
     async def _sweep(self, min_queued: timedelta, *, expired: bool) -> None:
         if expired:

@@ -239,7 +239,7 @@ async def test_a_socket_whose_ping_is_not_answered_is_closed(start_darkroom: Sta
 async def test_a_ping_that_is_answered_is_followed_by_another(
     start_darkroom: StartDarkroom,
 ) -> None:
-    darkroom = await start_darkroom(limit=Limits(ping_seconds=0.05, pong_seconds=4))
+    darkroom = await start_darkroom(limit=Limits(ping_seconds=0.1, pong_seconds=4))
 
     async with darkroom.client("ana").socket() as socket:
         await asyncio.sleep(4.5)  # longer than one ping may stay unanswered

@@ -95,7 +95,8 @@ class Maker:
         changes = [_change(values, rng) for _ in range(rng.choice((1, 2, 3, 5)))]
         written = _write_whole(values, rng, changes)
         status = str(rng.choice((200, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503, 529)))
-        error = re.sub(rb"^HTTP/1.1 \d+", f"HTTP/1.1 {status}".encode(), written)
+        # That of the answer itself: hints may come before it.
+        error = _STATUS.sub(rf"\g<1>{status}".encode(), written, count=1)
         if self.provider in _STREAMS or rng.random() < 0.5:
             return Mutated(number, Exchange(submission=error), False, (status, *changes))
         good = [_write_whole([one], Random(0), []) for one in _JOBS[self.provider](rng, number, "")]
@@ -103,6 +104,7 @@ class Maker:
         return Mutated(number, exchange, False, (status, *changes))
 
 
+_STATUS: Final = re.compile(rb"^(HTTP/1\.[01] )[2-5]\d\d", re.MULTILINE)
 _ERROR: Final[dict[str, Value]] = {
     "error": {
         "code": 400,

@@ -588,16 +588,16 @@ async def test_orphans_that_outnumber_objects_in_use_are_left_to_an_operator(
     database: Database, in_folder: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
     shard = SHARDS[0]
-    many = {f"images/{shard}/{shard}{number:038x}.png" for number in range(21)}
-    few = {key.replace("/00", "/01") for key in many} - {f"images/01/01{0:038x}.png"}
-    await in_folder.put(*many, *few)
+    crowd = {f"images/{shard}/{shard}{number:038x}.png" for number in range(21)}
+    few = {key.replace("/00", "/01") for key in crowd} - {f"images/01/01{0:038x}.png"}
+    await in_folder.put(*crowd, *few)
     await in_folder.mark(database)
-    await in_folder.grow_old(*many, *few)
+    await in_folder.grow_old(*crowd, *few)
 
     with caplog.at_level(logging.WARNING):
-        await in_folder.tidy(database, *many, *few)
+        await in_folder.tidy(database, *crowd, *few)
 
-    assert await in_folder.keys() == many
+    assert await in_folder.keys() == crowd
     [record] = caplog.records
     assert record.getMessage() == "orphaned objects kept: too many in one shard"
 

@@ -185,9 +185,10 @@ async def test_a_dialog_whose_code_cannot_be_fetched_says_so_and_can_be_tried_ag
     await expect(unloaded).to_be_hidden()
     await page.locator("figure .open").first.click()
     await page.unroute_all(behavior="wait")
-    await unloaded.get_by_role("button", name="Try again").click()
+    # Chromium does not ask again for code that it could not fetch once: the page becomes a new one.
+    async with page.expect_event("load"):
+        await unloaded.get_by_role("button", name="Try again").click()
     await expect(unloaded).to_be_hidden()
-    # Chromium does not ask again for code that it could not fetch once: the page is a new one.
     await page.locator("figure .open").first.click()
 
     await expect(page.get_by_role("dialog").get_by_role("button", name="Zoom in")).to_be_visible()
