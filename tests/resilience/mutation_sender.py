@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import time
 from typing import Any, Final
 
@@ -91,12 +92,14 @@ class MutationSender:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def once(self, viewer: str, mutation: str, input: Data) -> SentMutation:
-        """Send it once, whatever the result."""
+    async def once(
+        self, viewer: str, mutation: str, input: Data, *, http: httpx2.AsyncClient | None = None
+    ) -> SentMutation:
+        """Send it once, whatever the result. `http`: by this client instead of the common one."""
         asked = SentMutation(viewer=viewer, mutation=mutation, input=input, sent_at=time())
         self.asked.append(asked)
         try:
-            answer = await self._post(viewer, MUTATIONS[mutation], input=input)
+            answer = await self._post(http or self._http, viewer, MUTATIONS[mutation], input=input)
         except (httpx2.HTTPError, json.JSONDecodeError) as error:
             asked.failure = type(error).__name__
             return asked
@@ -139,7 +142,9 @@ class MutationSender:
     async def read(self, viewer: str, parent_id: str) -> Data | None:
         """The current turn or post; None if it cannot be read."""
         try:
-            answer = await self._post(viewer, READ[parent_id.partition("_")[0]], id=parent_id)
+            answer = await self._post(
+                self._http, viewer, READ[parent_id.partition("_")[0]], id=parent_id
+            )
         except (httpx2.HTTPError, json.JSONDecodeError):
             return None
         found: Data | None = answer.get("data", {}).get("found") if "errors" not in answer else None
@@ -148,14 +153,16 @@ class MutationSender:
     async def _cut_off(
         self, viewer: str, mutation: str, input: Data, choice: random.Random
     ) -> None:
-        try:
-            async with asyncio.timeout(choice.uniform(*_CUT_AFTER_SECONDS)):
-                await self.once(viewer, mutation, input)
-        except TimeoutError:
-            pass
+        # A cancelled request leaves unclosed what its client's pool was about to close.
+        async with open_http() as http:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(choice.uniform(*_CUT_AFTER_SECONDS)):
+                    await self.once(viewer, mutation, input, http=http)
 
-    async def _post(self, viewer: str, query: str, **variables: Any) -> Data:
-        response = await self._http.post(
+    async def _post(
+        self, http: httpx2.AsyncClient, viewer: str, query: str, **variables: Any
+    ) -> Data:
+        response = await http.post(
             f"{self._route()}/graphql",
             json={"query": query, "variables": variables},
             headers={"authorization": f"Bearer {self._token(viewer)}"},

@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Page, Response, Route, expect
 from pymongo import AsyncMongoClient
 
 from domain.ids import new_image_id, viewer_id_of
@@ -232,6 +232,10 @@ async def rename(page: Page, title: str) -> None:
     await page.keyboard.press("Enter")
 
 
+def is_album_saved(response: Response) -> bool:
+    return "UpdateAlbum" in (response.request.post_data or "")
+
+
 async def test_an_album_can_be_created_filled_and_deleted(
     darkroom: Darkroom, viewer: str, open_studio: OpenStudio
 ) -> None:
@@ -252,9 +256,11 @@ async def test_an_album_can_be_created_filled_and_deleted(
     await expect(tiles).to_have_count(3)
     order = [await tile.get_attribute("src") for tile in await tiles.all()]
     await select(page, 0)
-    await page.get_by_role("button", name="To the end").click()
+    async with page.expect_response(is_album_saved):
+        await page.get_by_role("button", name="To the end").click()
     await expect(tiles.last).to_have_attribute("src", order[0] or "")
-    await page.get_by_role("button", name="Earlier").click()
+    async with page.expect_response(is_album_saved):
+        await page.get_by_role("button", name="Earlier").click()
     await expect(tiles.nth(1)).to_have_attribute("src", order[0] or "")
     if find_tool("studio"):
         assert await find_barriers(page) == []
@@ -277,9 +283,7 @@ async def test_an_album_can_be_created_filled_and_deleted(
     await page.reload()
     await expect(tiles).to_have_count(2)
     await tiles.nth(1).drag_to(tiles.nth(0), target_position={"x": 5, "y": 20})
-    async with other.expect_response(
-        lambda answer: "UpdateAlbum" in (answer.request.post_data or "")
-    ):
+    async with other.expect_response(is_album_saved):
         await rename(other, "Barges")
     let_through.set()
     await expect(tiles).to_have_count(3)

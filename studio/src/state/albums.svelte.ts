@@ -57,6 +57,8 @@ export class Album {
   #reading: Promise<void> | null = null;
   /** It may have been changed since it was read. */
   #stale = false;
+  /** Settled once the orders given so far have been saved. */
+  #saving: Promise<void> = Promise.resolve();
   #cursor: string | null = null;
 
   constructor(readonly id: string) {}
@@ -149,15 +151,22 @@ export class Album {
     const start = wanted.findIndex((image, index) => image !== before[index]);
     if (start < 0) return;
     this.images = wanted;
+    // Requests under way at the same time may be answered in another order.
+    const saving = this.#saving.then(() => this.#save(wanted.slice(start)));
+    this.#saving = saving.catch(() => undefined);
     try {
-      const moved = wanted.slice(start).map(({ id }) => id);
-      for (let first = 0; first < moved.length; first += MOST_AT_ONCE) {
-        const ids = moved.slice(first, first + MOST_AT_ONCE);
-        await update({ albumId: this.id, removeImageIds: ids, addImageIds: ids });
-      }
+      await saving;
     } catch (error) {
       this.images = before;
       throw error;
+    }
+  }
+
+  async #save(moved: readonly ImageData[]): Promise<void> {
+    const moving = moved.map(({ id }) => id);
+    for (let first = 0; first < moving.length; first += MOST_AT_ONCE) {
+      const ids = moving.slice(first, first + MOST_AT_ONCE);
+      await update({ albumId: this.id, removeImageIds: ids, addImageIds: ids });
     }
   }
 

@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-m-51H6S1.js";
