@@ -11,7 +11,7 @@ export PROVIDER
 KILLS ?= 500
 CUTS ?= 1000
 # More than a small machine has cores: much of a test's time is waiting.
-WORKERS ?= 4
+WORKERS ?= 5
 ROUNDS ?= 3
 ANSWERS ?= 5000
 TURNS ?= 100000

@@ -18,7 +18,7 @@ from tests.conftest import Darkroom
 from tests.operations import RENAME, conversation_with, samples
 from tests.studio.conftest import ARGUMENTS
 from tests.studio.screenshots import a_darkroom, path_of
-from tests.studio.steps import LANDING_MILLISECONDS
+from tests.studio.steps import LANDING_MILLISECONDS, wait_until_true
 from tests.tools import need
 
 OBSERVE: Final = """
@@ -60,8 +60,8 @@ async def first_view(page: Page, darkroom: Darkroom, token: str) -> Figures:
     await page.goto(f"{darkroom.url}/studio/#token={token}")
     await page.locator("figure .edit").first.wait_for(state="attached")
     usable = time.perf_counter() - started
-    await page.wait_for_function(
-        "[...document.querySelectorAll('figure img')].some((one) => one.naturalWidth)"
+    await wait_until_true(
+        page, "[...document.querySelectorAll('figure img')].some((one) => one.naturalWidth)"
     )
     pictured = time.perf_counter() - started
     await page.wait_for_timeout(1_000)

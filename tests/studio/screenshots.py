@@ -24,6 +24,7 @@ from tests.conftest import Darkroom, darkrooms
 from tests.operations import conversation_with, samples, send, start, until_finished
 from tests.serving import free_port
 from tests.studio.conftest import ARGUMENTS
+from tests.studio.steps import wait_until_true
 from tests.tools import need, need_mongod
 
 SIZES: Final = {
@@ -149,7 +150,7 @@ def click(*names: str) -> Act:
 
 async def paint(page: Page) -> None:
     await click("^(Mask|Máscara)$")(page)
-    await page.wait_for_function(SEEN)
+    await wait_until_true(page, SEEN)
     # It has its size once it can be pointed at.
     await page.locator("dialog canvas").hover()
     box = await page.locator("dialog canvas").bounding_box()
@@ -245,7 +246,7 @@ async def shoot(
 
 async def settle(page: Page) -> None:
     await page.wait_for_timeout(SETTLED_MILLISECONDS)
-    await page.wait_for_function(SEEN)
+    await wait_until_true(page, SEEN)
     await page.wait_for_timeout(SETTLED_MILLISECONDS)
 
 

@@ -5,6 +5,7 @@ import re
 from playwright.async_api import Page, expect
 
 from tests.clients import Data
+from tests.resilience.processes import eventually
 
 LANDING_MILLISECONDS = 80_000
 
@@ -44,3 +45,14 @@ def path_of(payload: Data) -> str:
 async def wait_for(page: Page, turn: int, status: str, model: str = "") -> None:
     found = page.locator(outputs(page, turn, status, model))
     await expect(found.first).to_be_visible(timeout=LANDING_MILLISECONDS)
+
+
+async def wait_until_true(page: Page, script: str) -> None:
+    """Wait for what a script says of the page. `Page.wait_for_function` asks again by `eval`, which
+    the page's Content-Security-Policy forbids.
+    """
+
+    async def is_true() -> bool:
+        return bool(await page.evaluate(script))
+
+    await eventually(is_true, within=LANDING_MILLISECONDS / 1000, what=script)

@@ -15,6 +15,7 @@ from edge.dev_tokens import ISSUER
 from tests.conftest import Darkroom
 from tests.operations import conversation_with
 from tests.studio.conftest import OpenStudio, find_barriers
+from tests.studio.steps import wait_until_true
 from tests.tools import find_tool
 
 IDLE_MILLISECONDS = 1_500
@@ -134,7 +135,7 @@ async def test_thousands_of_images_are_scrolled_without_a_blank_frame(
     await page.get_by_role("link", name="Albums").click()
     await expect(page.get_by_role("main", name="Albums")).to_be_focused()
     await page.go_back()
-    await page.wait_for_function(f"Math.abs(scrollY - {top}) <= 1")
+    await wait_until_true(page, f"Math.abs(scrollY - {top}) <= 1")
 
 
 async def test_images_are_found_by_prompts_and_models(

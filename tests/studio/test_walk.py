@@ -14,7 +14,7 @@ from tests.operations import conversation_with, send
 from tests.operations import start as start_by_api
 from tests.serving import free_port
 from tests.studio.conftest import OpenStudio, find_barriers
-from tests.studio.steps import choose_models, outputs, path_of, start, wait_for
+from tests.studio.steps import choose_models, outputs, path_of, start, wait_for, wait_until_true
 from tests.tools import find_tool
 from tests.uploads import a_picture
 
@@ -68,7 +68,7 @@ async def test_a_viewer_signs_in_edits_twice_and_returns(
     await page.get_by_label("What should change next?").fill("Sepia, like @Image2")
     await page.get_by_role("button", name="Send").click()
     await wait_for(page, 1, "COMPLETED", "local-ink")
-    await page.wait_for_function(NAME_IS_SEEN)
+    await wait_until_true(page, NAME_IS_SEEN)
     await expect(page.get_by_text("Edit 2", exact=True)).to_be_visible()
     await expect(page.get_by_text("2 turns")).to_be_visible()
     strip = page.get_by_role("list", name="All images of this conversation")
