@@ -57,8 +57,7 @@ class Deliverer:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await _cancel([task])
 
     async def _deliver_forever(self) -> None:
         running: dict[bool, set[asyncio.Task[None]]] = {False: set(), True: set()}
