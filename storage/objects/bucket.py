@@ -5,12 +5,14 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, Literal
 
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader, create_loader
 
 from domain.errors import ObjectMissing, StoreUnavailable
 
@@ -62,7 +64,17 @@ class Bucket:
 
 
 def session_of(bucket: Bucket) -> AioSession:
-    return AioSession(session_vars=_NOTHING_OF_THE_MACHINE if bucket.key_id else None)
+    session = AioSession(session_vars=_NOTHING_OF_THE_MACHINE if bucket.key_id else None)
+    session.register_component("data_loader", _description_of_s3())
+    return session
+
+
+@cache
+def _description_of_s3() -> Loader:
+    """What botocore knows of the API, for all sessions: to read it takes most of what opening a
+    client costs.
+    """
+    return create_loader()
 
 
 @asynccontextmanager
