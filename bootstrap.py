@@ -37,6 +37,7 @@ from assembly.operators import (
 )
 from assembly.services import make_hub, make_services, make_waiting_turns
 from domain.errors import Overloaded
+from domain.execution.dispatcher import never
 from domain.retries import RetryPolicy, retry
 from domain.services.blocked_viewers import BlockedViewers
 from domain.traces import Tracer
@@ -82,7 +83,7 @@ async def open_api(
     settings: Settings,
     *,
     grace_left: Callable[[], float] | None = None,
-    is_ending: Callable[[], bool] | None = None,
+    is_ending: Callable[[], bool] = never,
     metrics_listener: socket.socket | None = None,
 ) -> AsyncIterator[Api]:
     """Open everything that answers requests, and close it in reverse."""

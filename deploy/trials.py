@@ -24,6 +24,7 @@ from pymongo import AsyncMongoClient
 from deploy.cluster import ROOT, Cluster, Stores, cluster, empty_folder
 from deploy.scraping import dashboard_queries, firing_alerts, values
 from deploy.visitors import visitors
+from domain.background import run_in_background
 from domain.ids import viewer_id_of
 from edge.dev_tokens import ISSUER
 from storage.mongo.database import open_database
@@ -244,12 +245,8 @@ async def _watched(deployment: Cluster) -> AsyncIterator[Watcher | None]:
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=deployment.prometheus))
         watcher = Watcher(http)
-        watching = asyncio.create_task(watcher.watch(), name="prometheus")
-        try:
+        async with run_in_background(watcher.watch(), name="prometheus"):
             yield watcher
-        finally:
-            watching.cancel()
-            await asyncio.wait([watching])
 
 
 async def _report_monitoring(watcher: Watcher | None) -> bool:

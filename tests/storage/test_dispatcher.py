@@ -16,7 +16,7 @@ from domain.captions import CaptionDelivery, CaptionModelRegistry, CaptionReques
 from domain.claims import Hint, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution import dispatcher as dispatching
-from domain.execution.dispatcher import Dispatcher
+from domain.execution.dispatcher import Dispatcher, never
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.permits import Permits
@@ -126,7 +126,7 @@ def a_dispatcher(
     *writers: Writes,
     claims: MongoClaimRepository | None = None,
     permits: Permits | None = None,
-    is_ending: Callable[[], bool] | None = None,
+    is_ending: Callable[[], bool] = never,
 ) -> Dispatcher:
     claims = claims or MongoClaimRepository(database)
     objects = FolderObjectStore(folder / "objects", public_url="", signer=Signer(b"x" * 32))
