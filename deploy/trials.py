@@ -33,10 +33,11 @@ from tests.resilience.history import violations
 from tests.resilience.load import Load
 from tests.resilience.mutation_sender import MutationSender, round_robin
 from tests.resilience.operators import Operator
-from tests.resilience.processes import Process, eventually
+from tests.resilience.processes import Process
 from tests.resilience.state_recorder import StateRecorder
 from tests.resilience.storm import stop_and_restart
 from tests.storage.places import keys_in
+from tests.waits import eventually
 
 AWAY_SECONDS: Final = 6.0
 """Longer than an election, and than any client retries silently."""

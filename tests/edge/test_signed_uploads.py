@@ -11,8 +11,8 @@ import pytest
 from domain.errors import ObjectMissing
 from domain.uploads import UploadMethod, UploadOffer
 from edge import signed_uploads as offers
-from tests.resilience.processes import eventually
 from tests.storage.places import PICTURE, POST, PUT, Place
+from tests.waits import eventually
 
 APP = "https://app.test"
 HALF = len(PICTURE) // 2

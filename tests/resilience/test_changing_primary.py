@@ -19,8 +19,8 @@ from tests.resilience.evidence import read_stored
 from tests.resilience.local_runs import claim_local_output
 from tests.resilience.replica_set import Member, ReplicaSet, open_replica_set
 from tests.tools import need_mongod
+from tests.waits import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 30.0
 STEP_DOWNS = 5
 CALLS_AT_ONCE = 60
 CONFIRMED_SECONDS = 0.7

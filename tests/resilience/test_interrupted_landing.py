@@ -11,8 +11,7 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from tests.resilience.evidence import read_stored
 from tests.resilience.local_runs import claim_local_output
-
-PATIENCE_SECONDS = 20.0
+from tests.waits import PATIENCE_SECONDS
 
 
 class CommitOnItsWay(MongoClaimRepository):

@@ -45,6 +45,7 @@ from tests.storage.pictures import (
     with_png_size,
 )
 from tests.storage.processing import InThisProcess
+from tests.waits import PATIENCE_SECONDS, eventually
 
 Processor = UploadSandbox | InThisProcess
 
@@ -53,7 +54,6 @@ MUTATIONS = int(os.environ.get("DARKROOM_TEST_MUTATIONS", "10000" if THOROUGH el
 MUTATIONS_APART = 50 if THOROUGH else 12
 MUTATIONS_SECONDS = 60 + MUTATIONS / 50
 ITSELF_BYTES = 100_000_000
-PATIENCE_SECONDS = 20.0
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -541,16 +541,10 @@ async def test_40_megapixels_are_accepted(processor: UploadSandbox, image_format
 # Processes
 
 
-async def eventually(condition: Callable[[], bool], *, within: float = PATIENCE_SECONDS) -> None:
-    async with asyncio.timeout(within):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.01)
-
-
 async def until_running(count: int, before: set[int]) -> None:
-    await eventually(lambda: len(our_processes() - before) >= count)
+    await eventually(
+        lambda: len(our_processes() - before) >= count, what=f"{count} are running", every=0.01
+    )
 
 
 @LINUX
@@ -612,7 +606,7 @@ async def test_a_cancelled_caller_leaves_no_process_behind(
         for task in working:
             task.cancel()
         await asyncio.wait(working)
-    await eventually(lambda: our_processes() == before)
+    await eventually(lambda: our_processes() == before, what="the others have ended")
 
     assert all(task.cancelled() for task in working)
     assert isinstance(await process(processor, encoded(a_picture())), ProcessedImage)
@@ -706,12 +700,12 @@ async def test_a_sandbox_ends_with_its_parent(tmp_path: Path) -> None:
         listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         return [Path("/proc", pid) for pid in listed if memory_of(Path("/proc", pid)) > 100_000]
 
-    await eventually(lambda: bool(running_sandboxes()))
+    await eventually(lambda: bool(running_sandboxes()), what="a sandbox is running", every=0.01)
     [child] = running_sandboxes()
     parent.kill()
     await parent.wait()
 
-    await eventually(lambda: not memory_of(child), within=1)
+    await eventually(lambda: not memory_of(child), within=1, what="the child has ended")
 
 
 def memory_of(process: Path) -> int:
