@@ -130,7 +130,12 @@ class WaitingTurns:
             return
         refusals = Refusals()
         plan = await self.edits.plan_waiting(
-            viewer, conversation, turn, waiting, previous=previous, refusals=refusals
+            viewer,
+            conversation,
+            turn,
+            waiting=waiting,
+            previous=previous,
+            refusals=refusals,
         )
         await self.accounts.check(
             viewer, plan.outputs, max_credits=waiting.max_credits, refusals=refusals
