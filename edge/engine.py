@@ -92,7 +92,7 @@ class Engine:
         if variables is None:
             return None
         compiled = await self._compile(
-            self._compiler.subscription, runnable, request, variables=variables
+            self._compiler.compile_subscription, runnable, request, variables=variables
         )
         if compiled is None:
             return None
@@ -111,7 +111,9 @@ class Engine:
         variables = runnable.variables
         if variables is None:
             return None
-        compiled = await self._compile(self._compiler.query, runnable, request, variables=variables)
+        compiled = await self._compile(
+            self._compiler.compile_query, runnable, request, variables=variables
+        )
         if compiled is None:
             return None
         try:
