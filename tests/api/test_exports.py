@@ -18,7 +18,7 @@ from pymongo import AsyncMongoClient
 from domain.ids import new_image_id
 from domain.images import ARCHIVE, new_key
 from domain.jobs import MAX_RUNNING_JOBS
-from storage.objects.folder import LEFTOVER_PREFIX
+from storage.objects.folder_files import LEFTOVER_PREFIX
 from tests.api.jobs import EXPORT, EXPORT_VIEWER, NODE, ended
 from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
