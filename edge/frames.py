@@ -83,11 +83,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     never read the reason.
     """
 
+    writable: Gate  # type: ignore[assignment]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conn.reject = _reject  # type: ignore[method-assign,assignment]
         self.queue = Inbox()  # type: ignore[assignment]
-        self.writable = Gate()  # type: ignore[assignment]
+        self.writable = Gate()
         limits: Limits = self.app_state.get("limits") or Limits()
         # uvicorn's own setting closes with 1011, after which clients do not reconnect.
         self.ping_interval, self.ping_timeout = limits.ping_seconds, limits.pong_seconds
