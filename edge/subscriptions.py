@@ -137,12 +137,13 @@ class _Answers:
 class _Answering:
     """Receives events, and passes on their answers."""
 
-    __slots__ = ("_answers", "_to", "ready")
+    __slots__ = ("_answers", "_find", "_to", "ready")
 
     def __init__(self, answers: _Answers, to: Receiver[Result]) -> None:
         self._answers = answers
+        self._find = answers.group.find
         self._to = to
         self.ready = to.ready
 
     def take(self, item: object) -> bool:
-        return self._to.take(self._answers.of(item))
+        return self._to.take(self._find(item) or self._answers.of(item))
