@@ -129,24 +129,31 @@ async def open_api(
         ):
             await stack.enter_async_context(background_service.serve())
         await serve_operators(base, metrics_listener, stack)
-        yield Api(
-            services=services,
-            admission=admission,
-            blocked_viewers=blocked,
-            database=base.database,
-            metrics=base.metrics,
-            tracer=base.tracer,
-            persisted_documents=_make_persisted_documents(settings, base),
-            object_routes=base.image_tools.object_routes,
-            logo_routes=logo_routes({model.company for model in base.registry.all()}),
-        )
+        yield _make_api(settings, base, services=services, admission=admission, blocked=blocked)
 
 
-def _make_persisted_documents(settings: Settings, base: Base) -> PersistedDocuments:
-    return PersistedDocuments(
-        MongoDocumentRepository(base.database),
-        trusted=load_trusted_documents(settings),
-        only_trusted=settings.only_trusted_documents,
+def _make_api(
+    settings: Settings,
+    base: Base,
+    *,
+    services: Services,
+    admission: Admission,
+    blocked: BlockedViewers,
+) -> Api:
+    return Api(
+        services=services,
+        admission=admission,
+        blocked_viewers=blocked,
+        database=base.database,
+        metrics=base.metrics,
+        tracer=base.tracer,
+        persisted_documents=PersistedDocuments(
+            MongoDocumentRepository(base.database),
+            trusted=load_trusted_documents(settings),
+            only_trusted=settings.only_trusted_documents,
+        ),
+        object_routes=base.image_tools.object_routes,
+        logo_routes=logo_routes({model.company for model in base.registry.all()}),
     )
 
 
