@@ -69,7 +69,7 @@ class ImageImports:
         *,
         renew: Callable[[float], Awaitable[None]],
     ) -> Mapping[ImageId, Image]:
-        """Make those that no earlier try has made, and return all. `renew` is told the progress.
+        """Make those that no earlier try has made, and return all. `renew` gets the progress.
         Raise PictureRefused or NotAnExport where one of them is no image.
         """
         images: dict[ImageId, Image] = {}
