@@ -14,13 +14,15 @@ import pytest
 
 from domain.batches import in_batches
 from domain.ids import new_image_id
-from tests.api.test_imports import ARCHIVE, IMPORT, ended, entries_of, exported, zipped
-from tests.clients import PATIENCE_SECONDS, Data
+from tests.api.jobs import ARCHIVE, IMPORT, ended
+from tests.api.test_imports import entries_of, exported, zipped
+from tests.clients import Data
 from tests.conftest import StartDarkroom
 from tests.memory import MemoryGrowth
 from tests.operations import conversation_with
 from tests.resilience.scale import WHY_NOT, load_factor
 from tests.uploads import sent
+from tests.waits import PATIENCE_SECONDS
 
 IMAGES: Final = int(os.environ.get("DARKROOM_TEST_EXPORTED", "0"))
 SECONDS_PER_IMAGE: Final = 0.6
