@@ -24,6 +24,7 @@ from assembly.catalogue import load_caption_registry, load_registry, load_truste
 from assembly.objects import image_origins
 from assembly.traces import find_exporters
 from bootstrap import Api, open_api
+from domain.execution.dispatcher import never
 from edge.cross_origin import CrossOrigin
 from edge.dev_renewal import renewal_route
 from edge.dev_tokens import DevelopmentIssuer
@@ -49,7 +50,7 @@ def create_app(
     settings: Settings | None = None,
     *,
     grace_left: Callable[[], float] | None = None,
-    is_ending: Callable[[], bool] | None = None,
+    is_ending: Callable[[], bool] = never,
     metrics_listener: socket.socket | None = None,
 ) -> Starlette:
     """Build the application. Nothing is opened before its lifespan begins.

@@ -37,6 +37,8 @@ from assembly.operators import (
 )
 from assembly.services import make_hub, make_services, make_waiting_turns
 from domain.errors import Overloaded
+from domain.execution.dispatcher import Dispatcher, never
+from domain.execution.permits import Permits
 from domain.retries import RetryPolicy, retry
 from domain.services.blocked_viewers import BlockedViewers
 from domain.traces import Tracer
@@ -82,7 +84,7 @@ async def open_api(
     settings: Settings,
     *,
     grace_left: Callable[[], float] | None = None,
-    is_ending: Callable[[], bool] | None = None,
+    is_ending: Callable[[], bool] = never,
     metrics_listener: socket.socket | None = None,
 ) -> AsyncIterator[Api]:
     """Open everything that answers requests, and close it in reverse."""
@@ -100,10 +102,7 @@ async def open_api(
         waiting = make_waiting_turns(settings, base, hints=hints)
         exporter = make_exporter(base)
         importer = make_importer(base, upload_processor)
-        blocked = BlockedViewers(MongoViewerRepository(base.database))
-        # Known before the first request is answered.
-        await retry(blocked.refresh, on=Overloaded, policy=_STARTUP_RETRIES)
-        await stack.enter_async_context(blocked.serve())
+        blocked = await _open_blocked_viewers(base, stack)
         services = make_services(
             settings,
             base,
@@ -120,11 +119,9 @@ async def open_api(
         admission = Admission(await _open_authenticator(settings, stack), services.viewers, blocked)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
-            await stack.enter_async_context(permits.serve())
-            stop_runs_at_exit(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
+            grace_left = grace_left or (lambda: settings.shutdown_grace)
+            await _serve_runs(base, dispatcher, permits=permits, stack=stack, grace_left=grace_left)
             await stack.enter_async_context(make_deliverer(base).serve())
-            export_slots(base.metrics, dispatcher)
-            export_permits(base.metrics, permits)
         for background_service in (
             make_sweeper(base, dispatcher),
             make_orphan_collector(base),
@@ -165,10 +162,7 @@ async def open_worker(
         base = await open_base(settings, stack)
         permits = make_permits(settings, base)
         dispatcher = make_dispatcher(base, permits)
-        await stack.enter_async_context(permits.serve())
-        stop_runs_at_exit(dispatcher, stack, grace_left)
-        export_slots(base.metrics, dispatcher)
-        export_permits(base.metrics, permits)
+        await _serve_runs(base, dispatcher, permits=permits, stack=stack, grace_left=grace_left)
         await receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(make_deliverer(base).serve())
         await stack.enter_async_context(make_sweeper(base, dispatcher).serve())
@@ -177,6 +171,29 @@ async def open_worker(
         await stack.enter_async_context(make_exporter(base).serve())
         await serve_operators(base, metrics_listener, stack)
         yield
+
+
+async def _serve_runs(
+    base: Base,
+    dispatcher: Dispatcher,
+    *,
+    permits: Permits,
+    stack: AsyncExitStack,
+    grace_left: Callable[[], float],
+) -> None:
+    """Let outputs run here until the stack closes, and measure them."""
+    await stack.enter_async_context(permits.serve())
+    stop_runs_at_exit(dispatcher, stack, grace_left)
+    export_slots(base.metrics, dispatcher)
+    export_permits(base.metrics, permits)
+
+
+async def _open_blocked_viewers(base: Base, stack: AsyncExitStack) -> BlockedViewers:
+    """Open the list of blocked viewers, which is known before the first request is answered."""
+    blocked = BlockedViewers(MongoViewerRepository(base.database))
+    await retry(blocked.refresh, on=Overloaded, policy=_STARTUP_RETRIES)
+    await stack.enter_async_context(blocked.serve())
+    return blocked
 
 
 async def _open_authenticator(settings: Settings, stack: AsyncExitStack) -> Authenticator:

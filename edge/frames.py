@@ -84,11 +84,13 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
     never read the reason.
     """
 
+    writable: Gate  # type: ignore[assignment]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conn.reject = _reject  # type: ignore[method-assign,assignment]
         self.queue = Inbox()  # type: ignore[assignment]
-        self.writable = Gate()  # type: ignore[assignment]
+        self.writable = Gate()
         limits: Limits = self.app_state.get("limits") or Limits()
         self.rounds = self.app_state.get("rounds") or LoopRounds(self.loop)
         # uvicorn's own setting closes with 1011, after which clients do not reconnect.
@@ -142,8 +144,21 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
 
     def run_asgi(self) -> Coroutine[Any, Any, None]:
         extensions: dict[str, Any] = self.scope["extensions"]
-        extensions[EXTENSION] = _ProtocolFrames(self)
+        extensions[EXTENSION] = self
         return super().run_asgi()
+
+    def write(self, frame: bytes) -> bool:
+        """See `Frames`."""
+        if self.close_sent or self.disconnected or self.transport.is_closing():
+            return True
+        if not self.writable.is_open:
+            return False
+        self.transport.write(frame)
+        return True
+
+    async def ready(self) -> None:
+        """See `Frames`."""
+        await self.writable.wait()
 
     def receive_data(self, data: bytes) -> None:
         """Parse what has arrived, until there is a message for the application."""
@@ -293,22 +308,3 @@ def _is_text(fragments: list[bytes]) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-class _ProtocolFrames:
-    __slots__ = ("_protocol",)
-
-    def __init__(self, protocol: WebSocketsSansIOProtocol) -> None:
-        self._protocol = protocol
-
-    def write(self, frame: bytes) -> bool:
-        protocol = self._protocol
-        if protocol.close_sent or protocol.disconnected or protocol.transport.is_closing():
-            return True
-        if not protocol.writable.is_set():
-            return False
-        protocol.transport.write(frame)
-        return True
-
-    async def ready(self) -> None:
-        await self._protocol.writable.wait()

@@ -149,23 +149,25 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         try:
             return await self.ask(observer)
         except NotSubmitted as rejection:
-            delay = self.delay_after_rejection(observer, rejection)
-            if delay is None:
-                raise GenerationFailed(
-                    rejection.code, retryable=True, detail=str(rejection)
-                ) from rejection
-            raise TryLater(timedelta(seconds=delay)) from rejection
+            seconds = self.delay_after_rejection(observer, rejection)
+            raise TryLater(timedelta(seconds=seconds)) from rejection
 
-    def delay_after_rejection(self, observer: RunReporter, rejection: NotSubmitted) -> float | None:
-        """The seconds until the next submission, or None if there is to be none."""
+    def delay_after_rejection(self, observer: RunReporter, rejection: NotSubmitted) -> float:
+        """Return the seconds until the next submission. Raise GenerationFailed if there is to be
+        none.
+        """
         # Ask every route once before asking any of them again.
         rounds = math.ceil(observer.run.tries / max(1, len(self.routes_of(observer))))
-        return next_try_seconds(
+        seconds = next_try_seconds(
             rounds,
             jitter=random.uniform(0.5, 1.5),
             retry_after_seconds=rejection.retry_after_seconds or 0.0,
             seconds_left=self.clock.seconds_left,
         )
+        if seconds is None:
+            reason = str(rejection)
+            raise GenerationFailed(rejection.code, retryable=True, detail=reason) from rejection
+        return seconds
 
     def _failure_without_routes(self) -> GenerationFailed:
         if all(map(self.may_ask, self.routes)):

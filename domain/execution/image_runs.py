@@ -193,13 +193,9 @@ class ImageRuns(Failover[ImageModel, Delivery]):
             try:
                 return await self.ask(observer)
             except NotSubmitted as rejection:
-                delay = self.delay_after_rejection(observer, rejection)
-                if delay is None:
-                    raise GenerationFailed(
-                        rejection.code, retryable=True, detail=str(rejection)
-                    ) from rejection
+                seconds = self.delay_after_rejection(observer, rejection)
                 await self.progress.save_runs()
-                await asyncio.sleep(delay)
+                await asyncio.sleep(seconds)
 
 
 def _delivery_before(output: Output) -> Delivery:

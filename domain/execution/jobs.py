@@ -14,6 +14,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
+from domain.background import run_in_background
 from domain.errors import GenerationErrorCode, Overloaded, StoreUnavailable
 from domain.execution.leases import LeaseLost
 from domain.jobs import KEPT, MAX_TRIES, AnyJob, JobClaim
@@ -46,12 +47,8 @@ class JobRunner(ABC, Generic[AnyJob]):
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Run the jobs that wait, until the block ends."""
-        task = asyncio.create_task(self._run_forever(), name=f"{self.kind}s")
-        try:
+        async with run_in_background(self._run_forever(), name=f"{self.kind}s"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
     def search_now(self) -> None:
         """Look for jobs now: one has just been created."""

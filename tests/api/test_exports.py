@@ -1,6 +1,5 @@
 """Exports: a ZIP of a viewer's data, made by a job that survives its process."""
 
-import asyncio
 import io
 import json
 import os
@@ -19,8 +18,9 @@ from pymongo import AsyncMongoClient
 from domain.ids import new_image_id
 from domain.images import ARCHIVE, new_key
 from domain.jobs import MAX_RUNNING_JOBS
-from storage.objects.folder import LEFTOVER_PREFIX
-from tests.clients import PATIENCE_SECONDS, PAUSE_SECONDS, Data, GraphQLClient
+from storage.objects.folder_files import LEFTOVER_PREFIX
+from tests.api.jobs import EXPORT, EXPORT_VIEWER, NODE, ended
+from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
     DELETE,
@@ -32,30 +32,11 @@ from tests.operations import (
     conversation_with,
     samples,
 )
+from tests.waits import PATIENCE_SECONDS
 
 IMAGES: Final = int(os.environ.get("DARKROOM_TEST_EXPORTED", "100"))
 SECONDS_PER_IMAGE: Final = 0.1
 """Of a megabyte, while memory is traced."""
-FIELDS: Final = "id status progress url byteSize expiresAt error { code message retryable }"
-EXPORT: Final = f"""
-mutation Export($id: ID!) {{
-  exportConversation(input: {{conversationId: $id}}) {{
-    export {{ {FIELDS} }} userErrors {{ code message path }}
-  }}
-}}
-"""
-EXPORT_VIEWER: Final = f"""
-mutation {{ exportViewer {{ export {{ {FIELDS} }} userErrors {{ code message path }} }} }}
-"""
-NODE: Final = f"query($id: ID!) {{ node(id: $id) {{ ... on Export {{ {FIELDS} }} }} }}"
-
-
-async def ended(client: GraphQLClient, export: Data, *, within: float = PATIENCE_SECONDS) -> Data:
-    async with asyncio.timeout(within):
-        while export["status"] in ("QUEUED", "GENERATING"):
-            await asyncio.sleep(PAUSE_SECONDS)  # it needs the processor, too
-            export = (await client(NODE, id=export["id"]))["node"]
-    return export
 
 
 async def archive(client: GraphQLClient, export: Data) -> zipfile.ZipFile:

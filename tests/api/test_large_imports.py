@@ -14,7 +14,8 @@ import pytest
 
 from domain.batches import in_batches
 from domain.ids import new_image_id
-from tests.api.test_imports import ARCHIVE, IMPORT, ended, entries_of, exported, zipped
+from tests.api.jobs import ARCHIVE, IMPORT, ended
+from tests.api.test_imports import entries_of, exported, zipped
 from tests.clients import Data
 from tests.conftest import StartDarkroom
 from tests.operations import conversation_with

@@ -16,8 +16,8 @@ from typing import Final
 from tests.conftest import a_database_name
 from tests.resilience.processes import Api
 from tests.resilience.scale import load_factor
+from tests.waits import PATIENCE_SECONDS
 
-PATIENCE_SECONDS: Final = 20.0
 MAX_WAIT_SECONDS: Final = 1.0
 """For the response to another client's small request. On an idle machine it is 0.05;
 what these tests are about has been seconds.

@@ -8,25 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-MAX_REMEMBERED: Final = 10_000
+MAX_CACHED: Final = 10_000
 
-Remembered: TypeAlias = tuple[float, dict[str, Any]]
+CachedAnswer: TypeAlias = tuple[float, dict[str, Any]]
 """When the answer changes, in seconds since 1970, and the answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class CachedAnswers:
     """Of all operations, oldest first."""
 
-    _known: dict[Any, Remembered] = field(default_factory=dict)
+    _known: dict[Any, CachedAnswer] = field(default_factory=dict)
 
     @property
-    def find(self) -> Callable[[Any], Remembered | None]:
+    def find(self) -> Callable[[Any], CachedAnswer | None]:
         return self._known.get
 
     def keep(self, key: Any, until: float, answer: dict[str, Any]) -> None:
         """Keep a copy: the answer itself goes on to be filled in."""
         self._known.pop(key, None)
         self._known[key] = (until, answer.copy())
-        if len(self._known) > MAX_REMEMBERED:
+        if len(self._known) > MAX_CACHED:
             del self._known[next(iter(self._known))]

@@ -39,7 +39,7 @@ from storage.mongo.uploads import MongoUploadRepository
 from storage.objects.bucket import Bucket
 from storage.objects.folder import FolderObjectStore
 from storage.objects.s3 import open_bucket
-from tests.resilience.processes import away, eventually
+from tests.resilience.processes import away
 from tests.serving import free_port
 from tests.storage.builders import (
     ANA,
@@ -55,6 +55,7 @@ from tests.storage.faulty_proxy import Fault, open_faulty_proxy
 from tests.storage.places import new_bucket
 from tests.storage.plans import profiled
 from tests.tools import need_mongod
+from tests.waits import eventually
 
 TWO_DAYS = timedelta(days=2)
 AT_ONCE = timedelta(0)
