@@ -1,5 +1,6 @@
 """The ASGI application: routes, middleware, lifespan."""
 
+import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
 from edge.hosts import AllowedHosts
 from edge.http_requests import wants_page
+from edge.loop_rounds import LoopRounds
 from edge.responses import error_response
 from edge.studio import PATH, SignIn, studio_routes
 from edge.traces import TracedRequests
@@ -81,7 +83,11 @@ def create_app(
                 router = AllowedHosts(router, settings.allowed_hosts)
             if settings.trusted_proxies:
                 router = cast("ASGIApp", _trust_proxies(router, settings.trusted_proxies))
-            yield {"router": TracedRequests(router, api.tracer), "limits": settings.limit}
+            yield {
+                "router": TracedRequests(router, api.tracer),
+                "limits": settings.limit,
+                "rounds": LoopRounds(asyncio.get_running_loop()),
+            }
 
     return _Application(lifespan=lifespan)
 

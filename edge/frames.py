@@ -25,6 +25,7 @@ from websockets.typing import StatusLike
 
 from edge.errors import INTERNAL
 from edge.light_waits import Gate, Inbox
+from edge.loop_rounds import LoopRounds, ProtocolInRounds
 from edge.rates import RateLimit
 from edge.responses import JSON, error_body
 from edge.send_limits import SendLimit
@@ -75,7 +76,7 @@ def text_frame(message: bytes) -> bytes:
     return bytes((_TEXT, 127)) + size.to_bytes(8, "big") + message
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
+class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ignore[misc]
     """uvicorn's protocol, which also writes whole frames, and limits what clients send.
 
     After closing a connection it goes on reading for a moment: if a socket is closed before
@@ -91,6 +92,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.queue = Inbox()  # type: ignore[assignment]
         self.writable = Gate()
         limits: Limits = self.app_state.get("limits") or Limits()
+        self.rounds = self.app_state.get("rounds") or LoopRounds(self.loop)
         # uvicorn's own setting closes with 1011, after which clients do not reconnect.
         self.ping_interval, self.ping_timeout = limits.ping_seconds, limits.pong_seconds
         self.close_timeout = LINGER_SECONDS
@@ -118,11 +120,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._sending is not None:
             self._sending.end()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called when the connection is closed."""
+    def stop_writing(self) -> None:
+        """The connection is closed: write nothing, also when a timer ends."""
+        self.disconnected = True
+        self.stop_keepalive()
         if self._sending is not None:
             self._sending.end()
-        super().connection_lost(exc)
+
+    def end(self, exc: Exception | None) -> None:
+        """End what belongs to the connection."""
+        WebSocketsSansIOProtocol.connection_lost(self, exc)
 
     def keepalive_timeout(self) -> None:
         """Called when a ping has not been answered."""
@@ -153,7 +160,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """See `Frames`."""
         await self.writable.wait()
 
-    def data_received(self, data: bytes) -> None:
+    def receive_data(self, data: bytes) -> None:
         """Parse what has arrived, until there is a message for the application."""
         if self._failed:
             return
@@ -171,6 +178,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 return
 
     async def receive(self) -> ASGIReceiveEvent:
+        if not self.queue.empty():  # Several messages have arrived together.
+            await self.rounds.wait_for_room()
         event = await self.queue.get()
         if self.read_paused and self.queue.empty():
             self.read_paused = False
