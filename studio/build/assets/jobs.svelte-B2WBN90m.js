@@ -1,0 +1,1 @@
+export{t as jobs}from"./jobs.svelte-C2Un8jT5.js";
