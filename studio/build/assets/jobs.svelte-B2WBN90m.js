@@ -1,1 +1,0 @@
-export{t as jobs}from"./jobs.svelte-C2Un8jT5.js";
