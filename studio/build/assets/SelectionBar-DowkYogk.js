@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-BOUR4Yhe.js";
