@@ -76,7 +76,7 @@ resilience: .venv/dev .venv/sdks/installed .venv/s3/installed ## Kill things, ch
 	@DARKROOM_TEST_KILLS=$(KILLS) DARKROOM_TEST_CUTS=$(CUTS) DARKROOM_TEST_ANSWERS=$(ANSWERS) DARKROOM_TEST_EDITS=$(EDITS) DARKROOM_TEST_SEED=$(SEED) \
 	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_INPUTS=$(INPUTS) DARKROOM_TEST_PICTURES=$(PICTURES) \
 	DARKROOM_TEST_DOCUMENTS=$(DOCUMENTS) DARKROOM_TEST_EXPORTED=$(EXPORTED) \
-	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/promises tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/api/test_exports.py tests/api/test_large_imports.py tests/studio/test_gallery.py tests/edge/test_compiled.py tests/edge/test_hostile_inputs.py tests/storage/test_upload_developer.py tests/domain tests/edge/test_broken_text.py tests/edge/test_numbers.py tests/edge/test_react_native.py tests/providers/test_captions.py tests/storage/test_output_rules.py
+	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/promises tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/api/test_exports.py tests/api/test_large_imports.py tests/studio/test_gallery.py tests/edge/test_compiled.py tests/edge/test_hostile_inputs.py tests/storage/test_uploaded_pictures.py tests/domain tests/edge/test_broken_text.py tests/edge/test_numbers.py tests/edge/test_react_native.py tests/providers/test_captions.py tests/storage/test_output_rules.py
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql

@@ -1,5 +1,6 @@
 """The ASGI application: routes, middleware, lifespan."""
 
+import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from assembly.catalogue import load_caption_registry, load_registry, load_truste
 from assembly.objects import image_origins
 from assembly.traces import find_exporters
 from bootstrap import Api, open_api
+from domain.execution.dispatcher import never
 from edge.cross_origin import CrossOrigin
 from edge.dev_renewal import renewal_route
 from edge.dev_tokens import DevelopmentIssuer
@@ -32,6 +34,7 @@ from edge.graphql_ws import GraphQLOverWebSocket
 from edge.health import HealthRoutes
 from edge.hosts import AllowedHosts
 from edge.http_requests import wants_page
+from edge.loop_rounds import LoopRounds
 from edge.responses import error_response
 from edge.studio import PATH, SignIn, studio_routes
 from edge.traces import TracedRequests
@@ -47,7 +50,7 @@ def create_app(
     settings: Settings | None = None,
     *,
     grace_left: Callable[[], float] | None = None,
-    is_ending: Callable[[], bool] | None = None,
+    is_ending: Callable[[], bool] = never,
     metrics_listener: socket.socket | None = None,
 ) -> Starlette:
     """Build the application. Nothing is opened before its lifespan begins.
@@ -80,7 +83,11 @@ def create_app(
                 router = AllowedHosts(router, settings.allowed_hosts)
             if settings.trusted_proxies:
                 router = cast("ASGIApp", _trust_proxies(router, settings.trusted_proxies))
-            yield {"router": TracedRequests(router, api.tracer), "limits": settings.limit}
+            yield {
+                "router": TracedRequests(router, api.tracer),
+                "limits": settings.limit,
+                "rounds": LoopRounds(asyncio.get_running_loop()),
+            }
 
     return _Application(lifespan=lifespan)
 

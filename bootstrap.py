@@ -37,6 +37,8 @@ from assembly.operators import (
 )
 from assembly.services import make_hub, make_services, make_waiting_turns
 from domain.errors import Overloaded
+from domain.execution.dispatcher import Dispatcher, never
+from domain.execution.permits import Permits
 from domain.retries import RetryPolicy, retry
 from domain.services.blocked_viewers import BlockedViewers
 from domain.traces import Tracer
@@ -59,6 +61,8 @@ log = structlog.get_logger(__name__)
 _STARTUP_RETRIES: Final = RetryPolicy(
     first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
 )
+_IMPORT_WAIT_SECONDS: Final = 30.0
+"""Longer than two images of an import take that are decoded at that time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,7 @@ async def open_api(
     settings: Settings,
     *,
     grace_left: Callable[[], float] | None = None,
-    is_ending: Callable[[], bool] | None = None,
+    is_ending: Callable[[], bool] = never,
     metrics_listener: socket.socket | None = None,
 ) -> AsyncIterator[Api]:
     """Open everything that answers requests, and close it in reverse."""
@@ -99,11 +103,11 @@ async def open_api(
         eraser = make_viewer_eraser(base)
         waiting = make_waiting_turns(settings, base, hints=hints)
         exporter = make_exporter(base)
-        importer = make_importer(base, upload_processor)
-        blocked = BlockedViewers(MongoViewerRepository(base.database))
-        # Known before the first request is answered.
-        await retry(blocked.refresh, on=Overloaded, policy=_STARTUP_RETRIES)
-        await stack.enter_async_context(blocked.serve())
+        # Of its own, so that no upload waits for an import.
+        import_processor = UploadSandbox(max_wait_seconds=_IMPORT_WAIT_SECONDS)
+        stack.push_async_callback(import_processor.aclose)
+        importer = make_importer(base, import_processor)
+        blocked = await _open_blocked_viewers(base, stack)
         services = make_services(
             settings,
             base,
@@ -120,11 +124,9 @@ async def open_api(
         admission = Admission(await _open_authenticator(settings, stack), services.viewers, blocked)
         await stack.enter_async_context(hub.serve())
         if dispatcher is not None:
-            await stack.enter_async_context(permits.serve())
-            stop_runs_at_exit(dispatcher, stack, grace_left or (lambda: settings.shutdown_grace))
+            grace_left = grace_left or (lambda: settings.shutdown_grace)
+            await _serve_runs(base, dispatcher, permits=permits, stack=stack, grace_left=grace_left)
             await stack.enter_async_context(make_deliverer(base).serve())
-            export_slots(base.metrics, dispatcher)
-            export_permits(base.metrics, permits)
         for background_service in (
             make_sweeper(base, dispatcher),
             make_orphan_collector(base),
@@ -132,24 +134,31 @@ async def open_api(
         ):
             await stack.enter_async_context(background_service.serve())
         await serve_operators(base, metrics_listener, stack)
-        yield Api(
-            services=services,
-            admission=admission,
-            blocked_viewers=blocked,
-            database=base.database,
-            metrics=base.metrics,
-            tracer=base.tracer,
-            persisted_documents=_make_persisted_documents(settings, base),
-            object_routes=base.image_tools.object_routes,
-            logo_routes=logo_routes({model.company for model in base.registry.all()}),
-        )
+        yield _make_api(settings, base, services=services, admission=admission, blocked=blocked)
 
 
-def _make_persisted_documents(settings: Settings, base: Base) -> PersistedDocuments:
-    return PersistedDocuments(
-        MongoDocumentRepository(base.database),
-        trusted=load_trusted_documents(settings),
-        only_trusted=settings.only_trusted_documents,
+def _make_api(
+    settings: Settings,
+    base: Base,
+    *,
+    services: Services,
+    admission: Admission,
+    blocked: BlockedViewers,
+) -> Api:
+    return Api(
+        services=services,
+        admission=admission,
+        blocked_viewers=blocked,
+        database=base.database,
+        metrics=base.metrics,
+        tracer=base.tracer,
+        persisted_documents=PersistedDocuments(
+            MongoDocumentRepository(base.database),
+            trusted=load_trusted_documents(settings),
+            only_trusted=settings.only_trusted_documents,
+        ),
+        object_routes=base.image_tools.object_routes,
+        logo_routes=logo_routes({model.company for model in base.registry.all()}),
     )
 
 
@@ -165,10 +174,7 @@ async def open_worker(
         base = await open_base(settings, stack)
         permits = make_permits(settings, base)
         dispatcher = make_dispatcher(base, permits)
-        await stack.enter_async_context(permits.serve())
-        stop_runs_at_exit(dispatcher, stack, grace_left)
-        export_slots(base.metrics, dispatcher)
-        export_permits(base.metrics, permits)
+        await _serve_runs(base, dispatcher, permits=permits, stack=stack, grace_left=grace_left)
         await receive_hints(settings, dispatcher, stack)
         await stack.enter_async_context(make_deliverer(base).serve())
         await stack.enter_async_context(make_sweeper(base, dispatcher).serve())
@@ -177,6 +183,29 @@ async def open_worker(
         await stack.enter_async_context(make_exporter(base).serve())
         await serve_operators(base, metrics_listener, stack)
         yield
+
+
+async def _serve_runs(
+    base: Base,
+    dispatcher: Dispatcher,
+    *,
+    permits: Permits,
+    stack: AsyncExitStack,
+    grace_left: Callable[[], float],
+) -> None:
+    """Let outputs run here until the stack closes, and measure them."""
+    await stack.enter_async_context(permits.serve())
+    stop_runs_at_exit(dispatcher, stack, grace_left)
+    export_slots(base.metrics, dispatcher)
+    export_permits(base.metrics, permits)
+
+
+async def _open_blocked_viewers(base: Base, stack: AsyncExitStack) -> BlockedViewers:
+    """Open the list of blocked viewers, which is known before the first request is answered."""
+    blocked = BlockedViewers(MongoViewerRepository(base.database))
+    await retry(blocked.refresh, on=Overloaded, policy=_STARTUP_RETRIES)
+    await stack.enter_async_context(blocked.serve())
+    return blocked
 
 
 async def _open_authenticator(settings: Settings, stack: AsyncExitStack) -> Authenticator:

@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from domain.background import run_in_background
 from domain.errors import Overloaded
 from edge.dev_tokens import TOKEN_LIFE, DevelopmentIssuer
 from edge.server import QuietServer
@@ -71,15 +72,11 @@ async def _serve(settings: Settings) -> int:
             await importing
             server = _make_server(complete, stop, metrics_listener)
             serving = asyncio.create_task(server.serve([listener]), name="server")
-            announcing = asyncio.create_task(
-                _announce(server, complete, _describe_database(settings, complete, mongod)),
-                name="announcement",
-            )
-            try:
+            database = _describe_database(settings, complete, mongod)
+            async with run_in_background(
+                _announce(server, complete, database), name="announcement"
+            ):
                 await stop.watch(serving, mongod, end=server.end, hurry=server.hurry)
-            finally:
-                announcing.cancel()
-                await asyncio.wait([announcing])
     ended = serving.done() and not serving.cancelled() and server.started
     return exit_code(stop, STOPPED if ended else FAILED)
 

@@ -12,7 +12,7 @@ from domain.cleanup.erasure import ViewerEraser
 from domain.cleanup.expiry import ExpiryCleaner
 from domain.cleanup.store_ownership import StoreOwnership
 from domain.delivery.deliverer import Deliverer
-from domain.execution.dispatcher import Dispatcher
+from domain.execution.dispatcher import Dispatcher, never
 from domain.execution.exporter import Exporter
 from domain.execution.importer import Importer
 from domain.execution.permits import Permits
@@ -52,7 +52,7 @@ def make_permits(settings: Settings, base: Base) -> Permits:
 
 
 def make_dispatcher(
-    base: Base, permits: Permits, *, is_ending: Callable[[], bool] | None = None
+    base: Base, permits: Permits, *, is_ending: Callable[[], bool] = never
 ) -> Dispatcher:
     runner = OutputRunner(
         claims=base.claims,
@@ -103,7 +103,7 @@ def make_importer(base: Base, upload_processor: UploadProcessor) -> Importer:
         base.images,
         base.objects,
         upload_processor=upload_processor,
-        image_processor=base.image_tools.image_processor,
+        image_marker=base.image_tools.image_processor,
     )
 
 

@@ -1,6 +1,6 @@
 """What every process has, whether it answers requests or runs outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -83,8 +83,7 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
     caption_models = load_caption_registry(settings, with_credentials=writers)
     log_defaults(registry, caption_models)
     in_use = registry.providers_in_use() | caption_models.providers_in_use()
-    for name in sorted(tools.remote.keys() - in_use):
-        log.warning("no model uses this key", provider=name)
+    _warn_about_unused_keys(tools.remote.keys() - in_use)
     availability = ModelAvailability(
         MongoModelAvailabilityRepository(database), registry, caption_models
     )
@@ -110,6 +109,11 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
         availability=availability,
         webhook_sender=sender,
     )
+
+
+def _warn_about_unused_keys(names: Collection[str]) -> None:
+    for name in sorted(names):
+        log.warning("no model uses this key", provider=name)
 
 
 def _add_local(

@@ -45,7 +45,7 @@ class Budget:
 
 
 async def measure(
-    bench: Bench, row: Row, budget: Budget, ends_at: float, options: argparse.Namespace
+    bench: Bench, row: Row, budget: Budget, *, ends_at: float, options: argparse.Namespace
 ) -> Measured:
     """Each round measures the relay and Darkroom, in an order that changes; the plain server, which
     needs longest, is measured once. At least one round, and no more than there is time for.
@@ -93,7 +93,7 @@ async def main() -> None:
         async with open_bench(Path(folder)) as bench:
             for number, row in enumerate(rows):
                 ends_at = budget.end_of_next(rows[number:], reserved=reserved)
-                measured.append(await measure(bench, row, budget, ends_at, options))
+                measured.append(await measure(bench, row, budget, ends_at=ends_at, options=options))
                 if options.report:
                     write_report(measured, grown)
             for number, curve in enumerate(curves):

@@ -36,9 +36,10 @@ from tests.clients import GraphQLClient
 from tests.operations import start
 from tests.resilience.evidence import all_ended
 from tests.resilience.load import end
-from tests.resilience.processes import DATABASE, eventually
+from tests.resilience.processes import DATABASE
 from tests.resilience.sites import Arrangement, Site, open_site
 from tests.uploads import uploaded
+from tests.waits import eventually
 
 FAL_MODEL: Final = "img-nano-banana"
 LOCAL_MODEL: Final = "local-silver"

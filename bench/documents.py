@@ -125,7 +125,7 @@ class Records:
             },
             "status": "COMPLETED",
             "outputs": [
-                self._output(turn_id, slot, model, reference)
+                self._output(turn_id, slot, model=model, reference=reference)
                 for slot, model in enumerate(MODELS, start=1)
             ],
             "version": 9,
@@ -134,7 +134,7 @@ class Records:
             "completedAt": self._tick(),
         }
 
-    def _output(self, turn_id: Any, slot: int, model: str, reference: Record) -> Record:
+    def _output(self, turn_id: Any, slot: int, *, model: str, reference: Record) -> Record:
         failed = slot == len(MODELS)
         image = self.image(output_id_of(turn_id, slot), model)
         return {

@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any, Self
 
 import strawberry
-import uvicorn
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from starlette.applications import Starlette
-from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from strawberry.asgi import GraphQL
 
 from bench.documents import Record, Records
 from bench.probe import probe_at_signal
 from bench.relay import LINK, PATTERN, turns_of
+from bench.serving import serve
 from domain.ids import ViewerId
 
 _QUEUED = 100
@@ -350,19 +349,8 @@ class Plain(GraphQL[Any, None]):
 
 def main(uri: str, name: str, port: str, owner_id: str, probe: str) -> None:
     plain = Plain(uri, name, owner_id, probe)
-    routes: list[Any] = [
-        Route("/graphql", plain),
-        WebSocketRoute("/graphql", plain),
-        Route("/healthz", lambda _: Response("ok")),
-    ]
-    uvicorn.run(
-        Starlette(routes=routes, lifespan=plain.serve),
-        host="127.0.0.1",
-        port=int(port),
-        log_level="warning",
-        access_log=False,
-        ws_per_message_deflate=False,
-    )
+    routes = [Route("/graphql", plain), WebSocketRoute("/graphql", plain)]
+    serve(routes, plain.serve, port=int(port))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,9 @@ async def measure_readers(bench: Bench, *, readers: int, commits: int) -> Figure
     token = share["url"].rpartition("/")[2]
     sockets = Sockets(server.port, None)
     await sockets.subscribe(FOLLOW_SHARED, [token] * readers)
-    figures = await land_on(bench, server, sockets, conversation_id, commits=commits)
+    figures = await land_on(
+        bench, server, sockets, conversation_id=conversation_id, commits=commits
+    )
     streams = await _open_streams(server.port, token, readers)
     ends = asyncio.gather(*map(_read_to_the_end, streams))
     began = time.perf_counter()

@@ -12,10 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
-import uvicorn
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from starlette.applications import Starlette
@@ -26,6 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bench.documents import Record
 from bench.probe import probe_at_signal
+from bench.serving import serve
 
 LINK: Final = "http://127.0.0.1:8000/objects/%s?expires=1900000000&signature=abcdefghijklmnopqrstuv"
 PATTERN: Final = [
@@ -239,19 +239,11 @@ def _gallery_image(image: Record) -> Record:
 
 def main(uri: str, name: str, port: str, probe: str) -> None:
     relay = Relay(uri, name, probe)
-    routes: list[Any] = [
+    routes = [
         WebSocketRoute("/graphql", relay.socket),
         Route("/graphql", relay.post, methods=["POST"]),
-        Route("/healthz", lambda _: Response("ok")),
     ]
-    uvicorn.run(
-        Starlette(routes=routes, lifespan=relay.serve),
-        host="127.0.0.1",
-        port=int(port),
-        log_level="warning",
-        access_log=False,
-        ws_per_message_deflate=False,
-    )
+    serve(routes, relay.serve, port=int(port))
 
 
 if __name__ == "__main__":

@@ -49,13 +49,15 @@ async def follow_one(bench: Bench, server: Server, *, subscribers: int, commits:
     (conversation_id,) = await bench.add(1, turns=3)
     sockets = Sockets(server.port, server.token)
     await sockets.subscribe(FOLLOW, [conversation_id] * subscribers)
-    figures = await land_on(bench, server, sockets, conversation_id, commits=commits)
+    figures = await land_on(
+        bench, server, sockets, conversation_id=conversation_id, commits=commits
+    )
     await sockets.close()
     return figures
 
 
 async def land_on(
-    bench: Bench, server: Server, sockets: Sockets, conversation_id: str, *, commits: int
+    bench: Bench, server: Server, sockets: Sockets, *, conversation_id: str, commits: int
 ) -> Figures:
     """Commits, each once all of these sockets have the one before."""
     subscribers = len(sockets.all)

@@ -122,12 +122,12 @@ async def open_bench(
     async with _open_mongod(folder) as uri, AsyncExitStack() as stack:
         client = await stack.enter_async_context(AsyncMongoClient[Record](uri))
         servers: dict[str, Server] = {}
-        darkroom = servers["darkroom"] = await _start(stack, "darkroom", uri, folder)
+        darkroom = servers["darkroom"] = await _start(stack, "darkroom", uri=uri, folder=folder)
         api = GraphQLClient(f"http://127.0.0.1:{darkroom.port}", darkroom.token)
         owner = (await api("{ viewer { id } }"))["viewer"]["id"]
         await api.aclose()
         for name in others:
-            servers[name] = await _start(stack, name, uri, folder, owner)
+            servers[name] = await _start(stack, name, uri=uri, folder=folder, owner_id=owner)
         records = Records(owner)
         yield Bench(servers, records, client[DATABASE], owner, {})
 
@@ -136,7 +136,7 @@ async def open_bench(
 async def open_darkroom(folder: Path) -> AsyncIterator[Server]:
     """Start mongod and a Darkroom alone."""
     async with _open_mongod(folder) as uri, AsyncExitStack() as stack:
-        yield await _start(stack, "darkroom", uri, folder)
+        yield await _start(stack, "darkroom", uri=uri, folder=folder)
 
 
 @asynccontextmanager
@@ -152,7 +152,7 @@ async def _open_mongod(folder: Path) -> AsyncIterator[str]:
 
 
 async def _start(
-    stack: AsyncExitStack, name: str, uri: str, folder: Path, owner_id: str = ""
+    stack: AsyncExitStack, name: str, *, uri: str, folder: Path, owner_id: str = ""
 ) -> Server:
     port = free_port()
     own = {

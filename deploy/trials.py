@@ -24,6 +24,7 @@ from pymongo import AsyncMongoClient
 from deploy.cluster import ROOT, Cluster, Stores, cluster, empty_folder
 from deploy.scraping import dashboard_queries, firing_alerts, values
 from deploy.visitors import visitors
+from domain.background import run_in_background
 from domain.ids import viewer_id_of
 from edge.dev_tokens import ISSUER
 from storage.mongo.database import open_database
@@ -32,10 +33,11 @@ from tests.resilience.history import violations
 from tests.resilience.load import Load
 from tests.resilience.mutation_sender import MutationSender, round_robin
 from tests.resilience.operators import Operator
-from tests.resilience.processes import Process, eventually
+from tests.resilience.processes import Process
 from tests.resilience.state_recorder import StateRecorder
 from tests.resilience.storm import stop_and_restart
 from tests.storage.places import keys_in
+from tests.waits import eventually
 
 AWAY_SECONDS: Final = 6.0
 """Longer than an election, and than any client retries silently."""
@@ -172,17 +174,7 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
     ):
         trials = Trials(deployment, stores, randomness)
         documents, operator = client[DATABASE], Operator(database)
-        route = round_robin([api.url for api in deployment.apis])
-        sender = MutationSender(route=route, token=deployment.token)
-        load = Load(
-            sender,
-            route=route,
-            token=deployment.token,
-            randomness=randomness,
-            operator=operator,
-            viewer_id=lambda name: viewer_id_of(ISSUER, name),
-            pauses_seconds=PAUSES_SECONDS,
-        )
+        load = _make_load(deployment, operator, randomness)
         recorder = StateRecorder(documents)
         try:
             async with recorder.writing():
@@ -194,13 +186,13 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
                 await recorder.caught_up()
         finally:
             await load.close()
-            await sender.aclose()
+            await load.sender.aclose()
         stored = await read_stored(documents, deployment.folder)
         stored.objects = await keys_in(stores.bucket)
         broken = violations(
             History(
                 load.subscribers,
-                sender.asked,
+                load.sender.asked,
                 stored,
                 state_log=recorder.state_log,
                 grants=operator.grants,
@@ -214,6 +206,19 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
     for sentence in broken:
         print(f"  {sentence}")
     return not broken and cleared
+
+
+def _make_load(deployment: Cluster, operator: Operator, randomness: random.Random) -> Load:
+    route = round_robin([api.url for api in deployment.apis])
+    return Load(
+        MutationSender(route=route, token=deployment.token),
+        route=route,
+        token=deployment.token,
+        randomness=randomness,
+        operator=operator,
+        viewer_id=lambda name: viewer_id_of(ISSUER, name),
+        pauses_seconds=PAUSES_SECONDS,
+    )
 
 
 async def _run_trials(trials: Trials, rounds: int) -> None:
@@ -244,12 +249,8 @@ async def _watched(deployment: Cluster) -> AsyncIterator[Watcher | None]:
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=deployment.prometheus))
         watcher = Watcher(http)
-        watching = asyncio.create_task(watcher.watch(), name="prometheus")
-        try:
+        async with run_in_background(watcher.watch(), name="prometheus"):
             yield watcher
-        finally:
-            watching.cancel()
-            await asyncio.wait([watching])
 
 
 async def _report_monitoring(watcher: Watcher | None) -> bool:

@@ -11,8 +11,8 @@ import httpx2
 
 from tests.clients import GraphQLClient
 from tests.operations import start
-from tests.resilience.processes import eventually
 from tests.uploads import complete_or_refuse, create, declared, send_file
+from tests.waits import eventually
 
 LANDED_SECONDS: Final = 600.0
 _PAGE: Final = b"<html>"

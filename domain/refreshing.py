@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from domain.background import run_in_background
 from domain.errors import Overloaded
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,5 @@ async def refreshing(
             await try_to_refresh()
 
     await try_to_refresh()
-    task = asyncio.create_task(refresh_forever(), name=name)
-    try:
+    async with run_in_background(refresh_forever(), name=name):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

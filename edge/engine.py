@@ -91,7 +91,9 @@ class Engine:
         variables = runnable.variables
         if variables is None:
             return None
-        compiled = await self._compile(self._compiler.subscription, runnable, request, variables)
+        compiled = await self._compile(
+            self._compiler.compile_subscription, runnable, request, variables=variables
+        )
         if compiled is None:
             return None
         self.counts["compiled"] += 1
@@ -109,7 +111,9 @@ class Engine:
         variables = runnable.variables
         if variables is None:
             return None
-        compiled = await self._compile(self._compiler.query, runnable, request, variables)
+        compiled = await self._compile(
+            self._compiler.compile_query, runnable, request, variables=variables
+        )
         if compiled is None:
             return None
         try:
@@ -125,6 +129,7 @@ class Engine:
         compile_operation: Callable[[Document, OperationDefinitionNode, VariableValues], _T],
         runnable: Runnable,
         request: Request,
+        *,
         variables: VariableValues,
     ) -> _T:
         """Compile in the thread what would take long, once."""

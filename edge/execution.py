@@ -218,7 +218,7 @@ class OperationExecutor:
             held.pop_all()
         results = (present_result(result, request.id) async for result in started)
         return Streaming(
-            open=lambda: _ended_by_errors(results, request.id), cost=cost, release=release
+            open=lambda: _end_at_failure(results, request.id), cost=cost, release=release
         )
 
     def _count_subscription(self, scope: Scope) -> Callable[[], None] | None:
@@ -257,7 +257,7 @@ class OperationExecutor:
 def _stream(subscription: Subscription, cost: Cost, release: Callable[[], None]) -> Streaming:
     delivers = subscription.compiled.delivers
     return Streaming(
-        open=lambda: _ended_by_errors(subscription.results(), subscription.request.id),
+        open=lambda: _end_at_failure(subscription.results(), subscription.request.id),
         cost=cost,
         deliver=partial(_deliver, subscription) if delivers else None,
         release=release,
@@ -272,7 +272,7 @@ async def _deliver(subscription: Subscription, to: Receiver[Result]) -> Result |
     return None
 
 
-async def _ended_by_errors(
+async def _end_at_failure(
     results: AsyncGenerator[Result, None], request_id: str
 ) -> AsyncGenerator[Result, None]:
     async with aclosing(results):

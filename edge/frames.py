@@ -25,6 +25,7 @@ from websockets.typing import StatusLike
 
 from edge.errors import INTERNAL
 from edge.light_waits import Gate, Inbox
+from edge.loop_rounds import LoopRounds, ProtocolInRounds
 from edge.rates import RateLimit
 from edge.responses import JSON, error_body
 from edge.send_limits import SendLimit
@@ -75,7 +76,7 @@ def text_frame(message: bytes) -> bytes:
     return bytes((_TEXT, 127)) + size.to_bytes(8, "big") + message
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
+class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ignore[misc]
     """uvicorn's protocol, which also writes whole frames, and limits what clients send.
 
     After closing a connection it goes on reading for a moment: if a socket is closed before
@@ -83,12 +84,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     never read the reason.
     """
 
+    writable: Gate  # type: ignore[assignment]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conn.reject = _reject  # type: ignore[method-assign,assignment]
         self.queue = Inbox()  # type: ignore[assignment]
-        self.writable = Gate()  # type: ignore[assignment]
+        self.writable = Gate()
         limits: Limits = self.app_state.get("limits") or Limits()
+        self.rounds = self.app_state.get("rounds") or LoopRounds(self.loop)
         # uvicorn's own setting closes with 1011, after which clients do not reconnect.
         self.ping_interval, self.ping_timeout = limits.ping_seconds, limits.pong_seconds
         self.close_timeout = LINGER_SECONDS
@@ -116,11 +120,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._sending is not None:
             self._sending.end()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called when the connection is closed."""
+    def stop_writing(self) -> None:
+        """The connection is closed: write nothing, also when a timer ends."""
+        self.disconnected = True
+        self.stop_keepalive()
         if self._sending is not None:
             self._sending.end()
-        super().connection_lost(exc)
+
+    def end(self, exc: Exception | None) -> None:
+        """End what belongs to the connection."""
+        WebSocketsSansIOProtocol.connection_lost(self, exc)
 
     def keepalive_timeout(self) -> None:
         """Called when a ping has not been answered."""
@@ -135,10 +144,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def run_asgi(self) -> Coroutine[Any, Any, None]:
         extensions: dict[str, Any] = self.scope["extensions"]
-        extensions[EXTENSION] = _ProtocolFrames(self)
+        extensions[EXTENSION] = self
         return super().run_asgi()
 
-    def data_received(self, data: bytes) -> None:
+    def write(self, frame: bytes) -> bool:
+        """See `Frames`."""
+        if self.close_sent or self.disconnected or self.transport.is_closing():
+            return True
+        if not self.writable.is_open:
+            return False
+        self.transport.write(frame)
+        return True
+
+    async def ready(self) -> None:
+        """See `Frames`."""
+        await self.writable.wait()
+
+    def receive_data(self, data: bytes) -> None:
         """Parse what has arrived, until there is a message for the application."""
         if self._failed:
             return
@@ -156,6 +178,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 return
 
     async def receive(self) -> ASGIReceiveEvent:
+        if not self.queue.empty():  # Several messages have arrived together.
+            await self.rounds.wait_for_room()
         event = await self.queue.get()
         if self.read_paused and self.queue.empty():
             self.read_paused = False
@@ -284,22 +308,3 @@ def _is_text(fragments: list[bytes]) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-class _ProtocolFrames:
-    __slots__ = ("_protocol",)
-
-    def __init__(self, protocol: WebSocketsSansIOProtocol) -> None:
-        self._protocol = protocol
-
-    def write(self, frame: bytes) -> bool:
-        protocol = self._protocol
-        if protocol.close_sent or protocol.disconnected or protocol.transport.is_closing():
-            return True
-        if not protocol.writable.is_set():
-            return False
-        protocol.transport.write(frame)
-        return True
-
-    async def ready(self) -> None:
-        await self._protocol.writable.wait()

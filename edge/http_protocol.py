@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from edge.loop_rounds import LoopRounds, ProtocolInRounds
 from edge.responses import error_body
 from edge.send_limits import SendLimit
 from settings import Limits
@@ -66,7 +67,7 @@ class _Stop(Exception):
     """Ends a call of the parser from within a callback."""
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
     """One connection."""
 
     _in_head = False
@@ -92,6 +93,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called when a client has connected."""
         self._limits: Limits = self.app_state.get("limits") or _DEFAULTS
+        self.rounds = self.app_state.get("rounds") or LoopRounds(self.loop)
         super().connection_made(transport)
         self._limit_idle_time()
 
@@ -109,7 +111,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._sending is not None:
             self._sending.end()
 
-    def data_received(self, data: bytes) -> None:
+    def receive_data(self, data: bytes) -> None:
         """Parse what has arrived, unless this connection is not read any more."""
         if self._stopped:
             self._drop(data)
@@ -123,14 +125,19 @@ class HttpProtocol(HttpToolsProtocol):
                 return
             self._parse(view[start : start + _SLICE_BYTES])
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called when the connection is closed, which ends the answer that is being written."""
-        super().connection_lost(exc)
-        self._unset_keepalive_if_required()  # uvicorn keeps the timer of one that was reset.
+    def stop_writing(self) -> None:
+        """The connection is closed: write nothing, also when a timer ends."""
+        self._unset_keepalive_if_required()
+        for cycle in (self.cycle, self._running):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+
+    def end(self, exc: Exception | None) -> None:
+        """End what belongs to the connection, and the answer that is being written."""
+        HttpToolsProtocol.connection_lost(self, exc)
         if self._sending is not None:
             self._sending.end()
         if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True
             self._running.message_event.set()
 
     def shutdown(self) -> None:
@@ -243,6 +250,13 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """uvicorn: an answer has been written."""
         self._flush()  # An answer to HEAD has nothing but its head.
+        if self.pipeline and not self.rounds.has_room():
+            self.rounds.put_off(self._begin_next)
+        else:
+            self._begin_next()
+
+    def _begin_next(self) -> None:
+        """Begin to answer the request that waits behind the one that has been answered, if any."""
         super().on_response_complete()
         if self._stopped and self._is_answered() and not self.transport.is_closing():
             self._linger()

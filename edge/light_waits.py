@@ -42,22 +42,26 @@ class Inbox:
 class Gate:
     """Like an `asyncio.Event` that is set at first. It has an event only while it is closed."""
 
-    __slots__ = ("_opened",)
+    __slots__ = ("_opened", "is_open")
 
     def __init__(self) -> None:
         self._opened: asyncio.Event | None = None
+        self.is_open = True
+        """To be read. It costs less than calling `is_set`."""
 
     def is_set(self) -> bool:
-        return self._opened is None
+        return self.is_open
 
     def clear(self) -> None:
         if self._opened is None:
             self._opened = asyncio.Event()
+            self.is_open = False
 
     def set(self) -> None:
         if self._opened is not None:
             self._opened.set()
             self._opened = None
+            self.is_open = True
 
     async def wait(self) -> None:
         """Return once it is open."""

@@ -164,10 +164,10 @@ class OperationChecks:
             # Coercing it would take long, and would end in a refusal.
             lists = QueryTooComplex("items", maximum=MAX_ITEMS, actual=longest)
             return reject_too_complex(lists, kind)
-        variables = self._compiler.variables(document, node, given)
+        variables = self._compiler.coerce_variables(document, node, given)
         if variables is None:
             given = clamp_variables(self._schema, node, given)
-            variables = self._compiler.variables(document, node, given)
+            variables = self._compiler.coerce_variables(document, node, given)
         cost = self._measure(document, node, variables.coerced if variables else {})
         try:
             check_cost(cost, kind)

@@ -53,14 +53,17 @@ _LONG_LISTS: Final = {
     "Viewer.deletedConversations": MAX_DELETED_LISTED,
 }
 """The assumed lengths of longer lists, for the number of values."""
-_LOADED_EDGES: Final = frozenset(
+LOADED_EDGES: Final = frozenset(
     {
         "Conversation.latestTurn",
         "Image.madeFrom",
         "Image.output",
+        "Image.post",
         "Image.turn",
         "ImageModel.editModel",
         "ImageModel.replacement",
+        "Import.conversation",
+        "Output.post",
         "Output.turn",
         "Share.conversation",
         "Turn.conversation",
@@ -201,7 +204,7 @@ class _Measurement:
                 page_size * within.text + text,
             )
         items, values, text_within = within.items, 1 + within.values, within.text
-        if is_root or f"{parent.name}.{name}" in _LOADED_EDGES:
+        if is_root or f"{parent.name}.{name}" in LOADED_EDGES:
             items += 1
         if is_list_type(get_nullable_type(declared)) and not parent.name.endswith("Connection"):
             items *= _ASSUMED_LIST_LENGTH

@@ -79,7 +79,7 @@ class Subscription:
         """The answer to each event. What the source raises is raised."""
         answers = _Answers(self) if self.compiled.delivers else None
         try:
-            async with aclosing(self.compiled.events(self.request, self.variables)) as events:
+            async with aclosing(self.compiled.open_events(self.request, self.variables)) as events:
                 async for event in events:
                     yield answers.of(event) if answers else await self._answer(event)
         finally:
@@ -111,9 +111,9 @@ class _Answers:
     def __init__(self, subscription: Subscription) -> None:
         compiled, variables = subscription.compiled, subscription.variables
         self._subscription = subscription
-        self._arguments = compiled.functions.bound(variables)
+        self._arguments = compiled.functions.make_arguments(variables)
         # The last step: a subscriber that has joined has to leave.
-        self.group = subscription.shared.join(compiled.group(subscription.request, variables))
+        self.group = subscription.shared.join(compiled.group_key(subscription.request, variables))
 
     def of(self, event: object) -> Result:
         result = self.group.find(event)
@@ -137,12 +137,13 @@ class _Answers:
 class _Answering:
     """Receives events, and passes on their answers."""
 
-    __slots__ = ("_answers", "_to", "ready")
+    __slots__ = ("_answers", "_find", "_to", "ready")
 
     def __init__(self, answers: _Answers, to: Receiver[Result]) -> None:
         self._answers = answers
+        self._find = answers.group.find
         self._to = to
         self.ready = to.ready
 
     def take(self, item: object) -> bool:
-        return self._to.take(self._answers.of(item))
+        return self._to.take(self._find(item) or self._answers.of(item))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing, suppress
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -198,6 +199,7 @@ def _require_token(result: Result | None, scope: Scope) -> None:
         raise _TokenNeeded
 
 
+@lru_cache(maxsize=256)  # Clients number their operations: most heads are the same object.
 def _head_of_next(operation_id: str) -> bytes:
     """The beginning of a message with a result. The result and a brace complete it."""
     return b'{"id":%b,"type":"next","payload":' % orjson.dumps(operation_id)

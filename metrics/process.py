@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from prometheus_client import Histogram
 
+from domain.background import run_in_background
 from metrics.series import Metrics
 
 _EVERY_SECONDS: Final = 0.25
@@ -41,14 +42,12 @@ async def measure_process(metrics: Metrics) -> AsyncIterator[None]:
         else:
             of_generation[info["generation"]].observe(perf_counter() - began_at)
 
-    sampling = asyncio.create_task(_sample(lag), name="loop lag")
     gc.callbacks.append(notice)
     try:
-        yield
+        async with run_in_background(_sample(lag), name="loop lag"):
+            yield
     finally:
         gc.callbacks.remove(notice)
-        sampling.cancel()
-        await asyncio.wait([sampling])
 
 
 async def _sample(lag: Histogram) -> None:

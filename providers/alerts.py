@@ -1,5 +1,8 @@
 """Failures that only an operator can fix."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import structlog
 
 from domain.errors import GenerationErrorCode, GenerationFailed
@@ -8,8 +11,17 @@ from domain.registry import RegisteredModel
 log = structlog.get_logger(__name__)
 
 
-def alert_operator(failure: GenerationFailed, model: RegisteredModel) -> None:
-    """Log such a failure as an error; ignore all others."""
+@contextmanager
+def alert_operator(model: RegisteredModel) -> Iterator[None]:
+    """Log such a failure of the block as an error. All failures are raised again."""
+    try:
+        yield
+    except GenerationFailed as failure:
+        _log(failure, model)
+        raise
+
+
+def _log(failure: GenerationFailed, model: RegisteredModel) -> None:
     facts = {"provider": model.provider, "model": model.id, "reason": str(failure)}
     if failure.code is GenerationErrorCode.PROVIDER_AUTHENTICATION:
         log.error("provider does not take our key", **facts)

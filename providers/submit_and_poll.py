@@ -1,9 +1,11 @@
-"""What runs with jobs share: waiting for the response to a submission, and polling a job until a
-response can be used.
+"""What runs with jobs share: waiting for the response to a submission, polling a job until a
+response can be used, and cancelling it.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
+
+import structlog
 
 from domain.errors import GenerationFailed
 from providers.failures import (
@@ -16,6 +18,8 @@ from providers.failures import (
 )
 from providers.http import Answer, AnswerUnusable, Unanswered
 from providers.polling import PollingPolicy
+
+log = structlog.get_logger(__name__)
 
 TRIES: Final = 5
 """How often in a row a job is asked about again after a response that cannot be used, or that may
@@ -76,3 +80,13 @@ async def poll_job(
             await policy.wait_out(failure, retry_after=hint)
         else:
             raise failure
+
+
+async def cancel_job(cancelling: Awaitable[Answer], *, provider: str, job_id: str) -> None:
+    """Ask the provider to stop a job, and log the response."""
+    try:
+        answer = await cancelling
+        outcome = f"HTTP {answer.status}"
+    except Unanswered as silence:
+        outcome = str(silence)
+    log.info("job cancelled", provider=provider, job=job_id, outcome=outcome)

@@ -1,8 +1,7 @@
 """The viewer: everything that belongs to the person who asks."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import strawberry
 
@@ -30,40 +29,19 @@ from schema.companions import companion
 from schema.connections import Cursor, First, ListPage, Search, page_request
 from schema.context import Info, wanted
 from schema.conversations import ConversationConnection, DeletedConversation
+from schema.credits import Credits
 from schema.errors import Payload
 from schema.hints import hints
 from schema.images import ImageConnection, images_of
-from schema.models import ImageModel
+from schema.model_stats import ModelStats
 from schema.node import Node
 from schema.posts import PostConnection
 from schema.prompts import PromptConnection
+from schema.rates import RateLimit
 from schema.scalars import given
 from schema.shares import Share
 from schema.turns import Turn
 from schema.webhooks import Webhook
-
-
-@strawberry.type(description="The credits of a viewer.")
-class Credits:
-    source: ClassVar[type] = Account
-
-    balance: int = strawberry.field(
-        description="All credits that the viewer owns, including the reserved ones."
-    )
-    reserved: int = strawberry.field(
-        description="The credits that are reserved for outputs that have not ended."
-    )
-    available: int = strawberry.field(
-        description="The credits that can be spent: `balance` minus `reserved`."
-    )
-    daily_limit: int | None = strawberry.field(
-        description="How many credits the operator lets the viewer spend on a day, from 00:00 UTC. "
-        "Null: all that are available."
-    )
-    spent_today: int | None = strawberry.field(
-        description="What counts towards `dailyLimit`: the credits that were reserved today, "
-        "without those that were released again. Null where there is no limit."
-    )
 
 
 @strawberry.type(description="What a viewer may request.")
@@ -84,89 +62,6 @@ class Limits:
     max_models: int = strawberry.field(description="The maximum number of models of a turn.")
     restore_days: int = strawberry.field(
         description="How many days a deleted conversation can be restored for. 0: not at all."
-    )
-
-
-@strawberry.type(
-    description="How a model did against another one, in turns in which both have delivered images."
-)
-class ModelComparison:
-    source: ClassVar[type] = domain.model_stats.Comparison
-
-    won: int = strawberry.field(description="How often this model's output was chosen.")
-    lost: int = strawberry.field(description="How often the other model's output was chosen.")
-
-    @strawberry.field(
-        graphql_type=ImageModel, description="The other model.", metadata=hints("model_id")
-    )
-    @staticmethod
-    def model(
-        comparison: strawberry.Parent[domain.model_stats.Comparison], info: Info
-    ) -> domain.models.ImageModel:
-        return info.context.services.registry.remembered(comparison.model_id)
-
-
-@strawberry.type(
-    description="What became of the viewer's outputs by one model. An output counts on the day on "
-    "which its turn began, each attempt by itself; what the viewer cancelled counts as asked only. "
-    "Turns that are deleted still count, copies of turns do not."
-)
-class ModelStats:
-    source: ClassVar[type] = domain.model_stats.ModelStats
-
-    asked: int = strawberry.field(description="How many outputs were requested, retries included.")
-    delivered: int = strawberry.field(description="How many of them have delivered images.")
-    chosen: int = strawberry.field(
-        description="How many of them are chosen, or were when they were deleted."
-    )
-    win_rate: float | None = strawberry.field(
-        description="Of the turns in which an output is chosen and this model has delivered one: "
-        "the share in which it is this model's, 0 to 1. Null if there are none."
-    )
-    median_seconds: float | None = strawberry.field(
-        description="The median time from the start of a delivered output to its end, in seconds, "
-        "within 2 %. Null if none was delivered."
-    )
-    failure_rate: float = strawberry.field(
-        description="The share of failed outputs among those that were delivered or failed, 0 to 1."
-    )
-    credits_per_choice: float | None = strawberry.field(
-        description="All credits that were charged for this model's outputs, divided by `chosen`. "
-        "Null if none is chosen."
-    )
-    against: Annotated[
-        Sequence[domain.model_stats.Comparison],
-        strawberry.field(
-            graphql_type=list[ModelComparison],
-            description="The models that it won or lost against, the most frequent first. A turn "
-            "in which a third model was chosen does not count.",
-        ),
-    ]
-
-    @strawberry.field(graphql_type=ImageModel, description="The model.", metadata=hints("model_id"))
-    @staticmethod
-    def model(
-        stats: strawberry.Parent[domain.model_stats.ModelStats], info: Info
-    ) -> domain.models.ImageModel:
-        return info.context.services.registry.remembered(stats.model_id)
-
-
-@strawberry.type(
-    description="The bucket that the cost of a viewer's operations is taken from. It fills up "
-    "again continuously. An operation that costs more than what is left is answered with the error "
-    "RATE_LIMITED, whose `retryAfterSeconds` says when to try again."
-)
-class RateLimit:
-    source: ClassVar[type] = RateLimitState
-
-    limit: int = strawberry.field(description="What the full bucket contains.")
-    remaining: int = strawberry.field(
-        description="What is left after this operation. Other operations of the viewer that run at "
-        "the same time may be missing."
-    )
-    cost: int = strawberry.field(description="What this operation costs.")
-    reset_at: datetime = strawberry.field(
-        description="When the bucket is full again, if no other operation runs before."
     )
 
 

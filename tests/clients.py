@@ -12,10 +12,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from tests.http import open_http
+from tests.waits import PATIENCE_SECONDS
 
 Data = dict[str, Any]
 
-PATIENCE_SECONDS = 20.0
 PAUSE_SECONDS = 0.05
 """Between two questions whether something has ended."""
 

@@ -12,7 +12,7 @@ from settings import Settings
 from tests.programs import environment_without_settings
 from tests.resilience.preloaded import PRELOADED, ROOT
 
-PATIENCE_SECONDS: Final = 180
+LIMIT_SECONDS: Final = 180
 """For a machine that has much else to do; on one that has not, it is about two."""
 
 
@@ -55,7 +55,7 @@ async def run_with(
             root=ROOT,
         )
         try:
-            code = await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
+            code = await asyncio.wait_for(process.wait(), LIMIT_SECONDS)
         finally:
             if process.returncode is None:
                 process.kill()

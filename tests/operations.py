@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
+from tests.clients import Data, GraphQLClient
+from tests.waits import PATIENCE_SECONDS
 
 SMALL = {"width": 256, "height": 256, "previews": 0}
 """Options that make a local model quick."""

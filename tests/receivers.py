@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from tests.clients import PATIENCE_SECONDS
 from tests.serving import free_port, serving
+from tests.waits import PATIENCE_SECONDS
 
 Behaviour: TypeAlias = Callable[["Received"], Awaitable[Response | None]]
 

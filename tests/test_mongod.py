@@ -5,7 +5,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pymongo import AsyncMongoClient
 from runtime import mongod_owner
 from runtime.local_mongod import REPLICA_SET, Mongod, MongodFailed, find_mongod
 from runtime.mongod_owner import OwnedMongod, folder_owner, run_mongod
+from tests.waits import eventually
 
 ROOT = Path(__file__).parent.parent
 Client = AsyncMongoClient[dict[str, Any]]
@@ -43,14 +44,6 @@ def binary() -> Path:
     found = find_mongod()
     assert found is not None
     return found
-
-
-async def eventually(condition: Callable[[], bool], *, within: float = 15) -> None:
-    async with asyncio.timeout(within):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
@@ -217,7 +210,7 @@ async def test_it_does_not_outlive_a_killed_owner(tmp_path: Path) -> None:
         owner.kill()
         await owner.wait()
 
-        await eventually(lambda: not is_alive(pid))
+        await eventually(lambda: not is_alive(pid), what=f"{pid} has ended")
 
 
 async def test_starting_ends_the_mongod_of_a_killed_owner(binary: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.clients import GraphQLClient
 from tests.commands import run_command
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import DELETE_IMAGE, FOLLOW, a_sample, conversation_with, start
-from tests.resilience.processes import eventually
+from tests.waits import eventually
 
 ROOT = Path(__file__).parents[1]
 TWO_DAYS = 2 * 24 * 3600

@@ -31,7 +31,7 @@ async def run(script: str, environment: dict[str, str]) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     return output.decode()

@@ -11,9 +11,9 @@ from pathlib import Path
 from domain.ids import DeliveryId, ViewerId, WebhookId
 from domain.webhooks import HeldWebhook, Message, WebhookEvent
 from outbound.webhooks import HttpWebhookSender
-from tests.clients import PATIENCE_SECONDS
 from tests.serving import free_port
 from tests.storage.hooks import SECRET
+from tests.waits import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[1]
 OTHER_SECRET = "whsec_" + "b" * 44

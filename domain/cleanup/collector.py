@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
+from domain.background import run_in_background
 from domain.cleanup.expiry import ExpiryCleaner
 from domain.cleanup.reconciliation import MIN_ORPHAN_AGE, Comparison, ObjectReconciler
 from domain.cleanup.store_ownership import StoreOwnership
@@ -61,12 +62,8 @@ class OrphanCollector:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Collect periodically until the block ends."""
-        task = asyncio.create_task(self._collect_forever(), name="orphan collector")
-        try:
+        async with run_in_background(self._collect_forever(), name="orphan collector"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
     async def tidy(self) -> None:
         """Do the jobs that are due, unless another process does them."""

@@ -14,6 +14,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final
 
+from domain.background import cancel_all
 from domain.errors import Overloaded, StoreUnavailable
 from domain.ids import ViewerId
 from domain.ports.cleanup import ErasureRepository
@@ -57,10 +58,7 @@ class ViewerEraser:
         try:
             yield
         finally:
-            tasks = [task, *self._running.values()]
-            for running in tasks:
-                running.cancel()
-            await asyncio.wait(tasks)
+            await cancel_all([task, *self._running.values()])
 
     async def erase(self, viewer_id: ViewerId) -> None:
         """Delete the viewer. From its return on, the deletion is certain, and usually finished.

@@ -13,6 +13,7 @@ from datetime import timedelta
 from random import uniform
 from typing import Final
 
+from domain.background import cancel_all, run_in_background
 from domain.errors import Overloaded
 from domain.ports.webhooks import OutboxRepository, WebhookSender
 from domain.traces import Tracer, span, use_trace
@@ -53,11 +54,8 @@ class Deliverer:
         """Deliver until the block ends. Another process repeats the deliveries that are
         interrupted.
         """
-        task = asyncio.create_task(self._deliver_forever(), name="webhooks")
-        try:
+        async with run_in_background(self._deliver_forever(), name="webhooks"):
             yield
-        finally:
-            await _cancel([task])
 
     async def _deliver_forever(self) -> None:
         running: dict[bool, set[asyncio.Task[None]]] = {False: set(), True: set()}
@@ -77,7 +75,7 @@ class Deliverer:
                 # A slot is free, and what was added meanwhile is due.
                 task.add_done_callback(lambda _: self._outbox.filled.set())
         finally:
-            await _cancel(running[False] | running[True])
+            await cancel_all(running[False] | running[True])
 
     async def _wait(self) -> None:
         """Wait for a reason to search again."""
@@ -106,13 +104,6 @@ class Deliverer:
             pass  # The lease expires, and a process claims the webhook again.
         except* Exception:
             log.exception("deliveries failed unexpectedly", extra={"webhook_id": held.id})
-
-
-async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
 
 
 class _Round:

@@ -56,6 +56,11 @@ class _Run:
     """Held while it moves: several runs of one output may move at the same time."""
 
 
+def never() -> bool:
+    """What `is_ending` returns in a process that stops its dispatcher at once."""
+    return False
+
+
 class Dispatcher:
     """Runs outputs; also the `HintQueue` of a process that both answers requests and
     runs outputs.
@@ -67,7 +72,7 @@ class Dispatcher:
         runner: OutputRunner,
         permits: Permits,
         *,
-        is_ending: Callable[[], bool] | None = None,
+        is_ending: Callable[[], bool] = never,
     ) -> None:
         """`is_ending` tells that the process has been asked to end. It stops this dispatcher later,
         once its requests have been answered; nothing is begun meanwhile.
@@ -159,7 +164,7 @@ class Dispatcher:
 
     @property
     def _stopping(self) -> bool:
-        return self._is_stopped or (self._is_ending is not None and self._is_ending())
+        return self._is_stopped or self._is_ending()
 
     async def _start_next(self, waiting: Waiting) -> asyncio.Task[None] | None:
         return await self._claim(waiting) if self._is_next(waiting) else None

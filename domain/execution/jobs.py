@@ -8,12 +8,13 @@ import asyncio
 import logging
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
+from domain.background import run_in_background
 from domain.errors import GenerationErrorCode, Overloaded, StoreUnavailable
 from domain.execution.leases import LeaseLost
 from domain.jobs import KEPT, MAX_TRIES, AnyJob, JobClaim
@@ -46,16 +47,16 @@ class JobRunner(ABC, Generic[AnyJob]):
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Run the jobs that wait, until the block ends."""
-        task = asyncio.create_task(self._run_forever(), name=f"{self.kind}s")
-        try:
+        async with run_in_background(self._run_forever(), name=f"{self.kind}s"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
     def search_now(self) -> None:
         """Look for jobs now: one has just been created."""
         self._wake_up.set()
+
+    @abstractmethod
+    async def delete_left(self, keys: Sequence[str]) -> None:
+        """Delete bytes that an earlier process has left. It comes first of all."""
 
     @abstractmethod
     async def run(self, claim: JobClaim[AnyJob]) -> None:
@@ -104,6 +105,7 @@ class JobRunner(ABC, Generic[AnyJob]):
     async def _do(self, claim: JobClaim[AnyJob]) -> None:
         started_at = self._renewed_at = monotonic()
         try:
+            await self.delete_left(claim.job.keys_left)
             if claim.fence > MAX_TRIES:
                 await self.fail(claim, _PROCESS_LOST)
                 return

@@ -7,6 +7,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
 
+from domain.background import cancel_all
 from domain.claims import Claim
 from domain.errors import Overloaded
 from domain.ports.execution import ClaimRepository
@@ -57,9 +58,8 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        self._heartbeat_task.cancel()
         try:
-            await asyncio.wait([self._heartbeat_task])
+            await cancel_all([self._heartbeat_task])
         except asyncio.CancelledError:
             if kind is not None or not self._lost or self._body.uncancel() > 0:
                 raise

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
+from domain.background import cancel_all
 from domain.claims import Permit, Waiting
 from domain.errors import Overloaded
 from domain.execution.leases import HEARTBEAT, LEASE
@@ -134,9 +135,7 @@ class Permits:
         finally:
             if self._returning:
                 await asyncio.wait(self._returning, timeout=_SHUTDOWN_SECONDS)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await cancel_all(tasks)
 
     def _all_held(self) -> list[Permit]:
         return [permit for permits in self._held.values() for permit in permits]

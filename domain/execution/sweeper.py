@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
+from domain.background import cancel_all
 from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher
 from domain.execution.leases import LEASE
@@ -70,9 +71,7 @@ class Sweeper:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await cancel_all(tasks)
 
     async def _sweep_forever(self) -> None:
         started_at = asyncio.get_running_loop().time()

@@ -111,8 +111,8 @@ class EditPlanner:
         viewer: Viewer,
         conversation: Conversation,
         turn: Turn,
-        waiting: WaitingEdit,
         *,
+        waiting: WaitingEdit,
         previous: Turn | None,
         refusals: Refusals,
     ) -> TurnPlan:

@@ -72,19 +72,13 @@ class OutputService:
             queued = _output_at(parent, output.slot)
             return Written((parent, queued, Bookmark(cluster_time)), queued=[queued])
 
-        async def answer(
-            viewer: Viewer, record: IdempotencyRecord
-        ) -> tuple[Parent, Output, Bookmark]:
-            assert record.slot is not None
-            output_id = output_id_of(record.parent_id, record.slot)
-            found = await self.outputs.find_parent(viewer.id, output_id)
-            if found is None:
-                refuse_deleted_result()
-            parent, cluster_time = found
-            return parent, _output_at(parent, record.slot), Bookmark(cluster_time)
-
         retried = await self.commands.run(
-            viewer, "retryOutput", command, plan=self._plan_retry, write=write, answer=answer
+            viewer,
+            "retryOutput",
+            command,
+            plan=self._plan_retry,
+            write=write,
+            answer=self._load_retried,
         )
         if old_preview_keys:
             await self.image_writer.delete(old_preview_keys)
@@ -103,6 +97,18 @@ class OutputService:
         if found is None or output is None:
             refuse(UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")
         return found[0], output
+
+    async def _load_retried(
+        self, viewer: Viewer, record: IdempotencyRecord
+    ) -> tuple[Parent, Output, Bookmark]:
+        """What was retried under a key, as it is now."""
+        assert record.slot is not None
+        output_id = output_id_of(record.parent_id, record.slot)
+        found = await self.outputs.find_parent(viewer.id, output_id)
+        if found is None:
+            refuse_deleted_result()
+        parent, cluster_time = found
+        return parent, _output_at(parent, record.slot), Bookmark(cluster_time)
 
     async def _plan_retry(
         self, viewer: Viewer, command: RetryOutput, refusals: Refusals

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from domain.background import run_in_background
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode, Overloaded, UserError, UserErrorCode
 from domain.ids import TurnId
@@ -78,12 +79,8 @@ class WaitingTurns:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Begin what is ready, several times a second while there is any, until the block ends."""
-        task = asyncio.create_task(self._look_forever(), name="waiting turns")
-        try:
+        async with run_in_background(self._look_forever(), name="waiting turns"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
     async def begin_ready(self) -> bool:
         """Begin or end each turn whose previous one has ended. Return whether there were any that
@@ -133,7 +130,12 @@ class WaitingTurns:
             return
         refusals = Refusals()
         plan = await self.edits.plan_waiting(
-            viewer, conversation, turn, waiting, previous=previous, refusals=refusals
+            viewer,
+            conversation,
+            turn,
+            waiting=waiting,
+            previous=previous,
+            refusals=refusals,
         )
         await self.accounts.check(
             viewer, plan.outputs, max_credits=waiting.max_credits, refusals=refusals

@@ -10,7 +10,7 @@ from strawberry.types.base import StrawberryOptional
 from strawberry.types.field import StrawberryField
 from strawberry.utils.str_converters import to_camel_case
 
-from edge.compiled.selections import Uncovered, variables_of
+from edge.compiled.selections import NotCompilable, variables_of
 
 DEFINITION: Final = "strawberry-definition"
 """The extension in which Strawberry keeps what a GraphQL type or field was made from."""
@@ -18,7 +18,7 @@ _PLAIN: Final = (str, int, bool, strawberry.ID)
 
 
 @dataclass(frozen=True, slots=True)
-class Argued:
+class FieldArguments:
     """A field with arguments. They are the same for each value, so a run makes them once."""
 
     node: FieldNode
@@ -31,9 +31,13 @@ class Argued:
     """
 
 
-def argued_field(node: FieldNode, definition: GraphQLField, declared: StrawberryField) -> Argued:
+def read_arguments(
+    node: FieldNode, definition: GraphQLField, declared: StrawberryField
+) -> FieldArguments:
     names = variables_of(node.arguments or ())
-    return Argued(node, definition, declared, names, _plain_arguments(node, definition, declared))
+    return FieldArguments(
+        node, definition, declared, names, _plain_arguments(node, definition, declared)
+    )
 
 
 def _plain_arguments(
@@ -75,8 +79,8 @@ def select(kind: GraphQLObjectType, key: str, nodes: list[FieldNode]) -> Selecte
         return Selected(key, nodes, kind, None)
     definition = kind.fields.get(name)
     if definition is None:
-        raise Uncovered(f"{kind.name}.{name}")
+        raise NotCompilable(f"{kind.name}.{name}")
     declared = definition.extensions[DEFINITION]
     if declared.extensions or declared.permission_classes:
-        raise Uncovered(f"{kind.name}.{name}")
+        raise NotCompilable(f"{kind.name}.{name}")
     return Selected(key, nodes, kind, definition)

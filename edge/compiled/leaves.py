@@ -20,18 +20,18 @@ USUAL: Final[Mapping[str, str]] = {
 """Of built-in scalars: the test that a value is answered as it is."""
 
 
-class Surprised(Exception):
+class UnexpectedValue(Exception):
     """A value is not what its field promises."""
 
 
-def listed(value: Any) -> Any:
+def require_list(value: Any) -> Any:
     """The value of a list. Raise for what is none."""
     if value.__class__ is tuple or value.__class__ is list:
         return value
-    raise Surprised
+    raise UnexpectedValue
 
 
-def writer(kind: GraphQLLeafType) -> Callable[[Any], Any]:
+def make_writer(kind: GraphQLLeafType) -> Callable[[Any], Any]:
     """Write any value as the type does. Raise for what it does not accept."""
     serialize = kind.serialize
     if kind.name == "DateTime":
@@ -39,10 +39,10 @@ def writer(kind: GraphQLLeafType) -> Callable[[Any], Any]:
 
     def write(value: object) -> object:
         if value is None:
-            raise Surprised
+            raise UnexpectedValue
         written = serialize(value)
         if written is None:
-            raise Surprised
+            raise UnexpectedValue
         return written
 
     return write

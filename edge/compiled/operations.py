@@ -11,13 +11,13 @@ from graphql.execution.values import VariableValues, get_argument_values, get_va
 from strawberry.types.arguments import convert_arguments
 
 from domain.ports.changes import Receiver
-from edge.compiled.fields import DEFINITION, Argued, argued_field
+from edge.compiled.cached_answers import CachedAnswers
+from edge.compiled.fields import DEFINITION, FieldArguments, read_arguments
 from edge.compiled.functions import Function, Functions
-from edge.compiled.remembered import Answers
 from edge.compiled.runs import Arguments, Run
 from edge.compiled.selections import (
+    NotCompilable,
     Selections,
-    Uncovered,
     condition_names,
     fragments_of,
     variables_below,
@@ -44,7 +44,7 @@ class CompiledQuery:
 
     async def answer(self, request: Request, variables: VariableValues) -> dict[str, Any]:
         """Answer the query. Any exception means that graphql-core has to answer instead."""
-        run = self.functions.run(request, variables)
+        run = self.functions.begin(request, variables)
         try:
             answer = self.root(None, run)
             await run.finish()
@@ -56,7 +56,7 @@ class CompiledQuery:
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledSubscription:
     functions: Functions
-    source: Argued
+    source: FieldArguments
     """The subscription's field."""
     key: str
     """The field's name in the answer."""
@@ -73,7 +73,9 @@ class CompiledSubscription:
     def _hints(self) -> Hints:
         return hints_of(self.source.declared)
 
-    def events(self, request: Request, variables: VariableValues) -> AsyncGenerator[object, None]:
+    def open_events(
+        self, request: Request, variables: VariableValues
+    ) -> AsyncGenerator[object, None]:
         """The stream of the field's resolver."""
         resolver = self.source.declared.base_resolver
         assert resolver is not None
@@ -93,7 +95,7 @@ class CompiledSubscription:
         self, event: object, request: Request, variables: VariableValues
     ) -> dict[str, Any]:
         """Answer an event. Any exception means that graphql-core has to answer instead."""
-        run = self.functions.run(request, variables)
+        run = self.functions.begin(request, variables)
         try:
             answer = {self.key: self.root(event, run)}
             await run.finish()
@@ -109,7 +111,7 @@ class CompiledSubscription:
         """
         return {self.key: self.root(event, Run(request, arguments))}
 
-    def group(self, request: Request, variables: VariableValues) -> Hashable:
+    def group_key(self, request: Request, variables: VariableValues) -> Hashable:
         """Subscribers of one group get the same answer to the same event."""
         given = variables.coerced
         # One that is left out is not null: its argument may have a default.
@@ -124,9 +126,9 @@ class Compiler:
     def __init__(self, schema: strawberry.Schema) -> None:
         self._strawberry = schema
         self._schema: GraphQLSchema = schema._schema
-        self._answers = Answers()
+        self._answers = CachedAnswers()
 
-    def variables(
+    def coerce_variables(
         self, document: Document, operation: OperationDefinitionNode, given: Mapping[str, Any]
     ) -> VariableValues | None:
         """Coerce the variables. None where they are not valid."""
@@ -145,26 +147,24 @@ class Compiler:
         )
         return None if isinstance(found, list) else found
 
-    def query(
+    def compile_query(
         self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
     ) -> CompiledQuery | None:
-        """Compile a query. None where it has something that is not covered."""
+        """Compile a query. None where it has something that is not compiled."""
         found = self._find(document, operation, variables)
         return found if isinstance(found, CompiledQuery) else None
 
-    def subscription(
+    def compile_subscription(
         self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
     ) -> CompiledSubscription | None:
-        """Compile a subscription. None where it has something that is not covered."""
+        """Compile a subscription. None where it has something that is not compiled."""
         found = self._find(document, operation, variables)
         return found if isinstance(found, CompiledSubscription) else None
 
     def has_compiled(
         self, document: Document, operation: OperationDefinitionNode, variables: VariableValues
     ) -> bool:
-        """Whether `query` has been called before for an equal document, operation and set of
-        variables.
-        """
+        """Whether the operation has been compiled before, for equal variables of its directives."""
         return _key(document, operation, variables) in document.compiled
 
     def _find(
@@ -177,8 +177,8 @@ class Compiler:
             try:
                 conditions = _conditions(document, variables)
                 document.compiled[key] = self._compile(document, operation, conditions)
-            except Uncovered as uncovered:
-                log.debug("operation is not compiled", field=str(uncovered))
+            except NotCompilable as reason:
+                log.debug("operation is not compiled", field=str(reason))
                 document.compiled[key] = None
         return cast("CompiledQuery | CompiledSubscription | None", document.compiled[key])
 
@@ -193,28 +193,28 @@ class Compiler:
         kind = self._schema.get_root_type(operation.operation)
         assert kind is not None
         if operation.operation is OperationType.QUERY:
-            return CompiledQuery(functions, functions.root(kind, operation))
-        ((key, nodes),) = selections.of(kind, [operation.selection_set]).items()
+            return CompiledQuery(functions, functions.make_root(kind, operation))
+        ((key, nodes),) = selections.fields_of(kind, [operation.selection_set]).items()
         definition = kind.fields[nodes[0].name.value]
         declared = definition.extensions[DEFINITION]
-        source = argued_field(nodes[0], definition, declared)
+        source = read_arguments(nodes[0], definition, declared)
         return CompiledSubscription(
             functions,
             source,
             key,
-            functions.of(definition.type, nodes),
+            functions.make(definition.type, nodes),
             variables_below(document.node, nodes),
         )
 
-    def _bind(self, argued: Argued, variables: VariableValues | None) -> dict[str, Any]:
-        if variables is not None and argued.plain is not None:
+    def _bind(self, arguments: FieldArguments, variables: VariableValues | None) -> dict[str, Any]:
+        if variables is not None and arguments.plain is not None:
             given = variables.coerced
-            found = {name: given[one] for name, one in argued.plain.items() if one in given}
+            found = {name: given[one] for name, one in arguments.plain.items() if one in given}
             if None not in found.values():
                 return found
         return convert_arguments(
-            get_argument_values(argued.definition, argued.node, variables),
-            argued.declared.arguments,
+            get_argument_values(arguments.definition, arguments.node, variables),
+            arguments.declared.arguments,
             scalar_registry=self._strawberry.schema_converter.scalar_registry,
             config=self._strawberry.config,
         )

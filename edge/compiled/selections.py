@@ -26,7 +26,7 @@ from graphql import (
 _CONDITIONS: Final = {"include": True, "skip": False}
 
 
-class Uncovered(Exception):
+class NotCompilable(Exception):
     """The operation has something that is not compiled. The text says what."""
 
 
@@ -38,7 +38,7 @@ class Selections:
     fragments: Mapping[str, FragmentDefinitionNode]
     conditions: Mapping[str, bool]
 
-    def of(
+    def fields_of(
         self, kind: GraphQLObjectType, sets: Iterable[SelectionSetNode | None]
     ) -> dict[str, list[FieldNode]]:
         """The selected fields by response key, in the order of the answer."""
@@ -84,7 +84,7 @@ class Selections:
 
     def _condition(self, directive: DirectiveNode) -> bool:
         if directive.name.value not in _CONDITIONS:
-            raise Uncovered(f"@{directive.name.value}")
+            raise NotCompilable(f"@{directive.name.value}")
         assert directive.arguments
         value = directive.arguments[0].value
         if isinstance(value, BooleanValueNode):

@@ -24,9 +24,9 @@ from graphql import (
 )
 
 from domain.stored import Coded, Instant, Key, Listed, Many, One, Property, Stored, Written
-from edge.compiled.fields import Argued, Selected, argued_field
-from edge.compiled.leaves import USUAL, Surprised, enum_names, listed, writer
-from edge.compiled.selections import Uncovered, variables_of
+from edge.compiled.fields import FieldArguments, Selected, read_arguments
+from edge.compiled.leaves import USUAL, UnexpectedValue, enum_names, make_writer, require_list
+from edge.compiled.selections import NotCompilable, variables_of
 from edge.compiled.wanted import wanted_items
 from schema.hints import hints_of
 
@@ -62,7 +62,7 @@ class FunctionText:
         """What resolvers read of the value."""
         self._before: list[str] = []
 
-    def answer(self, fields: "list[Selected]") -> Callable[..., Answer]:
+    def make(self, fields: "list[Selected]") -> Callable[..., Answer]:
         cacheable = [field for field in fields if self._is_cacheable(field)]
         if len(cacheable) >= MIN_CACHED_FIELDS:
             lines = self._answer_from_cache(fields, cacheable)
@@ -72,10 +72,10 @@ class FunctionText:
             lines = [*self._make_value(self._stored), *lines]
         body = "\n".join(f"    {line}" for line in [*self._before, *lines, "return answer"])
         if self._stored is None:
-            return self.function(body)
+            return self.compile(body)
         if self._has_value:
-            return self.function(f"    record = value.record\n{body}")
-        return self.function(body, parameters="record, run")
+            return self.compile(f"    record = value.record\n{body}")
+        return self.compile(body, parameters="record, run")
 
     def _answer(self, fields: "list[Selected]", filled: "list[Selected]") -> list[str]:
         """The lines that make the answer; fields that are not in `filled` are null."""
@@ -166,7 +166,7 @@ class FunctionText:
                 lines.append(f"{put}(value, {found})")
         return lines
 
-    def function(self, body: str, *, parameters: str = "value, run") -> Callable[..., Any]:
+    def compile(self, body: str, *, parameters: str = "value, run") -> Callable[..., Any]:
         text = f"def answer({parameters}):\n{body}\n"
         # Made of names of the schema and of literals that `repr` wrote.
         exec(compile(text, "<selection>", "exec"), self._globals)
@@ -209,7 +209,7 @@ class FunctionText:
                 return self.complete(kind, key, nodes)
             case Written() if str(named) == "AspectRatio":
                 text = self._temporary()
-                return f"({text} if ({text} := {key}).__class__ is str else {self._surprise()})"
+                return f"({text} if ({text} := {key}).__class__ is str else {self._refuse()})"
             case One() if isinstance(named, GraphQLObjectType):
                 key = f"record.get({stored.name!r})"
                 function = self._name(self._of_records(named, nodes, stored.kind))
@@ -230,7 +230,7 @@ class FunctionText:
     def _of_records(
         self, kind: GraphQLObjectType, nodes: list[FieldNode], stored: type[Stored]
     ) -> Callable[..., Answer]:
-        return self._functions.objects(kind, nodes).of_records(stored)
+        return self._functions.make_by_class(kind, nodes).make_for_records(stored)
 
     def _resolve(self, field: Selected) -> str:
         """The expression that calls a resolver which does not wait."""
@@ -288,7 +288,7 @@ class FunctionText:
             given.append(f"{resolver.info_parameter.name}={self._info(field)}")
         if field.definition.args:
             given.append(
-                f"**{self._arguments(argued_field(field.nodes[0], field.definition, declared))}"
+                f"**{self._arguments(read_arguments(field.nodes[0], field.definition, declared))}"
             )
         return f"{self._name(function)}({', '.join(given)})"
 
@@ -301,16 +301,16 @@ class FunctionText:
         items = wanted_items(self._functions.selections, kind, field.nodes)
         return f"run.wanting({self._name(items)})"
 
-    def _arguments(self, argued: Argued) -> str:
-        if not argued.variable_names:
-            return self._name(self._functions.bind(argued, None))
-        self._functions.arguments.append(argued)
+    def _arguments(self, arguments: FieldArguments) -> str:
+        if not arguments.variable_names:
+            return self._name(self._functions.bind(arguments, None))
+        self._functions.arguments.append(arguments)
         return f"run.arguments[{len(self._functions.arguments) - 1}]"
 
     def _wait_for(self, field: Selected) -> str:
         assert field.definition is not None
         self._functions.waits = True
-        complete = self._name(self._functions.of(field.definition.type, field.nodes))
+        complete = self._name(self._functions.make(field.definition.type, field.nodes))
         return f"run.later.append((answer, {field.key!r}, {complete}, {self._call(field)}))"
 
     def complete(self, kind: GraphQLOutputType, value: str, nodes: list[FieldNode]) -> str:
@@ -326,22 +326,23 @@ class FunctionText:
             item = self._temporary()
             inner = kind.of_type.of_type if isinstance(kind.of_type, GraphQLNonNull) else None
             if isinstance(inner, GraphQLObjectType | GraphQLInterfaceType):
-                return f"{self._name(self._functions.objects(inner, nodes).all)}({value}, run)"
+                answers = self._functions.make_by_class(inner, nodes)
+                return f"{self._name(answers.answer_all)}({value}, run)"
             # A list inside needs a function of its own: an assignment cannot be to a loop's name.
-            function = self._name(self._functions.of(kind.of_type, nodes))
-            items = f"{self._name(listed)}({value})"
+            function = self._name(self._functions.make(kind.of_type, nodes))
+            items = f"{self._name(require_list)}({value})"
             return f"[{function}({item}, run) for {item} in {items}]"
         if is_leaf_type(kind):
             return self._complete_leaf(kind, value)
         if not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
-            raise Uncovered(str(kind))
-        return f"{self._name(self._functions.objects(kind, nodes))}({value}, run)"
+            raise NotCompilable(str(kind))
+        return f"{self._name(self._functions.make_by_class(kind, nodes))}({value}, run)"
 
     def _complete_leaf(self, kind: GraphQLLeafType, value: str) -> str:
         if isinstance(kind, GraphQLEnumType):
             names = enum_names(kind, kind.wrapped_cls)  # type: ignore[attr-defined]
             return f"{self._name(names)}[{value}]"
-        write = self._name(writer(kind))
+        write = self._name(make_writer(kind))
         usual = USUAL.get(kind.name)
         if usual is None:
             return f"{write}({value})"
@@ -349,8 +350,8 @@ class FunctionText:
         test = usual.format(value=found).replace(found, f"({found} := {value})", 1)
         return f"({found} if {test} else {write}({found}))"
 
-    def _surprise(self) -> str:
-        return f"{self._name(_surprise)}()"
+    def _refuse(self) -> str:
+        return f"{self._name(_refuse)}()"
 
     def _name(self, value: object) -> str:
         for name, known in self._globals.items():
@@ -364,5 +365,5 @@ class FunctionText:
         return f"t{next(self._temporaries)}"
 
 
-def _surprise() -> Any:
-    raise Surprised
+def _refuse() -> Any:
+    raise UnexpectedValue

@@ -15,7 +15,7 @@ def wanted_items(
 ) -> Wanted | None:
     """What a connection's selection reads of its items. None: possibly all."""
     found = Wanted({})
-    for selected in selections.of(kind, [node.selection_set for node in nodes]).values():
+    for selected in selections.fields_of(kind, [node.selection_set for node in nodes]).values():
         name = selected[0].name.value
         if name not in ("nodes", "edges", "node"):
             continue
@@ -32,7 +32,7 @@ def _wanted(
     selections: Selections, kind: GraphQLObjectType, nodes: Iterable[FieldNode]
 ) -> Wanted | None:
     found = Wanted({})
-    for selected in selections.of(kind, [node.selection_set for node in nodes]).values():
+    for selected in selections.fields_of(kind, [node.selection_set for node in nodes]).values():
         name = selected[0].name.value
         if name == "__typename":
             continue

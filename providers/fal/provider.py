@@ -4,8 +4,6 @@ operator.
 
 from typing import Final
 
-import structlog
-
 from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
@@ -15,12 +13,11 @@ from providers.failures import OUTCOME_UNKNOWN
 from providers.fal.client import FalClient
 from providers.fal.jobs import FalJob
 from providers.fal.runs import FalRun
-from providers.http import MAX_BYTES, Unanswered
+from providers.http import MAX_BYTES
 from providers.polling import Pace
 from providers.references import References
 from providers.safe_http import Downloader, Sources
-
-log = structlog.get_logger(__name__)
+from providers.submit_and_poll import cancel_job
 
 RESULT_HOSTS: Final = (".fal.media", "storage.googleapis.com")
 
@@ -68,7 +65,7 @@ class FalProvider:
             pace=self._pace,
             leave_out=(self._key, request.prompt),
         )
-        try:
+        with alert_operator(request.model):
             job = await self._begin(run, request)
             try:
                 result = await run.follow(job)
@@ -78,9 +75,6 @@ class FalProvider:
                     await self.cancel(job.to_stored())
                 raise
             return await run.fetch(result)
-        except GenerationFailed as failure:
-            alert_operator(failure, request.model)
-            raise
 
     async def cancel(self, job: ProviderJob) -> None:
         """Ask fal to stop the job, and log the response. fal guarantees it only while the job is
@@ -89,12 +83,8 @@ class FalProvider:
         known = self._calls.queue.load_job(job)
         if known is None:
             return
-        try:
-            answer = await self._calls.cancel(known, within=self._pace.cancel)
-            outcome = f"HTTP {answer.status}"
-        except Unanswered as silence:
-            outcome = str(silence)
-        log.info("job cancelled", provider=self.name, job=known.request_id, outcome=outcome)
+        cancelling = self._calls.cancel(known, within=self._pace.cancel)
+        await cancel_job(cancelling, provider=self.name, job_id=known.request_id)
 
     async def _begin(self, run: FalRun, request: GenerationRequest) -> FalJob:
         if request.job is None:

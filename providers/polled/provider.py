@@ -4,23 +4,20 @@ the operator.
 
 from collections.abc import Collection
 
-import structlog
-
 from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
 from domain.ports.providers import RunObserver
 from providers.alerts import alert_operator
 from providers.failures import OUTCOME_UNKNOWN
-from providers.http import MAX_BYTES, Unanswered
+from providers.http import MAX_BYTES
 from providers.polled.client import PolledClient, is_job_id
 from providers.polled.dialect import Dialect, Prediction
 from providers.polled.runs import PolledRun
 from providers.polling import Pace
 from providers.references import References, fair_share
 from providers.safe_http import Downloader, Sources
-
-log = structlog.get_logger(__name__)
+from providers.submit_and_poll import cancel_job
 
 
 class PolledProvider:
@@ -70,7 +67,7 @@ class PolledProvider:
             pace=self._pace,
             leave_out=(self._key, request.prompt),
         )
-        try:
+        with alert_operator(request.model):
             job_id, prediction = await self._begin(run, request)
             try:
                 result = await run.follow(prediction or await run.ask(job_id))
@@ -80,9 +77,6 @@ class PolledProvider:
                     await self.cancel({"id": job_id})
                 raise
             return await run.fetch(result)
-        except GenerationFailed as failure:
-            alert_operator(failure, request.model)
-            raise
 
     async def cancel(self, job: ProviderJob) -> None:
         """Ask the provider to stop the job, and log the response."""
@@ -90,12 +84,8 @@ class PolledProvider:
         path = self._dialect.cancel_path
         if path is None or not is_job_id(job_id):
             return
-        try:
-            answer = await self._calls.cancel(path, job_id, within=self._pace.cancel)
-            outcome = f"HTTP {answer.status}"
-        except Unanswered as silence:
-            outcome = str(silence)
-        log.info("job cancelled", provider=self.name, job=job_id, outcome=outcome)
+        cancelling = self._calls.cancel(path, job_id, within=self._pace.cancel)
+        await cancel_job(cancelling, provider=self.name, job_id=job_id)
 
     async def _begin(
         self, run: PolledRun, request: GenerationRequest

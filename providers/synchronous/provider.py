@@ -1,6 +1,5 @@
 """A provider whose answer to one call is the whole run, in any dialect."""
 
-from domain.errors import GenerationFailed
 from domain.generation import Delivery, GenerationRequest
 from domain.outputs import ProviderJob
 from domain.ports.providers import RunObserver
@@ -50,11 +49,8 @@ class SynchronousProvider:
         await self._downloader.aclose()
 
     async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
-        try:
+        with alert_operator(request.model):
             return await self._generate(request, observer)
-        except GenerationFailed as failure:
-            alert_operator(failure, request.model)
-            raise
 
     async def cancel(self, job: ProviderJob) -> None:
         """There are no jobs: a run ends with its connection."""

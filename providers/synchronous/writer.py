@@ -4,7 +4,6 @@ import asyncio
 from typing import Final
 
 from domain.captions import CaptionDelivery, CaptionRequest
-from domain.errors import GenerationFailed
 from domain.ports.providers import CaptionObserver
 from providers.alerts import alert_operator
 from providers.captions import MAX_REFERENCE_BYTES, is_refusal, tidy_caption
@@ -48,11 +47,8 @@ class SynchronousWriter:
         await self._call.aclose()
 
     async def write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
-        try:
+        with alert_operator(request.model):
             return await self._write(request, observer)
-        except GenerationFailed as failure:
-            alert_operator(failure, request.model)
-            raise
 
     async def _write(self, request: CaptionRequest, observer: CaptionObserver) -> CaptionDelivery:
         if request.job is not None:

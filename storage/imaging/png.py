@@ -61,26 +61,7 @@ def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
     """Read the chunks as common decoders do: a missing end, or a wrong checksum of a chunk that is
     left out anyway, are tolerated.
     """
-    chunks = _Chunks()
-    position = len(PNG_MAGIC)
-    for _ in range(MAX_PIECES):
-        if chunks.packed and position + 8 > len(data):
-            chunks.tidy = False
-            break
-        length, kind = struct.unpack_from(">I4s", data, position)
-        if position == len(PNG_MAGIC) and (kind, length) != (b"IHDR", 13):
-            raise BadContainer("PNG does not begin with its header")
-        end = position + 12 + length
-        body = memoryview(data)[position + 8 : position + 8 + length]
-        checksum = zlib.crc32(body, zlib.crc32(kind)).to_bytes(4, "big")
-        chunks.add(
-            kind, body, correct=checksum == data[end - 4 : end], is_complete=end <= len(data)
-        )
-        position = end
-        if chunks.ended:
-            break
-    else:
-        raise BadContainer("PNG in too many pieces")
+    chunks = _read_chunks(data)
     _check_texts(chunks.texts, max_text_bytes)
     width, height = struct.unpack_from(">II", data, 16)
     check_size(width, height, max_pixels)
@@ -106,6 +87,28 @@ def read_png(data: bytes, max_pixels: int, max_text_bytes: int) -> Container:
         tidy=chunks.tidy and pixels is None,
         data=join_parts([PNG_MAGIC, *kept], data),
     )
+
+
+def _read_chunks(data: bytes) -> "_Chunks":
+    chunks = _Chunks()
+    position = len(PNG_MAGIC)
+    for _ in range(MAX_PIECES):
+        if chunks.packed and position + 8 > len(data):
+            chunks.tidy = False
+            return chunks
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if position == len(PNG_MAGIC) and (kind, length) != (b"IHDR", 13):
+            raise BadContainer("PNG does not begin with its header")
+        end = position + 12 + length
+        body = memoryview(data)[position + 8 : position + 8 + length]
+        checksum = zlib.crc32(body, zlib.crc32(kind)).to_bytes(4, "big")
+        chunks.add(
+            kind, body, correct=checksum == data[end - 4 : end], is_complete=end <= len(data)
+        )
+        position = end
+        if chunks.ended:
+            return chunks
+    raise BadContainer("PNG in too many pieces")
 
 
 class _Chunks:

@@ -36,9 +36,9 @@ from storage.mongo.collections import (
     over_all_parents,
 )
 from storage.mongo.database import Database, repository
+from storage.mongo.events import announce_ends
 from storage.mongo.images import image_document, record_document
 from storage.mongo.model_stats import count_ends
-from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     FOUND,
     IS_CLAIMABLE,

@@ -25,11 +25,11 @@ from domain.turns import PlannedOutput
 from storage.mongo.accounts import move_credits, reserve_credits, settlements
 from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
 from storage.mongo.database import Database, cluster_time_of, repository
+from storage.mongo.events import announce_ends
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import delete_image_records, read_image
 from storage.mongo.kept_images import find_kept_images
 from storage.mongo.model_stats import count_asked, count_ends
-from storage.mongo.outbox import announce_ends
 from storage.mongo.output_rules import (
     CAPTION_IS_AWAITED,
     MAY_BE_CANCELLED,

@@ -5,7 +5,7 @@ Each has `document` as it was in `collection`, except that its outputs have ende
 preview. Images have `key` and `renditionWidths` beside it: their bytes are still referred to.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -89,11 +89,7 @@ async def list_put_aside(
     database: Database, viewer_id: ViewerId, *, limit: int
 ) -> list[DeletedConversation]:
     """The latest deletion first."""
-    wanted = {
-        "ownerId": viewer_id,
-        "collection": "conversations",
-        "until": {"$gt": datetime.now(UTC)},
-    }
+    wanted = {"ownerId": viewer_id, "collection": "conversations", **_lasting()}
     shown = {"until": 1, "document.title": 1, "document.turnCount": 1}
     cursor = database.trash.find(wanted, shown).sort("until", DESCENDING).limit(limit)
     return [
@@ -116,8 +112,7 @@ async def take_back(
     been deleted in the meantime.
     """
     own = {"ownerId": viewer_id, "conversationId": conversation_id}
-    lasting = {"until": {"$gt": datetime.now(UTC)}}
-    documents = await transaction.trash.find({**own, **lasting}).to_list()
+    documents = await transaction.trash.find({**own, **_lasting()}).to_list()
     kept: dict[str, list[Document]] = {"conversations": [], "turns": [], "images": []}
     for document in documents:
         kept[document["collection"]].append(document["document"])
@@ -129,17 +124,8 @@ async def take_back(
     used = _used_images(conversation, kept["turns"])
     outputs = [output for turn in kept["turns"] for output in turn["outputs"]]
     ids = [image["id"] for output in outputs for image in output["images"]]
-    # Images of other conversations, which were deleted later and have not been restored.
-    others = {
-        "_id": {"$in": [*used.union(ids)]},
-        "ownerId": viewer_id,
-        "collection": "images",
-        **lasting,
-    }
-    kept["images"] += [kept_copy["document"] async for kept_copy in transaction.trash.find(others)]
-    if kept["images"]:
-        await transaction.trash.delete_many(others)
-    await transaction.images.insert_many(kept["images"])
+    others = await _take_images_of_others(transaction, viewer_id, used.union(ids))
+    await transaction.images.insert_many([*kept["images"], *others])
     await hold_images(transaction, viewer_id, ids=used)
     there = set(
         await transaction.images.distinct("_id", {"_id": {"$in": ids}, "ownerId": viewer_id})
@@ -150,6 +136,24 @@ async def take_back(
     conversation |= {"version": conversation["version"] + 1, "updatedAt": datetime.now(UTC)}
     await transaction.conversations.insert_one(conversation)
     return conversation
+
+
+async def _take_images_of_others(
+    transaction: Transaction, viewer_id: ViewerId, ids: Collection[ImageId]
+) -> list[Document]:
+    """Take the images out of other conversations, which were deleted later and have not been
+    restored.
+    """
+    wanted = {"_id": {"$in": [*ids]}, "ownerId": viewer_id, "collection": "images", **_lasting()}
+    found = [entry["document"] async for entry in transaction.trash.find(wanted)]
+    if found:
+        await transaction.trash.delete_many(wanted)
+    return found
+
+
+def _lasting() -> Document:
+    """What can still be restored."""
+    return {"until": {"$gt": datetime.now(UTC)}}
 
 
 def _used_images(conversation: Document, turns: Sequence[Document]) -> set[ImageId]:

@@ -142,22 +142,10 @@ class MongoTurnRepository:
         after_index: int = -1,
         at_least: ClusterTime | None = None,
     ) -> TurnsAsOf:
-        alternatives: list[Document] = [
-            {"status": OPEN_TURN},
-            {"$expr": {"$gte": ["$updatedAt", from_now(-recent)]}},
-        ]
-        if changed_since is not None:
-            alternatives.append({"changedAt": {"$gte": from_cluster_time(changed_since)}})
         _, high = turn_id_range(conversation_id)
         later = {"$gt": turn_id_of(conversation_id, after_index), "$lt": high}
         own: Document = {"_id": later, "ownerId": viewer_id}
-        others: list[Document] = [
-            {"$match": {**own, "$or": alternatives}},
-            {"$sort": {"_id": 1}},
-            {"$limit": _PAGE + 1},
-        ]
-        if changed_since is None:
-            others.append(_ENDED_BY_VERSION)
+        others = _changed(own, changed_since, recent)
         stages: list[Document] = [
             {"$match": own},
             {"$sort": {"_id": -1}},
@@ -182,6 +170,22 @@ class MongoTurnRepository:
     async def _exists(self, conversation: Document, session: Session) -> bool:
         document = self._database.conversations.find_one(conversation, {"_id": 1}, session=session)
         return await document is not None
+
+
+def _changed(own: Document, since: ClusterTime | None, recent: timedelta) -> list[Document]:
+    """The stages that find a page of turns which are open, or have changed recently."""
+    alternatives: list[Document] = [
+        {"status": OPEN_TURN},
+        {"$expr": {"$gte": ["$updatedAt", from_now(-recent)]}},
+    ]
+    if since is not None:
+        alternatives.append({"changedAt": {"$gte": from_cluster_time(since)}})
+    page: list[Document] = [
+        {"$match": {**own, "$or": alternatives}},
+        {"$sort": {"_id": 1}},
+        {"$limit": _PAGE + 1},
+    ]
+    return page if since is not None else [*page, _ENDED_BY_VERSION]
 
 
 def _ending_with(latest: Document, page: list[Document]) -> list[Document]:

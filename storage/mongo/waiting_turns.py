@@ -14,9 +14,9 @@ from domain.turns import Turn, TurnPlan, TurnStatus
 from storage.mongo.accounts import reserve_credits
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
+from storage.mongo.events import announce_ends
 from storage.mongo.images import hold_images
 from storage.mongo.model_stats import count_asked
-from storage.mongo.outbox import announce_ends
 from storage.mongo.output_updates import WRITTEN, begin_update
 from storage.mongo.outputs import error_document
 from storage.mongo.stored_parents import new_parent

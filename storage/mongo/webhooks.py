@@ -11,7 +11,7 @@ from domain.webhooks import Delivery, Webhook, WebhookEvent
 from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
-from storage.mongo.outbox import make_due
+from storage.mongo.events import make_due
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.transaction import Abort, Transaction
 

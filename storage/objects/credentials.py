@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 from aiobotocore.session import AioSession
 
+from domain.background import run_in_background
 from domain.errors import StoreUnavailable
 
 LOOK_SECONDS: Final = 30.0
@@ -70,9 +71,5 @@ async def renewing(
                 use(found)
                 known = found
 
-    task = asyncio.create_task(follow(), name="credentials of the bucket")
-    try:
+    async with run_in_background(follow(), name="credentials of the bucket"):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

@@ -23,6 +23,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 from nats.js.errors import BadRequestError
 from pydantic import SecretStr
 
+from domain.background import cancel_all
 from domain.retries import RetryPolicy
 
 log = structlog.get_logger(__name__)
@@ -107,8 +108,7 @@ class NatsConnection:
         try:
             yield
         finally:
-            keeper.cancel()
-            await asyncio.wait([keeper], timeout=CLOSE_SECONDS + LOOK_SECONDS)
+            await cancel_all([keeper], max_seconds=CLOSE_SECONDS + LOOK_SECONDS)
 
     async def reached(self) -> Connected:
         """Wait until there is a connection."""

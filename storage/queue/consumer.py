@@ -14,6 +14,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error
 
+from domain.background import cancel_all
 from domain.claims import Hint
 from domain.execution.dropped_hints import DroppedHints
 from storage.queue.connection import Connected, NatsConnection
@@ -66,8 +67,7 @@ class NatsConsumer:
                 # First, because a cancelled request could have received a hint.
                 with suppress(Error):
                     await self._pull.close()
-            receiving.cancel()
-            await asyncio.wait([receiving], timeout=END_SECONDS)
+            await cancel_all([receiving], max_seconds=END_SECONDS)
             if self._deciding:
                 _, late = await asyncio.wait(self._deciding, timeout=END_SECONDS)
                 for task in late:

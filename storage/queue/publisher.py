@@ -11,6 +11,7 @@ from typing import Final
 
 from nats.js.errors import NoStreamResponseError
 
+from domain.background import cancel_all
 from domain.claims import Hint
 from domain.execution.dropped_hints import DroppedHints
 from domain.ids import OutputId, ViewerId
@@ -63,8 +64,7 @@ class NatsPublisher:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_SENDS_SECONDS):
                     await self._outbox.join()
-            publishing.cancel()
-            await asyncio.wait([publishing], timeout=END_SECONDS)
+            await cancel_all([publishing], max_seconds=END_SECONDS)
 
     async def _publish_all(self) -> None:
         while True:

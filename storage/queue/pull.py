@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.errors import APIError
 
+from domain.background import cancel_all
 from storage.queue.connection import Connected, QueueNames
 
 PULL_SECONDS: Final = 5.0
@@ -67,8 +68,7 @@ class Pull:
                     while not draining.done():
                         await self._give_back_next()
         finally:
-            draining.cancel()
-            await asyncio.wait([draining])
+            await cancel_all([draining])
             if not draining.cancelled():
                 draining.exception()  # A connection that is lost has nothing to give back.
 

@@ -38,8 +38,8 @@ from tests.providers.vendors import VENDORS, rows_of
 from tests.simulators.bill import Entry
 from tests.simulators.pictures import LONG_SIDE
 from tests.simulators.simulator import Simulator, serving
+from tests.waits import eventually
 
-PATIENCE_SECONDS: Final = 30.0
 _PLACES: Final = 500
 """Enough that no request waits for capacity."""
 _ASKING_AT_ONCE: Final = 6
@@ -268,9 +268,7 @@ class Story:
         return await account(self.client)
 
     async def until(self, wanted: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not wanted():  # noqa: ASYNC110 (a bill sends no notification)
-                await asyncio.sleep(0.02)
+        await eventually(wanted, what="the bill is as expected", every=0.02)
 
 
 def error_of(output: Data) -> tuple[str, bool] | None:

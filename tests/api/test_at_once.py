@@ -6,16 +6,16 @@ import asyncio
 import random
 from typing import Final
 
+from tests.api.jobs import EXPORT, ended
 from tests.api.test_branches import DELETE_TURN, FORK, RERUN
 from tests.api.test_choices import CHOOSE
-from tests.api.test_exports import EXPORT, ended
 from tests.api.test_restoring import RESTORE, orphans
 from tests.api.test_shares import CREATE as SHARE
 from tests.clients import Data, GraphQLClient
 from tests.conftest import StartDarkroom
 from tests.operations import DELETE, DELETE_IMAGES, codes, conversation_with
-from tests.resilience.processes import eventually
 from tests.resilience.scale import SEED
+from tests.waits import eventually
 
 ROUNDS: Final = 4
 SETTLED_SECONDS: Final = 30.0

@@ -24,9 +24,9 @@ from tests.operations import (
     start,
     until_finished,
 )
-from tests.resilience.processes import eventually
 from tests.storage.places import keys_in, new_bucket
 from tests.uploads import uploaded
+from tests.waits import eventually
 
 CONVERSATIONS = "{ viewer { conversations(first: 100) { nodes { id } } } }"
 CLEARED_SECONDS = 60.0

@@ -43,8 +43,8 @@ from tests.operations import (
     samples,
     start,
 )
-from tests.resilience.processes import eventually
 from tests.uploads import COMPLETE, CREATE, a_picture, declared, send_file, sent, uploaded
+from tests.waits import eventually
 
 __all__ = ("darkroom", "in_ceph", "in_folder", "in_ministack")
 

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from domain.services import imports
+from tests.api.jobs import ARCHIVE, EXPORT, EXPORT_VIEWER, IMPORT, NODE, ended
 from tests.api.posts import CANCEL_POST, POST, generate, regenerate
 from tests.api.posts import ended as post_ended
 from tests.api.test_albums import create as create_album
 from tests.api.test_choices import choose
-from tests.api.test_exports import EXPORT, EXPORT_VIEWER, collection
-from tests.api.test_exports import ended as export_ended
-from tests.clients import PATIENCE_SECONDS, PAUSE_SECONDS, Data, GraphQLClient
+from tests.api.test_exports import collection
+from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
     DELETE_IMAGES,
@@ -42,16 +42,6 @@ from tests.uploads import (
     uploaded,
 )
 
-ARCHIVE: Final = "application/zip"
-FIELDS: Final = "id status progress error { code message } conversation { id title turnCount }"
-IMPORT: Final = f"""
-mutation Import($id: ID!) {{
-  importConversation(input: {{uploadId: $id}}) {{
-    import {{ {FIELDS} }} userErrors {{ code message path }}
-  }}
-}}
-"""
-NODE: Final = f"query($id: ID!) {{ node(id: $id) {{ ... on Import {{ {FIELDS} }} }} }}"
 READ: Final = (
     """
 query($id: ID!) { conversation(id: $id) {
@@ -71,7 +61,7 @@ ALL: Final = (
     """
 { viewer {
   conversations { nodes { id } }
-  images(first: 100) { nodes { id origin prompt model { id } madeFrom { id } } }
+  images(first: 50) { nodes { id origin prompt model { id } madeFrom { id } } }
   posts { nodes {
     ...Post image { id post { id } }
     outputs { images { prompt } } references { image { contentType } }
@@ -88,7 +78,7 @@ mutation($id: ID!) { retryOutput(input: {outputId: $id}) { output { id } userErr
 
 async def exported(client: GraphQLClient, mutation: str = EXPORT, **variables: Any) -> bytes:
     (payload,) = (await client(mutation, **variables)).values()
-    export = await export_ended(client, payload["export"])
+    export = await ended(client, payload["export"])
     return (await client.http.get(export["url"])).content
 
 
@@ -96,14 +86,6 @@ async def import_or_refuse(client: GraphQLClient, data: bytes) -> Data:
     upload = await sent(client, data, ARCHIVE, purpose="IMPORT")
     payload: Data = (await client(IMPORT, id=upload["id"]))["importConversation"]
     return payload
-
-
-async def ended(client: GraphQLClient, job: Data, *, within: float = PATIENCE_SECONDS) -> Data:
-    async with asyncio.timeout(within):
-        while job["status"] in ("QUEUED", "GENERATING"):
-            await asyncio.sleep(PAUSE_SECONDS)  # it needs the processor, too
-            job = (await client(NODE, id=job["id"]))["node"]
-    return job
 
 
 async def imported(client: GraphQLClient, data: bytes) -> Data:

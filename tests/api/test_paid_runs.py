@@ -1,6 +1,5 @@
 """Outputs by a provider that bills: requested once, polled, cancelled, charged or not."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -18,11 +17,11 @@ from tests.conftest import Darkroom, StartDarkroom, darkrooms
 from tests.operations import DELETE, FOLLOW, START, TURN, start, until_finished
 from tests.simulators.bill import Entry
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
+from tests.waits import eventually
 
 MODEL = "img-nano-banana"
 ONE_AT_A_TIME = "img-flux-2-max"
 """A model that makes one image at a time: as many runs as images."""
-PATIENCE_SECONDS = 20.0
 STANDS = "query($id: ID!) { turn(id: $id) { ...Turn } }" + TURN
 
 
@@ -71,9 +70,7 @@ class Paid:
         return found
 
     async def until(self, wanted: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not wanted():  # noqa: ASYNC110 (a bill sends no notification)
-                await asyncio.sleep(0.02)
+        await eventually(wanted, what="the bill is as expected", every=0.02)
 
     async def adds_up(self) -> None:
         await adds_up(self.darkroom)

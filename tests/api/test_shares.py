@@ -33,7 +33,7 @@ from tests.operations import (
     send,
     until_finished,
 )
-from tests.resilience.processes import eventually
+from tests.waits import eventually
 
 SHARE: Final = "id url expiresAt includesPrompts views createdAt conversation { id title }"
 CREATE: Final = f"""

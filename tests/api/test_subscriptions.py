@@ -8,7 +8,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from edge.frames import WebSocketProtocol
 from storage.mongo.database import Database
-from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient, Socket, connect_to
+from tests.clients import Data, GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import (
     DELETE,
@@ -21,6 +21,7 @@ from tests.operations import (
     start,
     until_finished,
 )
+from tests.waits import PATIENCE_SECONDS
 
 CONVERSATION = """
 subscription($id: ID!) { conversationUpdated(conversationId: $id) { id title turnCount } }

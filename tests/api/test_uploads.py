@@ -47,7 +47,7 @@ from tests.uploads import (
 
 TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 DAMAGED = 12
-"""Each is decoded in a process of its own; more of them: tests/storage/test_upload_developer.py."""
+"""Each is decoded in a process of its own. tests/storage/test_uploaded_pictures.py has more."""
 UNKNOWN = "upl_00000000000000000000000000"
 LIMITS = "{ viewer { limits { maxUploadBytes } } }"
 

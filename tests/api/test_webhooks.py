@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.api.posts import generate
-from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
+from tests.clients import Data, GraphQLClient
 from tests.conftest import Darkroom
 from tests.operations import DELETE_VIEWER, codes, conversation_with, send, start
 from tests.receivers import Receiver, a_receiver, fail, redirect_to, refuse_for_ever
-from tests.resilience.processes import eventually
+from tests.waits import eventually
 
 CREATE = """
 mutation Create($url: String!, $events: [WebhookEvent!]!) {
@@ -84,7 +84,7 @@ async def until_log(client: GraphQLClient, **wanted: object) -> Data:
         found[:] = await log_of(client)
         return len(found) == 1 and {name: found[0][name] for name in wanted} == wanted
 
-    await eventually(is_logged, within=PATIENCE_SECONDS, what=f"the log says {wanted}")
+    await eventually(is_logged, what=f"the log says {wanted}")
     return found[0]
 
 
@@ -194,7 +194,7 @@ async def test_the_delivery_log_has_each_result_and_is_paged(
     async def all_are_delivered() -> bool:
         return all(one["deliveredAt"] for one in await log_of(client))
 
-    await eventually(all_are_delivered, within=PATIENCE_SECONDS, what="all are delivered")
+    await eventually(all_are_delivered, what="all are delivered")
     nodes = await log_of(client)
     assert {one["id"] for one in nodes} == {one.id for one in received}
     assert {(one["status"], one["error"], one["attempts"]) for one in nodes} == {(204, None, 1)}
@@ -266,7 +266,7 @@ async def test_a_receiver_that_answers_410_disables_its_webhook(
     async def is_disabled() -> bool:
         return not (await webhooks(client))[0]["enabled"]
 
-    await eventually(is_disabled, within=PATIENCE_SECONDS, what="it is disabled")
+    await eventually(is_disabled, what="it is disabled")
 
     await conversation_with(client)
     replayed = (await client(REPLAY, id=gone["id"]))["replayDelivery"]

@@ -17,8 +17,9 @@ from domain.images import SHARDS, ImageOrigin, shard_of
 from storage.objects.s3 import open_bucket
 from tests.clients import Data, GraphQLClient
 from tests.operations import FOLLOW, start, until_finished
-from tests.resilience.processes import Documents, Process, eventually
+from tests.resilience.processes import Documents, Process
 from tests.test_operators import STUCK
+from tests.waits import eventually
 
 MODEL: Final = "img-nano-banana"
 TAKEN_OVER: Final = 20

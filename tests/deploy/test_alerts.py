@@ -18,9 +18,10 @@ from tests.clients import GraphQLClient
 from tests.deploy.causes import CAUSES, TAKEN_OVER, Deployment
 from tests.deploy.test_monitoring import values_of
 from tests.http import open_http
-from tests.resilience.processes import DATABASE, Vendor, eventually, wait_until_answering
+from tests.resilience.processes import DATABASE, Vendor, wait_until_answering
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.tools import need
+from tests.waits import eventually
 
 FIRES_SECONDS = 300.0
 CLEARS_SECONDS = 300.0

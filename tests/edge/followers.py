@@ -7,10 +7,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from tests.clients import PATIENCE_SECONDS, GraphQLClient
+from tests.clients import GraphQLClient
 from tests.conftest import StartDarkroom
 from tests.operations import DELETE, RENAME, SMALL, conversation_with, send, start
 from tests.serving import free_port
+from tests.waits import PATIENCE_SECONDS
 
 PROMPT_SECONDS: Final = 10
 """Less than until the next heartbeat, with which a client may read what was framed wrongly."""

@@ -16,8 +16,8 @@ from typing import Final
 from tests.conftest import a_database_name
 from tests.resilience.processes import Api
 from tests.resilience.scale import load_factor
+from tests.waits import PATIENCE_SECONDS
 
-PATIENCE_SECONDS: Final = 20.0
 MAX_WAIT_SECONDS: Final = 1.0
 """For the response to another client's small request. On an idle machine it is 0.05;
 what these tests are about has been seconds.
@@ -29,7 +29,11 @@ _CHUNK: Final = 64 * 1024
 
 @asynccontextmanager
 async def an_api(
-    mongodb_uri: str, folder: Path, *, settings: Mapping[str, str] | None = None
+    mongodb_uri: str,
+    folder: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    module: str = "serve",
 ) -> AsyncIterator[Api]:
     """A process with its own database."""
     async with a_database_name(mongodb_uri) as name:
@@ -39,7 +43,7 @@ async def an_api(
             "DARKROOM_DATA_DIR": str(folder),
             **(settings or {}),
         }
-        api = Api("api", data_dir=folder, environment=environment)
+        api = Api("api", data_dir=folder, environment=environment, module=module)
         await api.start()
         try:
             yield api

@@ -11,8 +11,9 @@ import httpx2
 import pytest
 
 from edge import media_types
-from tests.clients import PATIENCE_SECONDS, Data, GraphQLClient
+from tests.clients import Data, GraphQLClient
 from tests.operations import conversation_with
+from tests.waits import PATIENCE_SECONDS
 
 EVENTS: Final = "text/event-stream"
 PARTS: Final = "multipart/mixed;boundary=graphql;subscriptionSpec=1.0"

@@ -18,11 +18,11 @@ from settings import Limits, Settings, variable_of
 from storage.mongo.database import Database, open_database
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.viewers import MongoViewerRepository
-from tests.clients import PATIENCE_SECONDS, GraphQLClient, Socket, connect_to
+from tests.clients import GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom, StartDarkroom
 from tests.edge.streams import streaming
 from tests.edge.test_hostile_sockets import FINAL, HANDSHAKE, TEXT, frame
-from tests.resilience.processes import eventually
+from tests.waits import PATIENCE_SECONDS, eventually
 
 ME = "{ viewer { id } }"
 INTROSPECTION = "{ __schema { types { name fields { name description type { name } } } } }"

@@ -87,10 +87,11 @@ class Sides:
         document = read_document(schema, text)
         assert not document.errors, (text, document.errors)
         (operation,) = document.operations
-        coerced = self.compiler.variables(document, operation, variables)
+        coerced = self.compiler.coerce_variables(document, operation, variables)
         assert coerced is not None
-        of = self.compiler.query if text.startswith("query") else self.compiler.subscription
-        return of(document, operation, coerced), coerced
+        compiler, is_query = self.compiler, text.startswith("query")
+        compile_operation = compiler.compile_query if is_query else compiler.compile_subscription
+        return compile_operation(document, operation, coerced), coerced
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from websockets.streams import StreamReader
 
 from edge.frames import Frames, frames_of, text_frame
 from tests.serving import free_port, serving
-
-PATIENCE_SECONDS = 20.0
+from tests.waits import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 1_000_000])

@@ -9,8 +9,9 @@ from typing import Final
 
 import pytest
 
-from tests.clients import PATIENCE_SECONDS, GraphQLClient
+from tests.clients import GraphQLClient
 from tests.tools import need
+from tests.waits import PATIENCE_SECONDS
 
 GUIDE: Final = Path(__file__).parents[2] / "docs/front-ends.md"
 FILE: Final = re.compile(r"^```js (\S+\.js)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

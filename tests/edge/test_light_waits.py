@@ -4,8 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from edge.light_waits import Gate, Inbox
-
-PATIENCE_SECONDS = 5.0
+from tests.waits import PATIENCE_SECONDS
 
 
 async def test_an_open_gate_lets_all_waiters_pass() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.clients import PATIENCE_SECONDS, GraphQLClient
+from tests.clients import GraphQLClient
 from tests.conftest import Darkroom, StartDarkroom
 from tests.edge.followers import (
     UNKNOWN,
@@ -20,6 +20,7 @@ from tests.edge.followers import (
     follower,
 )
 from tests.tools import need
+from tests.waits import PATIENCE_SECONDS
 
 AUDITS: Final = 61
 

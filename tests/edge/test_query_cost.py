@@ -4,13 +4,17 @@ from itertools import pairwise
 
 import pytest
 from graphql import (
+    GraphQLField,
     GraphQLObjectType,
     get_introspection_query,
     get_named_type,
+    is_composite_type,
     is_required_argument,
 )
 
+from edge.compiled.fields import DEFINITION
 from edge.execution import executable_schema
+from edge.query_cost import LOADED_EDGES
 from tests.clients import GraphQLClient
 from tests.operations import conversation_with
 
@@ -164,6 +168,33 @@ def every_field(kind: GraphQLObjectType, around: set[str]) -> str:
         elif not any(map(is_required_argument, field.args.values())):
             found.append(name)
     return " ".join(found)
+
+
+def test_every_edge_that_is_looked_up_counts() -> None:
+    looked_up = {
+        f"{kind.name}.{name}"
+        for kind in executable_schema()._schema.type_map.values()
+        if isinstance(kind, GraphQLObjectType)
+        for name, field in kind.fields.items()
+        if is_looked_up(kind.name, field)
+    }
+
+    assert looked_up
+    assert looked_up <= LOADED_EDGES
+
+
+def is_looked_up(parent: str, field: GraphQLField) -> bool:
+    """Whether the resolver reads objects. The viewer's fields are read once in an operation, and
+    pages are counted by their size.
+    """
+    declared, named = field.extensions.get(DEFINITION), get_named_type(field.type)
+    return (
+        declared is not None
+        and declared.is_async
+        and is_composite_type(named)
+        and not named.name.endswith("Connection")
+        and parent not in ("Query", "Mutation", "Subscription", "Viewer")
+    )
 
 
 async def test_introspection_is_below_the_limit(client: GraphQLClient) -> None:

@@ -18,7 +18,8 @@ from starlette.applications import Starlette
 from domain.images import new_key, rendition_key
 from domain.signing import Signer
 from edge.signed_objects import CHUNK_BYTES, signed_object_routes
-from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
+from storage.objects.folder import FolderObjectStore
+from storage.objects.folder_files import LEFTOVER_PREFIX
 from tests.http import open_http
 
 PICTURE = bytes(range(250)) * 4

@@ -26,8 +26,8 @@ from schema.context import ANONYMOUS, Scope
 from storage.mongo.database import Database
 from tests.edge import generated
 from tests.storage.builders import ANA, a_conversation, another_turn
+from tests.waits import PATIENCE_SECONDS
 
-PATIENCE_SECONDS: Final = 20.0
 FOLLOW: Final = """
 subscription($id: ID!, $after: String, $width: Int) {
   turnUpdated(conversationId: $id, after: $after) {

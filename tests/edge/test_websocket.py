@@ -10,10 +10,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from settings import Limits
-from tests.clients import PATIENCE_SECONDS, GraphQLClient, Socket, connect_to
+from tests.clients import GraphQLClient, Socket, connect_to
 from tests.conftest import Darkroom, StartDarkroom
 from tests.operations import FOLLOW, conversation_with
-from tests.resilience.processes import eventually
+from tests.waits import eventually
 
 TYPENAME = {"query": "{ __typename }"}
 
@@ -189,7 +189,7 @@ async def until_refused(darkroom: Darkroom, token: str) -> None:
     async def is_refused() -> bool:
         return not await is_accepted(darkroom, token)
 
-    await eventually(is_refused, within=PATIENCE_SECONDS, what="the token has expired", every=0.1)
+    await eventually(is_refused, what="the token has expired", every=0.1)
 
 
 async def test_the_newest_token_counts_even_if_it_expires_earlier(darkroom: Darkroom) -> None:

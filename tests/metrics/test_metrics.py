@@ -30,8 +30,8 @@ from tests.storage.builders import a_conversation, a_model, another_turn, as_sto
 from tests.test_operators import STUCK
 from tests.test_worker import nowhere, work
 from tests.uploads import complete_or_refuse, create, declared, send_file
+from tests.waits import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 20
 VIEWER = "{ viewer { id } }"
 CANCEL = (
     "mutation($id: ID!) { cancelTurn(input: {turnId: $id}) { turn { id } userErrors { code } } }"

@@ -22,10 +22,10 @@ from domain.webhooks import Answer, DeliveryRules, HeldWebhook, Message, Webhook
 from outbound.guarded import send
 from outbound.webhooks import HttpWebhookSender
 from tests.authorities import an_authority
-from tests.clients import PATIENCE_SECONDS
 from tests.providers.test_http import ResetOnceOpen
 from tests.storage.builders import ANA
 from tests.storage.hooks import SECRET
+from tests.waits import PATIENCE_SECONDS
 
 SECONDS: Final = 1.0
 """For an attempt that will never end."""

@@ -8,7 +8,7 @@ from threading import Event, stack_size
 import pytest
 
 from outbound.names import Names, TooManyLookups
-from tests.clients import PATIENCE_SECONDS
+from tests.waits import PATIENCE_SECONDS
 
 
 class Servers:

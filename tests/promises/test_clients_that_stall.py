@@ -18,8 +18,9 @@ from tests.edge.streams import streaming
 from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
 from tests.http import open_http
 from tests.promises.figures import count, noticed, open_files_of
-from tests.resilience.processes import Api, eventually
+from tests.resilience.processes import Api
 from tests.serving import free_port
+from tests.waits import eventually
 
 INIT_SECONDS: Final = 1.0
 SEND_SECONDS: Final = 1.0

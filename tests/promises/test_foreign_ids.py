@@ -23,12 +23,9 @@ from websockets.exceptions import ConnectionClosed
 
 from domain import ids
 from edge.execution import executable_schema
+from tests.api.jobs import ARCHIVE, EXPORT, IMPORT, ended
 from tests.api.posts import generate
 from tests.api.test_albums import create as create_album
-from tests.api.test_exports import EXPORT
-from tests.api.test_exports import ended as export_ended
-from tests.api.test_imports import ARCHIVE, IMPORT
-from tests.api.test_imports import ended as import_ended
 from tests.api.test_shares import share
 from tests.api.test_webhooks import a_webhook, until_log
 from tests.clients import Data, GraphQLClient, Socket
@@ -133,11 +130,11 @@ async def site(darkroom: Darkroom) -> Site:
 async def _ids_of_jobs(owner: GraphQLClient, conversation_id: str) -> list[str]:
     """Of an export, of the upload of its ZIP, and of its import, which has ended."""
     export = (await owner(EXPORT, id=conversation_id))["exportConversation"]["export"]
-    url = (await export_ended(owner, export))["url"]
+    url = (await ended(owner, export))["url"]
     data = (await owner.http.get(url)).content
     upload = await sent(owner, data, ARCHIVE, purpose="IMPORT")
     job = (await owner(IMPORT, id=upload["id"]))["importConversation"]["import"]
-    return [export["id"], upload["id"], (await import_ended(owner, job))["id"]]
+    return [export["id"], upload["id"], (await ended(owner, job))["id"]]
 
 
 def test_the_owner_has_an_id_of_every_kind(site: Site) -> None:

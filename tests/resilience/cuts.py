@@ -14,9 +14,9 @@ from typing import Final
 
 from tests.resilience.followers import Follower
 from tests.resilience.load import Load, end
-from tests.resilience.processes import eventually
 from tests.resilience.replica_set import Member, ReplicaSet
 from tests.resilience.replicated import ReplicatedSite
+from tests.waits import eventually
 
 _GAP_SECONDS: Final = (0.05, 0.4)
 _DOWN_SECONDS: Final = (0.0, 0.0, 0.5, 2.0)

@@ -9,10 +9,9 @@ import os
 import re
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final, TypeAlias
 
 import httpx2
@@ -28,6 +27,7 @@ from tests.simulators.fal import KEY as FAL_KEY
 from tests.simulators.replicate import KEY as REPLICATE_KEY
 from tests.simulators.wavespeed import KEY as WAVESPEED_KEY
 from tests.unlimited import UNLIMITED_ENVIRONMENT
+from tests.waits import eventually
 
 Documents: TypeAlias = AsyncDatabase[dict[str, Any]]
 
@@ -41,17 +41,6 @@ _KEYS_AND_PATHS: Final = {
     "replicate": (REPLICATE_KEY, "/v1"),
     "wavespeed": (WAVESPEED_KEY, "/api/v3"),
 }
-
-
-async def eventually(
-    holds: Callable[[], Awaitable[bool]], *, within: float, what: str, every: float = 0.05
-) -> float:
-    """Look again and again until it holds; the seconds that it took."""
-    started = monotonic()
-    while not await holds():
-        assert monotonic() - started < within, f"not within {within} s: {what}"
-        await asyncio.sleep(every)
-    return monotonic() - started
 
 
 async def wait_until_answering(client: GraphQLClient) -> None:

@@ -18,8 +18,8 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect, ConnectionFailure, OperationFailure, PyMongoError
 
 from tests.clients import Data
-from tests.resilience.processes import eventually
 from tests.serving import free_port
+from tests.waits import eventually
 
 NAME: Final = "darkroom"
 ELECTION_SECONDS: Final = 2.0

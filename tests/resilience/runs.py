@@ -18,12 +18,12 @@ from tests.resilience.history import violations
 from tests.resilience.load import Load, end
 from tests.resilience.mutation_sender import MutationSender, round_robin
 from tests.resilience.operators import Operator
-from tests.resilience.processes import eventually
 from tests.resilience.rollouts import Rollout
 from tests.resilience.scale import SEED, THOROUGH
 from tests.resilience.sites import Arrangement, Site, open_site, viewer_id
 from tests.resilience.state_recorder import StateRecorder
 from tests.resilience.storm import Storm
+from tests.waits import eventually
 
 VIEWERS: Final = 4
 TERMS: Final = Terms(starting_credits=80, max_active_outputs=8)

@@ -16,7 +16,8 @@ from domain.ids import PostId, TurnId, output_id_of
 from tests.clients import Data
 from tests.resilience.evidence import State, StateLog
 from tests.resilience.load import end
-from tests.resilience.processes import Documents, eventually
+from tests.resilience.processes import Documents
+from tests.waits import eventually
 
 CATCH_UP_SECONDS: Final = 30.0
 _HISTORY_LOST: Final = 286

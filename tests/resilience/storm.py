@@ -15,8 +15,9 @@ from domain.execution.leases import LEASE
 from runtime.local_mongod import MongodFailed
 from storage.mongo.collections import PARENTS
 from tests.resilience.evidence import Kill
-from tests.resilience.processes import Process, eventually
+from tests.resilience.processes import Process
 from tests.resilience.sites import Site
+from tests.waits import eventually
 
 GAP_SECONDS: Final = (0.2, 1.6)
 DOWN_SECONDS: Final = (0.0, 0.0, 0.5, 1.5)

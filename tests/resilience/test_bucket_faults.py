@@ -41,7 +41,7 @@ from tests.operations import send, start
 from tests.resilience.checks.credits import against_credits
 from tests.resilience.checks.images import against_bytes, against_images, orphans
 from tests.resilience.evidence import History, Stored, read_stored
-from tests.resilience.processes import Documents, eventually, wait_until_answering
+from tests.resilience.processes import Documents, wait_until_answering
 from tests.resilience.scale import SEED, THOROUGH
 from tests.resilience.storm import to_terminal
 from tests.serving import free_port, serving
@@ -49,6 +49,7 @@ from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.storage.faulty_proxy import Fault, FaultyProxy, open_faulty_proxy
 from tests.storage.places import keys_in, new_bucket
 from tests.unlimited import UNLIMITED
+from tests.waits import eventually
 
 FAULTS = 2_000 if THOROUGH else 100
 SHARE = 0.45

@@ -25,11 +25,10 @@ from storage.mongo.database import Database, cluster_time_of, open_database
 from storage.mongo.stream_position import Position
 from storage.mongo.transaction import Transaction
 from tests.clients import Data
-from tests.resilience.processes import eventually
 from tests.serving import free_port
 from tests.tools import need_mongod
+from tests.waits import PATIENCE_SECONDS, eventually
 
-PATIENCE_SECONDS = 20.0
 DIGITS_OF_IDS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 Item = FeedItem | None
@@ -263,7 +262,7 @@ async def test_a_closed_feed_leaves_no_cursor_behind(database: Database) -> None
     async def none_left() -> bool:
         return await _cursors(database) == []
 
-    await eventually(none_left, within=PATIENCE_SECONDS, what="the cursor is closed")
+    await eventually(none_left, what="the cursor is closed")
 
 
 async def test_a_feed_that_fails_leaves_no_cursor_behind(
@@ -282,7 +281,7 @@ async def test_a_feed_that_fails_leaves_no_cursor_behind(
     async def none_left() -> bool:
         return await _cursors(database) == []
 
-    await eventually(none_left, within=PATIENCE_SECONDS, what="the cursor is closed")
+    await eventually(none_left, what="the cursor is closed")
     del caught
 
 

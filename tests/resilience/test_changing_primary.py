@@ -7,31 +7,20 @@ from pathlib import Path
 import pymongo
 import pytest
 
-from domain.captions import CaptionModelRegistry
 from domain.claims import Claim
 from domain.errors import Overloaded
-from domain.execution.image_writer import ImageWriter
-from domain.execution.model_availability import ModelAvailability
-from domain.execution.runner import OutputRunner
 from domain.ids import ViewerId, new_conversation_id
 from domain.images import ImageRecord
 from domain.outputs import Report
-from domain.signing import Signer
-from providers.catalogue import load_catalogue
-from providers.local.provider import LocalProvider
-from storage.imaging.threaded import ThreadedImageProcessor
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
-from storage.mongo.images import MongoImageRepository
-from storage.mongo.model_availability import MongoModelAvailabilityRepository
-from storage.objects.folder import FolderObjectStore
 from tests.resilience.evidence import read_stored
+from tests.resilience.local_runs import claim_local_output
 from tests.resilience.replica_set import Member, ReplicaSet, open_replica_set
-from tests.storage.builders import a_conversation
 from tests.tools import need_mongod
+from tests.waits import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 30.0
 STEP_DOWNS = 5
 CALLS_AT_ONCE = 60
 CONFIRMED_SECONDS = 0.7
@@ -109,33 +98,12 @@ async def test_a_delivery_that_is_confirmed_late_keeps_its_bytes(
 ) -> None:
     primary = await replica_set.until_primary()
     others = [member for member in replica_set.members if member is not primary]
-    objects = FolderObjectStore(tmp_path / "objects", public_url="", signer=Signer(b"x" * 32))
-    image_processor, local = ThreadedImageProcessor(), LocalProvider(objects)
     claims = ConfirmedLate(replicated, others)
-    registry = load_catalogue(rehearsals=False)
-    runner = OutputRunner(
-        claims=claims,
-        images=MongoImageRepository(replicated),
-        image_writer=ImageWriter(objects),
-        image_processor=image_processor,
-        registry=registry,
-        providers={local.name: local},
-        caption_models=CaptionModelRegistry([]),
-        writers={},
-        availability=ModelAvailability(MongoModelAvailabilityRepository(replicated), registry),
-    )
-    _, turn = await a_conversation(replicated, "local-silver")
-    waiting = await claims.find_waiting(turn.owner_id, turn.outputs[0].id)
-    assert waiting is not None
-    claimed = await runner.claim(waiting)
-    assert claimed is not None
-
-    await asyncio.wait_for(claimed.run(), PATIENCE_SECONDS)
-    assert claims.returned is not None
-    await claims.returned
-    await replica_set.until_healthy()
-    for part in (image_processor, local, objects):
-        await part.aclose()
+    async with claim_local_output(replicated, claims, tmp_path) as claimed:
+        await asyncio.wait_for(claimed.run(), PATIENCE_SECONDS)
+        assert claims.returned is not None
+        await claims.returned
+        await replica_set.until_healthy()
 
     stored = await read_stored(replicated.commands, tmp_path)
     assert [record["origin"] for record in stored.images] == ["OUTPUT"]

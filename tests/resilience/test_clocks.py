@@ -22,10 +22,10 @@ from tests.resilience.clocks import (
 from tests.resilience.evidence import History, all_ended, read_stored
 from tests.resilience.history import violations
 from tests.resilience.mutation_sender import MutationSender
-from tests.resilience.processes import eventually
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.resilience.sites import Arrangement, open_site
 from tests.resilience.state_recorder import StateRecorder
+from tests.waits import eventually
 
 LOCAL = {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1}
 SOLD = {"previews": 0, "imagesPerModel": 1}

@@ -12,9 +12,10 @@ from runtime.local_mongod import Mongod
 from tests.api.test_outputs import CANCEL, RETRY
 from tests.clients import Data, GraphQLClient, Socket, connect_to
 from tests.operations import DELETE, FINISHED, FOLLOW, SEND, START, start, until_finished
-from tests.resilience.processes import away, eventually, frozen, wait_until_answering
+from tests.resilience.processes import away, frozen, wait_until_answering
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.resilience.sites import Arrangement, Site, open_site
+from tests.waits import eventually
 
 SMALL = {"width": 256, "height": 256, "previews": 1}
 FROZEN_SECONDS = 6.0

@@ -11,10 +11,11 @@ from storage.mongo.accounts import MongoAccountRepository
 from tests.api.test_deleting_viewer import delete_viewer, documents_with, viewer_of
 from tests.clients import GraphQLClient
 from tests.operations import SMALL, conversation_with
-from tests.resilience.processes import eventually, wait_until_answering
+from tests.resilience.processes import wait_until_answering
 from tests.resilience.scale import KILLS, SEED
 from tests.resilience.sites import open_site
 from tests.uploads import a_picture, sent, uploaded
+from tests.waits import eventually
 
 ROUNDS = max(3, KILLS // 10)
 LONGEST_SECONDS = 0.6

@@ -11,14 +11,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from tests.api.test_exports import EXPORT_VIEWER
-from tests.api.test_imports import ARCHIVE, IMPORT, NODE, exported
+from tests.api.jobs import ARCHIVE, EXPORT_VIEWER, IMPORT, NODE
+from tests.api.test_imports import exported
 from tests.clients import Data
 from tests.operations import SMALL, conversation_with
-from tests.resilience.processes import eventually, wait_until_answering
+from tests.resilience.processes import wait_until_answering
 from tests.resilience.scale import SEED
 from tests.resilience.sites import Site, open_site
 from tests.uploads import a_picture, sent, uploaded
+from tests.waits import eventually
 
 IMAGES: Final = 6
 SECONDS: Final = 60.0

@@ -14,10 +14,11 @@ from tests.clients import Data, GraphQLClient
 from tests.operations import GALLERY
 from tests.resilience.checks.images import against_bytes, against_samples
 from tests.resilience.evidence import read_stored
-from tests.resilience.processes import eventually, wait_until_answering
+from tests.resilience.processes import wait_until_answering
 from tests.resilience.scale import KILLS, SEED
 from tests.resilience.sites import open_site
 from tests.uploads import a_picture, complete, sent
+from tests.waits import eventually
 
 UPLOADS = 6
 DEVELOPED_SECONDS = 2.0

@@ -13,8 +13,9 @@ import pytest
 from tests.api.test_credits import STARTING, account
 from tests.clients import Data
 from tests.operations import start, until_finished
-from tests.resilience.processes import Vendor, eventually, wait_until_answering
+from tests.resilience.processes import Vendor, wait_until_answering
 from tests.resilience.sites import Arrangement, Site, open_site
+from tests.waits import eventually
 
 MODELS = {"replicate": "img-flux-schnell", "wavespeed": "img-imagen3"}
 JOB_SECONDS = 12.0

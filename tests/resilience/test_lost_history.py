@@ -18,8 +18,7 @@ from subscriptions.hub import Hub
 from subscriptions.turns import TurnUpdates
 from tests.conftest import darkrooms
 from tests.operations import conversation_with
-
-PATIENCE_SECONDS = 5.0
+from tests.waits import PATIENCE_SECONDS
 
 
 class SilentFeed:

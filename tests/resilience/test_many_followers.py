@@ -20,13 +20,14 @@ from tests.clients import GraphQLClient, Subscription
 from tests.edge.hostile import an_api
 from tests.operations import conversation_with
 from tests.promises.figures import INPUTS, count
-from tests.resilience.processes import Api, eventually
+from tests.resilience.processes import Api
 from tests.resilience.replica_set import ReplicaSet, open_replica_set
 from tests.resilience.scale import WHY_NOT
 from tests.resilience.storm import to_terminal
 from tests.serving import free_port
 from tests.tools import need_mongod
 from tests.unlimited import UNLIMITED_ENVIRONMENT
+from tests.waits import eventually
 
 FOLLOWERS: Final = count(20, each=0.2)
 CONNECTING: Final = 50

@@ -12,9 +12,10 @@ from tests.clients import Data, GraphQLClient
 from tests.operations import DELETE, FINISHED, FOLLOW, followed, send, start, until_finished
 from tests.resilience.evidence import History, read_stored
 from tests.resilience.history import violations
-from tests.resilience.processes import eventually, wait_until_answering
+from tests.resilience.processes import wait_until_answering
 from tests.resilience.scale import THOROUGH
 from tests.resilience.sites import Site, open_site
+from tests.waits import eventually
 
 SMALL = {"width": 256, "height": 256, "previews": 1}
 SWEEP_SECONDS = 5.0 if THOROUGH else 45.0

@@ -23,13 +23,13 @@ from tests.resilience.followers import Follower, caught_up, changed_at
 from tests.resilience.history import violations
 from tests.resilience.load import Load, Viewer
 from tests.resilience.mutation_sender import MutationSender, Router, round_robin
-from tests.resilience.processes import eventually
 from tests.resilience.replicated import ReplicatedSite, open_replicated_site
 from tests.resilience.scale import SEED
 from tests.resilience.state_recorder import StateRecorder
 from tests.resilience.storm import to_terminal
 from tests.resilience.update_gaps import silences
 from tests.tools import need_mongod
+from tests.waits import eventually
 
 CUTS: Final = int(os.environ.get("DARKROOM_TEST_CUTS", "10"))
 MANY: Final = CUTS >= 100

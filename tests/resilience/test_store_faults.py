@@ -25,11 +25,12 @@ from tests.operations import send, start, until_finished
 from tests.resilience.checks.credits import against_credits
 from tests.resilience.checks.images import against_bytes, against_images
 from tests.resilience.evidence import History, read_stored
-from tests.resilience.processes import Documents, eventually, wait_until_answering
+from tests.resilience.processes import Documents, wait_until_answering
 from tests.resilience.scale import THOROUGH, WHY_NOT
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.unlimited import UNLIMITED
+from tests.waits import eventually
 
 AWAY_SECONDS = 3.0
 LONG_AWAY_SECONDS = 75.0

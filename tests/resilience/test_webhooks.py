@@ -29,10 +29,11 @@ from tests.receivers import (
     hang,
     redirect_to,
 )
-from tests.resilience.processes import Process, eventually
+from tests.resilience.processes import Process
 from tests.resilience.scale import KILLS, SEED
 from tests.storage.faulty_proxy import Fault, open_faulty_proxy
 from tests.storage.hooks import SECRET, a_hook, a_turn_that_ends
+from tests.waits import eventually
 
 EVENTS: Final = 1_000 if KILLS else 60
 """Of both webhooks together."""

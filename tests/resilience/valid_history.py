@@ -22,12 +22,13 @@ from tests.resilience.followers import UNFINISHED, caught_up
 from tests.resilience.load import Load, Viewer, turn_of
 from tests.resilience.mutation_sender import MutationSender
 from tests.resilience.operators import Operator
-from tests.resilience.processes import Documents, eventually, wait_until_answering
+from tests.resilience.processes import Documents, wait_until_answering
 from tests.resilience.sites import viewer_id
 from tests.resilience.state_recorder import StateRecorder
 from tests.serving import free_port, serving
 from tests.simulators.fal import KEY, FalSimulator, serving_fal
 from tests.unlimited import UNLIMITED
+from tests.waits import eventually
 
 TERMS: Final = Terms(starting_credits=100, max_active_outputs=8)
 SMALL: Final = {"width": 256, "height": 256, "previews": 1, "imagesPerModel": 1}

@@ -1,13 +1,16 @@
 """An object store of every kind."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from storage.imaging.sandbox import UploadSandbox
 from storage.objects.bucket import Bucket
 from tests.storage.places import Place, place_in_bucket, place_in_folder
+from tests.storage.sandboxes import our_processes
+from tests.waits import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -56,3 +59,17 @@ def digesting_place(request: pytest.FixtureRequest) -> Place:
 def private_place(request: pytest.FixtureRequest) -> Place:
     """Those that look at every signature; to ministack some are optional."""
     return cast(Place, request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+async def processor() -> AsyncIterator[UploadSandbox]:
+    processor = UploadSandbox(max_wait_seconds=PATIENCE_SECONDS, max_child_seconds=60)
+    yield processor
+    await processor.aclose()
+
+
+@pytest.fixture
+def no_process_is_left() -> Iterator[None]:
+    before = our_processes()
+    yield
+    assert our_processes() <= before

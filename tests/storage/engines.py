@@ -18,10 +18,10 @@ from storage.queue.connection import ACK_WAIT_SECONDS, Connected, NatsConnection
 from storage.queue.consumer import NatsConsumer
 from storage.queue.publisher import NatsPublisher
 from tests.storage.builders import ANA
+from tests.waits import PATIENCE_SECONDS
 
 ROOM: Final = 5
 """How many outputs may run at the same time."""
-SOON_SECONDS: Final = 20.0
 REQUEST: ContextVar[str] = ContextVar("REQUEST", default="none")
 
 
@@ -48,7 +48,7 @@ class Claims:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until it holds, looking whenever a hint has come, or a run has begun or ended."""
-        async with asyncio.timeout(SOON_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()
@@ -173,5 +173,5 @@ class OnNats:
         # On a busy machine a first connection can take longer than a hint is worth waiting for.
         if self._is_away:
             return None
-        async with asyncio.timeout(SOON_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await connection.reached()

@@ -9,8 +9,8 @@ from domain.images import ProcessedImage
 from storage.imaging.sandbox import UploadSandbox
 from storage.imaging.sandbox_child import Limits, Refusal, process_within_limits
 from storage.imaging.threaded import ThreadedImageProcessor
+from tests.waits import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 20.0
 NO_LIMITS = Limits(decoding_seconds=1e6, seconds=1e6)
 ALL_MEMORY = 2**46
 

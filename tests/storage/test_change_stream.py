@@ -9,8 +9,8 @@ from domain.ids import new_conversation_id, turn_id_of
 from storage.mongo import change_stream
 from storage.mongo.change_stream import ChangeStream, open_stream
 from storage.mongo.database import Database
+from tests.waits import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 20.0
 MORE_THAN_CONNECTIONS = 10
 """The client of the feed has eight."""
 

@@ -22,12 +22,11 @@ from storage.mongo.collections import Document
 from storage.mongo.database import Database
 from storage.mongo.outbox import MongoOutboxRepository
 from storage.mongo.webhooks import MongoWebhookRepository
-from tests.clients import PATIENCE_SECONDS
 from tests.receivers import Received, Receiver, a_receiver, fail, hang
-from tests.resilience.processes import eventually
 from tests.storage.builders import ANA, EXPIRED, LONG, a_claim, a_conversation
 from tests.storage.hooks import HASTY, QUICK, SECRET, a_hook, a_turn_that_ends, delivering
 from tests.storage.plans import profiled
+from tests.waits import PATIENCE_SECONDS, eventually
 
 SLOW = RetryPolicy(first_pause_seconds=30.0, longest_pause_seconds=30.0)
 AT_ONCE = timedelta(0)
@@ -54,7 +53,7 @@ async def until_nothing_waits(database: Database) -> None:
     async def nothing_waits() -> bool:
         return await database.deliveries.find_one({"dueAt": {"$exists": True}}) is None
 
-    await eventually(nothing_waits, within=PATIENCE_SECONDS, what="nothing waits")
+    await eventually(nothing_waits, what="nothing waits")
 
 
 async def in_order(database: Database, webhook: Webhook) -> dict[str, list[str]]:
@@ -176,7 +175,7 @@ async def test_receivers_that_hang_do_not_delay_others(
         return await database.webhooks.count_documents({"failing": True}) == 3
 
     async with delivering(database, HASTY, max_held=2):
-        await eventually(all_fail, within=PATIENCE_SECONDS, what="each has failed once")
+        await eventually(all_fail, what="each has failed once")
         await receiver.until(lambda: len(receiver.of("/hang")) >= 6)
     # Now each would hold its slot for longer than the test waits.
     forever = replace(QUICK, request_seconds=3600, lease=timedelta(hours=2))
@@ -194,7 +193,8 @@ async def test_two_processes_share_the_deliveries_and_send_nothing_twice(
     hooks = [await a_hook(database, f"{receiver.url}/{number}") for number in range(3)]
 
     async with delivering(database), delivering(database):
-        await asyncio.gather(*(a_turn_that_ends(database) for _ in range(5)))
+        for _ in range(5):  # All at once, they would wait for one another longer than they may.
+            await a_turn_that_ends(database)
         await until_nothing_waits(database)
 
     for number, webhook in enumerate(hooks):
@@ -296,7 +296,7 @@ async def test_an_undeliverable_event_is_given_up_and_disables_the_webhook(
             (found,) = await MongoWebhookRepository(database).list(ANA)
             return not found.enabled
 
-        await eventually(is_disabled, within=PATIENCE_SECONDS, what="it is disabled")
+        await eventually(is_disabled, what="it is disabled")
     await a_turn_that_ends(database)
 
     *behind, first = await deliveries(database, webhook)
@@ -327,7 +327,7 @@ async def test_one_success_keeps_a_webhook_enabled(database: Database, receiver:
                 is None
             )
 
-        await eventually(is_given_up, within=PATIENCE_SECONDS, what="it is given up")
+        await eventually(is_given_up, what="it is given up")
         await until_nothing_waits(database)
 
     first = (await deliveries(database, webhook))[-1]
@@ -350,7 +350,7 @@ async def test_the_delivery_log_is_trimmed(database: Database, receiver: Receive
         async def is_trimmed() -> bool:
             return await database.deliveries.count_documents({}) == MAX_LOGGED
 
-        await eventually(is_trimmed, within=PATIENCE_SECONDS, what="the log is trimmed")
+        await eventually(is_trimmed, what="the log is trimmed")
 
     assert len((await in_order(database, webhook))[turn.id]) == 2
 

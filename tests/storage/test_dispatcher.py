@@ -16,7 +16,7 @@ from domain.captions import CaptionDelivery, CaptionModelRegistry, CaptionReques
 from domain.claims import Hint, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution import dispatcher as dispatching
-from domain.execution.dispatcher import Dispatcher
+from domain.execution.dispatcher import Dispatcher, never
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
 from domain.execution.permits import Permits
@@ -38,10 +38,10 @@ from storage.mongo.permits import MongoPermitRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.objects.folder import FolderObjectStore
 from tests.storage.builders import ANA, a_caption_model, a_conversation, a_model, a_post
+from tests.waits import PATIENCE_SECONDS
 
 BOB = viewer_id_of("tests", "bob")
 ROOM = 6
-SOON_SECONDS = 20.0
 REQUEST: ContextVar[str] = ContextVar("REQUEST", default="none")
 
 
@@ -69,7 +69,7 @@ class Hangs:
         raise AssertionError(job)
 
     async def until_begun(self, count: int) -> None:
-        async with asyncio.timeout(SOON_SECONDS), self._changed:
+        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
             await self._changed.wait_for(lambda: self.begun >= count)
 
 
@@ -126,7 +126,7 @@ def a_dispatcher(
     *writers: Writes,
     claims: MongoClaimRepository | None = None,
     permits: Permits | None = None,
-    is_ending: Callable[[], bool] | None = None,
+    is_ending: Callable[[], bool] = never,
 ) -> Dispatcher:
     claims = claims or MongoClaimRepository(database)
     objects = FolderObjectStore(folder / "objects", public_url="", signer=Signer(b"x" * 32))
@@ -179,7 +179,7 @@ async def test_a_caption_uses_no_capacity_of_images_and_its_images_follow_at_onc
     await shows(database, post, "Two")
     assert provider.begun == ROOM
     provider.may_end.set()
-    async with asyncio.timeout(SOON_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while dispatcher.running.get(provider.name):  # noqa: ASYNC110 - runs end without notice
             await asyncio.sleep(0.02)
     writer.may_end.set()
@@ -213,7 +213,7 @@ async def test_another_process_continues_an_interrupted_caption(
 async def shows(database: Database, post: Post, caption: str) -> PostStatus:
     """Wait until the post has this caption, and return its status."""
     posts = MongoPostRepository(database)
-    async with asyncio.timeout(SOON_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             found = (await posts.get_many(post.owner_id, [post.id]))[post.id]
             if found.caption == caption:
@@ -231,7 +231,7 @@ async def test_a_run_moves_to_another_provider_only_if_it_has_capacity(
 
     dispatcher.enqueue(ANA, outputs)
     await provider.until_begun(ROOM // 2)
-    async with asyncio.timeout(SOON_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while rejects.asked < ROOM:  # noqa: ASYNC110 - a provider sends no notification of its calls
             await asyncio.sleep(0.02)
 
@@ -401,7 +401,7 @@ async def test_a_cancelled_search_loses_no_claim(
     searching = asyncio.create_task(
         dispatcher.start_waiting(min_queued=timedelta(0), expired=False)
     )
-    async with asyncio.timeout(SOON_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not dispatcher._claiming:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
@@ -422,7 +422,7 @@ async def test_a_recalled_output_is_stopped_and_the_others_continue(
 
     assert runs[0] is not None
     assert runs[1] is not None
-    await asyncio.wait([runs[0]], timeout=SOON_SECONDS)
+    await asyncio.wait([runs[0]], timeout=PATIENCE_SECONDS)
     assert runs[0].cancelled()
     assert not runs[1].done()
     await dispatcher.stop(0)

@@ -21,8 +21,8 @@ from pymongo.monitoring import (
 from storage.mongo.collections import Document
 from storage.mongo.database import Database
 from storage.mongo.driver_connections import DirectConnection, DirectPool
+from tests.waits import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 20.0
 SLOW: Document = {"$where": f"sleep({int(3_000 * PATIENCE_SECONDS)}) || true"}
 """It is not answered before the patience of these tests has ended."""
 

@@ -26,7 +26,7 @@ from tests.storage.pictures import (
 )
 from tests.storage.processing import InThisProcess
 
-PATIENCE_SECONDS = 60.0
+CHILD_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def here() -> InThisProcess:
 
 @pytest.fixture
 async def processor() -> AsyncIterator[UploadSandbox]:
-    processor = UploadSandbox(max_wait_seconds=PATIENCE_SECONDS, max_child_seconds=PATIENCE_SECONDS)
+    processor = UploadSandbox(max_wait_seconds=CHILD_SECONDS, max_child_seconds=CHILD_SECONDS)
     yield processor
     await processor.aclose()
 
@@ -210,7 +210,7 @@ def large() -> bytes:
 
 @pytest.mark.parametrize("limits", [Limits(decoding_seconds=0.02), Limits(seconds=0.03)])
 async def test_the_time_limits_apply(limits: Limits) -> None:
-    processor = UploadSandbox(limits=limits, max_child_seconds=PATIENCE_SECONDS)
+    processor = UploadSandbox(limits=limits, max_child_seconds=CHILD_SECONDS)
 
     refused = await refusal(processor, large())
 
@@ -220,7 +220,7 @@ async def test_the_time_limits_apply(limits: Limits) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits memory")
 async def test_the_memory_limit_applies() -> None:
     processor = UploadSandbox(
-        limits=Limits(decoding_bytes=5_000_000), max_child_seconds=PATIENCE_SECONDS
+        limits=Limits(decoding_bytes=5_000_000), max_child_seconds=CHILD_SECONDS
     )
 
     refused = await refusal(processor, large())

@@ -31,8 +31,6 @@ from storage.mongo.imports import MongoImportRepository
 from storage.mongo.parents import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.objects.folder import FolderObjectStore
-from tests.clients import PATIENCE_SECONDS
-from tests.resilience.processes import eventually
 from tests.storage.builders import (
     ANA,
     EXPIRED,
@@ -45,6 +43,7 @@ from tests.storage.builders import (
     a_post,
     an_account,
 )
+from tests.waits import eventually
 
 FAILURE = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 
@@ -78,7 +77,7 @@ async def an_importer(
             MongoImageRepository(database),
             objects,
             upload_processor=uploads,
-            image_processor=processor,
+            image_marker=processor,
         )
 
 
@@ -170,6 +169,10 @@ async def test_an_import_that_ended_each_of_its_processes_is_taken_back(
     imports = MongoImportRepository(database)
     claim = await a_claim(imports, lease=EXPIRED)
     assert await imports.add_images(claim, [a_picture()])
+    left = new_key("images", "image/png")
+    (tmp_path / left).parent.mkdir(parents=True)
+    (tmp_path / left).write_bytes(b"A boat")
+    assert await imports.expect_bytes(claim, [left])
     await database.imports.update_one({"_id": claim.job.id}, {"$set": {"fence": MAX_TRIES}})
     async with an_importer(imports, database, tmp_path) as importer:
 
@@ -178,9 +181,10 @@ async def test_an_import_that_ended_each_of_its_processes_is_taken_back(
             return job.status is OutputStatus.FAILED
 
         async with importer.serve():
-            await eventually(has_failed, within=PATIENCE_SECONDS, what="the import fails")
+            await eventually(has_failed, what="the import fails")
 
     assert await database.images.count_documents({}) == 0
+    assert not (tmp_path / left).exists()
 
 
 async def test_an_import_is_held_for_as_long_as_its_check_takes(
@@ -198,7 +202,7 @@ async def test_an_import_is_held_for_as_long_as_its_check_takes(
             held = {"$expr": {"$gt": ["$leaseUntil", "$$NOW"]}}
             return await database.imports.find_one(held) is not None
 
-        await eventually(is_held, within=PATIENCE_SECONDS, what="the lease is renewed")
+        await eventually(is_held, what="the lease is renewed")
         raise NotAnExport("It is none.")
 
     monkeypatch.setattr("domain.execution.jobs._RENEW_SECONDS", 0.01)

@@ -21,11 +21,11 @@ from storage.queue.consumer import NatsConsumer
 from storage.queue.publisher import NatsPublisher
 from storage.queue.pull import PULL_SECONDS
 from tests.brokers import NatsServer
-from tests.resilience.processes import eventually
 from tests.serving import free_port
 from tests.storage.builders import ANA
-from tests.storage.engines import ROOM, SOON_SECONDS, Claims, OnNats, Worker, some_outputs
+from tests.storage.engines import ROOM, Claims, OnNats, Worker, some_outputs
 from tests.tools import need
+from tests.waits import START_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
 SHORT_SECONDS = 0.5
@@ -81,14 +81,14 @@ async def until_no_hint_is_left(url: str) -> None:
     async def holds() -> bool:
         return await hints_in(url) == 0
 
-    await eventually(holds, within=SOON_SECONDS, what="no hint is left")
+    await eventually(holds, what="no hint is left")
 
 
 async def said(event: str, logs: list[EventDict]) -> None:
     async def holds() -> bool:
         return any(entry["event"] == event for entry in logs)
 
-    await eventually(holds, within=SOON_SECONDS, what=event)
+    await eventually(holds, what=event)
 
 
 async def test_long_runs_are_not_given_to_a_second_worker(
@@ -142,7 +142,7 @@ async def test_a_hint_of_a_killed_worker_is_redelivered_to_another(
     async with hasty.sending() as sender, a_hanging_worker(nats_server.url) as process:
         assert process.stdout is not None
         sender.enqueue([output])
-        async with asyncio.timeout(SOON_SECONDS):
+        async with asyncio.timeout(START_SECONDS):
             await process.stdout.readuntil(f"taken {output}\n".encode())
         process.kill()
         await process.wait()
@@ -219,7 +219,7 @@ async def test_a_producer_sets_up_a_broker_that_has_lost_its_data(
 ) -> None:
     async with engine.sending() as sender:
         sender.enqueue(some_outputs(1))
-        await eventually(lambda: has_hints(nats_server.url), within=SOON_SECONDS, what="sent")
+        await eventually(lambda: has_hints(nats_server.url), what="sent")
         await nats_server.lose_everything()
         await nats_server.start()
 
@@ -228,7 +228,7 @@ async def test_a_producer_sets_up_a_broker_that_has_lost_its_data(
             sender.enqueue(some_outputs(1))
             return await has_hints(nats_server.url)
 
-        await eventually(goes_on, within=SOON_SECONDS, what="hints are kept again", every=0.2)
+        await eventually(goes_on, what="hints are kept again", every=0.2)
 
 
 async def test_a_consumer_sets_up_a_broker_that_has_lost_its_data(
@@ -242,7 +242,7 @@ async def test_a_consumer_sets_up_a_broker_that_has_lost_its_data(
         with capture_logs() as logs:
             await nats_server.lose_everything()
             await nats_server.start()
-            await eventually(lambda: is_set_up(nats_server.url), within=SOON_SECONDS, what="set up")
+            await eventually(lambda: is_set_up(nats_server.url), what="set up")
             # What this acknowledges was in the files, and came through a connection that is closed.
             worker.may_decide.set()
             await worker.until(lambda: len(worker.runs) == 1)
@@ -297,7 +297,7 @@ async def test_a_hint_that_cannot_be_sent_in_time_is_dropped_and_logged(
 
     async with engine.sending() as sender:
         sender.enqueue(some_outputs(1))
-        await eventually(is_said, within=SOON_SECONDS, what="hints dropped")
+        await eventually(is_said, what="hints dropped")
 
     dropped = caplog.records[caplog.messages.index("hints dropped")]
     assert vars(dropped)["reasons"] == {"TimeoutError": 1}
@@ -331,7 +331,7 @@ async def test_a_stopping_worker_requests_no_hints_while_its_runs_end(
         async with consumer.serve():
             sender.enqueue([first])
             await stopped.until(lambda: stopped.begun == [first])
-            await eventually(asked, within=SOON_SECONDS, what="asked for more")
+            await eventually(asked, what="asked for more")
         # The pull request itself would last longer than this.
         await eventually(asked_no_more, within=PULL_SECONDS / 2, what="asked for nothing more")
 

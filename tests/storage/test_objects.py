@@ -19,7 +19,8 @@ from domain.errors import ObjectMissing, StoreUnavailable
 from domain.images import SHARDS, new_key, rendition_key
 from domain.ports.objects import ObjectStore, StoredObject
 from domain.signing import Signer
-from storage.objects.folder import LEFTOVER_PREFIX, FolderObjectStore
+from storage.objects.folder import FolderObjectStore
+from storage.objects.folder_files import LEFTOVER_PREFIX
 
 HALF_AN_HOUR = 30 * 60
 NAME = "3f" + "0a" * 19

@@ -21,7 +21,6 @@ from storage.mongo.permits import MongoPermitRepository
 from tests.storage.builders import ANA, a_conversation, a_model
 from tests.storage.test_dispatcher import (
     BOB,
-    SOON_SECONDS,
     Hangs,
     Rejects,
     a_dispatcher,
@@ -29,6 +28,7 @@ from tests.storage.test_dispatcher import (
     ids_of,
     outputs_of,
 )
+from tests.waits import PATIENCE_SECONDS
 
 AT_MOST = 3
 FIRST, SECOND = OutputId("first"), OutputId("second")
@@ -288,7 +288,7 @@ async def test_none_of_several_runs_of_an_output_moves_without_a_permit(
     _, turn = await a_conversation(database, "model", images_per_model=2)
 
     dispatcher.enqueue(ANA, ids_of(turn))
-    async with asyncio.timeout(SOON_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while rejects.asked < 4:  # noqa: ASYNC110 - a provider tells nobody that it was asked
             await asyncio.sleep(0.02)
     await dispatcher.stop(0)
@@ -348,7 +348,7 @@ async def test_a_run_that_is_cancelled_while_it_moves_leaves_neither_permit_nor_
         await repository.has_taken.wait()
 
         run.cancel()
-        await asyncio.wait([run], timeout=SOON_SECONDS)
+        await asyncio.wait([run], timeout=PATIENCE_SECONDS)
         repository.may_answer.set()
 
     assert await repository.is_free("local", at_most=1)

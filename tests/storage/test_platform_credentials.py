@@ -20,11 +20,10 @@ from storage.objects.bucket import Bucket, open_client
 from storage.objects.s3 import open_bucket
 from storage.objects.sigv4 import Signer
 from tests.buckets import Ministack, bucket_at
-from tests.clients import PATIENCE_SECONDS
 from tests.http import open_http
-from tests.resilience.processes import eventually
 from tests.serving import free_port, serving
 from tests.storage.places import new_bucket
+from tests.waits import eventually
 
 FILE = DeclaredFile(content_type="image/png", byte_size=4, sha256=None)
 
@@ -124,7 +123,7 @@ async def test_signed_urls_end_with_their_credentials_and_new_ones_follow(
         async def is_replaced() -> bool:
             return store.link(key).expires_at > latest
 
-        await eventually(is_replaced, within=PATIENCE_SECONDS, what="new credentials are used")
+        await eventually(is_replaced, what="new credentials are used")
         await store.put(key, b"data")
 
     assert token_in(first.url) != token_in(store.link(key).url)

@@ -29,7 +29,6 @@ from tests.storage.untidy import (
     webp_chunk,
 )
 
-PATIENCE_SECONDS = 20.0
 THUMBNAIL_APART = 5.0
 
 

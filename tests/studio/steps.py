@@ -5,7 +5,7 @@ import re
 from playwright.async_api import Page, expect
 
 from tests.clients import Data
-from tests.resilience.processes import eventually
+from tests.waits import eventually
 
 LANDING_MILLISECONDS = 80_000
 

@@ -8,13 +8,14 @@ import pytest
 from app import create_app
 from settings import Settings, SettingsError
 from tests.api.test_webhooks import a_webhook
-from tests.clients import PATIENCE_SECONDS, GraphQLClient
+from tests.clients import GraphQLClient
 from tests.conftest import StartDarkroom
 from tests.operations import START, until_finished
 from tests.receivers import a_receiver
-from tests.resilience.processes import eventually, wait_until_answering
+from tests.resilience.processes import wait_until_answering
 from tests.resilience.sites import Arrangement, open_site
 from tests.tracing.collector import Collected, Collector, a_collector
+from tests.waits import eventually
 
 TRACE_ID: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT: Final = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
@@ -91,7 +92,7 @@ async def _until_collected(collector: Collector, name: str) -> None:
     async def is_collected() -> bool:
         return any(span.name == name for span in collector.of(TRACE_ID))
 
-    await eventually(is_collected, within=PATIENCE_SECONDS, what=f"a span {name} is sent")
+    await eventually(is_collected, what=f"a span {name} is sent")
 
 
 def _is_inside(collector: Collector, inner: str, outer: Collected) -> bool:

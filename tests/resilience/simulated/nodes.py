@@ -144,7 +144,7 @@ class Node:
             claims=self._claims,
             images=self._images,
             image_writer=self._image_writer,
-            image_processor=_Developer(),
+            image_processor=_ImageProcessor(),
             registry=site.registry,
             providers=providers,
             caption_models=site.caption_models,
@@ -221,8 +221,8 @@ class _Hints:
 class _NoWithdrawals:
     """A `ModelAvailabilityRepository` of a vendor that keeps all its models."""
 
-    async def withdraw(self, model_id: ModelId) -> None:
-        raise AssertionError(model_id)
+    async def withdraw(self, model_id: ModelId, provider: str) -> None:
+        raise AssertionError(model_id, provider)
 
     async def find_unavailable(self) -> Unavailable:
         return Unavailable(withdrawn=(), off=())
@@ -234,8 +234,8 @@ class _NoWithdrawals:
         raise AssertionError(name)
 
 
-class _Developer:
-    """A `Developer` that takes any bytes for a picture, but those that are said to be none."""
+class _ImageProcessor:
+    """An `ImageProcessor` that takes any bytes for a picture, but those that say they are none."""
 
     async def process(
         self, data: bytes, *, source: DigitalSourceType | None = None

@@ -93,12 +93,12 @@ class Requests:
         choices += [lambda: self._post(viewer)] * 2
         if posts:
             choices += [lambda: self._rewrite(viewer, pick(posts))] * 3
-            choices += [lambda: self._cancel_post(viewer, pick(posts))]
-            choices += [lambda: self._delete_post(viewer, pick(posts))]
+            choices += [lambda: self._cancel_parent(viewer, pick(posts))]
+            choices += [lambda: self._delete(viewer, pick(posts))]
         if turns:
             choices += [lambda: self._edit(viewer, pick(turns))] * 3
             choices += [lambda: self._delete(viewer, pick(turns))] * 2
-            choices += [lambda: self._cancel_turn(viewer, pick(turns))]
+            choices += [lambda: self._cancel_parent(viewer, pick(turns))]
         if running:
             choices += [lambda: self._cancel(viewer, pick(running))] * 2
         if retryable:
@@ -144,23 +144,6 @@ class Requests:
         name = f"caption of {post.id} after {post.caption_output.attempt}"
         return self._remember(Request(name, work, command))
 
-    def _cancel_post(self, viewer: Viewer, post: Post) -> Request:
-        async def work(node: Node) -> Parent:
-            cancelled = await node.posts.cancel(viewer, post.id)
-            if cancelled.in_progress:
-                self._site.invariants.object(f"{post.id} was cancelled, but is running")
-            return cancelled
-
-        return Request(f"cancel {post.id}", work)
-
-    def _delete_post(self, viewer: Viewer, post: Post) -> Request:
-        async def work(node: Node) -> None:
-            await node.posts.delete(viewer, post.id)
-            if post.id in self._site.tables.committed.parents:
-                self._site.invariants.object(f"{post.id} was deleted, but is there")
-
-        return Request(f"delete {post.id}", work)
-
     def _edit(self, viewer: Viewer, turn: Turn) -> Request:
         named = None
         if self._random.random() < 0.3:
@@ -203,22 +186,33 @@ class Requests:
 
         return Request(f"cancel {output.id}", work)
 
-    def _cancel_turn(self, viewer: Viewer, turn: Turn) -> Request:
-        async def work(node: Node) -> Turn:
-            cancelled = await node.turns.cancel_turn(viewer, turn.id)
+    def _cancel_parent(self, viewer: Viewer, parent: Turn | Post) -> Request:
+        async def work(node: Node) -> Parent:
+            cancelled: Turn | Post
+            if isinstance(parent, Turn):
+                cancelled = await node.turns.cancel_turn(viewer, parent.id)
+            else:
+                cancelled = await node.posts.cancel(viewer, parent.id)
             if cancelled.in_progress:
-                self._site.invariants.object(f"{turn.id} was cancelled, but is running")
+                self._site.invariants.object(f"{parent.id} was cancelled, but is running")
             return cancelled
 
-        return Request(f"cancel {turn.id}", work)
+        return Request(f"cancel {parent.id}", work)
 
-    def _delete(self, viewer: Viewer, turn: Turn) -> Request:
+    def _delete(self, viewer: Viewer, parent: Turn | Post) -> Request:
+        """Delete a post, or the conversation of a turn."""
+        deleted = parent.conversation_id if isinstance(parent, Turn) else parent.id
+
         async def work(node: Node) -> None:
-            await node.conversations.delete(viewer, turn.conversation_id)
-            if turn.conversation_id in self._site.tables.committed.conversations:
-                self._site.invariants.object(f"{turn.conversation_id} was deleted, but is there")
+            if isinstance(parent, Turn):
+                await node.conversations.delete(viewer, parent.conversation_id)
+            else:
+                await node.posts.delete(viewer, parent.id)
+            committed = self._site.tables.committed
+            if deleted in {*committed.conversations, *committed.parents}:
+                self._site.invariants.object(f"{deleted} was deleted, but is there")
 
-        return Request(f"delete {turn.conversation_id}", work)
+        return Request(f"delete {deleted}", work)
 
     def _use_a_key_again(self, viewer: Viewer, used: Request) -> Request:
         """For another request; or by another viewer, for whom it is an unused key."""
