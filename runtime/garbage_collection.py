@@ -17,8 +17,4 @@ def freeze() -> None:
     """Exclude all existing objects from later collections. Call this once everything is open."""
     gc.collect()
     gc.freeze()
-    collect_rarely()
-
-
-def collect_rarely() -> None:
     gc.set_threshold(_YOUNG_THRESHOLD, _MIDDLE_THRESHOLD, _OLD_THRESHOLD)

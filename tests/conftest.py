@@ -26,7 +26,6 @@ from app import create_app
 from edge.auth import LEEWAY
 from edge.dev_tokens import DevelopmentIssuer
 from edge.frames import WebSocketProtocol
-from runtime.garbage_collection import collect_rarely
 from runtime.listening import listen_for_operators
 from runtime.local_mongod import Mongod
 from settings import Settings
@@ -297,14 +296,13 @@ def _keep_files_in_memory() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Collect no garbage among what stays: looking through it takes two fifths of this time, and
-    later some of each full collection. Afterwards, collect it as rarely as the product does.
+    later some of each full collection.
     """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
-        collect_rarely()
         gc.enable()
 
 
