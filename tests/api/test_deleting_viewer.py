@@ -99,7 +99,7 @@ def database_of(darkroom: Darkroom) -> Any:
     return open_database(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
 
 
-@pytest.mark.parametrize("darkroom", ["in_folder", "in_ceph"], indirect=True)
+@pytest.mark.parametrize("darkroom", ["in_folder", "in_ministack", "in_ceph"], indirect=True)
 async def test_deleting_a_viewer_deletes_all_records_and_objects(
     darkroom: Darkroom, stored: Database
 ) -> None:
