@@ -61,6 +61,8 @@ log = structlog.get_logger(__name__)
 _STARTUP_RETRIES: Final = RetryPolicy(
     first_pause_seconds=0.2, longest_pause_seconds=1.0, max_seconds=60
 )
+_IMPORT_WAIT_SECONDS: Final = 30.0
+"""Longer than two images of an import take that are decoded at that time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,10 @@ async def open_api(
         eraser = make_viewer_eraser(base)
         waiting = make_waiting_turns(settings, base, hints=hints)
         exporter = make_exporter(base)
-        importer = make_importer(base, upload_processor)
+        # Of its own, so that no upload waits for an import.
+        import_processor = UploadSandbox(max_wait_seconds=_IMPORT_WAIT_SECONDS)
+        stack.push_async_callback(import_processor.aclose)
+        importer = make_importer(base, import_processor)
         blocked = await _open_blocked_viewers(base, stack)
         services = make_services(
             settings,
@@ -129,24 +134,31 @@ async def open_api(
         ):
             await stack.enter_async_context(background_service.serve())
         await serve_operators(base, metrics_listener, stack)
-        yield Api(
-            services=services,
-            admission=admission,
-            blocked_viewers=blocked,
-            database=base.database,
-            metrics=base.metrics,
-            tracer=base.tracer,
-            persisted_documents=_make_persisted_documents(settings, base),
-            object_routes=base.image_tools.object_routes,
-            logo_routes=logo_routes({model.company for model in base.registry.all()}),
-        )
+        yield _make_api(settings, base, services=services, admission=admission, blocked=blocked)
 
 
-def _make_persisted_documents(settings: Settings, base: Base) -> PersistedDocuments:
-    return PersistedDocuments(
-        MongoDocumentRepository(base.database),
-        trusted=load_trusted_documents(settings),
-        only_trusted=settings.only_trusted_documents,
+def _make_api(
+    settings: Settings,
+    base: Base,
+    *,
+    services: Services,
+    admission: Admission,
+    blocked: BlockedViewers,
+) -> Api:
+    return Api(
+        services=services,
+        admission=admission,
+        blocked_viewers=blocked,
+        database=base.database,
+        metrics=base.metrics,
+        tracer=base.tracer,
+        persisted_documents=PersistedDocuments(
+            MongoDocumentRepository(base.database),
+            trusted=load_trusted_documents(settings),
+            only_trusted=settings.only_trusted_documents,
+        ),
+        object_routes=base.image_tools.object_routes,
+        logo_routes=logo_routes({model.company for model in base.registry.all()}),
     )
 
 

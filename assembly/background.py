@@ -103,7 +103,7 @@ def make_importer(base: Base, upload_processor: UploadProcessor) -> Importer:
         base.images,
         base.objects,
         upload_processor=upload_processor,
-        image_processor=base.image_tools.image_processor,
+        image_marker=base.image_tools.image_processor,
     )
 
 

@@ -78,7 +78,8 @@ def _show(registries: Registries, unavailable: Unavailable) -> None:
     for name in sorted(off.keys() - {model.id for model in models}):
         print(f"{name:<34} {'provider':<22} {_describe_switch(off[name])}")
     for model in models:
-        print(f"{model.id:<34} {','.join(model.providers):<22} {_describe_state(model, off)}")
+        state = _describe_state(model, off) + _describe_withdrawals(model, unavailable)
+        print(f"{model.id:<34} {','.join(model.providers):<22} {state}")
 
 
 def _describe_state(model: RegisteredModel, off: Mapping[str, SwitchedOff]) -> str:
@@ -86,6 +87,11 @@ def _describe_state(model: RegisteredModel, off: Mapping[str, SwitchedOff]) -> s
         return f"available by {model.provider}"
     reason = off.get(model.id) or off.get(model.provider)
     return _describe_switch(reason) if reason else model.unavailable_reason.value
+
+
+def _describe_withdrawals(model: RegisteredModel, unavailable: Unavailable) -> str:
+    providers = [one.provider for one in unavailable.withdrawn if one.model_id == model.id]
+    return f"; withdrawn by {', '.join(providers)}" if providers else ""
 
 
 def _describe_switch(model: SwitchedOff) -> str:

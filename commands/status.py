@@ -85,9 +85,9 @@ def _describe_debts(backlogs: Sequence[Backlog], deletions: Sequence[ViewerId]) 
 
 
 def _describe_unavailable(unavailable: Unavailable) -> Iterable[str]:
-    yield f"{count(len(unavailable.withdrawn), 'model')} withdrawn by the provider."
-    for model_id in unavailable.withdrawn:
-        yield f"  {model_id}"
+    yield f"{count(len(unavailable.withdrawn), 'model')} withdrawn by a provider."
+    for withdrawal in unavailable.withdrawn:
+        yield f"  {withdrawal.model_id}  by {withdrawal.provider}"
     yield f"{count(len(unavailable.off), 'name')} switched off."
     for model in unavailable.off:
         yield f"  {model.name}  since {model.since:%Y-%m-%d %H:%M}Z: {model.reason}"

@@ -174,17 +174,7 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
     ):
         trials = Trials(deployment, stores, randomness)
         documents, operator = client[DATABASE], Operator(database)
-        route = round_robin([api.url for api in deployment.apis])
-        sender = MutationSender(route=route, token=deployment.token)
-        load = Load(
-            sender,
-            route=route,
-            token=deployment.token,
-            randomness=randomness,
-            operator=operator,
-            viewer_id=lambda name: viewer_id_of(ISSUER, name),
-            pauses_seconds=PAUSES_SECONDS,
-        )
+        load = _make_load(deployment, operator, randomness)
         recorder = StateRecorder(documents)
         try:
             async with recorder.writing():
@@ -196,13 +186,13 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
                 await recorder.caught_up()
         finally:
             await load.close()
-            await sender.aclose()
+            await load.sender.aclose()
         stored = await read_stored(documents, deployment.folder)
         stored.objects = await keys_in(stores.bucket)
         broken = violations(
             History(
                 load.subscribers,
-                sender.asked,
+                load.sender.asked,
                 stored,
                 state_log=recorder.state_log,
                 grants=operator.grants,
@@ -216,6 +206,19 @@ async def try_all(folder: Path, *, rounds: int, seed: str) -> bool:
     for sentence in broken:
         print(f"  {sentence}")
     return not broken and cleared
+
+
+def _make_load(deployment: Cluster, operator: Operator, randomness: random.Random) -> Load:
+    route = round_robin([api.url for api in deployment.apis])
+    return Load(
+        MutationSender(route=route, token=deployment.token),
+        route=route,
+        token=deployment.token,
+        randomness=randomness,
+        operator=operator,
+        viewer_id=lambda name: viewer_id_of(ISSUER, name),
+        pauses_seconds=PAUSES_SECONDS,
+    )
 
 
 async def _run_trials(trials: Trials, rounds: int) -> None:

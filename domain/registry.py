@@ -68,10 +68,19 @@ class RegisteredModel:
         return self.retires_at is not None and self.retires_at <= now
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """A model that one of its providers has dropped."""
+
+    model_id: ModelId
+    provider: str
+    since: datetime
+
+
 ModelT = TypeVar("ModelT", bound=RegisteredModel)
 
 _KNOWN_EVERYWHERE: Final = timedelta(seconds=5)
-"""How long after it was switched off no process plans with a model or provider any more."""
+"""How long after it was switched off or withdrawn no process plans with a route any more."""
 _ENDS_SOON: Final = timedelta(days=31)
 """How long before its end a model's description mentions it."""
 
@@ -83,8 +92,8 @@ def utc_now() -> datetime:
 class Registry(Generic[ModelT]):
     """All models of one kind by id and alias, with their current availability.
 
-    A model whose last day has passed is retired, one that its provider has dropped is withdrawn,
-    and an operator may switch models and providers off.
+    A model whose last day has passed is retired, a route whose provider has dropped the model is
+    withdrawn, and an operator may switch models and providers off.
     """
 
     def __init__(
@@ -108,31 +117,46 @@ class Registry(Generic[ModelT]):
             if name in self._ids and self._models[self._ids[name]].available
         ]
         self._now = now
-        self._withdrawn: frozenset[str] = frozenset()
+        self._withdrawn: Mapping[ModelId, Mapping[str, datetime]] = {}
         self._off: Mapping[str, datetime] = {}
 
-    def withdraw(self, model_ids: Iterable[ModelId]) -> None:
-        """Show these models, and no others, as dropped by their provider."""
-        self._withdrawn = frozenset(model_ids)
+    def withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
+        """Use no more these models by these providers. A model is shown as dropped once it is
+        withdrawn from all of its providers here.
+        """
+        withdrawn: dict[ModelId, dict[str, datetime]] = {}
+        for withdrawal in withdrawals:
+            withdrawn.setdefault(withdrawal.model_id, {})[withdrawal.provider] = withdrawal.since
+        self._withdrawn = withdrawn
 
     def switch_off(self, since: Mapping[str, datetime]) -> None:
         """Switch these models and providers off, and all others on."""
         self._off = dict(since)
 
     def may_ask(self, route: ModelT, *, planned_at: datetime | None = None) -> bool:
-        """Whether the operator allows the model by this route: now, or at a time in the past.
-        Something that is off now counts as off at that time if every process knew it by then.
+        """Whether the operator allows the model by this route, and its provider has not dropped it:
+        now, or at a time in the past. What does not apply now counts as not applying at that time
+        if every process knew it by then.
         """
+        ends = (
+            self._off.get(route.id),
+            self._off.get(route.provider),
+            self._withdrawn.get(route.id, {}).get(route.provider),
+        )
         return not any(
-            name in self._off
-            and (planned_at is None or self._off[name] + _KNOWN_EVERYWHERE < planned_at)
-            for name in (route.id, route.provider)
+            since is not None and (planned_at is None or since + _KNOWN_EVERYWHERE < planned_at)
+            for since in ends
         )
 
+    def is_switched_off(self, route: ModelT) -> bool:
+        return route.id in self._off or route.provider in self._off
+
     def is_off(self, name: str) -> bool:
-        """Whether the operator has switched off the model, or all providers that serve it here."""
+        """Whether the operator has to switch on the model, or one of its providers here, before it
+        can be used again.
+        """
         routes = self.routes(name) if self._off else ()
-        return bool(routes) and not any(map(self.may_ask, routes))
+        return any(map(self.is_switched_off, routes)) and not any(map(self.may_ask, routes))
 
     def all(self) -> tuple[ModelT, ...]:
         return tuple(self._as_it_stands(model) for model in self._models.values())
@@ -196,7 +220,7 @@ class Registry(Generic[ModelT]):
         return model if model is not None and model.available else None
 
     def _as_it_stands(self, row: ModelT) -> ModelT:
-        """The model by the first of its routes that has not ended and that is allowed; by its own
+        """The model by the first of its routes that has not ended and that may be asked; by its own
         route where there is none.
         """
         if row.retires_at is None and not self._off and row.id not in self._withdrawn:
@@ -208,9 +232,12 @@ class Registry(Generic[ModelT]):
         if model.has_ended(now):
             reason = ModelUnavailableReason.RETIRED
         elif model.available and not self.may_ask(model):
-            reason = ModelUnavailableReason.SWITCHED_OFF
-        elif model.available and model.id in self._withdrawn:
-            reason = ModelUnavailableReason.REFUSED_BY_PROVIDER
+            is_off = any(map(self.is_switched_off, current_routes))
+            reason = (
+                ModelUnavailableReason.SWITCHED_OFF
+                if is_off
+                else ModelUnavailableReason.REFUSED_BY_PROVIDER
+            )
         if reason is not None:
             return replace(model, unavailable_reason=reason)
         ends_at = row.ends_at

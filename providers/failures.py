@@ -56,6 +56,10 @@ REFUSING_ENDS: Final = frozenset(
 
 _NOT_TAKEN: Final = frozenset({429, 500, 503, 529})
 """Statuses of responses to a submission after which it is certain that no job was accepted."""
+_ONLY_HERE: Final = frozenset(
+    {_Code.PROVIDER_AUTHENTICATION, _Code.PROVIDER_RATE_LIMITED, _Code.MODEL_RETIRED}
+)
+"""Failures that say nothing about what another provider of the model answers."""
 _UNCLEAR: Final = frozenset({408, 499})
 _TRANSIENT: Final = frozenset({408, 409, 425, 429})
 _CREDENTIALS: Final = frozenset({401, 402, 403})
@@ -125,11 +129,10 @@ def explain_submission(
 def mark_not_taken(status: int, failure: GenerationFailed) -> GenerationFailed:
     """The failure of a submission. It is marked if its status makes it certain that no job was
     accepted and another provider may succeed: the fault is in the key or account at this provider,
-    not in the input.
+    or in the provider, not in the input.
     """
-    is_ours = failure.code in (_Code.PROVIDER_AUTHENTICATION, _Code.PROVIDER_RATE_LIMITED)
     is_refused = status in _NOT_TAKEN or (400 <= status < 500 and status not in _UNCLEAR)
-    failure.nothing_taken = is_ours and is_refused
+    failure.nothing_taken = is_refused and failure.code in _ONLY_HERE
     return failure
 
 

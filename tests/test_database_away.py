@@ -17,8 +17,9 @@ from tests.conftest import darkrooms
 from tests.operations import START
 from tests.resilience.processes import away, frozen
 from tests.serving import free_port
-from tests.test_serve import START_SECONDS, serve
+from tests.test_serve import serve
 from tests.tools import need_mongod
+from tests.waits import START_SECONDS
 
 SLOW_SECONDS = 5.0
 """Of an operation, instead of ten."""

@@ -23,9 +23,9 @@ from tests.edge.streams import streaming
 from tests.http import open_http
 from tests.operations import start
 from tests.serving import free_port
+from tests.waits import START_SECONDS
 
 ROOT = Path(__file__).parent.parent
-START_SECONDS = 60
 CONVERSATION = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
 STOP_SECONDS = 30
 LONG_GRACE = "60"

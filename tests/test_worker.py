@@ -13,9 +13,9 @@ import pytest
 from runtime.mongod_owner import folder_owner
 from tests.brokers import NatsServer
 from tests.serving import free_port
+from tests.waits import START_SECONDS
 
 ROOT = Path(__file__).parent.parent
-START_SECONDS = 60
 STOP_SECONDS = 30
 
 # Services with which `worker` is tested: they take as long to close as requested.
@@ -60,9 +60,11 @@ class Working:
                 self.said += line.decode()
 
     async def end(self, *signals: signal.Signals) -> int:
+        """As `Serving.end`: without signals, it may still be starting."""
         for number in signals:
             self.process.send_signal(number)
-        output, _ = await asyncio.wait_for(self.process.communicate(), STOP_SECONDS)
+        limit = STOP_SECONDS if signals else START_SECONDS + STOP_SECONDS
+        output, _ = await asyncio.wait_for(self.process.communicate(), limit)
         self.said += output.decode()
         assert self.process.returncode is not None
         return self.process.returncode

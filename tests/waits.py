@@ -10,6 +10,8 @@ PATIENCE_SECONDS: Final = 60.0
 """How long a test waits for an event that comes at once, unless the machine has much else to do: a
 process has taken more than 30 s to start.
 """
+START_SECONDS: Final = 120.0
+"""How long a test waits for the first words of a process that it has started."""
 
 
 async def eventually(

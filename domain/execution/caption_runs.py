@@ -1,18 +1,20 @@
 """Has a caption written, and lands it: from then on the images of its post may run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from domain.captions import CaptionDelivery, CaptionModel, CaptionRequest
 from domain.claims import Claim
 from domain.execution.failover import Failover
 from domain.execution.leases import LeaseLost
+from domain.execution.model_availability import ModelAvailability
 from domain.execution.retries import persist
 from domain.execution.run_progress import RunProgress, RunReporter
 from domain.ids import OutputId
 from domain.ports.execution import ClaimRepository
 from domain.ports.providers import CaptionWriter
 from domain.posts import Post
+from domain.registry import Registry
 
 
 class CaptionRuns(Failover[CaptionModel, CaptionDelivery]):
@@ -25,10 +27,13 @@ class CaptionRuns(Failover[CaptionModel, CaptionDelivery]):
         *,
         claims: ClaimRepository,
         routes: Sequence[CaptionModel],
-        may_ask: Callable[[CaptionModel], bool],
+        registry: Registry[CaptionModel],
+        availability: ModelAvailability,
         writers: Mapping[str, CaptionWriter],
     ) -> None:
-        super().__init__(claim, progress, routes=routes, may_ask=may_ask)
+        super().__init__(
+            claim, progress, routes=routes, registry=registry, availability=availability
+        )
         self._claims = claims
         self._writers = writers
 
@@ -55,14 +60,10 @@ class CaptionRuns(Failover[CaptionModel, CaptionDelivery]):
     async def delete_unused_bytes(self) -> None:
         """Captions leave no bytes."""
 
-    @property
-    def providers(self) -> frozenset[str]:
-        return frozenset(self._writers)
-
     def routes_of(self, _observer: RunReporter) -> Sequence[CaptionModel]:
         routes = [route for route in self.routes if route.provider in self._writers]
         is_planned = bool(routes) and routes[0] is self.routes[0]
-        return list(filter(self.may_ask, routes)) if is_planned else ()
+        return list(filter(self.registry.may_ask, routes)) if is_planned else ()
 
     async def ask_route(self, observer: RunReporter, route: CaptionModel) -> CaptionDelivery:
         post = self.claim.parent

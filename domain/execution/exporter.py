@@ -72,9 +72,11 @@ class Exporter(JobRunner[Export]):
         self._images = images
         self._objects = objects
 
+    async def delete_left(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            await self._objects.delete_parts(key)
+
     async def run(self, claim: JobClaim[Export]) -> None:
-        for left in claim.job.keys_left:
-            await self._objects.delete_parts(left)
         key, writer = new_key("exports", ARCHIVE), ArchiveWriter()
         # After an error, the next try or the export's expiry deletes what this one has written: the
         # answer to `complete` may be lost although the export is complete.

@@ -11,13 +11,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from domain.claims import Claim
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution.clock import Clock
+from domain.execution.model_availability import ModelAvailability
 from domain.execution.run_progress import RunProgress, RunReporter
 from domain.ids import OutputId
+from domain.registry import RegisteredModel, Registry
 from domain.rules import next_try_seconds
 
 log = logging.getLogger(__name__)
@@ -27,14 +29,8 @@ _SWITCHED_OFF_RETRY_SECONDS: Final = 5.0
 """The time between two checks whether a provider has been switched on again."""
 
 
-class Route(Protocol):
-    """A model by one of the providers that serve it."""
-
-    @property
-    def provider(self) -> str: ...
-
-
-AnyRoute = TypeVar("AnyRoute", bound=Route)
+AnyRoute = TypeVar("AnyRoute", bound=RegisteredModel)
+"""A model by one of the providers that serve it."""
 Answer = TypeVar("Answer")
 
 
@@ -55,12 +51,13 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         progress: RunProgress,
         *,
         routes: Sequence[AnyRoute],
-        may_ask: Callable[[AnyRoute], bool],
+        registry: Registry[AnyRoute],
+        availability: ModelAvailability,
     ) -> None:
-        """`may_ask`: whether the operator allows a route at present."""
         self.claim = claim
         self.routes = routes
-        self.may_ask = may_ask
+        self.registry = registry
+        self._availability = availability
         self.progress = progress
         self.clock = Clock(claim)
         self.facts = {"output_id": claim.output.id, "model": claim.output.model_id}
@@ -86,11 +83,6 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
     @abstractmethod
     async def delete_unused_bytes(self) -> None:
         """Delete bytes that nothing refers to, however the run has ended."""
-
-    @property
-    @abstractmethod
-    def providers(self) -> frozenset[str]:
-        """The routes that can be asked in this process."""
 
     @abstractmethod
     def routes_of(self, observer: RunReporter) -> Sequence[AnyRoute]:
@@ -127,8 +119,10 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
                 observer.run = replace(observer.run, provider=route.provider)
                 return await self.ask_route(observer, route)
             except GenerationFailed as failure:
-                # If another provider has dropped the model, the planned one may still have it.
                 is_dropped = failure.code is GenerationErrorCode.MODEL_RETIRED
+                if is_dropped:
+                    await self._availability.withdraw(route.id, route.provider)
+                # If another provider has dropped the model, the planned one may still have it.
                 if not failure.nothing_taken and not (failures and is_dropped):
                     raise
                 self._record_rejection(observer, failure, provider=route.provider)
@@ -170,13 +164,13 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         return seconds
 
     def _failure_without_routes(self) -> GenerationFailed:
-        if all(map(self.may_ask, self.routes)):
-            return GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
-        return NotSubmitted(
-            GenerationErrorCode.PROVIDER_UNAVAILABLE,
-            retry_after_seconds=_SWITCHED_OFF_RETRY_SECONDS,
-            detail="switched off",
-        )
+        if any(map(self.registry.is_switched_off, self.routes)):
+            return NotSubmitted(
+                GenerationErrorCode.PROVIDER_UNAVAILABLE,
+                retry_after_seconds=_SWITCHED_OFF_RETRY_SECONDS,
+                detail="switched off",
+            )
+        return GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
 
     def _record_rejection(
         self, observer: RunReporter, failure: GenerationFailed, *, provider: str
@@ -188,11 +182,12 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
 
 def _merge_failures(failures: Sequence[GenerationFailed]) -> GenerationFailed:
     """The failure that represents those of all routes: the first one that allows another try, else
-    the first one.
+    the first one by a provider that has the model, else the first one.
     """
     rejections = [failure for failure in failures if isinstance(failure, NotSubmitted)]
     if not rejections:
-        return failures[0]
+        retired = GenerationErrorCode.MODEL_RETIRED
+        return next((one for one in failures if one.code is not retired), failures[0])
     return NotSubmitted(
         rejections[0].code,
         retry_after_seconds=min(rejection.retry_after_seconds or 0.0 for rejection in rejections),

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -11,6 +11,7 @@ from domain.claims import Claim
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution.failover import Failover
 from domain.execution.landing import Landing
+from domain.execution.model_availability import ModelAvailability
 from domain.execution.requests import image_count_of, request_of
 from domain.execution.run_progress import HandedOver, RunProgress, RunReporter
 from domain.generation import Delivery
@@ -20,6 +21,7 @@ from domain.models import ImageModel
 from domain.outputs import Output, total_usage
 from domain.ports.execution import ClaimRepository
 from domain.ports.providers import Provider
+from domain.registry import Registry
 from domain.routes import may_take_over
 
 log = logging.getLogger(__name__)
@@ -38,12 +40,15 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         *,
         claims: ClaimRepository,
         routes: Sequence[ImageModel],
-        may_ask: Callable[[ImageModel], bool],
+        registry: Registry[ImageModel],
+        availability: ModelAvailability,
         providers: Mapping[str, Provider],
         landing: Landing,
     ) -> None:
         """`routes`: the model by each provider that may be asked, the planned one first."""
-        super().__init__(claim, progress, routes=routes, may_ask=may_ask)
+        super().__init__(
+            claim, progress, routes=routes, registry=registry, availability=availability
+        )
         self._claims = claims
         self._providers = providers
         self._landing = landing
@@ -66,10 +71,6 @@ class ImageRuns(Failover[ImageModel, Delivery]):
 
     async def delete_unused_bytes(self) -> None:
         await self._landing.delete_unused_bytes()
-
-    @property
-    def providers(self) -> frozenset[str]:
-        return frozenset(self._providers)
 
     async def cancel_jobs(self) -> None:
         cancellations = [
@@ -101,11 +102,11 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         claim, run_count = self.claim, len(self.progress.runs)
         image_count = image_count_of(claim, index=observer.index, run_count=run_count)
         return [
-            *([planned] if self.may_ask(planned) else ()),
+            *([planned] if self.registry.may_ask(planned) else ()),
             *(
                 route
                 for route in others
-                if self.may_ask(route)
+                if self.registry.may_ask(route)
                 and may_take_over(
                     route,
                     planned,

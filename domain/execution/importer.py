@@ -9,35 +9,33 @@ another process continues with that if this one dies.
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from domain.batches import in_batches
 from domain.changes import ClusterTime
 from domain.conversations import Conversation
-from domain.errors import GenerationErrorCode, Overloaded, PictureRefused
+from domain.errors import GenerationErrorCode, PictureRefused
 from domain.execution.export_check import CheckedExport, TookTooLong, check_export
-from domain.execution.image_writer import ImageWriter, new_image
+from domain.execution.image_imports import ImageImports
+from domain.execution.image_writer import ImageWriter
 from domain.execution.jobs import JobRunner
 from domain.execution.leases import LeaseLost
 from domain.ids import ImageId
-from domain.images import Image, ImageRecord
+from domain.images import Image
 from domain.import_format.facts import NotAnExport
-from domain.import_format.reader import ImportedConversation, ImportedImage
+from domain.import_format.reader import ImportedConversation
 from domain.jobs import KEPT, Import, JobClaim
 from domain.outputs import GenerationError
 from domain.ports.execution import ImportRepository
 from domain.ports.images import ImageRepository
-from domain.ports.imaging import ImageProcessor, UploadProcessor
+from domain.ports.imaging import ImageMarker, UploadProcessor
 from domain.ports.objects import ArchiveStore
-from domain.retries import RetryPolicy, retry
 
 _BATCH_SIZE: Final = 100
 _MAX_SEARCHED_TURNS: Final = 20
 """The number of turns whose messages a search for the conversation compares."""
-_SANDBOX_BUSY: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=4.0, max_tries=8)
 _NOT_AN_EXPORT: Final = GenerationError(GenerationErrorCode.EXPORT_INVALID, retryable=False)
 
 
@@ -51,29 +49,37 @@ class Importer(JobRunner[Import]):
         objects: ArchiveStore,
         *,
         upload_processor: UploadProcessor,
-        image_processor: ImageProcessor,
+        image_marker: ImageMarker,
     ) -> None:
         super().__init__(imports)
         self._imports = imports
-        self._images = images
         self._objects = objects
-        self._upload_processor = upload_processor
-        self._image_processor = image_processor
         self._writer = ImageWriter(objects)
+        self._image_imports = ImageImports(
+            imports,
+            images,
+            objects,
+            upload_processor=upload_processor,
+            image_marker=image_marker,
+        )
+
+    async def delete_left(self, keys: Sequence[str]) -> None:
+        await self._objects.delete(keys)
 
     async def run(self, claim: JobClaim[Import]) -> None:
         job = claim.job
         if job.failure is not None:
             await self.fail(claim, job.failure)
             return
-        await self._objects.delete(job.keys_left)
         try:
             byte_size = await self._objects.size(job.key)
             # It may take longer than the lease.
             export = await self.renew_during(
                 claim, check_export(self._objects, job, byte_size=byte_size, with_files=False)
             )
-            images = await self._make_images(claim, export)
+            images = await self._image_imports.make(
+                claim, export, renew=lambda progress: self.renew(claim, progress=progress)
+            )
             conversations = [
                 await self._make_turns(claim, export, conversation=conversation, images=images)
                 for conversation in export.manifest.conversations
@@ -90,7 +96,6 @@ class Importer(JobRunner[Import]):
     async def fail(self, claim: JobClaim[Import], error: GenerationError) -> None:
         if not await self._imports.give_up(claim, error):
             raise LeaseLost
-        await self._objects.delete(claim.job.keys_left)
         await self._take_back(claim, claim.job.failure or error)
 
     async def _take_back(self, claim: JobClaim[Import], error: GenerationError) -> None:
@@ -105,55 +110,6 @@ class Importer(JobRunner[Import]):
             await self.renew(claim, progress=None)
         await self._imports.fail(claim, error, kept=KEPT)
         await self._writer.delete([claim.job.key])
-
-    async def _make_images(
-        self, claim: JobClaim[Import], export: CheckedExport
-    ) -> Mapping[ImageId, Image]:
-        images: dict[ImageId, Image] = {}
-        imported = list(export.images.values())
-        for batch in in_batches(imported, _BATCH_SIZE):
-            known = await self._images.get_many(claim.job.owner_id, [image.id for image in batch])
-            images.update((image_id, record.image) for image_id, record in known.items())
-            for image in batch:
-                if image.id not in images:
-                    images[image.id] = await self._make_image(claim, export, image)
-                await self.renew(claim, progress=len(images) / len(imported))
-        return images
-
-    async def _make_image(
-        self, claim: JobClaim[Import], export: CheckedExport, image: ImportedImage
-    ) -> Image:
-        data = await asyncio.to_thread(export.read_file, image)
-
-        async def process() -> bytes:
-            return (await self._upload_processor.process_upload(data)).original.data
-
-        # From here on it is decoded, and may be marked again with its source.
-        safe = await retry(process, on=Overloaded, policy=_SANDBOX_BUSY)
-        processed = await self._image_processor.process(safe, source=image.source)
-        new = new_image(
-            processed,
-            origin=image.origin,
-            created_at=image.created_at,
-            model_id=image.model_id,
-            seed=image.seed,
-            output_id=image.output_id,
-        )
-        stored = replace(new, id=image.id)
-        # If this process dies before the record is written, the next process deletes the bytes.
-        if not await self._imports.expect_bytes(claim, stored.keys):
-            raise LeaseLost
-        await self._writer.put(stored, processed)
-        record = ImageRecord(
-            stored,
-            prompt=image.prompt,
-            made_from=tuple(image_id for image_id in image.made_from if image_id in export.images),
-            favourite=image.favourite,
-        )
-        if not await self._imports.add_images(claim, [record]):
-            await self._writer.delete(stored.keys)
-            raise LeaseLost
-        return stored
 
     async def _make_posts(
         self, claim: JobClaim[Import], export: CheckedExport, images: Mapping[ImageId, Image]

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from time import monotonic
@@ -53,6 +53,10 @@ class JobRunner(ABC, Generic[AnyJob]):
     def search_now(self) -> None:
         """Look for jobs now: one has just been created."""
         self._wake_up.set()
+
+    @abstractmethod
+    async def delete_left(self, keys: Sequence[str]) -> None:
+        """Delete bytes that an earlier process has left. It comes first of all."""
 
     @abstractmethod
     async def run(self, claim: JobClaim[AnyJob]) -> None:
@@ -101,6 +105,7 @@ class JobRunner(ABC, Generic[AnyJob]):
     async def _do(self, claim: JobClaim[AnyJob]) -> None:
         started_at = self._renewed_at = monotonic()
         try:
+            await self.delete_left(claim.job.keys_left)
             if claim.fence > MAX_TRIES:
                 await self.fail(claim, _PROCESS_LOST)
                 return

@@ -1,5 +1,5 @@
-"""Models that no process offers: withdrawn because their provider has dropped them, or switched off
-by an operator, alone or with their whole provider.
+"""Models that no process asks a provider for: withdrawn because that provider has dropped them, or
+switched off by an operator, alone or with their whole provider.
 """
 
 import logging
@@ -25,11 +25,11 @@ class ModelAvailability:
         self._registries = registries
         self._off: frozenset[str] = frozenset()
 
-    async def withdraw(self, model_id: ModelId) -> None:
-        """Withdraw a model here at once, and everywhere soon."""
-        log.error("model withdrawn", extra={"model": model_id})
+    async def withdraw(self, model_id: ModelId, provider: str) -> None:
+        """Withdraw a model from one of its providers, here at once and everywhere soon."""
+        log.error("model withdrawn", extra={"model": model_id, "provider": provider})
         with suppress(Overloaded):  # The next request for the model finds out again.
-            await self._stored.withdraw(model_id)
+            await self._stored.withdraw(model_id, provider)
             await self._refresh()
 
     @asynccontextmanager

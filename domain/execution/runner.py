@@ -77,7 +77,8 @@ class OutputRunner:
             progress,
             claims=self.claims,
             routes=routes,
-            may_ask=self.caption_models.may_ask,
+            registry=self.caption_models,
+            availability=self.availability,
             writers=self.writers,
         )
 
@@ -102,7 +103,8 @@ class OutputRunner:
             progress,
             claims=self.claims,
             routes=routes,
-            may_ask=self.registry.may_ask,
+            registry=self.registry,
+            availability=self.availability,
             providers=self.providers,
             landing=landing,
         )
@@ -217,11 +219,6 @@ class OutputRun:
             return await self._postpone(later.delay)
         except GenerationFailed as failure:
             log.warning("generation failed", extra={**self._facts, "reason": str(failure)})
-            asked_providers = {reporter.run.provider for reporter in self._progress.runs}
-            if failure.code is GenerationErrorCode.MODEL_RETIRED and (
-                asked_providers & self._work.providers
-            ):
-                await self._runner.availability.withdraw(self._claim.output.model_id)
             return await self._fail(failure.code, retryable=failure.retryable)
         except TimeoutError:
             unknown = is_outcome_unknown(reporter.run for reporter in self._progress.runs)

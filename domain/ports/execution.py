@@ -17,6 +17,7 @@ from domain.images import ImageRecord
 from domain.jobs import AnyJob, Export, Import, JobClaim, TakenBack
 from domain.outputs import GenerationError, Output, Preview, Report, Run
 from domain.posts import Post
+from domain.registry import Withdrawal
 from domain.turns import Turn
 
 
@@ -259,13 +260,13 @@ class SwitchedOff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    withdrawn: Collection[ModelId]
-    """Models that their providers have dropped. Each is forgotten after an hour."""
+    withdrawn: Collection[Withdrawal]
+    """Each is forgotten after an hour."""
     off: Collection[SwitchedOff]
 
 
 class ModelAvailabilityRepository(Protocol):
-    async def withdraw(self, model_id: ModelId) -> None: ...
+    async def withdraw(self, model_id: ModelId, provider: str) -> None: ...
 
     async def find_unavailable(self) -> Unavailable: ...
 
@@ -273,7 +274,7 @@ class ModelAvailabilityRepository(Protocol):
         """Switch it off; if it is off already, only the reason changes."""
 
     async def switch_on(self, name: str) -> bool:
-        """Allow it again, and a withdrawn model too. False if it was neither switched off nor
+        """Allow it again, also where it was withdrawn. False if it was neither switched off nor
         withdrawn.
         """
 

@@ -59,6 +59,11 @@ class ImageProcessor(Protocol):
         """A PNG of this size that is transparent wherever something may change, even partly."""
 
 
+class ImageMarker(Protocol):
+    async def mark(self, processed: ProcessedImage, *, source: DigitalSourceType) -> ProcessedImage:
+        """Write into all renditions, which have no metadata, how the image was made."""
+
+
 HEIC_UNSUPPORTED: Final = (
     "HEIC images cannot be read here. Convert the photo to JPEG, or choose Settings > Camera > "
     "Formats > Most Compatible on an iPhone."

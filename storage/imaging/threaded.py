@@ -64,6 +64,15 @@ class ThreadedImageProcessor:
 
         return await self._run(work, data)
 
+    async def mark(self, processed: ProcessedImage, *, source: DigitalSourceType) -> ProcessedImage:
+        """Mark an image that has been decoded and encoded here. No pixel is decoded again."""
+        data = processed.original.data
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads,
+            lambda: self._mark(processed, source, delivered=data, bare=data),
+        )
+
     async def preview(self, data: bytes, *, source: DigitalSourceType | None = None) -> Rendition:
         """A WebP without metadata except its `source`, at most 512 pixels wide."""
 

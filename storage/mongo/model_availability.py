@@ -1,6 +1,9 @@
-"""Models that are withdrawn, for as long as their documents live, and names that are switched off.
+"""Models that are withdrawn from providers, for as long as their documents live, and names that are
+switched off.
 
-The document of a switch has no `createdAt`, so it does not expire.
+The document of a switch has no `createdAt`, so it does not expire. A document of the previous
+release with neither is that of a model that it has withdrawn from all of its providers; it is
+ignored.
 """
 
 from datetime import UTC, datetime
@@ -8,6 +11,7 @@ from typing import Final
 
 from domain.ids import ModelId
 from domain.ports.execution import SwitchedOff, Unavailable
+from domain.registry import Withdrawal
 from storage.mongo.database import Database, repository
 
 _OFF: Final = "off "
@@ -21,15 +25,20 @@ class MongoModelAvailabilityRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def withdraw(self, model_id: ModelId) -> None:
+    async def withdraw(self, model_id: ModelId, provider: str) -> None:
+        fields = {"model": model_id, "provider": provider, "createdAt": datetime.now(UTC)}
         await self._database.withdrawals.update_one(
-            {"_id": model_id}, {"$set": {"createdAt": datetime.now(UTC)}}, upsert=True
+            {"_id": f"{model_id} {provider}"}, {"$set": fields}, upsert=True
         )
 
     async def find_unavailable(self) -> Unavailable:
         documents = await self._database.withdrawals.find({}).to_list()
         return Unavailable(
-            withdrawn=[document["_id"] for document in documents if "offSince" not in document],
+            withdrawn=[
+                Withdrawal(document["model"], document["provider"], document["createdAt"])
+                for document in documents
+                if "provider" in document
+            ],
             off=[
                 SwitchedOff(
                     name=document["_id"].removeprefix(_OFF),
@@ -49,6 +58,6 @@ class MongoModelAvailabilityRepository:
         )
 
     async def switch_on(self, name: str) -> bool:
-        ids = [name, _OFF + name]
-        deleted = await self._database.withdrawals.delete_many({"_id": {"$in": ids}})
+        named = [{"_id": _OFF + name}, {"model": name}, {"provider": name}]
+        deleted = await self._database.withdrawals.delete_many({"$or": named})
         return deleted.deleted_count > 0

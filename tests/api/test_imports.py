@@ -61,7 +61,7 @@ ALL: Final = (
     """
 { viewer {
   conversations { nodes { id } }
-  images(first: 100) { nodes { id origin prompt model { id } madeFrom { id } } }
+  images(first: 50) { nodes { id origin prompt model { id } madeFrom { id } } }
   posts { nodes {
     ...Post image { id post { id } }
     outputs { images { prompt } } references { image { contentType } }

@@ -22,6 +22,7 @@ from tests.simulators.simulator import Simulator
 MODEL = "img-nano-banana"
 ROUTES = ("fal", "gemini", "replicate", "openrouter")
 """Of this model, in the catalogue's order."""
+FACTS = "query($id: ID!) { model(id: $id) { available unavailableReason } }"
 
 
 @dataclass
@@ -187,16 +188,28 @@ async def test_if_all_providers_reject_their_keys_the_first_error_counts(routed:
     assert made.account == (STARTING, 0, 0)
 
 
-async def test_a_model_that_only_another_provider_has_dropped_is_run_later(
-    routed: Routed,
+async def test_a_provider_that_has_dropped_the_model_is_left_out_until_all_have(
+    start_darkroom: StartDarkroom,
+    providers: Simulated,
 ) -> None:
-    dropped = dict.fromkeys(ROUTES, "submit=404") | {"fal": "submit=429x1"}
+    simulators, settings = providers
+    darkroom = await start_darkroom(**settings)
+    routed = Routed(darkroom, simulators)
 
-    made = await routed.made(dropped)
-    again = await routed.made({})
+    first = await routed.made({"fal": "submit=404"})
+    second = await routed.made({})
+    others = dict.fromkeys(ROUTES, "submit=404")
+    later = await routed.made(others | {"gemini": "submit=429x1"})
+    model = await darkroom.client()(FACTS, id=MODEL)
+    last = await routed.made({"gemini": "submit=404"})
+    gone = await darkroom.client()(FACTS, id=MODEL)
 
-    assert (made.output["provider"], made.billed) == ("fal", ["fal"])
-    assert (again.output["provider"], again.billed) == ("fal", ["fal"])
+    for made in (first, second, later):
+        assert (made.output["provider"], made.billed) == ("gemini", ["gemini"])
+    assert model == {"model": {"available": True, "unavailableReason": None}}
+    assert error_of(last.output) == ("MODEL_RETIRED", False)
+    assert (last.billed, last.account) == ([], (STARTING, 0, 0))
+    assert gone == {"model": {"available": False, "unavailableReason": "REFUSED_BY_PROVIDER"}}
 
 
 async def test_an_output_waits_if_one_provider_rejects_its_key_and_the_next_is_at_capacity(

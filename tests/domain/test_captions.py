@@ -15,6 +15,7 @@ from domain.captions import (
 from domain.errors import UserErrorCode
 from domain.ids import ModelId
 from domain.refusals import Refusals
+from tests.withdrawals import withdrawn
 
 
 def a_writer(name: str = "writer", **fields: object) -> CaptionModel:
@@ -123,7 +124,7 @@ def test_the_default_is_the_first_available_model() -> None:
     assert (default := writers.default()) is not None
     assert default.id == "one"
 
-    writers.withdraw([ModelId("one")])
+    writers.withdraw(withdrawn("one", providers=("one",)))
 
     assert (default := writers.default()) is not None
     assert default.id == "two"
@@ -144,9 +145,9 @@ def test_a_withdrawn_caption_model_is_replaced_by_one_that_costs_no_more() -> No
     assert (heir := writers.heir("old")) is not None
     assert heir.id == "old"
 
-    writers.withdraw([ModelId("old")])
+    writers.withdraw(withdrawn("old", providers=("old",)))
     assert writers.heir("old") is None  # both would cost more
 
-    writers.withdraw([ModelId("old"), ModelId("dear")])
+    writers.withdraw(withdrawn("old", "dear", providers=("old", "dear")))
     assert (heir := writers.heir("old")) is not None
     assert heir.id == "cheap"

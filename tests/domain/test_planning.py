@@ -25,6 +25,7 @@ from domain.references import Reference, ReferenceOrigin, choose_references, pos
 from domain.refusals import Refusals
 from domain.registry import ModelUnavailableReason
 from domain.turns import TurnPlan, TurnRequest
+from tests.withdrawals import withdrawn
 
 WORDS, EDITS = frozenset({Scene.TEXT_TO_IMAGE}), frozenset({Scene.IMAGE_TO_IMAGE})
 WIDE = AspectRatio(16, 9)
@@ -506,6 +507,23 @@ def test_on_the_end_date_of_a_route_the_next_route_is_used() -> None:
     assert (after.provider, after.available) == ("second", True)
 
 
+def test_a_model_is_withdrawn_once_all_of_its_providers_have_dropped_it() -> None:
+    routes = (a_model("one", provider="second", credits_from_words=7),)
+    registry = ModelRegistry([a_model("one", provider="first", other_routes=routes)])
+
+    registry.withdraw(withdrawn("one", providers=("first",)))
+    by_the_second = registry.remembered("one")
+    registry.withdraw(withdrawn("one", providers=("first", "second")))
+    dropped = registry.remembered("one")
+    registry.switch_off({"second": datetime.now(UTC)})
+    off = registry.remembered("one")
+
+    assert (by_the_second.provider, by_the_second.available) == ("second", True)
+    assert by_the_second.credits_from_words == 7
+    assert dropped.unavailable_reason is ModelUnavailableReason.REFUSED_BY_PROVIDER
+    assert off.unavailable_reason is ModelUnavailableReason.SWITCHED_OFF
+
+
 @pytest.mark.parametrize(
     ("days_left", "other_routes", "notice"),
     [
@@ -533,7 +551,7 @@ def test_a_model_that_retires_within_a_month_says_so(
 def test_a_withdrawn_model_is_listed_as_unavailable() -> None:
     registry = ModelRegistry([a_model("gone"), BOTH])
 
-    registry.withdraw([ModelId("gone"), ModelId("never known")])
+    registry.withdraw(withdrawn("gone", "never known"))
     gone = registry.get("gone")
     registry.withdraw([])
 

@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -55,43 +56,19 @@ async def synchronous(request: pytest.FixtureRequest, stage: Stage) -> AsyncIter
         yield played
 
 
-@pytest_asyncio.fixture
-async def fal(stage: Stage) -> AsyncIterator[Played]:
-    async with stage.playing(VENDORS["fal"]) as played:
-        yield played
+def _play(name: str) -> Any:
+    @pytest_asyncio.fixture(name=name)
+    async def play(stage: Stage) -> AsyncIterator[Played]:
+        async with stage.playing(VENDORS[name]) as played:
+            yield played
+
+    return play
 
 
-@pytest_asyncio.fixture
-async def openai(stage: Stage) -> AsyncIterator[Played]:
-    async with stage.playing(VENDORS["openai"]) as played:
-        yield played
-
-
-@pytest_asyncio.fixture
-async def azure(stage: Stage) -> AsyncIterator[Played]:
-    async with stage.playing(VENDORS["azure"]) as played:
-        yield played
-
-
-@pytest_asyncio.fixture
-async def gemini(stage: Stage) -> AsyncIterator[Played]:
-    async with stage.playing(VENDORS["gemini"]) as played:
-        yield played
-
-
-@pytest_asyncio.fixture
-async def openrouter(stage: Stage) -> AsyncIterator[Played]:
-    async with stage.playing(VENDORS["openrouter"]) as played:
-        yield played
-
-
-@pytest_asyncio.fixture
-async def replicate(stage: Stage) -> AsyncIterator[Played]:
-    async with stage.playing(VENDORS["replicate"]) as played:
-        yield played
-
-
-@pytest_asyncio.fixture
-async def wavespeed(stage: Stage) -> AsyncIterator[Played]:
-    async with stage.playing(VENDORS["wavespeed"]) as played:
-        yield played
+fal = _play("fal")
+openai = _play("openai")
+azure = _play("azure")
+gemini = _play("gemini")
+openrouter = _play("openrouter")
+replicate = _play("replicate")
+wavespeed = _play("wavespeed")

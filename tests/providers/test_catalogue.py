@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from domain.captions import CaptionModelRegistry
-from domain.ids import ModelId
 from domain.models import (
     ASPECT_RATIOS,
     ModelRegistry,
@@ -20,6 +19,7 @@ from providers.catalogue import (
     load_caption_models,
     load_catalogue,
 )
+from tests.withdrawals import withdrawn
 
 ROW = """
 [[models]]
@@ -95,7 +95,7 @@ def test_configured_defaults_come_first_if_they_are_available(
 def test_a_withdrawn_default_is_replaced_by_the_next_one() -> None:
     registry = load_catalogue(rehearsals=False, with_credentials={"fal"})
 
-    registry.withdraw([ModelId("img-nano-banana"), ModelId("img-nano-banana-edit")])
+    registry.withdraw(withdrawn("img-nano-banana", "img-nano-banana-edit", providers=("fal",)))
 
     assert defaults_of(registry) == ["img-nano-banana-pro", "img-nano-banana-pro-edit"]
 
@@ -372,7 +372,9 @@ def test_a_discontinued_model_is_retired_and_has_a_replacement(name: str, replac
 @pytest.mark.parametrize("name", ["img-imagen4-preview", "img-nano-banana", "img-nano-banana-edit"])
 def test_replacements_of_older_models_are_those_that_google_names(name: str) -> None:
     models = load_catalogue(rehearsals=False, with_credentials={"fal", "gemini"})
-    models.withdraw([ModelId("img-nano-banana"), ModelId("img-nano-banana-edit")])
+    models.withdraw(
+        withdrawn("img-nano-banana", "img-nano-banana-edit", providers=("fal", "gemini"))
+    )
 
     successor = models.successor(name)
 

@@ -85,7 +85,7 @@ async def test_a_response_is_classified_alike_for_every_provider(
         assert not failed.value.retryable
 
 
-@pytest.mark.parametrize("status", [401, 402, 403, 429, 500, 503, 529])
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 429, 500, 503, 529])
 async def test_some_failures_prove_that_nothing_was_accepted(played: Played, status: int) -> None:
     failure = await played.failed(played.vendor.run(f"submit={status}"))
 
@@ -97,7 +97,7 @@ async def test_some_failures_prove_that_nothing_was_accepted(played: Played, sta
     "script",
     [
         *(f"taken submit={status}" for status in (408, 502, 504, 524)),
-        *("cut=0", "submit=400", "submit=404", "submit=422", "images=0"),
+        *("cut=0", "submit=400", "submit=422", "images=0"),
     ],
 )
 async def test_other_failures_do_not_prove_that_nothing_was_accepted(

@@ -77,7 +77,7 @@ async def an_importer(
             MongoImageRepository(database),
             objects,
             upload_processor=uploads,
-            image_processor=processor,
+            image_marker=processor,
         )
 
 
@@ -169,6 +169,10 @@ async def test_an_import_that_ended_each_of_its_processes_is_taken_back(
     imports = MongoImportRepository(database)
     claim = await a_claim(imports, lease=EXPIRED)
     assert await imports.add_images(claim, [a_picture()])
+    left = new_key("images", "image/png")
+    (tmp_path / left).parent.mkdir(parents=True)
+    (tmp_path / left).write_bytes(b"A boat")
+    assert await imports.expect_bytes(claim, [left])
     await database.imports.update_one({"_id": claim.job.id}, {"$set": {"fence": MAX_TRIES}})
     async with an_importer(imports, database, tmp_path) as importer:
 
@@ -180,6 +184,7 @@ async def test_an_import_that_ended_each_of_its_processes_is_taken_back(
             await eventually(has_failed, what="the import fails")
 
     assert await database.images.count_documents({}) == 0
+    assert not (tmp_path / left).exists()
 
 
 async def test_an_import_is_held_for_as_long_as_its_check_takes(

@@ -25,7 +25,7 @@ from tests.serving import free_port
 from tests.storage.builders import ANA
 from tests.storage.engines import ROOM, Claims, OnNats, Worker, some_outputs
 from tests.tools import need
-from tests.waits import PATIENCE_SECONDS, eventually
+from tests.waits import START_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
 SHORT_SECONDS = 0.5
@@ -142,7 +142,7 @@ async def test_a_hint_of_a_killed_worker_is_redelivered_to_another(
     async with hasty.sending() as sender, a_hanging_worker(nats_server.url) as process:
         assert process.stdout is not None
         sender.enqueue([output])
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(START_SECONDS):
             await process.stdout.readuntil(f"taken {output}\n".encode())
         process.kill()
         await process.wait()

@@ -125,11 +125,12 @@ async def test_a_turn_sent_while_offline_arrives_once(
     await expect(page.get_by_text("You are offline.")).to_be_visible()
     await page.get_by_label(PLACE).press("Control+Enter")
     await expect(page.get_by_role("button", name="Sending")).to_be_visible()
+    await page.get_by_label(PLACE).press_sequentially(" Then fog")
     await page.context.set_offline(False)
 
     await wait_for(page, 1, "COMPLETED")
     await expect(page.get_by_text("2 turns")).to_be_visible()
-    await expect(page.get_by_label(PLACE)).to_have_value("")
+    await expect(page.get_by_label(PLACE)).to_have_value("Then fog")
     # Its URL is the same as when it could not be loaded.
     await expect(image.and_(page.locator(".loaded"))).to_be_visible()
 

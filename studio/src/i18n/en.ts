@@ -209,6 +209,7 @@ export const en = {
   compareTurn: (number: number) => `Compare the images of edit ${number}`,
   compareImages: (count: number) => `Compare ${count} images`,
   removeCompared: (number: number) => `Do not compare image ${number}`,
+  original: "Original",
   compareWay: "How to compare",
   compareWays: { beside: "Side by side", slider: "Slider", hold: "Hold" },
   leftImage: "Left image",

@@ -211,6 +211,7 @@ export const pt: Messages = {
   compareTurn: (number) => `Comparar as imagens da edição ${number}`,
   compareImages: (count) => `Comparar ${count} imagens`,
   removeCompared: (number) => `Não comparar a imagem ${number}`,
+  original: "Original",
   compareWay: "Como comparar",
   compareWays: { beside: "Lado a lado", slider: "Controle", hold: "Segurar" },
   leftImage: "Imagem à esquerda",

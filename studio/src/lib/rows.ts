@@ -8,6 +8,8 @@ export interface Row<Item> {
 
 const NARROWEST = 0.55;
 const WIDEST = 2.4;
+/** How much higher than the others the last row may be, so that it fills the width. */
+const HIGHEST = 1.2;
 
 interface Sizes {
   width: number;
@@ -49,8 +51,10 @@ export function makeLayout<Item extends { id: string; width: number; height: num
       const fitting = (width - gap * (line.length - 1)) / ratios;
       if (fitting <= height) finish(fitting);
     }
-    // The last row is as high as the others, unless a single image is wider than the page.
-    if (line.length) finish(Math.min(height, (width - gap * (line.length - 1)) / ratios));
+    if (line.length) {
+      const fitting = (width - gap * (line.length - 1)) / ratios;
+      finish(fitting <= height * HIGHEST ? fitting : height);
+    }
     sizes = now;
     before = rows;
     return rows;

@@ -50,12 +50,16 @@ export interface Mask {
   marks: readonly Mark[];
 }
 
-interface Stored {
+/** What is written for one turn, and gone once that has been sent. */
+interface Contents {
   prompt: string;
-  models: string[] | null;
-  references: ImageData[];
+  references: readonly ImageData[];
   base: Base | null;
   mask: Mask | null;
+}
+
+interface Stored extends Contents {
+  models: string[] | null;
   options: OptionValues;
   /** What was sent last, in case its answer was lost: sent again, it is not done twice. */
   sent: { wish: string; input: Record<string, unknown> } | null;
@@ -250,13 +254,14 @@ export class Draft {
     }
   }
 
-  /** Start the conversation, or send the turn. */
+  /** Start the conversation, or send the turn. What is written until the answer comes is kept. */
   async send(): Promise<Sent> {
     this.sending = true;
+    const { prompt, references, base, mask } = this;
     try {
       const sent = await this.deliver(this.#input() as never);
       this.#rememberChoices();
-      this.clear();
+      this.#remove({ prompt, references, base, mask });
       return sent;
     } finally {
       this.sending = false;
@@ -276,20 +281,6 @@ export class Draft {
       sent: this.#sent,
     };
     tabStore.set(this.key, JSON.stringify(stored));
-  }
-
-  /** Forget what has been sent; models and options stay for the next turn. */
-  clear(): void {
-    this.prompt = "";
-    this.references = [];
-    this.uploading = [];
-    this.base = null;
-    this.mask = null;
-    this.plan = null;
-    this.planned = false;
-    this.#errors = [];
-    this.#sent = null;
-    tabStore.remove(this.key);
   }
 
   protected get key(): string {
@@ -331,6 +322,21 @@ export class Draft {
       this.save();
     }
     return this.#sent.input;
+  }
+
+  /** Take out what has been sent; models and options stay for the next turn. */
+  #remove(sent: Contents): void {
+    if (this.prompt.startsWith(sent.prompt)) this.prompt = this.prompt.slice(sent.prompt.length).trimStart();
+    this.references = this.references.filter((image) => !sent.references.includes(image));
+    this.uploading = this.uploading.filter((upload) => upload.pending);
+    if (this.base === sent.base) this.base = null;
+    if (this.mask === sent.mask) this.mask = null;
+    this.plan = null;
+    this.planned = false;
+    this.#errors = [];
+    this.#sent = null;
+    // The form that keeps it may have been left.
+    this.save();
   }
 
   #land(upload: Upload): void {

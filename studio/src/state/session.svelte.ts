@@ -9,6 +9,8 @@ import { router } from "./router.svelte";
 const KEY = "darkroom.token";
 /** Somebody has signed in at the issuer from this browser, and not signed out. No token. */
 const MARK = "darkroom.signed-in";
+/** Whose drafts this tab keeps. */
+const WRITER = "viewer";
 /** How much of a token's life has passed when it is renewed. */
 const RENEWAL = 0.8;
 const LONGEST_TIMER = 2 ** 31 - 1;
@@ -45,7 +47,7 @@ class Session {
     if (given) browserStore.set(KEY, given);
     this.#use(browserStore.get(KEY));
     addEventListener("storage", ({ key, newValue }) => {
-      if (key === KEY && !this.#tokens) this.#use(newValue);
+      if (key === KEY && !this.#tokens) this.#change(newValue);
       else if (key === MARK && newValue === null && this.#tokens) this.#forget();
     });
     addEventListener("hashchange", () => {
@@ -60,11 +62,8 @@ class Session {
   }
 
   signIn(token: string): void {
-    const another = readClaims(token).sub !== this.viewerName && this.viewerName !== "";
     browserStore.set(KEY, token);
-    // What is on the page belongs to the viewer who was here.
-    if (another) location.reload();
-    else this.#use(token);
+    this.#change(token);
   }
 
   /** Go to the issuer, and come back to this view. */
@@ -125,6 +124,15 @@ class Session {
     this.#use(tokens.token);
   }
 
+  /** This or another tab has brought a token, or signed out. */
+  #change(token: string | null): void {
+    const another = this.viewerName !== "" && readClaims(token).sub !== this.viewerName;
+    if (token === null) this.#forget();
+    // What is on the page belongs to the viewer who was here.
+    else if (another) location.reload();
+    else this.#use(token);
+  }
+
   #forget(): void {
     tabStore.clear();
     this.#tokens = null;
@@ -136,7 +144,12 @@ class Session {
     clearTimeout(this.#end);
     clearTimeout(this.#renewal);
     this.token = token;
-    const { exp } = readClaims(token);
+    const { exp, sub } = readClaims(token);
+    // What has been written belongs to the viewer who wrote it.
+    if (sub !== undefined && sub !== tabStore.get(WRITER)) {
+      tabStore.clear();
+      tabStore.set(WRITER, sub);
+    }
     const milliseconds = exp === undefined ? Infinity : exp * 1000 - Date.now();
     this.expired = milliseconds <= 0;
     // A longer time would overflow, and end at once.

@@ -12,6 +12,12 @@ export interface Shown {
   among: readonly ImageData[];
 }
 
+/** Images beside each other; the first may be what the others were made from. */
+export interface Compared {
+  images: readonly ImageData[];
+  original: ImageData | null;
+}
+
 const MOST_COMPARED = 6;
 
 class Studio {
@@ -24,7 +30,7 @@ class Studio {
   shown = $state.raw<Shown | null>(null);
   /** Images that are being picked to be compared, and those that are. */
   comparing = $state.raw<readonly ImageData[]>([]);
-  compared = $state.raw<readonly ImageData[] | null>(null);
+  compared = $state.raw<Compared | null>(null);
   /** How the open conversation continues from one of its outputs; null where none is open. */
   continueFrom = $state.raw<((base: Base) => void) | null>(null);
 
@@ -54,7 +60,7 @@ class Studio {
 
   /** Show what has been picked. */
   showCompared(): void {
-    this.compared = this.comparing;
+    this.compared = { images: this.comparing, original: null };
     this.comparing = [];
   }
 
@@ -62,7 +68,13 @@ class Studio {
   compareTurn({ references, outputs }: TurnData): void {
     const made = outputs.flatMap(({ images }) => images).slice(0, MOST_COMPARED);
     const from = references.slice(0, 1).map(({ image }) => image);
-    this.compared = [...from, ...made].map(imageOf);
+    const images = [...from, ...made].map(imageOf);
+    this.compared = { images, original: from.length ? images[0]! : null };
+  }
+
+  /** Show an image beside what it was made from. */
+  compareWithOriginal(image: ImageData, original: ImageData): void {
+    this.compared = { images: [original, image], original };
   }
 
   /** Close what lies over a view that has been left. */

@@ -221,8 +221,8 @@ class _Hints:
 class _NoWithdrawals:
     """A `ModelAvailabilityRepository` of a vendor that keeps all its models."""
 
-    async def withdraw(self, model_id: ModelId) -> None:
-        raise AssertionError(model_id)
+    async def withdraw(self, model_id: ModelId, provider: str) -> None:
+        raise AssertionError(model_id, provider)
 
     async def find_unavailable(self) -> Unavailable:
         return Unavailable(withdrawn=(), off=())

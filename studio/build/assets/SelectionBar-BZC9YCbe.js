@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-m-51H6S1.js";
