@@ -14,9 +14,9 @@ from functools import partial
 from time import perf_counter
 from typing import Final
 
-MAX_EVENTS: Final = 16
+MAX_EVENTS: Final = 8
 """How many begin in one round. What follows from one takes place in the next rounds, such as the
-first step of a request: 1 to 2 ms for the dearest.
+first step of a request: 2 ms for the dearest.
 """
 MAX_SECONDS: Final = 0.01
 """After how much time no further one begins in a round."""

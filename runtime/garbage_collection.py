@@ -3,11 +3,14 @@
 import gc
 from typing import Final
 
-_YOUNG_THRESHOLD: Final = 10_000
-"""How many more objects are allocated than freed before the youngest generation is collected."""
+_YOUNG_THRESHOLD: Final = 3_000
+"""How many more objects are allocated than freed before the youngest generation is collected.
+
+The event loop waits while the middle generation is collected, up to four times as many objects.
+"""
 _MIDDLE_THRESHOLD: Final = 3
 """After how many collections of the youngest generation the middle one is collected."""
-_OLD_THRESHOLD: Final = 500
+_OLD_THRESHOLD: Final = 1_700
 """After how many collections of the middle generation all objects are collected: it blocks the
 event loop while every object of every subscriber is visited.
 """
