@@ -17,7 +17,7 @@ from assembly.objects import bucket_of
 from commands.startup import run_with_settings
 from domain.errors import StoreUnavailable
 from domain.images import new_key, shard_of
-from domain.uploads import EVERY_ABILITY, DeclaredFile, UploadMethod, UploadOffer
+from domain.uploads import EVERY_ABILITY, DeclaredFile, PresignedUpload, UploadMethod
 from runtime.lifecycle import FAILED, STOPPED, CannotStart, print_error
 from settings import Settings
 from storage.objects.bucket import Bucket, call_bucket, open_client
@@ -173,7 +173,7 @@ class _BucketCheck:
         self._abilities = await self._store.find_abilities()
 
     async def check_put(self) -> str | None:
-        answer = await self._send(self._offer(0, UploadMethod.PUT), _DATA)
+        answer = await self._send(self._presign(0, UploadMethod.PUT), _DATA)
         return None if answer.is_success else _describe_response(answer)
 
     async def check_second_put(self) -> str | None:
@@ -181,23 +181,23 @@ class _BucketCheck:
             return _MissingAbility(
                 "it does not support If-None-Match, so an upload can be replaced"
             )
-        return _expect_refusal(await self._send(self._offer(0, UploadMethod.PUT), _DATA))
+        return _expect_refusal(await self._send(self._presign(0, UploadMethod.PUT), _DATA))
 
     async def check_other_content(self) -> str | None:
-        offer = self._offer(1, UploadMethod.PUT)
+        presigned = self._presign(1, UploadMethod.PUT)
         longer, other = _DATA + b"!", _DATA.upper()
-        return _expect_refusal(await self._send(offer, longer)) or _expect_refusal(
-            await self._send(offer, other)
+        return _expect_refusal(await self._send(presigned, longer)) or _expect_refusal(
+            await self._send(presigned, other)
         )
 
     async def check_post(self) -> str | None:
         if not self._abilities.takes_forms:
             return _MissingAbility("it does not support POST forms, so uploads are sent by PUT")
-        answer = await self._send(self._offer(2, UploadMethod.POST), _DATA)
+        answer = await self._send(self._presign(2, UploadMethod.POST), _DATA)
         return None if answer.is_success else _describe_response(answer)
 
     async def check_cors(self) -> str | None:
-        url = self._offer(0, UploadMethod.PUT).url
+        url = self._presign(0, UploadMethod.PUT).url
         for origin in self._origins:
             headers = {
                 "Origin": origin,
@@ -215,17 +215,19 @@ class _BucketCheck:
         answer = await self._http.get(self._store.link(self._key).url)
         return None if answer.status_code == 404 else _describe_response(answer)
 
-    def _offer(self, index: int, method: UploadMethod) -> UploadOffer:
+    def _presign(self, index: int, method: UploadMethod) -> PresignedUpload:
         file = DeclaredFile(content_type=_TYPE, byte_size=len(_DATA), sha256=sha256(_DATA).digest())
-        return self._store.offer(
+        return self._store.presign(
             self._uploads[index], file, method=method, abilities=self._abilities
         )
 
-    async def _send(self, offer: UploadOffer, data: bytes) -> httpx2.Response:
-        if offer.method is UploadMethod.PUT:
-            return await self._http.put(offer.url, headers=dict(offer.headers), content=data)
+    async def _send(self, presigned: PresignedUpload, data: bytes) -> httpx2.Response:
+        if presigned.method is UploadMethod.PUT:
+            return await self._http.put(
+                presigned.url, headers=dict(presigned.headers), content=data
+            )
         return await self._http.post(
-            offer.url, data=dict(offer.fields), files={"file": ("file", data, _TYPE)}
+            presigned.url, data=dict(presigned.fields), files={"file": ("file", data, _TYPE)}
         )
 
 

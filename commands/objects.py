@@ -37,7 +37,7 @@ async def _run(settings: Settings, options: Namespace) -> int:
         total = await _compare_all(reconciler)
         code = FAILED if total.missing else STOPPED
         if options.delete:
-            owners = await StoreOwnership(reconciler.objects, reconciler.keys).owners()
+            owners = await StoreOwnership(reconciler.objects, reconciler.keys).find_owners()
             code = await _delete(reconciler, total, owners) or code
         return code
 

@@ -15,7 +15,7 @@ from domain.uploads import DeclaredFile
 LINK_WINDOW_SECONDS: Final = 30 * 60
 """A key's link stays the same for one window, and is valid for one window more."""
 LINKS_REMEMBERED: Final = 10_000
-OFFER_SECONDS: Final = 15 * 60
+UPLOAD_URL_SECONDS: Final = 15 * 60
 
 _NAME: Final = r"(?P<shard>[0-9a-f]{2})/(?P=shard)[0-9a-f]{38}"
 _LINKED: Final = re.compile(
@@ -56,7 +56,7 @@ def linked(key: str) -> str:
     return key
 
 
-def checked_offer(key: str, file: DeclaredFile) -> None:
+def checked_upload(key: str, file: DeclaredFile) -> None:
     """Raise ValueError for a file that no store can take."""
     if _UPLOADED.fullmatch(key) is None or content_type_of(key) != file.content_type:
         raise ValueError(f"not a key for an upload of {file.content_type}: {key!r}")

@@ -1,4 +1,4 @@
-"""Uploads: what a client says it will send, the offer to take exactly that, what became of it."""
+"""Uploads: what a client says it will send, the presigned URL for that, and what became of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class UploadMethod(StrEnum):
     PUT = "PUT"
     """The bytes as they are."""
     POST = "POST"
-    """A form (`multipart/form-data`): the offer's fields first, then the bytes as `file`."""
+    """A form (`multipart/form-data`): the presigned fields first, then the bytes as `file`."""
 
 
 class UploadPurpose(StrEnum):
@@ -63,7 +63,7 @@ class UploadRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UploadOffer:
+class PresignedUpload:
     """How to send one object to the store: good for one file and a limited time, for
     anyone who has it.
     """
@@ -79,7 +79,7 @@ class UploadOffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """One place for one file, as it is kept from the offer on."""
+    """One file, as it is kept from its presigned URL on."""
 
     id: UploadId
     key: str

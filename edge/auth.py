@@ -105,7 +105,7 @@ class Authenticator:
         digest = sha256(token.encode(errors="replace")).digest()
         verified = self._known.get(digest)
         # The key may have been withdrawn or renewed since it verified the token.
-        if verified is None or verified.key not in await self._keys.keys_of(verified.kid):
+        if verified is None or verified.key not in await self._keys.load_keys(verified.kid):
             verified = await self._verify(token)
             self._remember(digest, verified)
         if verified.ends_at <= time():
@@ -126,7 +126,7 @@ class Authenticator:
 
     async def _find_keys(self, kid: str | None, algorithm: str) -> Sequence[VerifyingKey]:
         """The keys that may have signed the token; there is at least one."""
-        found = await self._keys.keys_of(kid)
+        found = await self._keys.load_keys(kid)
         if not found:
             raise TokenRefused("unknown key")
         fitting = [key for key in found if algorithm in key.algorithms]

@@ -57,7 +57,9 @@ _RETRY_AFTER: Final = {"Retry-After": "2"}
 class SignedUploads(Protocol):
     """A store that presigns uploads, and leaves it to these routes to receive them."""
 
-    def verify_offer(self, key: str, method: str, query: str) -> tuple[DeclaredFile, str] | None:
+    def verify_upload_url(
+        self, key: str, method: str, query: str
+    ) -> tuple[DeclaredFile, str] | None:
         """The file that an upload URL allows, and its owner; None where the URL is not valid."""
 
     async def put_new(self, key: str, data: bytes) -> bool:
@@ -143,10 +145,10 @@ class _SignedUploads:
             )
         key = f"uploads/{request.path_params['name']}"
         query = request.scope["query_string"].decode("latin-1")
-        offer = self._store.verify_offer(key, request.method, query)
-        if offer is None:
+        presigned = self._store.verify_upload_url(key, request.method, query)
+        if presigned is None:
             return _error(403, "FORBIDDEN", "This upload URL is not valid or has expired.")
-        file, owner = offer
+        file, owner = presigned
         if (
             self._at_once.total() >= MAX_UPLOADS
             or self._at_once[key] >= MAX_UPLOADS_PER_URL

@@ -58,7 +58,7 @@ class VerifyingKey:
 
 
 class KeySource(Protocol):
-    async def keys_of(self, kid: str | None) -> Sequence[VerifyingKey]:
+    async def load_keys(self, kid: str | None) -> Sequence[VerifyingKey]:
         """The keys of this name: usually one, but keys of different kinds may share it. For None,
         all keys. Raise `Overloaded` where the issuer cannot be asked.
         """
@@ -70,7 +70,7 @@ class StaticKeys:
     def __init__(self, key_set: Mapping[str, Any]) -> None:
         self._keys = keys_in(key_set)
 
-    async def keys_of(self, kid: str | None) -> Sequence[VerifyingKey]:
+    async def load_keys(self, kid: str | None) -> Sequence[VerifyingKey]:
         return self._keys.get(kid, ())
 
 
@@ -105,7 +105,7 @@ class FetchedKeys:
         self._fetch_started_at: float | None = None
         self._fetch: asyncio.Task[None] | None = None
 
-    async def keys_of(self, kid: str | None) -> Sequence[VerifyingKey]:
+    async def load_keys(self, kid: str | None) -> Sequence[VerifyingKey]:
         age = self._age()
         if age is None:
             await self._wait_for_fetch(at_most_every=FIRST_FETCH_INTERVAL_SECONDS)

@@ -21,7 +21,13 @@ from domain.ports.objects import (
 )
 from domain.ports.observers import DatabaseObserver
 from domain.traces import span
-from domain.uploads import EVERY_ABILITY, DeclaredFile, UploadAbilities, UploadMethod, UploadOffer
+from domain.uploads import (
+    EVERY_ABILITY,
+    DeclaredFile,
+    PresignedUpload,
+    UploadAbilities,
+    UploadMethod,
+)
 from metrics.series import Metrics
 from storage.mongo.database import Database
 from storage.mongo.uploads import MongoUploadRepository
@@ -106,7 +112,7 @@ class ObservedObjects:
     async def find_abilities(self) -> UploadAbilities:
         return await self._store.find_abilities()
 
-    def offer(
+    def presign(
         self,
         key: str,
         file: DeclaredFile,
@@ -114,8 +120,8 @@ class ObservedObjects:
         method: UploadMethod,
         owner: str = "",
         abilities: UploadAbilities = EVERY_ABILITY,
-    ) -> UploadOffer:
-        return self._store.offer(key, file, method=method, owner=owner, abilities=abilities)
+    ) -> PresignedUpload:
+        return self._store.presign(key, file, method=method, owner=owner, abilities=abilities)
 
     async def _measure(self, call: str, running: Awaitable[_Result]) -> _Result:
         began_at, failure = perf_counter(), None

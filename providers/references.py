@@ -81,7 +81,7 @@ class References:
     async def _fit(self, mask: Mask, image: Image, reference: Reference) -> Reference:
         """The mask in the size in which the reference is sent."""
         width, height = reference.width, reference.height
-        fitted = await self.image_processor.mask_for_model(
+        fitted = await self.image_processor.make_mask_for_model(
             await self.store.get(mask.image.key),
             width=width,
             height=height,

@@ -121,7 +121,7 @@ class Downloader:
 
     async def _fetch(self, link: str) -> bytes:
         url = self._checked(link)
-        addresses = await self._addresses(url)
+        addresses = await self._resolve_addresses(url)
         redirects = 0
         while True:
             response = await send(self._client, "GET", url, addresses=addresses)
@@ -153,7 +153,7 @@ class Downloader:
             _refuse(f"result link: redirect to {target.scheme} {target.host}")
         return self._checked(str(target))
 
-    async def _addresses(self, url: httpx2.URL) -> Sequence[str]:
+    async def _resolve_addresses(self, url: httpx2.URL) -> Sequence[str]:
         """The addresses of the host's name, all of them acceptable."""
         try:
             return await find_addresses(

@@ -30,11 +30,11 @@ class UploadMutations:
             CreateUploadsInput, strawberry.argument(description="The files to upload.")
         ],
     ) -> CreateUploadsPayload:
-        offered = await info.context.services.uploads.create(
+        created = await info.context.services.uploads.create(
             info.context.viewer, input.to_requests()
         )
         return CreateUploadsPayload(
-            uploads=[with_companion(offer, upload) for upload, offer in offered]
+            uploads=[with_companion(presigned, upload) for upload, presigned in created]
         )
 
     @strawberry.mutation(

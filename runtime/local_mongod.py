@@ -139,7 +139,7 @@ class Mongod:
         try:
             async with asyncio.timeout(START_SECONDS):
                 await self._spawn()
-                await self._until_writable()
+                await self._wait_until_writable()
         except TimeoutError:
             await self.kill()
             raise MongodFailed(
@@ -193,7 +193,7 @@ class Mongod:
                 start_new_session=True,
             )
 
-    async def _until_writable(self) -> None:
+    async def _wait_until_writable(self) -> None:
         while not await _listens(self.port):
             self._fail_if_ended()
             await asyncio.sleep(0.02)

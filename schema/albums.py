@@ -39,7 +39,9 @@ class Album(Node):
     ) -> ListPage[domain.images.Image]:
         name = f"images {album.id}"
         request = page_request(info, name, first=first, after=after)
-        page = await info.context.services.albums.images_of(info.context.viewer, album.id, request)
+        page = await info.context.services.albums.page_images(
+            info.context.viewer, album.id, request
+        )
         return ListPage(images_of(page), name, info.context.services.page_cursors)
 
 

@@ -131,7 +131,9 @@ class Conversation(Node):
         load = info.context.reading(conversation)
         page: Page[domain.images.Image] = Page(())
         if load.scope is None:  # a share shows the turns, which have the images
-            page = await info.context.services.turns.image_strip(load.viewer, conversation, request)
+            page = await info.context.services.turns.find_image_strip(
+                load.viewer, conversation, request
+            )
         return ListPage(page, name, info.context.services.page_cursors)
 
 

@@ -177,7 +177,7 @@ class Image(Node):
     )
     @staticmethod
     async def turn(image: strawberry.Parent[images.Image], info: Info) -> turns.Turn | None:
-        return await info.context.reading(image).turn_that_made(image)
+        return await info.context.reading(image).load_turn_that_made(image)
 
     @strawberry.field(
         graphql_type=Annotated["Post", strawberry.lazy("schema.posts")] | None,
@@ -198,7 +198,7 @@ class Image(Node):
     )
     @staticmethod
     async def output(image: strawberry.Parent[images.Image], info: Info) -> outputs.Output | None:
-        return await info.context.reading(image).output_that_made(image)
+        return await info.context.reading(image).load_output_that_made(image)
 
 
 def image_of(record: images.ImageRecord) -> images.Image:

@@ -98,7 +98,7 @@ class Loaders:
 
     @cached_property
     def latest_turn(self) -> DataLoader[ConversationId, Turn | None]:
-        return self._make(self._services.turns.latest_of_many)
+        return self._make(self._services.turns.find_latest_of_many)
 
     @cached_property
     def image(self) -> DataLoader[ImageId, ImageRecord | None]:
@@ -109,7 +109,7 @@ class Loaders:
         async def get_many(viewer: Viewer, ids: Iterable[ImageId]) -> Mapping[ImageId, ImageRecord]:
             records = await self._services.images.get_many(viewer, ids)
             made_by = await asyncio.gather(
-                *(self.output_that_made(record.image) for record in records.values())
+                *(self.load_output_that_made(record.image) for record in records.values())
             )
             return {
                 record.image.id: record
@@ -150,20 +150,22 @@ class Loaders:
             parent = await self.post.load(post_id)
         return parent.output(slot) if parent is not None else None
 
-    async def turn_that_made(self, image: Image) -> Turn | None:
+    async def load_turn_that_made(self, image: Image) -> Turn | None:
         if self.scope is not None:
-            turn_and_output = await self._made_within(image, self.scope)
+            turn_and_output = await self._find_made_within(image, self.scope)
             return turn_and_output[0] if turn_and_output else None
         turn_id = as_turn_id(parent_of_output(image.output_id)[0]) if image.output_id else None
         return await self.turn.load(turn_id) if turn_id else None
 
-    async def output_that_made(self, image: Image) -> Output | None:
+    async def load_output_that_made(self, image: Image) -> Output | None:
         if self.scope is not None:
-            turn_and_output = await self._made_within(image, self.scope)
+            turn_and_output = await self._find_made_within(image, self.scope)
             return turn_and_output[1] if turn_and_output else None
         return await self.output(image.output_id) if image.output_id else None
 
-    async def _made_within(self, image: Image, scope: ShareScope) -> tuple[Turn, Output] | None:
+    async def _find_made_within(
+        self, image: Image, scope: ShareScope
+    ) -> tuple[Turn, Output] | None:
         """The turn of a share that has the image, and the output."""
         within = output_within(image, scope)
         turn = await self.turn.load(within[0]) if within else None

@@ -9,7 +9,7 @@ import strawberry
 
 from domain import images, uploads
 from domain.errors import BadUserInput
-from domain.uploads import DeclaredFile, UploadOffer, UploadRequest
+from domain.uploads import DeclaredFile, PresignedUpload, UploadRequest
 from schema.companions import companion
 from schema.enums import described_enum
 from schema.errors import Payload
@@ -111,7 +111,7 @@ class FormField:
     "cookies, then call `completeUpload`."
 )
 class Upload:
-    source: ClassVar[type] = UploadOffer
+    source: ClassVar[type] = PresignedUpload
     """With the upload that it is made for as companion."""
 
     url: str = strawberry.field(
@@ -125,32 +125,32 @@ class Upload:
 
     @strawberry.field(description="The id of the upload, for `completeUpload`.")
     @staticmethod
-    def id(offer: strawberry.Parent[UploadOffer]) -> strawberry.ID:
-        return strawberry.ID(_upload_of(offer).id)
+    def id(presigned: strawberry.Parent[PresignedUpload]) -> strawberry.ID:
+        return strawberry.ID(_upload_of(presigned).id)
 
     @strawberry.field(description="The label that is kept with the upload.")
     @staticmethod
-    def filename(offer: strawberry.Parent[UploadOffer]) -> str | None:
-        return _upload_of(offer).filename
+    def filename(presigned: strawberry.Parent[PresignedUpload]) -> str | None:
+        return _upload_of(presigned).filename
 
     @strawberry.field(
         description="The headers to send with a PUT. HTTP clients add `Content-Length` "
         "automatically. Empty for POST."
     )
     @staticmethod
-    def headers(offer: strawberry.Parent[UploadOffer]) -> list[HttpHeader]:
-        return [HttpHeader(name=name, value=value) for name, value in offer.headers.items()]
+    def headers(presigned: strawberry.Parent[PresignedUpload]) -> list[HttpHeader]:
+        return [HttpHeader(name=name, value=value) for name, value in presigned.headers.items()]
 
     @strawberry.field(
         description="The fields to send in the form of a POST, before `file`. Empty for PUT."
     )
     @staticmethod
-    def fields(offer: strawberry.Parent[UploadOffer]) -> list[FormField]:
-        return [FormField(name=name, value=value) for name, value in offer.fields.items()]
+    def fields(presigned: strawberry.Parent[PresignedUpload]) -> list[FormField]:
+        return [FormField(name=name, value=value) for name, value in presigned.fields.items()]
 
 
-def _upload_of(offer: UploadOffer) -> uploads.Upload:
-    upload = companion(offer, uploads.Upload)
+def _upload_of(presigned: PresignedUpload) -> uploads.Upload:
+    upload = companion(presigned, uploads.Upload)
     assert upload is not None
     return upload
 
@@ -158,7 +158,7 @@ def _upload_of(offer: UploadOffer) -> uploads.Upload:
 @strawberry.type(description="The uploads to send the files to.")
 class CreateUploadsPayload(Payload):
     uploads: Annotated[
-        Sequence[UploadOffer],
+        Sequence[PresignedUpload],
         strawberry.field(
             graphql_type=list[Upload],
             description="The uploads in the order of the files. Empty if the mutation was refused.",

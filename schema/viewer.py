@@ -246,7 +246,7 @@ class Viewer(Node):
     async def turns_in_progress(
         viewer: strawberry.Parent[domain.viewers.Viewer], info: Info
     ) -> Sequence[domain.turns.Turn]:
-        return await info.context.services.turns.in_progress(viewer)
+        return await info.context.services.turns.list_in_progress(viewer)
 
     @strawberry.field(
         graphql_type=list[ModelStats],

@@ -162,7 +162,7 @@ class _Watch:
         if listener.ended or self._share.has_expired(datetime.now(UTC)):
             return True
         try:
-            return not await self._shares.lasts(self._share)
+            return not await self._shares.is_valid(self._share)
         except Overloaded:
             return False
 

@@ -148,7 +148,7 @@ class TurnUpdates:
         """Read a page, together with those who need the same one while another read is running."""
 
         async def read() -> TurnsAsOf:
-            return await self.turns.current(
+            return await self.turns.read_current(
                 viewer.id,
                 conversation_id,
                 changed_since=catching_up.since,

@@ -60,7 +60,7 @@ TO_ALL_SHARDS: Final[Mapping[str, str]] = {
     "MongoErasureRepository.delete_small_records": _BY_RANGE,
     "MongoErasureRepository.finish": _BY_RANGE,
     "MongoAccountRepository.prove": _OPERATOR,
-    "MongoReferencedObjectRepository.of_shard": "reconciliation asks who refers to an object",
+    "MongoReferencedObjectRepository.read_shard": "reconciliation asks who refers to an object",
 }
 
 

@@ -418,15 +418,15 @@ def test_an_invalid_token_header_is_refused(header: str) -> None:
 async def test_an_unusable_key_is_skipped(change: dict[str, Any]) -> None:
     keys = StaticKeys({"keys": [{**ED25519.jwk, **change}, None, P256.jwk]})
 
-    assert not await keys.keys_of("ed")
-    assert await keys.keys_of("p256")
-    assert len(await keys.keys_of(None)) == 1
+    assert not await keys.load_keys("ed")
+    assert await keys.load_keys("p256")
+    assert len(await keys.load_keys(None)) == 1
 
 
 async def test_an_rsa_key_that_is_too_short_is_skipped() -> None:
     short = Signer(rsa.generate_private_key(65537, 1024), "RS256", "short")
 
-    assert not await StaticKeys({"keys": [short.jwk]}).keys_of("short")
+    assert not await StaticKeys({"keys": [short.jwk]}).load_keys("short")
 
 
 def without_kid(signer: Signer) -> dict[str, Any]:
@@ -530,7 +530,7 @@ async def _published() -> AsyncIterator[Published]:
 
 async def test_keys_are_fetched_once_for_concurrent_requests(published: Published) -> None:
     published.server.open.clear()
-    asking = [asyncio.create_task(published.keys.keys_of("ed")) for _ in range(50)]
+    asking = [asyncio.create_task(published.keys.load_keys("ed")) for _ in range(50)]
     await asyncio.wait_for(published.server.has_been_asked.wait(), 10)
 
     published.server.open.set()
@@ -544,7 +544,7 @@ async def test_a_cancelled_request_does_not_cancel_the_fetch_for_others(
     published: Published,
 ) -> None:
     published.server.open.clear()
-    first, second = (asyncio.create_task(published.keys.keys_of("ed")) for _ in range(2))
+    first, second = (asyncio.create_task(published.keys.load_keys("ed")) for _ in range(2))
     await asyncio.wait_for(published.server.has_been_asked.wait(), 10)
 
     first.cancel()
@@ -565,15 +565,15 @@ async def test_fetched_keys_need_no_names(published: Published) -> None:
 
 
 async def test_an_unknown_kid_fetches_keys_at_most_once_a_minute(published: Published) -> None:
-    await published.keys.keys_of("ed")
+    await published.keys.load_keys("ed")
     published.watch.now += 61
 
     for number in range(20):
-        assert not await published.keys.keys_of(f"unknown {number}")
+        assert not await published.keys.load_keys(f"unknown {number}")
     assert published.server.asked == 2
 
     published.watch.now += 61
-    assert not await published.keys.keys_of("unknown")
+    assert not await published.keys.load_keys("unknown")
     assert published.server.asked == 3
 
 
@@ -616,19 +616,19 @@ async def _until_refused(authenticator: Authenticator, token: str) -> None:
 async def test_known_keys_are_used_for_an_hour_while_their_source_is_unavailable(
     published: Published,
 ) -> None:
-    await published.keys.keys_of("ed")
+    await published.keys.load_keys("ed")
     published.server.status = 503
 
     published.watch.now += 600 + 3599
-    assert await published.keys.keys_of("ed")
+    assert await published.keys.load_keys("ed")
 
     published.watch.now += 61
     with pytest.raises(Overloaded):
-        await published.keys.keys_of("ed")
+        await published.keys.load_keys("ed")
 
     published.server.status = 200
     published.watch.now += 61
-    assert await published.keys.keys_of("ed")
+    assert await published.keys.load_keys("ed")
 
 
 @pytest.mark.parametrize(
@@ -652,7 +652,7 @@ async def test_a_response_without_keys_is_a_server_error(
     server.status, server.body, server.headers = status, body, headers
 
     with pytest.raises(Overloaded):
-        await published.keys.keys_of("ed")
+        await published.keys.load_keys("ed")
 
 
 async def test_an_unreachable_key_source_is_a_server_error() -> None:
@@ -660,7 +660,7 @@ async def test_an_unreachable_key_source_is_a_server_error() -> None:
         keys = FetchedKeys(f"http://127.0.0.1:{free_port()}/keys", http)
 
         with pytest.raises(Overloaded):
-            await keys.keys_of("ed")
+            await keys.load_keys("ed")
 
 
 async def test_keys_from_other_hosts_are_fetched_over_tls_only() -> None:

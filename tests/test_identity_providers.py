@@ -281,7 +281,7 @@ async def test_untrusted_metadata_provides_no_keys(metadata: dict[str, Any]) -> 
         keys = FetchedKeys(None, http, issuer=issuer.issuer)
 
         with pytest.raises(Overloaded):
-            await keys.keys_of(issuer.kid)
+            await keys.load_keys(issuer.kid)
         assert "/the-keys" not in issuer.asked
 
 

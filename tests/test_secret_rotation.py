@@ -41,8 +41,8 @@ async def _accepts(client: GraphQLClient, *, signed_by: GraphQLClient) -> None:
 
     data = a_picture()
     [upload] = await create(signed_by, declared(data))
-    offer = {**upload, "url": upload["url"].replace(signed_by.url, client.url)}
-    assert (await send_file(offer, data)).is_success
+    presigned = {**upload, "url": upload["url"].replace(signed_by.url, client.url)}
+    assert (await send_file(presigned, data)).is_success
 
     token = (await share(signed_by, conversation_id))["token"]
     assert (await client(READ, token=token))["shared"]["turns"]["nodes"]

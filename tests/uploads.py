@@ -64,7 +64,7 @@ async def create(client: GraphQLClient, *files: Data) -> list[Data]:
 
 
 async def send_file(upload: Data, data: bytes) -> httpx2.Response:
-    """Do as the offer says, with a client that knows nothing else."""
+    """Do as the presigned upload says, with a client that knows nothing else."""
     async with open_http(timeout=20) as http:
         if upload["method"] == "PUT":
             headers = {one["name"]: one["value"] for one in upload["headers"]}

@@ -116,7 +116,7 @@ class OrphanCollector:
         """Whether only this database uses the store, and others have had the time to
         leave a mark.
         """
-        owners = await self._ownership.owners()
+        owners = await self._ownership.find_owners()
         if owners.ours_since is None:
             await self._ownership.mark()
         if owners.others:

@@ -49,4 +49,4 @@ class ExpiryCleaner:
             await records.forget(expired)
 
     async def _is_shared(self) -> bool:
-        return bool((await self._ownership.owners()).others)
+        return bool((await self._ownership.find_owners()).others)

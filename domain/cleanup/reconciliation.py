@@ -49,7 +49,7 @@ class ObjectReconciler:
         """Compare one of `domain.images.SHARDS`. Other processes may write at the same time."""
         # Read the records first: each object that they refer to exists by then, so the listing that
         # follows has to contain it.
-        used = await self.keys.of_shard(shard)
+        used = await self.keys.read_shard(shard)
         missing, orphans, count, byte_size = set(used.kept), [], 0, 0
         async for found in self.objects.keys(shard):
             count, byte_size = count + 1, byte_size + found.byte_size
@@ -58,7 +58,7 @@ class ObjectReconciler:
                 orphans.append(found)
         if missing:
             # Ignore objects whose records were deleted in the meantime.
-            missing &= (await self.keys.of_shard(shard)).kept
+            missing &= (await self.keys.read_shard(shard)).kept
         return Comparison(
             count, byte_size, count - len(orphans), tuple(orphans), tuple(sorted(missing))
         )

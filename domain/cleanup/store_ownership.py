@@ -34,8 +34,8 @@ class StoreOwnership:
     objects: ObjectStore
     keys: ReferencedObjectRepository
 
-    async def owners(self) -> Owners:
-        own_mark = mark_key(await self.keys.owner())
+    async def find_owners(self) -> Owners:
+        own_mark = mark_key(await self.keys.find_owner())
         marks = {
             mark.key: mark.modified_at
             async for mark in self.objects.keys(_SHARD, folders=[_FOLDER])
@@ -44,7 +44,7 @@ class StoreOwnership:
 
     async def mark(self) -> None:
         """Leave the mark of this database."""
-        await self.objects.put(mark_key(await self.keys.owner()), _TEXT)
+        await self.objects.put(mark_key(await self.keys.find_owner()), _TEXT)
 
 
 def mark_key(owner: str) -> str:

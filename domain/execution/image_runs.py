@@ -141,7 +141,9 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         if self.claim.parent.options.earlier_messages and any(
             route.supports_context for route in self.routes
         ):
-            found = await self._claims.earlier_messages(self.claim, limit=_MAX_EARLIER_MESSAGES)
+            found = await self._claims.find_earlier_messages(
+                self.claim, limit=_MAX_EARLIER_MESSAGES
+            )
             self._earlier_messages = tuple(map(blur_mentions, found))
 
     async def _make_each(self) -> Delivery:

@@ -19,12 +19,12 @@ class ReferencedKeys:
 
 
 class ReferencedObjectRepository(Protocol):
-    async def of_shard(self, shard: str) -> ReferencedKeys:
+    async def read_shard(self, shard: str) -> ReferencedKeys:
         """The keys of one shard. Keys that are written or deleted in the meantime may be included
         or not.
         """
 
-    async def owner(self) -> str:
+    async def find_owner(self) -> str:
         """An id that distinguishes this database from every other one, including a copy of it."""
 
 

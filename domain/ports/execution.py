@@ -63,7 +63,7 @@ class ClaimRepository(Protocol):
         nothing.
         """
 
-    async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
+    async def find_earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
         """The messages of the conversation's turns before the claim's: the latest ones, at most
         `limit`, oldest first.
         """

@@ -53,7 +53,7 @@ class ImageProcessor(Protocol):
         if that is the `content_type`, else a PNG.
         """
 
-    async def mask_for_model(
+    async def make_mask_for_model(
         self, mask: bytes, *, width: int, height: int, feather: int
     ) -> Rendition:
         """A PNG of this size that is transparent wherever something may change, even partly."""

@@ -9,9 +9,9 @@ from domain.images import FOLDERS
 from domain.uploads import (
     EVERY_ABILITY,
     DeclaredFile,
+    PresignedUpload,
     UploadAbilities,
     UploadMethod,
-    UploadOffer,
 )
 
 
@@ -98,7 +98,7 @@ class UploadStore(Protocol):
         would. None of them is kept. Raise StoreUnavailable where it takes nothing at the moment.
         """
 
-    def offer(
+    def presign(
         self,
         key: str,
         file: DeclaredFile,
@@ -106,7 +106,7 @@ class UploadStore(Protocol):
         method: UploadMethod,
         owner: str = "",
         abilities: UploadAbilities = EVERY_ABILITY,
-    ) -> UploadOffer:
+    ) -> PresignedUpload:
         """Presign an upload of this file under a new key. The store itself enforces it.
 
         Only the given abilities are relied on: ValueError for a POST to a store that takes no

@@ -16,7 +16,7 @@ class TurnRepository(Protocol):
         self, viewer_id: ViewerId, ids: Iterable[TurnId]
     ) -> Mapping[TurnId, Turn]: ...
 
-    async def latest_of_many(
+    async def find_latest_of_many(
         self, viewer_id: ViewerId, ids: Iterable[ConversationId]
     ) -> Mapping[ConversationId, Turn]: ...
 
@@ -32,13 +32,13 @@ class TurnRepository(Protocol):
         there.
         """
 
-    async def latest_with_images(
+    async def find_latest_with_images(
         self, viewer_id: ViewerId, conversation_id: ConversationId
     ) -> Turn | None: ...
 
-    async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]: ...
+    async def list_in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]: ...
 
-    async def current(
+    async def read_current(
         self,
         viewer_id: ViewerId,
         conversation_id: ConversationId,

@@ -33,7 +33,7 @@ class AlbumService:
         """Newest first."""
         return await self.albums.page(viewer.id, request)
 
-    async def images_of(
+    async def page_images(
         self, viewer: Viewer, album_id: AlbumId, request: PageRequest
     ) -> Page[ImageRecord]:
         """In the album's order."""

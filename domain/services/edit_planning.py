@@ -237,7 +237,7 @@ class EditPlanner:
                 for error in selected.found
                 if error.code is not UserErrorCode.REFERENCE_NOT_READY
             ]
-        open_turns = await self.turns.in_progress(viewer.id)
+        open_turns = await self.turns.list_in_progress(viewer.id)
         waiting = sum(turn.status is TurnStatus.WAITING for turn in open_turns)
         if waiting >= MAX_WAITING_TURNS:
             message = f"{count(waiting, 'turn')} waiting; at most {MAX_WAITING_TURNS} can wait."
@@ -262,7 +262,7 @@ class EditPlanner:
             return None
         turn = latest
         if latest is not None and not latest.images:
-            turn = await self.turns.latest_with_images(viewer.id, conversation.id)
+            turn = await self.turns.find_latest_with_images(viewer.id, conversation.id)
         if turn is not None:
             return tuple(Reference(image, ReferenceOrigin.PREVIOUS_TURN) for image in turn.images)
         source = conversation.source_image

@@ -165,12 +165,12 @@ class PostService:
             command.caption_model,
             command.caption_options,
             registry=self.caption_models,
-            reference_prompts=await self._prompts_of(viewer, references or ()),
+            reference_prompts=await self._find_prompts_of(viewer, references or ()),
             refusals=refusals,
         )
         return _PlannedPost(images, caption)
 
-    async def _prompts_of(self, viewer: Viewer, references: Sequence[Reference]) -> list[str]:
+    async def _find_prompts_of(self, viewer: Viewer, references: Sequence[Reference]) -> list[str]:
         """From which the references were made, each once, as far as that is known."""
         if not references:
             return []

@@ -95,7 +95,7 @@ class ShareService:
         found = self._read(token)
         return await self.shares.get(*found) if found else None
 
-    async def lasts(self, share: Share) -> bool:
+    async def is_valid(self, share: Share) -> bool:
         """Whether it has neither ended nor been revoked since it was read, and its owner may share
         it.
         """

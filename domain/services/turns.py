@@ -53,10 +53,10 @@ class TurnService:
     async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
         return await self.turns.get_many(viewer.id, ids)
 
-    async def latest_of_many(
+    async def find_latest_of_many(
         self, viewer: Viewer, ids: Iterable[ConversationId]
     ) -> Mapping[ConversationId, Turn]:
-        return await self.turns.latest_of_many(viewer.id, ids)
+        return await self.turns.find_latest_of_many(viewer.id, ids)
 
     async def page(
         self,
@@ -69,11 +69,11 @@ class TurnService:
         """Oldest first. Attributes that are not wanted need not be there."""
         return await self.turns.page(viewer.id, conversation_id, request, wanted=wanted)
 
-    async def in_progress(self, viewer: Viewer) -> Sequence[Turn]:
+    async def list_in_progress(self, viewer: Viewer) -> Sequence[Turn]:
         """Turns with unfinished outputs, oldest first."""
-        return await self.turns.in_progress(viewer.id)
+        return await self.turns.list_in_progress(viewer.id)
 
-    async def image_strip(
+    async def find_image_strip(
         self, viewer: Viewer, conversation: Conversation, request: PageRequest
     ) -> Page[Image]:
         """The source image, then every output's images, oldest first."""

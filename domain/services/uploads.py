@@ -29,10 +29,10 @@ from domain.ports.uploads import UploadRepository
 from domain.refusals import Refusals, refuse
 from domain.text import is_blank, shorten
 from domain.uploads import (
+    PresignedUpload,
     Upload,
     UploadAbilities,
     UploadMethod,
-    UploadOffer,
     UploadPurpose,
     UploadRequest,
 )
@@ -78,7 +78,7 @@ class UploadService:
 
     async def create(
         self, viewer: Viewer, requests: Sequence[UploadRequest]
-    ) -> Sequence[tuple[Upload, UploadOffer]]:
+    ) -> Sequence[tuple[Upload, PresignedUpload]]:
         """Open an upload for each file, in their order; all or none.
 
         Raise Refused, QueryTooComplex, RateLimited if too many uploads are open, or Overloaded if
@@ -106,14 +106,14 @@ class UploadService:
             message = f"At most {MAX_FILES} uploads can be open. Complete some or try again later."
             raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
         return [
-            (upload, self._offer(viewer, upload, requested=request.method, abilities=abilities))
+            (upload, self._presign(viewer, upload, requested=request.method, abilities=abilities))
             for upload, request in zip(uploads, requests, strict=True)
         ]
 
-    def _offer(
+    def _presign(
         self, viewer: Viewer, upload: Upload, *, requested: UploadMethod, abilities: UploadAbilities
-    ) -> UploadOffer:
-        return self._store.offer(
+    ) -> PresignedUpload:
+        return self._store.presign(
             upload.key,
             upload.file,
             # A form would be held in memory.

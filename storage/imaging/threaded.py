@@ -133,7 +133,7 @@ class ThreadedImageProcessor:
 
         return await self._run(work, edited, base, mask)
 
-    async def mask_for_model(
+    async def make_mask_for_model(
         self, mask: bytes, *, width: int, height: int, feather: int
     ) -> Rendition:
         def work(file: Container) -> Rendition:

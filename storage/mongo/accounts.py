@@ -66,7 +66,7 @@ class MongoAccountRepository:
             raise ViewerBeingDeleted
         if document is None:
             return None
-        return read_account(document, spent_today=await _spent_today(self._database, document))
+        return read_account(document, spent_today=await _find_spent_today(self._database, document))
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | Conflict:
         return await self._add(viewer_id, credits, key=f"by {key}")
@@ -198,12 +198,12 @@ async def reserve_credits(
         raise Abort(Conflict.LIMIT_REACHED)
     # Of two transactions at once, the later one is repeated, and sees what the other has reserved.
     # An operator may have set a limit below what is spent: what costs nothing still runs.
-    spent = await _spent_today(transaction, account) if needed else None
+    spent = await _find_spent_today(transaction, account) if needed else None
     if spent is not None and spent > account["dailyLimit"]:
         raise Abort(Conflict.LIMIT_REACHED)
 
 
-async def _spent_today(collections: Database | Transaction, account: Document) -> int | None:
+async def _find_spent_today(collections: Database | Transaction, account: Document) -> int | None:
     """What of the viewer's credits was reserved today and is not free again. None where there is
     no limit.
     """

@@ -111,7 +111,7 @@ class Calls:
     ) -> None:
         """Give the result to the caller, unless it has been cancelled: then nobody waits for it."""
         try:
-            result = await self._to_its_end(work, repository, began_at)
+            result = await self._run_to_its_end(work, repository, began_at)
         except asyncio.CancelledError:
             answer.cancel()
             raise
@@ -123,7 +123,7 @@ class Calls:
             if not answer.done():
                 answer.set_result(result)
 
-    async def _to_its_end(
+    async def _run_to_its_end(
         self, work: Callable[[], Coroutine[Any, Any, Result]], repository: str, began_at: float
     ) -> Result:
         inside.set(Inside.CALL)

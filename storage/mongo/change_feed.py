@@ -68,7 +68,7 @@ class MongoChangeFeed:
                         async for batch in batches:
                             yield batch
             except PyMongoError as error:
-                position.after_error(error)
+                position.continue_after(error)
                 log.warning(
                     "change stream broke", error=type(error).__name__, history_lost=position.lost
                 )
@@ -129,7 +129,7 @@ class MongoChangeFeed:
         position.follow(stream.token)
         for event in events:
             if event["operationType"] == "invalidate":
-                position.invalidated()
+                position.mark_invalidated()
             elif self._replacements is not None and event["operationType"] in WRITES:
                 position.partition = self._partitions.partition_of(str(event["documentId"]))
 

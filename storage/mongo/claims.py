@@ -135,7 +135,7 @@ class MongoClaimRepository:
             trace=read_trace(embedded) or read_trace(document),
         )
 
-    async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
+    async def find_earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
         turn_id = as_turn_id(claim.parent.id)
         if turn_id is None:
             return []

@@ -20,7 +20,7 @@ class MongoReferencedObjectRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def of_shard(self, shard: str) -> ReferencedKeys:
+    async def read_shard(self, shard: str) -> ReferencedKeys:
         ranges = [{"$gte": low, "$lt": high} for low, high in _ranges(shard)]
         images = self._database.images.find(
             {"$or": [{"key": keys} for keys in ranges]}, {"_id": 0, "key": 1, "renditionWidths": 1}
@@ -52,7 +52,7 @@ class MongoReferencedObjectRepository:
             frozenset([upload["key"] async for upload in uploads]),
         )
 
-    async def owner(self) -> str:
+    async def find_owner(self) -> str:
         # Made with the collection, and again for a copy: a restored dump is another database.
         found = await self._database.commands.list_collections(filter={"name": "images"})
         [images] = await found.to_list()

@@ -66,12 +66,12 @@ class Position:
         if token is not None:
             self.token, self.invalidated_token = token, None
 
-    def invalidated(self) -> None:
+    def mark_invalidated(self) -> None:
         """The stream has ended: open another one after the event that ended it."""
         self.token, self.invalidated_token = None, self.token
         self.lost = True
 
-    def after_error(self, error: PyMongoError) -> None:
+    def continue_after(self, error: PyMongoError) -> None:
         """Continue from the same token; from now on where there is none, or it has failed twice."""
         server_refused = (
             isinstance(error, OperationFailure)

@@ -75,7 +75,7 @@ class MongoTurnRepository:
         cursor = self._turns.find({"_id": {"$in": list(set(ids))}, "ownerId": viewer_id})
         return {TurnId(document["_id"]): read_turn(document) async for document in cursor}
 
-    async def latest_of_many(
+    async def find_latest_of_many(
         self, viewer_id: ViewerId, ids: Iterable[ConversationId]
     ) -> Mapping[ConversationId, Turn]:
         stages: list[Document] = [
@@ -116,7 +116,7 @@ class MongoTurnRepository:
             lambda turn: (turn.turn_index,),
         )
 
-    async def latest_with_images(
+    async def find_latest_with_images(
         self, viewer_id: ViewerId, conversation_id: ConversationId
     ) -> Turn | None:
         query = {
@@ -127,12 +127,12 @@ class MongoTurnRepository:
         document = await self._turns.find_one(query, sort=[("_id", -1)])
         return read_turn(document) if document else None
 
-    async def in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]:
+    async def list_in_progress(self, viewer_id: ViewerId) -> Sequence[Turn]:
         query = {"ownerId": viewer_id, "status": OPEN_TURN}
         documents = await self._turns.find(query).sort("_id", 1).limit(_MAX_IN_PROGRESS).to_list()
         return [read_turn(document) for document in documents]
 
-    async def current(
+    async def read_current(
         self,
         viewer_id: ViewerId,
         conversation_id: ConversationId,

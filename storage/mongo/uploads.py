@@ -8,7 +8,7 @@ from domain.conflicts import Conflict
 from domain.errors import UserError, UserErrorCode
 from domain.ids import UploadId, ViewerId
 from domain.images import ImageRecord
-from domain.object_keys import OFFER_SECONDS
+from domain.object_keys import UPLOAD_URL_SECONDS
 from domain.uploads import DeclaredFile, Upload, UploadAbilities, UploadPurpose
 from storage.mongo.accounts import refuse_while_erased
 from storage.mongo.collections import Document
@@ -16,7 +16,7 @@ from storage.mongo.database import Database, repository
 from storage.mongo.images import record_document
 from storage.mongo.transaction import Abort, Transaction
 
-_OFFERED: Final = timedelta(seconds=OFFER_SECONDS)
+_URL_LIFETIME: Final = timedelta(seconds=UPLOAD_URL_SECONDS)
 _KEPT: Final = timedelta(hours=1)
 """How long after its creation an uploaded file can still be completed. A phone may have slept, and
 clocks differ.
@@ -40,7 +40,7 @@ class MongoUploadRepository:
         now = datetime.now(UTC)
         is_open = {
             "ownerId": viewer_id,
-            "createdAt": {"$gt": now - _OFFERED},
+            "createdAt": {"$gt": now - _URL_LIFETIME},
             "sweepAt": {"$exists": True},
             **_UNDECIDED,
         }
@@ -120,7 +120,7 @@ def _document(owner_id: ViewerId, upload: Upload) -> Document:
         "refusal": None,
         "purpose": upload.purpose.value,
         "createdAt": upload.created_at,
-        "sweepAt": upload.created_at + _OFFERED + _KEPT,
+        "sweepAt": upload.created_at + _URL_LIFETIME + _KEPT,
     }
 
 

@@ -11,7 +11,13 @@ from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 
 from domain.errors import StoreUnavailable
 from domain.images import new_key
-from domain.uploads import EVERY_ABILITY, DeclaredFile, UploadAbilities, UploadMethod, UploadOffer
+from domain.uploads import (
+    EVERY_ABILITY,
+    DeclaredFile,
+    PresignedUpload,
+    UploadAbilities,
+    UploadMethod,
+)
 
 _TYPE: Final = "image/png"
 _DATA: Final = b"Darkroom finds out what uploads this bucket takes."
@@ -21,10 +27,10 @@ _UNABLE: Final = frozenset({501, 505})
 _BUSY: Final = frozenset({408, 409, 425, 429})
 
 
-class Offer(Protocol):
+class Presign(Protocol):
     def __call__(
         self, key: str, file: DeclaredFile, *, method: UploadMethod, abilities: UploadAbilities
-    ) -> UploadOffer: ...
+    ) -> PresignedUpload: ...
 
 
 Send: TypeAlias = Callable[[AWSPreparedRequest], Awaitable[int]]
@@ -32,13 +38,13 @@ Send: TypeAlias = Callable[[AWSPreparedRequest], Awaitable[int]]
 Delete: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 
 
-async def find_abilities(offer: Offer, send: Send, delete: Delete) -> UploadAbilities:
+async def find_abilities(presign: Presign, send: Send, delete: Delete) -> UploadAbilities:
     """Try each kind of upload. Raise StoreUnavailable where the bucket takes no PUT at the moment,
     which every server can.
     """
 
     async def takes(key: str, method: UploadMethod, abilities: UploadAbilities) -> bool:
-        status = await send(_request(offer(key, _FILE, method=method, abilities=abilities)))
+        status = await send(_request(presign(key, _FILE, method=method, abilities=abilities)))
         if status in _BUSY or (status >= 500 and status not in _UNABLE):
             raise StoreUnavailable(f"the bucket answered {status}")
         return 200 <= status < 300
@@ -65,10 +71,10 @@ async def _unless_unavailable(takes: Awaitable[bool]) -> bool | None:
         return None
 
 
-def _request(offer: UploadOffer) -> AWSPreparedRequest:
-    body, headers = _DATA, dict(offer.headers)
-    if offer.method is UploadMethod.POST:
+def _request(presigned: PresignedUpload) -> AWSPreparedRequest:
+    body, headers = _DATA, dict(presigned.headers)
+    if presigned.method is UploadMethod.POST:
         files = {"file": ("file", _DATA, _TYPE)}
-        form = httpx2.Request("POST", offer.url, data=dict(offer.fields), files=files)
+        form = httpx2.Request("POST", presigned.url, data=dict(presigned.fields), files=files)
         body, headers = form.read(), {"Content-Type": form.headers["content-type"]}
-    return AWSRequest(str(offer.method), offer.url, headers=headers, data=body).prepare()
+    return AWSRequest(str(presigned.method), presigned.url, headers=headers, data=body).prepare()

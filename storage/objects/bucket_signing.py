@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from domain.object_keys import LINK_WINDOW_SECONDS, OFFER_SECONDS, checked_offer, linked
+from domain.object_keys import LINK_WINDOW_SECONDS, UPLOAD_URL_SECONDS, checked_upload, linked
 from domain.ports.objects import Link
-from domain.uploads import DeclaredFile, UploadAbilities, UploadMethod, UploadOffer
+from domain.uploads import DeclaredFile, PresignedUpload, UploadAbilities, UploadMethod
 from storage.objects.bucket import Bucket
 from storage.objects.credentials import Credentials
 from storage.objects.sigv4 import Condition, Signer
@@ -49,7 +49,7 @@ class BucketSigner:
             min(datetime.fromtimestamp(begin + LINK_SECONDS, UTC), self._signed_until),
         )
 
-    def offer(
+    def presign(
         self,
         key: str,
         file: DeclaredFile,
@@ -57,18 +57,18 @@ class BucketSigner:
         method: UploadMethod,
         abilities: UploadAbilities,
         now: datetime,
-    ) -> UploadOffer:
+    ) -> PresignedUpload:
         """Sign an upload of this file. Raise ValueError where the store takes no forms."""
-        checked_offer(key, file)
+        checked_upload(key, file)
         if method is UploadMethod.PUT:
-            return self._offer_to_put(key, file, now, once=abilities.takes_once)
+            return self._presign_put(key, file, now, once=abilities.takes_once)
         if not abilities.takes_forms:
             raise ValueError("the store takes no forms")
-        return self._offer_to_post(key, file, now)
+        return self._presign_form(key, file, now)
 
-    def _offer_to_put(
+    def _presign_put(
         self, key: str, file: DeclaredFile, now: datetime, *, once: bool
-    ) -> UploadOffer:
+    ) -> PresignedUpload:
         path = f"{self._address.path}/{key}"
         headers = {"Content-Type": file.content_type}
         if once:
@@ -81,18 +81,18 @@ class BucketSigner:
             path,
             headers={**signed, "host": self._address.host, "content-length": str(file.byte_size)},
             at=now,
-            seconds=OFFER_SECONDS,
+            seconds=UPLOAD_URL_SECONDS,
         )
-        return UploadOffer(
+        return PresignedUpload(
             url=f"{self._address.origin}{path}?{query}",
             method=UploadMethod.PUT,
             headers=headers,
             fields={},
-            expires_at=min(now + timedelta(seconds=OFFER_SECONDS), self._signed_until),
+            expires_at=min(now + timedelta(seconds=UPLOAD_URL_SECONDS), self._signed_until),
         )
 
-    def _offer_to_post(self, key: str, file: DeclaredFile, now: datetime) -> UploadOffer:
-        expires_at = min(now + timedelta(seconds=OFFER_SECONDS), self._signed_until)
+    def _presign_form(self, key: str, file: DeclaredFile, now: datetime) -> PresignedUpload:
+        expires_at = min(now + timedelta(seconds=UPLOAD_URL_SECONDS), self._signed_until)
         fields = {"key": key, "Content-Type": file.content_type}
         if file.sha256 is not None:
             fields["x-amz-checksum-algorithm"] = "SHA256"
@@ -102,7 +102,7 @@ class BucketSigner:
             *({name: value} for name, value in fields.items()),
             ["content-length-range", file.byte_size, file.byte_size],
         ]
-        return UploadOffer(
+        return PresignedUpload(
             url=f"{self._address.origin}{self._address.path or '/'}",
             method=UploadMethod.POST,
             headers={},

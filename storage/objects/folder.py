@@ -19,9 +19,9 @@ from domain.errors import StoreUnavailable
 from domain.images import FOLDERS
 from domain.object_keys import (
     LINK_WINDOW_SECONDS,
-    OFFER_SECONDS,
+    UPLOAD_URL_SECONDS,
     checked,
-    checked_offer,
+    checked_upload,
     content_type_of,
     has_links,
 )
@@ -30,16 +30,16 @@ from domain.signing import Signer
 from domain.uploads import (
     EVERY_ABILITY,
     DeclaredFile,
+    PresignedUpload,
     UploadAbilities,
     UploadMethod,
-    UploadOffer,
 )
 from storage.objects.folder_files import LEFTOVER_PREFIX, FolderFiles
 from storage.objects.links import Links
 
 _THREADS: Final = 8
 _LINK_PURPOSE: Final = "link"
-_OFFER_PURPOSE: Final = "upload offer"
+_UPLOAD_PURPOSE: Final = "upload offer"
 _QUERY: Final = re.compile(r"expires=([1-9][0-9]{9,10})&signature=([A-Za-z0-9_-]{22})")
 
 Given = TypeVarTuple("Given")
@@ -142,7 +142,7 @@ class FolderObjectStore:
     async def find_abilities(self) -> UploadAbilities:
         return EVERY_ABILITY
 
-    def offer(
+    def presign(
         self,
         key: str,
         file: DeclaredFile,
@@ -150,16 +150,16 @@ class FolderObjectStore:
         method: UploadMethod,
         owner: str = "",
         abilities: UploadAbilities = EVERY_ABILITY,  # noqa: ARG002 - it has all of them
-    ) -> UploadOffer:
+    ) -> PresignedUpload:
         """Presign an upload that the routes of `edge.signed_uploads` accept."""
-        checked_offer(key, file)
+        checked_upload(key, file)
         now = int(self._clock())
-        expires = now + OFFER_SECONDS
+        expires = now + UPLOAD_URL_SECONDS
         digest = file.sha256.hex() if file.sha256 else ""
         terms = f"{method}\n{key}\n{file.byte_size}\n{digest}\n{expires}\n{owner}"
-        signed_terms = self._signer.sign(_OFFER_PURPOSE, terms.encode())
+        signed_terms = self._signer.sign(_UPLOAD_PURPOSE, terms.encode())
         put = method is UploadMethod.PUT
-        return UploadOffer(
+        return PresignedUpload(
             url=f"{self._public_url}/{key}?offer={signed_terms}",
             method=method,
             headers={"Content-Type": file.content_type, "If-None-Match": "*"} if put else {},
@@ -167,15 +167,17 @@ class FolderObjectStore:
             expires_at=datetime.fromtimestamp(expires, UTC),
         )
 
-    def verify_offer(self, key: str, method: str, query: str) -> tuple[DeclaredFile, str] | None:
+    def verify_upload_url(
+        self, key: str, method: str, query: str
+    ) -> tuple[DeclaredFile, str] | None:
         """The file that an upload URL of this key allows by this method, and its owner; None if the
-        URL is not valid, or not any more. It has to be exactly as `offer` made it.
+        URL is not valid, or not any more. It has to be exactly as `presign` made it.
         """
-        terms = self._signer.verify(_OFFER_PURPOSE, query.removeprefix("offer="))
+        terms = self._signer.verify(_UPLOAD_PURPOSE, query.removeprefix("offer="))
         if terms is None or not query.startswith("offer="):
             return None
-        offered_method, offered_key, byte_size, digest, expires, owner = terms.decode().split("\n")
-        if (offered_method, offered_key) != (method, key) or int(expires) <= self._clock():
+        signed_method, signed_key, byte_size, digest, expires, owner = terms.decode().split("\n")
+        if (signed_method, signed_key) != (method, key) or int(expires) <= self._clock():
             return None
         file = DeclaredFile(
             content_type=content_type_of(key),

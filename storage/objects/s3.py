@@ -20,9 +20,9 @@ from domain.ports.objects import MAX_OBJECT_BYTES, Link, StoredObject
 from domain.uploads import (
     EVERY_ABILITY,
     DeclaredFile,
+    PresignedUpload,
     UploadAbilities,
     UploadMethod,
-    UploadOffer,
 )
 from storage.objects.abilities import find_abilities
 from storage.objects.bucket import (
@@ -241,9 +241,9 @@ class S3ObjectStore:
     async def find_abilities(self) -> UploadAbilities:
         """Ask the bucket at its internal address: this process may not reach the public one."""
         async with call_bucket(min(self._operation_seconds, ABILITIES_SECONDS)):
-            return await find_abilities(self._offer_to_try, self._send, self.delete)
+            return await find_abilities(self._presign_to_try, self._send, self.delete)
 
-    def offer(
+    def presign(
         self,
         key: str,
         file: DeclaredFile,
@@ -251,13 +251,15 @@ class S3ObjectStore:
         method: UploadMethod,
         owner: str = "",  # noqa: ARG002 - a bucket has room for any number
         abilities: UploadAbilities = EVERY_ABILITY,
-    ) -> UploadOffer:
-        return self._public.offer(key, file, method=method, abilities=abilities, now=self._now())
+    ) -> PresignedUpload:
+        return self._public.presign(key, file, method=method, abilities=abilities, now=self._now())
 
-    def _offer_to_try(
+    def _presign_to_try(
         self, key: str, file: DeclaredFile, *, method: UploadMethod, abilities: UploadAbilities
-    ) -> UploadOffer:
-        return self._internal.offer(key, file, method=method, abilities=abilities, now=self._now())
+    ) -> PresignedUpload:
+        return self._internal.presign(
+            key, file, method=method, abilities=abilities, now=self._now()
+        )
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(int(self._clock()), UTC)

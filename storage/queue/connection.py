@@ -110,7 +110,7 @@ class NatsConnection:
         finally:
             await cancel_all([keeper], max_seconds=CLOSE_SECONDS + LOOK_SECONDS)
 
-    async def reached(self) -> Connected:
+    async def wait_until_connected(self) -> Connected:
         """Wait until there is a connection."""
         await self._is_connected.wait()
         assert self._connected is not None

@@ -76,7 +76,7 @@ class NatsConsumer:
 
     async def _receive(self) -> None:
         while not self._stopping:
-            connected = await self._connection.reached()
+            connected = await self._connection.wait_until_connected()
             try:
                 await self._receive_from(connected)
             except Exception as error:

@@ -78,7 +78,7 @@ class NatsPublisher:
                 self._outbox.task_done()
 
     async def _publish(self, hint: Hint) -> None:
-        connected = await self._connection.reached()
+        connected = await self._connection.wait_until_connected()
         try:
             await connected.jetstream.publish(self._connection.names.subject, encode_hint(hint))
         except NoStreamResponseError as error:

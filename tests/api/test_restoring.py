@@ -104,7 +104,7 @@ async def orphans(darkroom: Darkroom) -> set[str]:
         referenced = MongoReferencedObjectRepository(database)
         stored = {key for key in await keys(darkroom) if not key.startswith("uploads/")}
         for shard in {shard_of(key) for key in stored}:
-            stored -= (await referenced.of_shard(shard)).kept
+            stored -= (await referenced.read_shard(shard)).kept
     return stored
 
 

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from domain.errors import ObjectMissing
-from domain.uploads import UploadMethod, UploadOffer
-from edge import signed_uploads as offers
+from domain.uploads import PresignedUpload, UploadMethod
+from edge import signed_uploads
 from tests.storage.places import PICTURE, POST, PUT, Place
 from tests.waits import eventually
 
@@ -36,7 +36,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 async def half_sent(
-    folder: Place, offer: UploadOffer, go_on: asyncio.Event
+    folder: Place, presigned: PresignedUpload, go_on: asyncio.Event
 ) -> asyncio.Task[httpx2.Response]:
     """The picture on its way, its second half held back until it may go on."""
     begun = asyncio.Event()
@@ -47,30 +47,30 @@ async def half_sent(
         await go_on.wait()
         yield PICTURE[HALF:]
 
-    headers = {**offer.headers, "Content-Length": str(len(PICTURE))}
-    sending = asyncio.create_task(folder.http.put(offer.url, headers=headers, content=halves()))
+    headers = {**presigned.headers, "Content-Length": str(len(PICTURE))}
+    sending = asyncio.create_task(folder.http.put(presigned.url, headers=headers, content=halves()))
     await begun.wait()
     return sending
 
 
 async def test_each_refusal_has_its_status_and_code(folder: Place, tmp_path: Path) -> None:
-    key, offer = folder.offer(PUT, with_digest=True)
+    key, presigned = folder.presign(PUT, with_digest=True)
 
-    assert code_of(await folder.http.get(offer.url)) == (405, "METHOD_NOT_ALLOWED")
-    assert code_of(await folder.send(offer, url=offer.url + "x")) == (403, "FORBIDDEN")
-    assert code_of(await folder.send(offer, without="If-None-Match")) == (403, "FORBIDDEN")
-    assert code_of(await folder.send(offer, without="Content-Type")) == (403, "FORBIDDEN")
-    assert code_of(await folder.send(offer, PICTURE + b"!")) == (413, "PAYLOAD_TOO_LARGE")
-    assert code_of(await folder.send(offer, PICTURE[:-1])) == (400, "BAD_REQUEST")
-    assert code_of(await folder.send(offer, PICTURE[::-1])) == (400, "BAD_REQUEST")
+    assert code_of(await folder.http.get(presigned.url)) == (405, "METHOD_NOT_ALLOWED")
+    assert code_of(await folder.send(presigned, url=presigned.url + "x")) == (403, "FORBIDDEN")
+    assert code_of(await folder.send(presigned, without="If-None-Match")) == (403, "FORBIDDEN")
+    assert code_of(await folder.send(presigned, without="Content-Type")) == (403, "FORBIDDEN")
+    assert code_of(await folder.send(presigned, PICTURE + b"!")) == (413, "PAYLOAD_TOO_LARGE")
+    assert code_of(await folder.send(presigned, PICTURE[:-1])) == (400, "BAD_REQUEST")
+    assert code_of(await folder.send(presigned, PICTURE[::-1])) == (400, "BAD_REQUEST")
     await assert_nothing_is_kept(folder, key, tmp_path)
-    assert (await folder.send(offer)).status_code == 200
-    assert code_of(await folder.send(offer)) == (412, "PRECONDITION_FAILED")
+    assert (await folder.send(presigned)).status_code == 200
+    assert code_of(await folder.send(presigned)) == (412, "PRECONDITION_FAILED")
 
 
 async def test_of_two_concurrent_files_one_is_stored(folder: Place) -> None:
-    key, one = folder.offer(PUT)
-    _, two = folder.offer(PUT, key=key, data=PICTURE[::-1])
+    key, one = folder.presign(PUT)
+    _, two = folder.presign(PUT, key=key, data=PICTURE[::-1])
 
     answers = await asyncio.gather(
         *(folder.send(one) for _ in range(5)), *(folder.send(two, PICTURE[::-1]) for _ in range(5))
@@ -83,10 +83,10 @@ async def test_of_two_concurrent_files_one_is_stored(folder: Place) -> None:
 
 
 async def test_form_fields_must_be_sent_unchanged(folder: Place, tmp_path: Path) -> None:
-    key, offer = folder.offer(POST)
+    key, presigned = folder.presign(POST)
 
-    assert code_of(await folder.send(offer, without="key")) == (403, "FORBIDDEN")
-    assert code_of(await folder.send(offer, instead={"key": "other"})) == (403, "FORBIDDEN")
+    assert code_of(await folder.send(presigned, without="key")) == (403, "FORBIDDEN")
+    assert code_of(await folder.send(presigned, instead={"key": "other"})) == (403, "FORBIDDEN")
     await assert_nothing_is_kept(folder, key, tmp_path)
 
 
@@ -94,15 +94,15 @@ async def test_form_fields_must_be_sent_unchanged(folder: Place, tmp_path: Path)
 async def test_an_unknown_charset_of_a_form_causes_no_internal_error(
     folder: Place, charset: str
 ) -> None:
-    _, offer = folder.offer(POST)
+    _, presigned = folder.presign(POST)
     fields = "".join(
         f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in offer.fields.items()
+        for name, value in presigned.fields.items()
     )
     body = f'{fields}--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 
     answer = await folder.http.post(
-        offer.url,
+        presigned.url,
         content=body.encode() + PICTURE + b"\r\n--x--\r\n",
         headers={"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"},
     )
@@ -112,7 +112,7 @@ async def test_an_unknown_charset_of_a_form_causes_no_internal_error(
 
 @pytest.mark.parametrize("method", [PUT, POST])
 async def test_no_more_bytes_are_read_than_declared(folder: Place, method: UploadMethod) -> None:
-    _, offer = folder.offer(method)
+    _, presigned = folder.presign(method)
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -121,11 +121,13 @@ async def test_no_more_bytes_are_read_than_declared(folder: Place, method: Uploa
             sent += 64_000
             yield b"x" * 64_000
 
-    headers = {**offer.headers, "Content-Type": "image/png"}
+    headers = {**presigned.headers, "Content-Type": "image/png"}
     if method is POST:
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
     try:
-        answer = await folder.http.request(method, offer.url, content=endless(), headers=headers)
+        answer = await folder.http.request(
+            method, presigned.url, content=endless(), headers=headers
+        )
     except httpx2.TransportError:
         pass  # the connection was closed before all was sent
     else:
@@ -135,11 +137,11 @@ async def test_no_more_bytes_are_read_than_declared(folder: Place, method: Uploa
 
 
 async def test_an_interrupted_upload_leaves_nothing_behind(folder: Place, tmp_path: Path) -> None:
-    key, offer = folder.offer(PUT)
-    address = urlsplit(offer.url)
+    key, presigned = folder.presign(PUT)
+    address = urlsplit(presigned.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     head = f"PUT {address.path}?{address.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
-    head += "".join(f"{name}: {value}\r\n" for name, value in offer.headers.items())
+    head += "".join(f"{name}: {value}\r\n" for name, value in presigned.headers.items())
 
     writer.write(head.encode() + b"\r\n" + PICTURE[:500])
     await writer.drain()
@@ -147,7 +149,7 @@ async def test_an_interrupted_upload_leaves_nothing_behind(folder: Place, tmp_pa
     await writer.wait_closed()
     await reader.read()
 
-    assert (await folder.send(folder.offer(PUT)[1])).is_success
+    assert (await folder.send(folder.presign(PUT)[1])).is_success
     with pytest.raises(ObjectMissing):
         await folder.store.get(key)
 
@@ -155,7 +157,7 @@ async def test_an_interrupted_upload_leaves_nothing_behind(folder: Place, tmp_pa
 async def test_slow_uploads_time_out_and_free_their_capacity(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "MAX_UPLOADS", 2)
+    monkeypatch.setattr(signed_uploads, "MAX_UPLOADS", 2)
     too_late, may_end = asyncio.Event(), asyncio.Event()
 
     async def send_slowly() -> asyncio.Task[httpx2.Response]:
@@ -169,20 +171,22 @@ async def test_slow_uploads_time_out_and_free_their_capacity(
             await may_end.wait()
             yield PICTURE[20:]
 
-        _, offer = folder.offer(PUT)
-        headers = {**offer.headers, "Content-Length": str(len(PICTURE))}
-        sending = asyncio.create_task(folder.http.put(offer.url, headers=headers, content=slow()))
+        _, presigned = folder.presign(PUT)
+        headers = {**presigned.headers, "Content-Length": str(len(PICTURE))}
+        sending = asyncio.create_task(
+            folder.http.put(presigned.url, headers=headers, content=slow())
+        )
         await begun.wait()
         return sending
 
     async def is_idle() -> bool:
-        return (await folder.send(folder.offer(PUT)[1])).status_code != 503
+        return (await folder.send(folder.presign(PUT)[1])).status_code != 503
 
     slow = [await send_slowly() for _ in range(2)]
-    busy = await folder.send(folder.offer(PUT)[1])
+    busy = await folder.send(folder.presign(PUT)[1])
     with monkeypatch.context() as patched:
-        patched.setattr(offers, "FIRST_SECONDS", 0.0)
-        patched.setattr(offers, "MAX_UPLOADS", 1)
+        patched.setattr(signed_uploads, "FIRST_SECONDS", 0.0)
+        patched.setattr(signed_uploads, "MAX_UPLOADS", 1)
         too_late.set()
         await eventually(is_idle, within=60, what="both have timed out")
         may_end.set()
@@ -191,19 +195,21 @@ async def test_slow_uploads_time_out_and_free_their_capacity(
     assert code_of(busy) == (503, "STORAGE_UNAVAILABLE")
     assert busy.headers["retry-after"] == "2"
     assert [code_of(answer) for answer in ended] == [(408, "REQUEST_TIMEOUT")] * 2
-    assert (await folder.send(folder.offer(PUT)[1])).is_success
+    assert (await folder.send(folder.presign(PUT)[1])).is_success
 
 
 @pytest.mark.parametrize("method", [PUT, POST])
 async def test_pages_of_allowed_origins_can_upload(folder: Place, method: UploadMethod) -> None:
-    _, offer = folder.offer(method)
+    _, presigned = folder.presign(method)
     asking = {
         "Access-Control-Request-Method": str(method),
         "Access-Control-Request-Headers": "content-type,if-none-match",
     }
 
-    allowed = await folder.http.options(offer.url, headers={**asking, "Origin": APP})
-    refused = await folder.http.options(offer.url, headers={**asking, "Origin": "https://x.test"})
+    allowed = await folder.http.options(presigned.url, headers={**asking, "Origin": APP})
+    refused = await folder.http.options(
+        presigned.url, headers={**asking, "Origin": "https://x.test"}
+    )
 
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == APP
@@ -215,7 +221,7 @@ async def test_a_folder_that_cannot_be_written_is_answered_as_unavailable(
 ) -> None:
     (tmp_path / "objects").write_text("a file where the folder should be")
 
-    answer = await folder.send(folder.offer(PUT)[1])
+    answer = await folder.send(folder.presign(PUT)[1])
 
     assert code_of(answer) == (503, "STORAGE_UNAVAILABLE")
 
@@ -223,7 +229,7 @@ async def test_a_folder_that_cannot_be_written_is_answered_as_unavailable(
 async def test_a_client_that_sends_single_bytes_times_out(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "FIRST_SECONDS", 0.5)
+    monkeypatch.setattr(signed_uploads, "FIRST_SECONDS", 0.5)
     data = PICTURE[:40]
 
     async def drops() -> AsyncIterator[bytes]:
@@ -231,10 +237,10 @@ async def test_a_client_that_sends_single_bytes_times_out(
             yield data[number : number + 1]
             await asyncio.sleep(0.05)
 
-    _, offer = folder.offer(PUT, data=data)
-    headers = {**offer.headers, "Content-Length": str(len(data))}
+    _, presigned = folder.presign(PUT, data=data)
+    headers = {**presigned.headers, "Content-Length": str(len(data))}
 
-    answer = await folder.http.put(offer.url, headers=headers, content=drops())
+    answer = await folder.http.put(presigned.url, headers=headers, content=drops())
 
     assert code_of(answer) == (408, "REQUEST_TIMEOUT")
 
@@ -242,17 +248,17 @@ async def test_a_client_that_sends_single_bytes_times_out(
 async def test_one_presigned_upload_does_not_use_the_capacity_of_others(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "MAX_UPLOADS_PER_URL", 2)
+    monkeypatch.setattr(signed_uploads, "MAX_UPLOADS_PER_URL", 2)
     go_on = asyncio.Event()
-    _, offer = folder.offer(PUT)
-    waiting = [await half_sent(folder, offer, go_on) for _ in range(2)]
+    _, presigned = folder.presign(PUT)
+    waiting = [await half_sent(folder, presigned, go_on) for _ in range(2)]
 
     async def is_busy() -> bool:
-        answer = await folder.send(offer, PICTURE[:-1])
+        answer = await folder.send(presigned, PICTURE[:-1])
         return code_of(answer) == (503, "STORAGE_UNAVAILABLE")
 
-    await eventually(is_busy, within=10, what="the offer's places are taken")
-    others = await folder.send(folder.offer(PUT)[1])
+    await eventually(is_busy, within=10, what="the URL has no capacity left")
+    others = await folder.send(folder.presign(PUT)[1])
     go_on.set()
     answers = await asyncio.gather(*waiting)
 
@@ -263,37 +269,39 @@ async def test_one_presigned_upload_does_not_use_the_capacity_of_others(
 async def test_one_owner_does_not_use_the_capacity_of_others(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "MAX_UPLOADS_PER_OWNER", 2)
+    monkeypatch.setattr(signed_uploads, "MAX_UPLOADS_PER_OWNER", 2)
     go_on = asyncio.Event()
-    waiting = [await half_sent(folder, folder.offer(PUT, owner="ana")[1], go_on) for _ in range(2)]
+    waiting = [
+        await half_sent(folder, folder.presign(PUT, owner="ana")[1], go_on) for _ in range(2)
+    ]
 
     async def is_busy() -> bool:
-        answer = await folder.send(folder.offer(PUT, owner="ana")[1], PICTURE[:-1])
+        answer = await folder.send(folder.presign(PUT, owner="ana")[1], PICTURE[:-1])
         return code_of(answer) == (503, "STORAGE_UNAVAILABLE")
 
     await eventually(is_busy, within=10, what="ana's places are taken")
-    others = await folder.send(folder.offer(PUT, owner="bob")[1])
+    others = await folder.send(folder.presign(PUT, owner="bob")[1])
     go_on.set()
     answers = await asyncio.gather(*waiting)
 
     assert others.is_success
     assert [answer.status_code for answer in answers] == [200, 200]
-    assert (await folder.send(folder.offer(PUT, owner="ana")[1])).is_success
+    assert (await folder.send(folder.presign(PUT, owner="ana")[1])).is_success
 
 
 async def test_one_owner_does_not_use_the_memory_of_others(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "MAX_BUFFERED_BYTES_PER_OWNER", len(PICTURE) + HALF - 1)
+    monkeypatch.setattr(signed_uploads, "MAX_BUFFERED_BYTES_PER_OWNER", len(PICTURE) + HALF - 1)
     go_on = asyncio.Event()
-    waiting = await half_sent(folder, folder.offer(PUT, owner="ana")[1], go_on)
+    waiting = await half_sent(folder, folder.presign(PUT, owner="ana")[1], go_on)
 
     async def is_busy() -> bool:
-        answer = await folder.send(folder.offer(PUT, owner="ana")[1])
+        answer = await folder.send(folder.presign(PUT, owner="ana")[1])
         return code_of(answer) == (503, "STORAGE_UNAVAILABLE")
 
     await eventually(is_busy, within=10, what="ana's part of the memory is taken")
-    others = await folder.send(folder.offer(PUT, owner="bob")[1])
+    others = await folder.send(folder.presign(PUT, owner="bob")[1])
     go_on.set()
 
     assert others.is_success
@@ -303,11 +311,11 @@ async def test_one_owner_does_not_use_the_memory_of_others(
 async def test_the_memory_of_all_uploads_together_is_limited(
     folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "MAX_BUFFERED_BYTES", len(PICTURE) - 1)
+    monkeypatch.setattr(signed_uploads, "MAX_BUFFERED_BYTES", len(PICTURE) - 1)
 
-    busy = await folder.send(folder.offer(PUT)[1])
+    busy = await folder.send(folder.presign(PUT)[1])
     small = PICTURE[:-1]
-    answers = [await folder.send(folder.offer(PUT, data=small)[1], small) for _ in range(3)]
+    answers = [await folder.send(folder.presign(PUT, data=small)[1], small) for _ in range(3)]
 
     assert code_of(busy) == (503, "STORAGE_UNAVAILABLE")
     assert [answer.status_code for answer in answers] == [200, 200, 200]

@@ -49,7 +49,7 @@ class NaiveClaimRepository(MongoClaimRepository):
         )
         return found[0] if found else None
 
-    async def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
+    async def find_earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
         return []
 
     async def list_waiting(

@@ -41,8 +41,8 @@ class InterruptedTurns(MongoTurnRepository):
         super().__init__(database)
         self.after_reading: Callable[[], Awaitable[None]] | None = None
 
-    async def current(self, *given: Any, **named: Any) -> TurnsAsOf:
-        found = await super().current(*given, **named)
+    async def read_current(self, *given: Any, **named: Any) -> TurnsAsOf:
+        found = await super().read_current(*given, **named)
         if self.after_reading is not None:
             happens, self.after_reading = self.after_reading, None
             await happens()

@@ -174,4 +174,4 @@ class OnNats:
         if self._is_away:
             return None
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await connection.reached()
+            return await connection.wait_until_connected()

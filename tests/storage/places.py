@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from domain.images import new_key
 from domain.ports.objects import Objects
 from domain.signing import Signer
-from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from domain.uploads import DeclaredFile, PresignedUpload, UploadMethod
 from edge.signed_objects import signed_object_routes
 from edge.signed_uploads import signed_upload_routes
 from storage.objects.bucket import Bucket, open_client
@@ -54,7 +54,7 @@ class Place:
         await self.store.put(key, data)
         return key
 
-    def offer(
+    def presign(
         self,
         method: UploadMethod,
         *,
@@ -63,35 +63,35 @@ class Place:
         with_digest: bool = False,
         content_type: str = "image/png",
         owner: str = "",
-    ) -> tuple[str, UploadOffer]:
-        """An offer for these bytes, and its key."""
+    ) -> tuple[str, PresignedUpload]:
+        """A presigned upload for these bytes, and its key."""
         key = key or new_key("uploads", content_type)
         file = DeclaredFile(
             content_type=content_type,
             byte_size=len(data),
             sha256=sha256(data).digest() if with_digest else None,
         )
-        return key, self.store.offer(key, file, method=method, owner=owner)
+        return key, self.store.presign(key, file, method=method, owner=owner)
 
     async def send(
         self,
-        offer: UploadOffer,
+        presigned: PresignedUpload,
         data: bytes = PICTURE,
         *,
         url: str | None = None,
         without: str = "",
         instead: Mapping[str, str] | None = None,
     ) -> httpx2.Response:
-        """Do as the offer says, but for what is named."""
+        """Do as the presigned upload says, but for what is named."""
         changes = dict(instead or {})
-        headers = {name: changes.get(name, value) for name, value in offer.headers.items()}
-        fields = {name: changes.get(name, value) for name, value in offer.fields.items()}
+        headers = {name: changes.get(name, value) for name, value in presigned.headers.items()}
+        fields = {name: changes.get(name, value) for name, value in presigned.fields.items()}
         headers.pop(without, None)
         fields.pop(without, None)
-        if offer.method is PUT:
-            return await self.http.put(url or offer.url, headers=headers, content=data)
+        if presigned.method is PUT:
+            return await self.http.put(url or presigned.url, headers=headers, content=data)
         files = {"file": ("IMG 0001 (1).png", data, "image/png")}
-        return await self.http.post(url or offer.url, data=fields, files=files)
+        return await self.http.post(url or presigned.url, data=fields, files=files)
 
 
 @asynccontextmanager

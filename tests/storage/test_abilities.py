@@ -82,13 +82,13 @@ async def a_server(bucket: Bucket, lacks: Callable[[bytes], bool]) -> AsyncItera
 
 
 async def upload(client: GraphQLClient, method: str) -> tuple[str, list[str]]:
-    """Bring a picture as the offer says. Return its method, and the names of its headers."""
+    """Send a picture by this method. Return the method and the names of the headers."""
     data = a_picture()
-    [offer] = await create(client, declared(data, method=method))
-    sent = await send_file(offer, data)
+    [presigned] = await create(client, declared(data, method=method))
+    sent = await send_file(presigned, data)
     assert sent.is_success, sent.text
-    assert (await complete(client, offer["id"]))["origin"] == "UPLOAD"
-    return offer["method"], [one["name"] for one in offer["headers"]]
+    assert (await complete(client, presigned["id"]))["origin"] == "UPLOAD"
+    return presigned["method"], [one["name"] for one in presigned["headers"]]
 
 
 @every_server
@@ -124,12 +124,12 @@ async def test_a_server_is_probed_once_for_all_processes(
         clients = [one.client() for _ in range(5)]
         data = declared(a_picture(), method="POST")
 
-        offers = await asyncio.gather(*(create(client, data) for client in clients))
+        created = await asyncio.gather(*(create(client, data) for client in clients))
         asked = server.uploads
         two = await start_darkroom(**settings_of(server.bucket))
-        offers.append(await create(two.client(), data))
+        created.append(await create(two.client(), data))
 
-        assert {offer["method"] for [offer] in offers} == {"PUT"}
+        assert {presigned["method"] for [presigned] in created} == {"PUT"}
         assert asked == server.uploads == 2
         assert await remembered(one) == {server.bucket.public_url: (False, True)}
 

@@ -142,7 +142,7 @@ async def test_an_image_that_only_a_fork_has_is_still_referred_to(
     await MongoConversationRepository(database).delete(ANA, conversation.id)
 
     shard = record.image.key.split("/")[1]
-    kept = (await MongoReferencedObjectRepository(database).of_shard(shard)).kept
+    kept = (await MongoReferencedObjectRepository(database).read_shard(shard)).kept
 
     assert record.image.key in kept
 

@@ -514,7 +514,7 @@ async def test_orphan_collection_asks_an_unavailable_database_again(
                 await tidier.tidy()
             owners = await StoreOwnership(
                 in_folder.store, MongoReferencedObjectRepository(database)
-            ).owners()
+            ).find_owners()
     finally:
         await mongod.stop()
 
@@ -574,15 +574,15 @@ async def test_a_restored_database_counts_as_another_one(
     mongodb_uri: str, database: Database
 ) -> None:
     keys = MongoReferencedObjectRepository(database)
-    before = await keys.owner()
+    before = await keys.find_owner()
     async with another(database, mongodb_uri) as copy:
-        assert await MongoReferencedObjectRepository(copy).owner() != before
+        assert await MongoReferencedObjectRepository(copy).find_owner() != before
 
     async with open_database(mongodb_uri, database.commands.name) as again:
-        assert await MongoReferencedObjectRepository(again).owner() == before
+        assert await MongoReferencedObjectRepository(again).find_owner() == before
     await database.images.drop()
     async with open_database(mongodb_uri, database.commands.name):
-        assert await keys.owner() != before
+        assert await keys.find_owner() != before
 
 
 async def test_orphans_that_outnumber_objects_in_use_are_left_to_an_operator(
@@ -613,7 +613,7 @@ async def test_a_shard_is_found_by_an_index(database: Database) -> None:
     looked_at = {}
     for collection in ("images", "turns", "uploads"):
         async with profiled(database, collection) as profile:
-            await MongoReferencedObjectRepository(database).of_shard("80")
+            await MongoReferencedObjectRepository(database).read_shard("80")
         looked_at[collection] = sum(
             command.get("docsExamined", 0) + command.get("keysExamined", 0)
             for command in profile.commands
@@ -644,4 +644,6 @@ async def test_a_mark_is_not_listed_among_the_objects(database: Database, shelf:
     await shelf.mark(database)
 
     assert await shelf.keys() == set()
-    assert await shelf.store.get(mark_key(await MongoReferencedObjectRepository(database).owner()))
+    assert await shelf.store.get(
+        mark_key(await MongoReferencedObjectRepository(database).find_owner())
+    )

@@ -285,7 +285,7 @@ async def test_a_model_receives_a_mask_that_is_transparent_where_it_may_paint(
 ) -> None:
     soft = a_mask(value=90)
 
-    made = await processor.mask_for_model(encoded(soft), width=150, height=100, feather=5)
+    made = await processor.make_mask_for_model(encoded(soft), width=150, height=100, feather=5)
 
     picture = opened(made)
     assert (picture.mode, picture.size) == ("RGBA", (150, 100))

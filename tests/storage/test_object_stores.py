@@ -12,7 +12,7 @@ import pytest
 from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
 from domain.images import new_key, rendition_key, shard_of
 from domain.object_keys import LINK_WINDOW_SECONDS
-from domain.uploads import DeclaredFile, UploadMethod, UploadOffer
+from domain.uploads import DeclaredFile, PresignedUpload, UploadMethod
 from tests.storage.places import PICTURE, POST, PUT, Place, altered
 
 Part = tuple[str, tuple[str | None, bytes | str]]
@@ -201,7 +201,7 @@ async def test_an_invalid_key_is_refused(place: Place, key: str) -> None:
     with pytest.raises(ValueError, match="not a key"):
         place.store.link(key)
     with pytest.raises(ValueError, match="not a key"):
-        place.store.offer(key, file, method=PUT)
+        place.store.presign(key, file, method=PUT)
 
 
 # Links
@@ -302,7 +302,7 @@ async def test_uploads_have_no_signed_urls(place: Place) -> None:
         place.store.link(new_key("uploads", "image/png"))
 
 
-# Offers
+# Presigned uploads
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -311,23 +311,23 @@ async def test_uploads_have_no_signed_urls(place: Place) -> None:
 async def test_a_presigned_upload_accepts_the_declared_file(
     place: Place, method: UploadMethod, content_type: str, with_digest: bool
 ) -> None:
-    key, offer = place.offer(method, with_digest=with_digest, content_type=content_type)
+    key, presigned = place.presign(method, with_digest=with_digest, content_type=content_type)
 
-    answer = await place.send(offer)
+    answer = await place.send(presigned)
 
     assert answer.is_success, answer.text
     assert await place.store.get(key, max_bytes=len(PICTURE)) == PICTURE
 
 
 async def test_a_presigned_upload_accepts_the_form_of_a_phone(place: Place) -> None:
-    key, offer = place.offer(POST)
+    key, presigned = place.presign(POST)
     fields = "".join(
-        NATIVE_FIELD.format(name=name, value=offer.fields[name]) for name in offer.fields
+        NATIVE_FIELD.format(name=name, value=presigned.fields[name]) for name in presigned.fields
     )
     body = f"{fields}{NATIVE_FILE}".encode() + PICTURE + b"\r\n--frontier--\r\n"
     headers = {"Content-Type": "multipart/form-data; boundary=frontier"}
 
-    answer = await place.http.post(offer.url, content=body, headers=headers)
+    answer = await place.http.post(presigned.url, content=body, headers=headers)
 
     assert answer.status_code == 204
     assert await place.store.get(key) == PICTURE
@@ -342,10 +342,10 @@ async def test_a_presigned_upload_accepts_no_additional_fields(private_place: Pl
         yield PICTURE[:10]
         yield PICTURE[10:]
 
-    key, put = place.offer(PUT)
+    key, put = place.presign(PUT)
     with_token = await place.http.put(put.url, headers={**put.headers, **token}, content=PICTURE)
     no_length = await place.http.put(put.url, headers=dict(put.headers), content=in_parts())
-    posted_key, post = place.offer(POST)
+    posted_key, post = place.presign(POST)
     file: Part = ("file", ("a.png", PICTURE))
     fields: list[Part] = [(name, (None, value)) for name, value in post.fields.items()]
     forms = [[file, *fields], [*fields, ("more", (None, "1")), file]]
@@ -364,9 +364,9 @@ async def test_a_presigned_upload_accepts_the_maximum_size(
     place: Place, method: UploadMethod
 ) -> None:
     data = os.urandom(5_000_000)
-    key, offer = place.offer(method, data=data)
+    key, presigned = place.presign(method, data=data)
 
-    assert (await place.send(offer, data)).is_success
+    assert (await place.send(presigned, data)).is_success
     assert await place.store.get(key) == data
 
 
@@ -375,13 +375,13 @@ async def test_a_presigned_upload_expires_after_a_quarter_of_an_hour(
     place: Place, method: UploadMethod
 ) -> None:
     place.clock.behind = 14 * 60
-    key, offer = place.offer(method)
+    key, presigned = place.presign(method)
     place.clock.behind = 15 * 60 + 2
-    late_key, late = place.offer(method)
+    late_key, late = place.presign(method)
     place.clock.behind = 0
 
-    assert (offer.expires_at - datetime.now(UTC)).total_seconds() < 60
-    assert (await place.send(offer)).is_success
+    assert (presigned.expires_at - datetime.now(UTC)).total_seconds() < 60
+    assert (await place.send(presigned)).is_success
     assert await place.store.get(key) == PICTURE
     await assert_refused(place, late_key, late)
 
@@ -389,37 +389,37 @@ async def test_a_presigned_upload_expires_after_a_quarter_of_an_hour(
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("data", [PICTURE + b"!", PICTURE[:-1], b"", PICTURE * 1000])
 async def test_another_length_is_refused(place: Place, method: UploadMethod, data: bytes) -> None:
-    await assert_refused(place, *place.offer(method), data=data)
+    await assert_refused(place, *place.presign(method), data=data)
 
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_another_type_is_refused(place: Place, method: UploadMethod) -> None:
-    key, offer = place.offer(method)
+    key, presigned = place.presign(method)
 
-    await assert_refused(place, key, offer, instead={"Content-Type": "text/html"})
-    await assert_refused(place, key, offer, without="Content-Type")
+    await assert_refused(place, key, presigned, instead={"Content-Type": "text/html"})
+    await assert_refused(place, key, presigned, without="Content-Type")
 
 
 async def test_another_digest_is_refused(digesting_place: Place) -> None:
-    key, offer = digesting_place.offer(PUT, with_digest=True)
+    key, presigned = digesting_place.presign(PUT, with_digest=True)
 
-    await assert_refused(digesting_place, key, offer, data=PICTURE[::-1])
+    await assert_refused(digesting_place, key, presigned, data=PICTURE[::-1])
 
 
 async def test_another_digest_is_refused_in_a_form(folder: Place) -> None:
-    key, offer = folder.offer(POST, with_digest=True)
+    key, presigned = folder.presign(POST, with_digest=True)
 
-    await assert_refused(folder, key, offer, data=PICTURE[::-1])
+    await assert_refused(folder, key, presigned, data=PICTURE[::-1])
 
 
 async def test_a_second_file_is_refused(place: Place) -> None:
-    key, offer = place.offer(PUT)
-    _, same_place = place.offer(PUT, key=key, data=PICTURE[::-1])
+    key, presigned = place.presign(PUT)
+    _, same_place = place.presign(PUT, key=key, data=PICTURE[::-1])
 
-    first = await place.send(offer)
-    again = await place.send(offer)
+    first = await place.send(presigned)
+    again = await place.send(presigned)
     other = await place.send(same_place, PICTURE[::-1])
-    careless = await place.send(offer, without="If-None-Match")
+    careless = await place.send(presigned, without="If-None-Match")
 
     assert first.is_success
     assert (again.status_code, other.status_code) == (412, 412)
@@ -429,35 +429,37 @@ async def test_a_second_file_is_refused(place: Place) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_modified_presigned_upload_is_refused(place: Place, method: UploadMethod) -> None:
-    key, offer = place.offer(method)
+    key, presigned = place.presign(method)
     other = new_key("uploads", "image/png")
-    sealed = next((name for name in ("offer", "X-Amz-Signature") if f"{name}=" in offer.url), None)
+    sealed = next(
+        (name for name in ("offer", "X-Amz-Signature") if f"{name}=" in presigned.url), None
+    )
 
     if sealed:
-        await assert_refused(place, key, offer, url=altered(offer.url, sealed))
+        await assert_refused(place, key, presigned, url=altered(presigned.url, sealed))
     if method is PUT or sealed:
-        await assert_refused(place, other, offer, url=offer.url.replace(key, other))
+        await assert_refused(place, other, presigned, url=presigned.url.replace(key, other))
     if method is POST:
-        await assert_refused(place, other, offer, instead={"key": other})
-    if "policy" in offer.fields:
-        await assert_refused(place, key, offer, instead=another(offer, "policy"))
-        await assert_refused(place, key, offer, instead=another(offer, "x-amz-date"))
+        await assert_refused(place, other, presigned, instead={"key": other})
+    if "policy" in presigned.fields:
+        await assert_refused(place, key, presigned, instead=another(presigned, "policy"))
+        await assert_refused(place, key, presigned, instead=another(presigned, "x-amz-date"))
 
 
 async def test_a_modified_signature_of_a_form_is_refused(private_place: Place) -> None:
-    key, offer = private_place.offer(POST)
-    if "x-amz-signature" in offer.fields:
-        changed = another(offer, "x-amz-signature")
-        await assert_refused(private_place, key, offer, instead=changed)
+    key, presigned = private_place.presign(POST)
+    if "x-amz-signature" in presigned.fields:
+        changed = another(presigned, "x-amz-signature")
+        await assert_refused(private_place, key, presigned, instead=changed)
     else:
-        await assert_refused(private_place, key, offer, url=altered(offer.url, "offer"))
+        await assert_refused(private_place, key, presigned, url=altered(presigned.url, "offer"))
 
 
 async def test_a_presigned_upload_of_one_method_is_not_valid_for_another(place: Place) -> None:
-    key, to_put = place.offer(PUT)
-    _, to_post = place.offer(POST, key=key)
+    key, to_put = place.presign(PUT)
+    _, to_post = place.presign(POST, key=key)
 
-    crossed = UploadOffer(
+    crossed = PresignedUpload(
         url=to_put.url,
         method=POST,
         headers={},
@@ -476,25 +478,25 @@ def test_an_invalid_presigned_upload_is_a_programming_error(place: Place) -> Non
         DeclaredFile(content_type="image/png", byte_size=1, sha256=b"short"),
     ):
         with pytest.raises(ValueError, match="not a"):
-            place.store.offer(key, file, method=PUT)
+            place.store.presign(key, file, method=PUT)
     with pytest.raises(ValueError, match="not a key for an upload"):
-        place.store.offer(
+        place.store.presign(
             new_key("images", "image/png"),
             DeclaredFile(content_type="image/png", byte_size=1),
             method=PUT,
         )
 
 
-def another(offer: UploadOffer, name: str) -> dict[str, str]:
+def another(presigned: PresignedUpload, name: str) -> dict[str, str]:
     """A field of the form with a character changed."""
-    value = offer.fields[name]
+    value = presigned.fields[name]
     return {name: value[:7] + ("4" if value[7] != "4" else "5") + value[8:]}
 
 
 async def assert_refused(
     place: Place,
     key: str,
-    offer: UploadOffer,
+    presigned: PresignedUpload,
     *,
     data: bytes = PICTURE,
     url: str | None = None,
@@ -502,7 +504,7 @@ async def assert_refused(
     instead: dict[str, str] | None = None,
 ) -> None:
     """The answer is one of 4xx, and there is no object."""
-    answer = await place.send(offer, data, url=url, without=without, instead=instead)
+    answer = await place.send(presigned, data, url=url, without=without, instead=instead)
 
     assert 400 <= answer.status_code < 500, (answer.status_code, answer.text)
     with pytest.raises(ObjectMissing):

@@ -154,7 +154,7 @@ async def test_every_filter_of_a_worker_has_the_owner(
     filters.clear()
 
     for name, call in calls.items():
-        assert bool(await call()) == (name not in {"is_abandoned", "earlier_messages"}), name
+        assert bool(await call()) == (name not in {"is_abandoned", "find_earlier_messages"}), name
 
     # These two search what is unfinished of all viewers, turns first. What `end_overdue` finds it
     # ends one by one, for the owner.
@@ -218,7 +218,7 @@ async def _calls_of_a_worker(
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "find_waiting": lambda: claims.find_waiting(ANA, third.id),
         "claim": lambda: claims.claim(waiting, lease=EXPIRED),
-        "earlier_messages": lambda: claims.earlier_messages(claim, limit=1),
+        "find_earlier_messages": lambda: claims.find_earlier_messages(claim, limit=1),
         "renew": lambda: claims.renew(claim, lease=LONG),
         "save_runs": lambda: claims.save_runs(claim, []),
         "is_abandoned": lambda: claims.is_abandoned(claim),
@@ -287,11 +287,11 @@ async def _do_everything(database: Database) -> None:
     assert await conversations.get_with_latest_turn(ANA, conversation.id)
     await conversations.page(ANA, PageRequest(), source_image_id=source.image.id, words=["boat"])
     assert await conversations.rename(ANA, conversation.id, "Boats")
-    await turns.latest_of_many(ANA, [conversation.id])
+    await turns.find_latest_of_many(ANA, [conversation.id])
     await turns.page(ANA, conversation.id, PageRequest())
-    await turns.latest_with_images(ANA, conversation.id)
-    await turns.in_progress(ANA)
-    await turns.current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
+    await turns.find_latest_with_images(ANA, conversation.id)
+    await turns.list_in_progress(ANA)
+    await turns.read_current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
     assert await MongoIdempotencyRepository(database).get(ANA, KEY)
 
     await prompts.page(ANA, PageRequest(), favourite=True, words=["boat"])

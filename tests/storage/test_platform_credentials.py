@@ -91,8 +91,8 @@ async def test_every_request_and_url_is_signed_with_the_session_token(
     async with open_bucket(strict_bucket) as store, open_http() as http:
         await store.put(key, b"data")
         link = store.link(key)
-        put = store.offer(uploaded, FILE, method=UploadMethod.PUT)
-        form = store.offer(uploaded, FILE, method=UploadMethod.POST)
+        put = store.presign(uploaded, FILE, method=UploadMethod.PUT)
+        form = store.presign(uploaded, FILE, method=UploadMethod.POST)
 
         assert await store.get(key) == b"data"
         assert (await http.get(link.url)).text == "data"
@@ -114,10 +114,10 @@ async def test_signed_urls_end_with_their_credentials_and_new_ones_follow(
     key = new_key("images", "image/png")
     async with open_bucket(bucket, look_seconds=0.05) as store:
         first = store.link(key)
-        offer = store.offer(new_key("uploads", "image/png"), FILE, method=UploadMethod.PUT)
+        presigned = store.presign(new_key("uploads", "image/png"), FILE, method=UploadMethod.PUT)
         latest = datetime.now(UTC) + timedelta(minutes=10)
         assert first.expires_at <= latest
-        assert offer.expires_at <= latest
+        assert presigned.expires_at <= latest
         platform.life = timedelta(hours=6)
 
         async def is_replaced() -> bool:

@@ -93,13 +93,13 @@ async def test_nats_is_reached_only_with_its_private_authority(
     try:
         connection = NatsConnection(url, database="test", ca_file=authority.file)
         async with connection.serve(), asyncio.timeout(START_SECONDS):
-            await connection.reached()
+            await connection.wait_until_connected()
 
         stranger = NatsConnection(url, database="test")
         async with stranger.serve():
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1.0):
-                    await stranger.reached()
+                    await stranger.wait_until_connected()
         del stranger
     finally:
         await server.kill()

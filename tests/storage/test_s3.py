@@ -230,8 +230,8 @@ async def test_the_public_url_and_the_internal_url_can_differ(
     async with place_in_bucket(replace(ministack_bucket, public_endpoint=named)) as place:
         key = await place.put()
         link = place.store.link(key)
-        _, put = place.offer(PUT)
-        _, post = place.offer(POST)
+        _, put = place.presign(PUT)
+        _, post = place.presign(POST)
 
         assert link.url.startswith("http://localhost:")
         assert (await place.http.get(link.url)).content == PICTURE

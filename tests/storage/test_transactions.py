@@ -75,7 +75,7 @@ async def test_a_repository_called_inside_a_transaction_raises_at_once(database:
     turns = MongoTurnRepository(database)
 
     async def work(_: Transaction) -> object:
-        return await turns.in_progress(ANA)
+        return await turns.list_in_progress(ANA)
 
     async def transact() -> object:
         return await database.transact(work)
@@ -84,7 +84,7 @@ async def test_a_repository_called_inside_a_transaction_raises_at_once(database:
         return await transact()
 
     async def call() -> object:
-        return await turns.in_progress(ANA)
+        return await turns.list_in_progress(ANA)
 
     for nested in (
         transact,
@@ -95,7 +95,7 @@ async def test_a_repository_called_inside_a_transaction_raises_at_once(database:
         with pytest.raises(NestedCall):
             await asyncio.wait_for(_run(nested), 1)
 
-    assert await turns.in_progress(ANA) == []
+    assert await turns.list_in_progress(ANA) == []
 
 
 async def _run(nested: Callable[[], Awaitable[object]]) -> object:

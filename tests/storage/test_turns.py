@@ -273,16 +273,18 @@ async def test_changed_turns_are_read_with_the_latest_and_running_ones(
         assert not isinstance(written, Conflict)
         conversation = written[0]
     second = (
-        await turns.current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
+        await turns.read_current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
     ).turns[1]
     await claims.fail(await a_claim(database, second.outputs[0].id), FAILURE)
 
     async def indexes(since: ClusterTime | None) -> list[int]:
-        found = await turns.current(ANA, conversation.id, changed_since=since, recent=timedelta(0))
+        found = await turns.read_current(
+            ANA, conversation.id, changed_since=since, recent=timedelta(0)
+        )
         return [turn.turn_index for turn in found.turns]
 
     now = (
-        await turns.current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
+        await turns.read_current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
     ).cluster_time
     assert await indexes(None) == [0, 2, 3]
     assert await indexes(ClusterTime(0, 0)) == [0, 1, 2, 3]
@@ -302,7 +304,7 @@ async def test_of_turns_that_have_just_ended_a_newcomer_reads_the_latest_whole_a
         await claims.fail(await a_claim(database, turn.outputs[0].id), FAILURE)
 
     async def read(since: ClusterTime | None) -> TurnsAsOf:
-        return await turns.current(
+        return await turns.read_current(
             ANA, conversation.id, changed_since=since, recent=timedelta(hours=1)
         )
 
@@ -412,7 +414,7 @@ async def test_changed_turns_are_read_in_pages_with_the_latest_last(
 
     pages, after_index, more = [], -1, True
     while more:
-        page = await turns.current(
+        page = await turns.read_current(
             ANA,
             conversation.id,
             changed_since=ClusterTime(0, 0),

@@ -148,7 +148,7 @@ async def test_a_fork_has_no_waiting_turns(
     )
 
     assert isinstance(copied, Conversation)
-    turns = await MongoTurnRepository(database).in_progress(ANA)
+    turns = await MongoTurnRepository(database).list_in_progress(ANA)
     assert all(one.conversation_id == conversation.id for one in turns)
     assert len(await waiting.list(after=None, limit=9)) == 1
 

@@ -17,8 +17,8 @@ READS: Final = frozenset(
         "get_many",
         "get_with_latest_turn",
         "is_abandoned",
-        "latest_of_many",
-        "latest_with_images",
+        "find_latest_of_many",
+        "find_latest_with_images",
         "list_waiting",
     }
 )

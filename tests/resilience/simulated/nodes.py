@@ -283,7 +283,7 @@ class _ImageProcessor:
         processed = await self.process(edited, source=source)
         return EditedImage(processed, await self.compare(base, edited, mask=mask, feather=feather))
 
-    async def mask_for_model(
+    async def make_mask_for_model(
         self,
         mask: bytes,
         *,

@@ -325,7 +325,7 @@ async def work(both: Both) -> None:
             await both.ask_with_claims("save_runs", [run])
         case 4:
             await both.ask_with_claims("is_abandoned")
-            await both.ask_with_claims("earlier_messages", limit=2)
+            await both.ask_with_claims("find_earlier_messages", limit=2)
         case 5 | 6:
             await both.ask_with_claims("show_progress", **both.random.choice(SHOWN))
         case 7:
@@ -363,9 +363,9 @@ async def read(both: Both) -> None:
     viewer_id = both.random.choice(VIEWERS)
     ids = list(both.tables.conversations)
     await both.ask(both.conversations, "get_many", viewer_id, ids)
-    await both.ask(both.turns, "latest_of_many", viewer_id, ids)
+    await both.ask(both.turns, "find_latest_of_many", viewer_id, ids)
     for conversation_id in ids:
-        await both.ask(both.turns, "latest_with_images", viewer_id, conversation_id)
+        await both.ask(both.turns, "find_latest_with_images", viewer_id, conversation_id)
         await both.ask(both.conversations, "get_with_latest_turn", viewer_id, conversation_id)
     if both.keys:
         await both.ask(both.receipts, "get", viewer_id, both.random.choice(both.keys))

@@ -53,7 +53,7 @@ class Claims:
         )
         return [_waiting(*unfinished[one.parent_id, one.slot]) for one in found[:limit]]
 
-    def earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
+    def find_earlier_messages(self, claim: Claim, *, limit: int) -> Sequence[str]:
         own = as_turn(claim.parent)
         turns = self._tables.turns_of(own.conversation_id) if own else []
         earlier = [turn for turn in turns if own and turn.turn_index < own.turn_index]

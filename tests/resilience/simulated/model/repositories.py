@@ -189,7 +189,7 @@ class Turns:
         turns = (as_turn(row.parent) for row in rows if row)
         return {turn.id: turn for turn in turns if turn and turn.owner_id == viewer_id}
 
-    def latest_of_many(
+    def find_latest_of_many(
         self, viewer_id: ViewerId, ids: Iterable[ConversationId]
     ) -> Mapping[ConversationId, Turn]:
         return {
@@ -198,7 +198,7 @@ class Turns:
             if (found := self._own(viewer_id, conversation_id))
         }
 
-    def latest_with_images(
+    def find_latest_with_images(
         self, viewer_id: ViewerId, conversation_id: ConversationId
     ) -> Turn | None:
         turns = self._own(viewer_id, conversation_id)
