@@ -122,7 +122,9 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
 
     def stop_writing(self) -> None:
         """The connection is closed: write nothing, also when a timer ends."""
-        self.disconnected = True
+        # uvicorn answers a handshake that is not complete.
+        self.disconnected = self.handshake_complete = True
+        self._held = b""  # Pings in it would be answered.
         self.stop_keepalive()
         if self._sending is not None:
             self._sending.end()
@@ -134,6 +136,9 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
     def keepalive_timeout(self) -> None:
         """Called when a ping has not been answered."""
         self.pong_timer = None
+        if self.waits and self.ping_timeout is not None:
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            return
         self._fail(CloseCode.GOING_AWAY, "A ping was not answered")
 
     def _give_up_sending(self) -> None:

@@ -143,7 +143,9 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
     def shutdown(self) -> None:
         """Called when the server stops. A response may end, unless it never does by itself."""
         running = self._running
-        if running is None or ENDLESS not in running.scope["extensions"]:
+        if self.waits:
+            self.rounds.put_off(self.shutdown)  # behind the request, which may not be sent again
+        elif running is None or ENDLESS not in running.scope["extensions"]:
             super().shutdown()
         elif self.flow.write_paused:
             self.transport.abort()
@@ -154,6 +156,9 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
         """Called when the connection has been idle for too long, or the rest of a request does not
         arrive.
         """
+        if self.waits:
+            self._limit_idle_time()
+            return
         if self._stopped or not self._in_head:
             self.transport.close()
             return

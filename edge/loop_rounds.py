@@ -83,12 +83,17 @@ class ProtocolInRounds(ABC):
 
     transport: asyncio.Transport
     rounds: LoopRounds
+    waits = False
+    """Whether something has arrived that has not begun. Until then no timer may close the
+    connection: the client may have sent in time.
+    """
 
     def data_received(self, data: bytes) -> None:
         """Called when something has arrived."""
         if self.rounds.has_room():
             self.receive_data(data)
         else:
+            self.waits = True
             self.transport.pause_reading()  # so that nothing more has to be held
             self.rounds.put_off(partial(self._receive_later, data))
 
@@ -120,6 +125,7 @@ class ProtocolInRounds(ABC):
         """End what belongs to the connection."""
 
     def _receive_later(self, data: bytes) -> None:
+        self.waits = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
             self.receive_data(data)

@@ -74,6 +74,10 @@ class ImageImports:
         """
         images: dict[ImageId, Image] = {}
         imported = list(export.images.values())
+
+        async def keep_lease() -> None:
+            await renew(len(images) / len(imported))
+
         for batch in in_batches(imported, _BATCH_SIZE):
             known = await self._images.get_many(claim.job.owner_id, [image.id for image in batch])
             images.update((image_id, record.image) for image_id, record in known.items())
@@ -85,10 +89,10 @@ class ImageImports:
                     group.append(decoded)
                     images[decoded.image.id] = decoded.image
                     if _is_full(group):
-                        await self._store(claim, export, group)
+                        await self._store(claim, export, group, keep_lease)
                         group.clear()
-                    await renew(len(images) / len(imported))
-            await self._store(claim, export, group)
+                    await keep_lease()
+            await self._store(claim, export, group, keep_lease)
         return images
 
     def _decode(
@@ -122,7 +126,11 @@ class ImageImports:
         return _Decoded(imported, replace(image, id=imported.id), processed)
 
     async def _store(
-        self, claim: JobClaim[Import], export: CheckedExport, group: Sequence[_Decoded]
+        self,
+        claim: JobClaim[Import],
+        export: CheckedExport,
+        group: Sequence[_Decoded],
+        keep_lease: Callable[[], Awaitable[None]],
     ) -> None:
         """Write the bytes, and then the records in one transaction."""
         if not group:
@@ -131,16 +139,23 @@ class ImageImports:
         # If this process dies before the records are written, the next process deletes the bytes.
         if not await self._imports.expect_bytes(claim, keys):
             raise LeaseLost
+        try:
+            await self._put(group, keep_lease)
+            if not await self._imports.add_images(claim, [_record(one, export) for one in group]):
+                raise LeaseLost
+        except LeaseLost:
+            await self._writer.delete(keys)
+            raise
 
+    async def _put(
+        self, group: Sequence[_Decoded], keep_lease: Callable[[], Awaitable[None]]
+    ) -> None:
         async def put(decoded: _Decoded) -> None:
             await self._writer.put(decoded.image, decoded.processed)
 
         async with aclosing(finish_in_parallel(put, group, at_once=_STORED_AT_ONCE)) as written:
             async for _ in written:
-                pass
-        if not await self._imports.add_images(claim, [_record(one, export) for one in group]):
-            await self._writer.delete(keys)
-            raise LeaseLost
+                await keep_lease()  # A slow store takes longer for all of them than the lease.
 
 
 def _is_full(group: Sequence[_Decoded]) -> bool:

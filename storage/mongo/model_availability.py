@@ -27,8 +27,9 @@ class MongoModelAvailabilityRepository:
 
     async def withdraw(self, model_id: ModelId, provider: str) -> None:
         fields = {"model": model_id, "provider": provider, "createdAt": datetime.now(UTC)}
+        # The first time stays: it tells which outputs were planned with another provider.
         await self._database.withdrawals.update_one(
-            {"_id": f"{model_id} {provider}"}, {"$set": fields}, upsert=True
+            {"_id": f"{model_id} {provider}"}, {"$setOnInsert": fields}, upsert=True
         )
 
     async def find_unavailable(self) -> Unavailable:

@@ -1,20 +1,28 @@
 """Imports in MongoDB: what they write refers to existing images, and is deleted if they fail."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import io
+import zipfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 
 from domain.albums import Album
 from domain.conflicts import Conflict
 from domain.errors import GenerationErrorCode
+from domain.execution.archives import ArchiveReader
+from domain.execution.export_check import CheckedExport
+from domain.execution.image_imports import ImageImports
 from domain.execution.importer import Importer
-from domain.ids import UploadId, import_id_of, new_album_id, new_conversation_id
-from domain.images import ARCHIVE, new_key
+from domain.execution.leases import LeaseLost
+from domain.ids import UploadId, import_id_of, new_album_id, new_conversation_id, new_image_id
+from domain.images import ARCHIVE, ImageOrigin, new_key
 from domain.import_format.facts import NotAnExport
+from domain.import_format.reader import ImportedImage, ImportedManifest, ImportReader
 from domain.jobs import MAX_TRIES, Import, JobClaim
 from domain.outputs import GenerationError, OutputStatus
 from domain.posts import Post
@@ -43,7 +51,10 @@ from tests.storage.builders import (
     a_post,
     an_account,
 )
+from tests.uploads import a_picture as png
 from tests.waits import eventually
+
+AnyImporter = TypeVar("AnyImporter")
 
 FAILURE = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 
@@ -65,14 +76,18 @@ async def a_claim(imports: MongoImportRepository, *, lease: timedelta = LONG) ->
 
 @asynccontextmanager
 async def an_importer(
-    imports: MongoImportRepository, database: Database, folder: Path
-) -> AsyncIterator[Importer]:
+    imports: MongoImportRepository,
+    database: Database,
+    folder: Path,
+    *,
+    kind: Callable[..., AnyImporter],
+) -> AsyncIterator[AnyImporter]:
     async with AsyncExitStack() as stack:
         uploads, processor = UploadSandbox(), ThreadedImageProcessor()
         objects = FolderObjectStore(folder, public_url="", signer=Signer(b"x" * 32))
         for one in (uploads, processor, objects):
             stack.push_async_callback(one.aclose)
-        yield Importer(
+        yield kind(
             imports,
             MongoImageRepository(database),
             objects,
@@ -174,7 +189,7 @@ async def test_an_import_that_ended_each_of_its_processes_is_taken_back(
     (tmp_path / left).write_bytes(b"A boat")
     assert await imports.expect_bytes(claim, [left])
     await database.imports.update_one({"_id": claim.job.id}, {"$set": {"fence": MAX_TRIES}})
-    async with an_importer(imports, database, tmp_path) as importer:
+    async with an_importer(imports, database, tmp_path, kind=Importer) as importer:
 
         async def has_failed() -> bool:
             job = (await imports.get_many(ANA, [claim.job.id]))[claim.job.id]
@@ -208,8 +223,65 @@ async def test_an_import_is_held_for_as_long_as_its_check_takes(
     monkeypatch.setattr("domain.execution.jobs._RENEW_SECONDS", 0.01)
     monkeypatch.setattr("domain.execution.importer.check_export", check)
     monkeypatch.setattr(FolderObjectStore, "size", size)
-    async with an_importer(imports, database, tmp_path) as importer:
+    async with an_importer(imports, database, tmp_path, kind=Importer) as importer:
         await importer.run(claim)
 
     job = (await imports.get_many(ANA, [claim.job.id]))[claim.job.id]
     assert job.error == GenerationError(GenerationErrorCode.EXPORT_INVALID, retryable=False)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_a_lease_is_renewed_while_images_are_written_and_nothing_is_left_if_it_is_lost(
+    database: Database, tmp_path: Path, is_lost: bool
+) -> None:
+    await an_account(database)
+    imports, renewals = MongoImportRepository(database), 0
+    claim = await a_claim(imports)
+
+    async def renew(_: float) -> None:
+        nonlocal renewals
+        being_written = {"keysLeft": {"$exists": True}}
+        if await database.imports.find_one(being_written) is not None:
+            renewals += 1
+            if is_lost:
+                raise LeaseLost
+
+    async with an_importer(imports, database, tmp_path, kind=ImageImports) as images:
+        with pytest.raises(LeaseLost) if is_lost else nullcontext():
+            await images.make(claim, an_export_with_one_image(claim), renew=renew)
+
+    assert renewals == 1
+    assert await database.images.count_documents({}) == (0 if is_lost else 1)
+    assert has_pictures(tmp_path) is not is_lost
+
+
+def has_pictures(folder: Path) -> bool:
+    return any(folder.rglob("*.png"))
+
+
+def an_export_with_one_image(claim: JobClaim[Import]) -> CheckedExport:
+    data, file, image_id = png(), io.BytesIO(), new_image_id()
+    name = f"images/{image_id}.png"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, data)
+    written = file.getvalue()
+    image = ImportedImage(
+        id=image_id,
+        file=name,
+        sha256=sha256(data).hexdigest(),
+        origin=ImageOrigin.UPLOAD,
+        model_id=None,
+        seed=None,
+        output_id=None,
+        source=None,
+        prompt=None,
+        made_from=(),
+        favourite=False,
+        created_at=datetime.now(UTC),
+    )
+    return CheckedExport(
+        ArchiveReader(lambda start, count: written[start : start + count], len(written)),
+        ImportReader(claim.job.id, ANA),
+        ImportedManifest(conversations=(), image_parts=(), post_parts=(), album_parts=()),
+        {image.id: image},
+    )
