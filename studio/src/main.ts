@@ -1,3 +1,4 @@
+/** Puts the studio into the page that the server sends. */
 import { mount } from "svelte";
 import App from "./App.svelte";
 import "./app.css";

@@ -1,5 +1,6 @@
 """Posts in a real browser: the caption while it is written, the images, and how they can end."""
 
+import json
 import re
 
 from playwright.async_api import Page, expect
@@ -123,6 +124,8 @@ async def test_a_new_post_can_use_an_image_of_the_gallery(
     await dialog.get_by_label("What is the post about?").fill("A quiet evening")
     await dialog.get_by_label("Hashtags").select_option("2")
     await dialog.get_by_label("Tone").fill("warm")
+    kept = json.loads(await page.evaluate("localStorage['darkroom.preferences']"))
+    assert (kept["caption"]["tone"], kept["caption"]["hashtags"]) == ("warm", 2)
     await expect(dialog).to_contain_text(re.compile(r"[45] credits"))
     await expect(dialog.locator(".stale")).to_have_count(0)
     if find_tool("studio"):

@@ -244,9 +244,14 @@ async def test_two_tabs_show_the_same_state(
 
     await wait_for(one, 0, "COMPLETED")
     await wait_for(other, 0, "COMPLETED")
+    theirs = other.get_by_label("Title", exact=True)
+    await theirs.fill("A calm ni")
     await one.get_by_label("Title", exact=True).fill("A quiet night")
     await one.keyboard.press("Enter")
-    await expect(other.get_by_label("Title", exact=True)).to_have_value("A quiet night")
+    await expect(other.get_by_role("heading", level=1)).to_have_text("A quiet night")
+    await expect(theirs).to_have_value("A calm ni")
+    await theirs.press("Escape")
+    await expect(theirs).to_have_value("A quiet night")
 
     await one.get_by_role("button", name="Settings").click()
     await one.get_by_role("button", name="Sign out").click()

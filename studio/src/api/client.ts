@@ -10,7 +10,9 @@ const URL_PATH = "/graphql";
 const PONG_MILLISECONDS = 5_000;
 /** A page that was hidden for so long may have slept, and its socket have died unnoticed. */
 const ASLEEP_MILLISECONDS = 30_000;
-const ATTEMPTS = 5;
+const MOST_FAILURES = 5;
+/** While the browser has no network, that is no failure of the server: about 10 minutes of it. */
+const MOST_ATTEMPTS = 50;
 const PASSING = new Set(["OFFLINE", "OVERLOADED", "RATE_LIMITED", "DEADLINE_EXCEEDED"]);
 
 /** What an operation could not do. `code` is the API's, or `OFFLINE` where nothing was answered. */
@@ -127,12 +129,14 @@ export function accepted<Payload extends { userErrors: readonly UserErrorData[] 
 
 /** Do it again while it fails for a reason that passes. For what may be done twice. */
 export async function persist<Result>(attempt: () => Promise<Result>): Promise<Result> {
+  let failures = 0;
   for (let attempts = 1; ; attempts += 1) {
     try {
       return await attempt();
     } catch (error) {
       const passing = error instanceof ApiError && PASSING.has(error.code);
-      if (!passing || attempts === ATTEMPTS) throw error;
+      if (network.online) failures += 1;
+      if (!passing || failures === MOST_FAILURES || attempts === MOST_ATTEMPTS) throw error;
       await network.pause(Math.max(backoff(attempts), error.retryAfterSeconds * 1000));
     }
   }

@@ -149,12 +149,12 @@ export class Conversation extends Turns {
   }
 
   async rename(title: string): Promise<void> {
-    const before = this.data!;
-    this.data = { ...before, title };
+    const before = this.data!.title;
+    this.data = { ...this.data!, title };
     try {
       accepted((await mutate(Rename, { input: { conversationId: this.id, title } })).renameConversation);
     } catch (error) {
-      this.data = before;
+      this.data = { ...this.data!, title: before };
       throw error;
     }
   }

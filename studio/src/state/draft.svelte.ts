@@ -50,6 +50,13 @@ export interface Mask {
   marks: readonly Mark[];
 }
 
+/** A turn as it is sent. */
+export type TurnInput = PlanInput & {
+  idempotencyKey: string;
+  maxCredits: number | undefined;
+  whenReady?: boolean;
+};
+
 /** What is written for one turn, and gone once that has been sent. */
 interface Contents {
   prompt: string;
@@ -62,7 +69,7 @@ interface Stored extends Contents {
   models: string[] | null;
   options: OptionValues;
   /** What was sent last, in case its answer was lost: sent again, it is not done twice. */
-  sent: { wish: string; input: Record<string, unknown> } | null;
+  sent: { wish: string; input: TurnInput } | null;
 }
 
 /** What a turn that waits is planned again for, once it begins. */
@@ -259,7 +266,7 @@ export class Draft {
     this.sending = true;
     const { prompt, references, base, mask } = this;
     try {
-      const sent = await this.deliver(this.#input() as never);
+      const sent = await this.deliver(this.#input());
       this.#rememberChoices();
       this.#remove({ prompt, references, base, mask });
       return sent;
@@ -291,10 +298,11 @@ export class Draft {
     return (await query(Plan, { input })).planTurn;
   }
 
-  protected async deliver(input: never): Promise<Sent> {
+  protected async deliver(input: TurnInput): Promise<Sent> {
     if ("conversationId" in this.target) {
-      const { sendEdit } = await persist(() => mutate(Send, { input }));
-      return { path: links.conversation(this.target.conversationId), turn: accepted(sendEdit).turn };
+      const { conversationId } = this.target;
+      const { sendEdit } = await persist(() => mutate(Send, { input: { ...input, conversationId } }));
+      return { path: links.conversation(conversationId), turn: accepted(sendEdit).turn };
     }
     const { startConversation } = await persist(() => mutate(Start, { input }));
     return { path: links.conversation(accepted(startConversation).conversation!.id), turn: null };
@@ -306,7 +314,7 @@ export class Draft {
   }
 
   /** What to send: the same as before where it is the same wish, so that it is not done twice. */
-  #input(): Record<string, unknown> {
+  #input(): TurnInput {
     const { waits } = this;
     const wish = JSON.stringify({ ...this.wish, waits });
     if (this.#sent?.wish !== wish) {

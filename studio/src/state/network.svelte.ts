@@ -1,3 +1,4 @@
+/** What every wait for the server depends on: whether there is a network, and how long to pause. */
 const CATCH_UP_MILLISECONDS = 3_000;
 
 /** Whether the server can be reached, as far as this page knows. */

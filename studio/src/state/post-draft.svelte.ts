@@ -9,7 +9,7 @@ import {
   type PlanData,
   type PlanInput,
 } from "../api/documents";
-import { Draft, type Sent } from "./draft.svelte";
+import { Draft, type Sent, type TurnInput } from "./draft.svelte";
 import { preferences, type CaptionChoice } from "./preferences.svelte";
 import { links } from "./router.svelte";
 
@@ -20,6 +20,11 @@ export class PostDraft extends Draft {
   constructor(references: readonly ImageData[]) {
     super({ post: true });
     for (const image of references) this.addReference(image);
+  }
+
+  /** Remember how captions are to be, for this post and the next. */
+  rememberCaption(): void {
+    preferences.change({ caption: $state.snapshot(this.caption) });
   }
 
   async readCaptionModels(): Promise<void> {
@@ -51,10 +56,9 @@ export class PostDraft extends Draft {
     return (await query(PlanOfPost, { input })).planPost;
   }
 
-  protected override async deliver(input: never): Promise<Sent> {
+  protected override async deliver(input: TurnInput): Promise<Sent> {
     const { generatePost } = await persist(() => mutate(GeneratePost, { input }));
     const { post } = accepted(generatePost);
-    preferences.change({ caption: $state.snapshot(this.caption) });
     return { path: links.post(post!.id), turn: null };
   }
 }

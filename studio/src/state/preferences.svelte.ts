@@ -1,5 +1,6 @@
 /** What this person has chosen, remembered by this browser: theme, language, last used options. */
 import { browserStore } from "../lib/storage";
+
 export type Theme = "system" | "light" | "dark";
 export type Language = "en" | "pt";
 
