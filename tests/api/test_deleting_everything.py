@@ -119,7 +119,7 @@ async def delete_everything(client: GraphQLClient) -> None:
         assert payload["userErrors"] == []
 
 
-# Deleting a viewer is tried on Ceph too. What differs between the servers, test_object_stores.py tries.
+# Deleting a viewer is tried on Ceph too. test_object_stores.py tries what differs between servers.
 @pytest.mark.parametrize("darkroom", ["in_folder", "in_ministack"], indirect=True)
 async def test_deleting_everything_leaves_no_records_and_no_objects(darkroom: Darkroom) -> None:
     other = darkroom.client("bea")
