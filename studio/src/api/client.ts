@@ -103,12 +103,16 @@ function authorization(token: string | null): Record<string, string> {
   return token === null ? {} : { authorization: `Bearer ${token}` };
 }
 
-/** Read something. What may pass by itself (no network, overload) is waited for, a few times. */
+/**
+ * Read something. What may pass by itself (no network, overload) is waited for, a few times, for as
+ * long as the answer is wanted.
+ */
 export async function query<Data, Variables extends AnyVariables>(
   operation: Operation<Data, Variables>,
   variables: Variables,
+  wanted?: () => boolean,
 ): Promise<Data> {
-  return await persist(() => run(client.query<Data, Variables>(operation, variables).toPromise()));
+  return await persist(() => run(client.query<Data, Variables>(operation, variables).toPromise()), wanted);
 }
 
 /** Change something, once. */
@@ -127,17 +131,19 @@ export function accepted<Payload extends { userErrors: readonly UserErrorData[] 
   return payload;
 }
 
-/** Do it again while it fails for a reason that passes. For what may be done twice. */
-export async function persist<Result>(attempt: () => Promise<Result>): Promise<Result> {
+/** Do it again while it fails for a reason that passes, and is wanted. For what may be done twice. */
+export async function persist<Result>(attempt: () => Promise<Result>, wanted = () => true): Promise<Result> {
   let failures = 0;
   for (let attempts = 1; ; attempts += 1) {
     try {
       return await attempt();
     } catch (error) {
       const passing = error instanceof ApiError && PASSING.has(error.code);
-      if (network.online) failures += 1;
+      // What was answered had a network, whatever the browser says.
+      if (network.online || !passing || error.code !== "OFFLINE") failures += 1;
       if (!passing || failures === MOST_FAILURES || attempts === MOST_ATTEMPTS) throw error;
       await network.pause(Math.max(backoff(attempts), error.retryAfterSeconds * 1000));
+      if (!wanted()) throw error;
     }
   }
 }

@@ -250,14 +250,16 @@ export class Draft {
   async ask(): Promise<void> {
     const wish = this.wish;
     const text = JSON.stringify(wish);
+    // Offline each pause in the words asks once more: only the last of them is still to be answered.
+    const wanted = (): boolean => JSON.stringify(this.wish) === text;
     try {
-      const plan = await this.planFor(wish);
-      if (JSON.stringify(this.wish) !== text) return;
+      const plan = await this.planFor(wish, wanted);
+      if (!wanted()) return;
       this.plan = plan;
       this.planned = true;
       this.#errors = plan.userErrors.filter(({ code }) => code !== "PROMPT_EMPTY");
     } catch {
-      this.planned = false;
+      if (wanted()) this.planned = false;
     }
   }
 
@@ -294,8 +296,8 @@ export class Draft {
     return `draft:${"conversationId" in this.target ? this.target.conversationId : (this.source?.id ?? "new")}`;
   }
 
-  protected async planFor(input: PlanInput): Promise<PlanData> {
-    return (await query(Plan, { input })).planTurn;
+  protected async planFor(input: PlanInput, wanted: () => boolean): Promise<PlanData> {
+    return (await query(Plan, { input }, wanted)).planTurn;
   }
 
   protected async deliver(input: TurnInput): Promise<Sent> {

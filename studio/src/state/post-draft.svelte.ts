@@ -52,8 +52,8 @@ export class PostDraft extends Draft {
     return "draft:post";
   }
 
-  protected override async planFor(input: PlanInput): Promise<PlanData> {
-    return (await query(PlanOfPost, { input })).planPost;
+  protected override async planFor(input: PlanInput, wanted: () => boolean): Promise<PlanData> {
+    return (await query(PlanOfPost, { input }, wanted)).planPost;
   }
 
   protected override async deliver(input: TurnInput): Promise<Sent> {
