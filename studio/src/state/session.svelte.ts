@@ -31,6 +31,8 @@ class Session {
   arriving = $state(false);
   /** Signing in has failed, for another reason than the person. */
   failed = $state(false);
+  /** The last viewer of this page: after a sign-out something of theirs may still wait for the network. */
+  #last = "";
   /** Called with each token after the first. */
   onRenewal: (token: string) => void = () => {};
   #name = $state("");
@@ -126,7 +128,8 @@ class Session {
 
   /** This or another tab has brought a token, or signed out. */
   #change(token: string | null): void {
-    const another = this.viewerName !== "" && readClaims(token).sub !== this.viewerName;
+    const last = this.viewerName || this.#last;
+    const another = last !== "" && readClaims(token).sub !== last;
     if (token === null) this.#forget();
     // What is on the page belongs to the viewer who was here.
     else if (another) location.reload();
@@ -145,6 +148,7 @@ class Session {
     clearTimeout(this.#renewal);
     this.token = token;
     const { exp, sub } = readClaims(token);
+    if (sub !== undefined) this.#last = sub;
     // What has been written belongs to the viewer who wrote it.
     if (sub !== undefined && sub !== tabStore.get(WRITER)) {
       tabStore.clear();
