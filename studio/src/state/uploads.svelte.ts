@@ -57,20 +57,27 @@ export class Upload {
   async run(): Promise<void> {
     if (this.state === "cancelled") return;
     this.state = "sending";
+    /** Like `persist`, until it is cancelled: it may have been while it waited for the network. */
+    const unlessCancelled = <Result>(attempt: () => Promise<Result>): Promise<Result> =>
+      persist(async () => {
+        if ((this.state as State) === "cancelled") throw new SendFailed("cancelled");
+        return await attempt();
+      });
     try {
       const most = viewer.data?.limits.maxUploadBytes ?? Infinity;
       if (this.file.size > most) throw new Unfit(i18n.t.fileTooLarge(fileSize(most)));
       if (!this.file.size) throw new Unfit(i18n.t.fileEmpty);
-      const upload = await persist(() => this.#declare());
-      await persist(() =>
+      const upload = await unlessCancelled(() => this.#declare());
+      await unlessCancelled(() =>
         sendFile(this.file, upload, {
           onProgress: (progress) => (this.progress = progress),
           onRequest: (request) => (this.#request = request),
         }),
       );
+      if ((this.state as State) === "cancelled") return;
       this.state = "checking";
       const { image } = accepted(
-        await persist(async () => {
+        await unlessCancelled(async () => {
           const input = { uploadId: upload.id };
           return (await mutate(CompleteUpload, { input })).completeUpload;
         }),
