@@ -75,6 +75,14 @@ interface Stored extends Contents {
 /** What a turn that waits is planned again for, once it begins. */
 const PASSING = ["TURN_IN_PROGRESS", "REFERENCE_NOT_READY"];
 
+/** Those that are being sent, by where they are kept. */
+const underWay = new Map<string, Draft>();
+
+/** This draft, or the same one that is still being sent: its form has been left and opened again. */
+export function resumed<Kind extends Draft>(draft: Kind): Kind {
+  return (underWay.get(draft.key) as Kind | undefined) ?? draft;
+}
+
 export class Draft {
   readonly target: Target;
   readonly options = new Options(() => this.running);
@@ -266,6 +274,7 @@ export class Draft {
   /** Start the conversation, or send the turn. What is written until the answer comes is kept. */
   async send(): Promise<Sent> {
     this.sending = true;
+    underWay.set(this.key, this);
     const { prompt, references, base, mask } = this;
     try {
       const sent = await this.deliver(this.#input());
@@ -274,6 +283,7 @@ export class Draft {
       return sent;
     } finally {
       this.sending = false;
+      underWay.delete(this.key);
     }
   }
 
@@ -292,7 +302,8 @@ export class Draft {
     tabStore.set(this.key, JSON.stringify(stored));
   }
 
-  protected get key(): string {
+  /** Where it is kept. */
+  get key(): string {
     return `draft:${"conversationId" in this.target ? this.target.conversationId : (this.source?.id ?? "new")}`;
   }
 

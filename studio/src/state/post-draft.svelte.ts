@@ -48,7 +48,7 @@ export class PostDraft extends Draft {
     return {};
   }
 
-  protected override get key(): string {
+  override get key(): string {
     return "draft:post";
   }
 
