@@ -275,11 +275,12 @@ export class Draft {
   async send(): Promise<Sent> {
     this.sending = true;
     underWay.set(this.key, this);
-    const { prompt, references, base, mask } = this;
+    const { prompt, references, base, mask, uploading } = this;
     try {
       const sent = await this.deliver(this.#input());
       this.#rememberChoices();
       this.#remove({ prompt, references, base, mask });
+      this.uploading = this.uploading.filter((upload) => !uploading.includes(upload));
       return sent;
     } finally {
       this.sending = false;
@@ -347,9 +348,11 @@ export class Draft {
 
   /** Take out what has been sent; models and options stay for the next turn. */
   #remove(sent: Contents): void {
-    if (this.prompt.startsWith(sent.prompt)) this.prompt = this.prompt.slice(sent.prompt.length).trimStart();
+    const rest = this.prompt.slice(sent.prompt.length);
+    // In the middle of a word: other words, which begin in the same way, have been written over it.
+    const cutsWord = /^[\p{L}\p{N}]{2}$/u.test(this.prompt.slice(sent.prompt.length - 1, sent.prompt.length + 1));
+    if (this.prompt.startsWith(sent.prompt) && !cutsWord) this.prompt = rest.trimStart();
     this.references = this.references.filter((image) => !sent.references.includes(image));
-    this.uploading = this.uploading.filter((upload) => upload.pending);
     if (this.base === sent.base) this.base = null;
     if (this.mask === sent.mask) this.mask = null;
     this.plan = null;
