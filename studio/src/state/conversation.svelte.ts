@@ -154,7 +154,8 @@ export class Conversation extends Turns {
     try {
       accepted((await mutate(Rename, { input: { conversationId: this.id, title } })).renameConversation);
     } catch (error) {
-      this.data = { ...this.data!, title: before };
+      // Another tab may have renamed it meanwhile.
+      if (this.data!.title === title) this.data = { ...this.data!, title: before };
       throw error;
     }
   }
