@@ -116,7 +116,7 @@ async def test_a_turn_sent_while_offline_arrives_once(
     await page.route("**/objects/**", lambda route: route.abort())
     await page.goto(f"{darkroom.url}/studio/{path_of(done)}#token={client.token}")
     await page.get_by_label(PLACE).fill("And a moon")
-    await page.get_by_role("button", name="Send").is_enabled()
+    await expect(page.get_by_role("button", name="Send")).to_be_enabled()
     image = page.locator(f"{outputs(page, 0, 'COMPLETED')} .picture img")
     await expect(image).to_have_count(1)
 
