@@ -67,9 +67,9 @@ class Jobs {
     };
     try {
       const declared = { contentType: "application/zip", byteSize: file.size, filename: file.name };
-      const { createUploads } = await mutate(CreateUploads, {
-        input: { files: [{ ...declared, purpose: "IMPORT" }] },
-      });
+      const { createUploads } = await persist(() =>
+        mutate(CreateUploads, { input: { files: [{ ...declared, purpose: "IMPORT" }] } }),
+      );
       const upload = accepted(createUploads).uploads[0]!;
       await persist(() => sendFile(file, upload, { onProgress: (progress) => change({ progress }) }));
       const input = { uploadId: upload.id };
