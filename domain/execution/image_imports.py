@@ -27,7 +27,7 @@ from domain.retries import RetryPolicy, retry
 _BATCH_SIZE: Final = 100
 _AT_ONCE: Final = 3
 """One more than the sandbox decodes, so that it does not wait for what reads and writes."""
-_GROUP_SIZE: Final = 20
+_GROUP_SIZE: Final = 5
 _GROUP_BYTES: Final = 16_000_000
 """A group is written once it has as many images or bytes."""
 _STORED_AT_ONCE: Final = 4

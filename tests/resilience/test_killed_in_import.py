@@ -21,7 +21,9 @@ from tests.resilience.sites import Site, open_site
 from tests.uploads import a_picture, sent, uploaded
 from tests.waits import eventually
 
-IMAGES: Final = 6
+IMAGES: Final = 9
+GROUP: Final = 5
+"""How many images are recorded at once."""
 SECONDS: Final = 60.0
 
 
@@ -39,7 +41,7 @@ async def test_a_failed_import_leaves_nothing_behind(tmp_path: Path) -> None:
         before = files_of(tmp_path)
         upload = await sent(bea, data, ARCHIVE, purpose="IMPORT")
         job = (await bea(IMPORT, id=upload["id"]))["importConversation"]["import"]
-        wanted = chance.randint(1, IMAGES)
+        wanted = chance.randint(1, GROUP)
 
         await eventually(lambda: has_made(site, job, wanted), within=SECONDS, what="some are made")
         await api.kill()
