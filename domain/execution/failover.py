@@ -120,12 +120,15 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
                 return await self.ask_route(observer, route)
             except GenerationFailed as failure:
                 is_dropped = failure.code is GenerationErrorCode.MODEL_RETIRED
+                # If another provider has dropped the model, the planned one may still have it.
+                is_rejected = failure.nothing_taken or (bool(failures) and is_dropped)
+                if is_rejected:
+                    self._record_rejection(observer, failure, provider=route.provider)
+                # Afterwards: a deadline that passes meanwhile finds no answer awaited.
                 if is_dropped:
                     await self._availability.withdraw(route.id, route.provider)
-                # If another provider has dropped the model, the planned one may still have it.
-                if not failure.nothing_taken and not (failures and is_dropped):
+                if not is_rejected:
                     raise
-                self._record_rejection(observer, failure, provider=route.provider)
                 failures.append(failure)
         if not failures:
             raise self._failure_without_routes()
