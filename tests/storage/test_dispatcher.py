@@ -16,6 +16,7 @@ from domain.captions import CaptionDelivery, CaptionModelRegistry, CaptionReques
 from domain.claims import Hint, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
 from domain.execution import dispatcher as dispatching
+from domain.execution import failover
 from domain.execution.dispatcher import Dispatcher, never
 from domain.execution.image_writer import ImageWriter
 from domain.execution.model_availability import ModelAvailability
@@ -38,7 +39,7 @@ from storage.mongo.permits import MongoPermitRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.objects.folder import FolderObjectStore
 from tests.storage.builders import ANA, a_caption_model, a_conversation, a_model, a_post
-from tests.waits import PATIENCE_SECONDS
+from tests.waits import PATIENCE_SECONDS, eventually
 
 BOB = viewer_id_of("tests", "bob")
 ROOM = 6
@@ -96,6 +97,22 @@ class Rejects:
         raise AssertionError(job)
 
 
+class Drops:
+    """A provider that does not have the model any more."""
+
+    name = "dropping"
+    max_concurrent_runs = ROOM
+
+    async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
+        assert request.model.provider == self.name
+        failure = GenerationFailed(GenerationErrorCode.MODEL_RETIRED, retryable=False)
+        failure.nothing_taken = True
+        raise failure
+
+    async def cancel(self, job: ProviderJob) -> None:
+        raise AssertionError(job)
+
+
 class Writes:
     """A writer that writes two words, and the second one when it may."""
 
@@ -122,7 +139,7 @@ def a_dispatcher(
     database: Database,
     folder: Path,
     registry: ModelRegistry,
-    those: Sequence[Hangs | Rejects],
+    those: Sequence[Hangs | Rejects | Drops],
     *writers: Writes,
     claims: MongoClaimRepository | None = None,
     permits: Permits | None = None,
@@ -239,6 +256,32 @@ async def test_a_run_moves_to_another_provider_only_if_it_has_capacity(
     assert provider.begun == ROOM // 2
     await dispatcher.stop(0)
     assert provider.begun == ROOM // 2
+
+
+async def test_a_run_whose_provider_drops_the_model_waits_for_room_at_the_next_one(
+    database: Database, provider: Hangs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repetitions = 0
+
+    def next_try_seconds(*_: object, **__: object) -> float:
+        nonlocal repetitions
+        repetitions += 1
+        return 0.01
+
+    monkeypatch.setattr(failover, "next_try_seconds", next_try_seconds)
+    dropping, other = Drops(), replace(a_model("two"), max_images=2, images_per_run=1)
+    dropped = replace(other, provider=dropping.name, other_routes=(other,))
+    models = ModelRegistry([a_model(), dropped])
+    dispatcher = a_dispatcher(database, tmp_path, models, [dropping, provider])
+    dispatcher.enqueue(ANA, await outputs_of(database, ROOM // 2))
+    await provider.until_begun(ROOM // 2)
+    _, turn = await a_conversation(database, "two", images_per_model=2)
+
+    dispatcher.enqueue(ANA, ids_of(turn))
+
+    await eventually(lambda: repetitions >= 6, what="both runs have been repeated")
+    assert provider.begun == ROOM // 2
+    await dispatcher.stop(0)
 
 
 async def test_an_enqueued_output_runs(
