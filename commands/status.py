@@ -85,7 +85,7 @@ def _describe_debts(backlogs: Sequence[Backlog], deletions: Sequence[ViewerId]) 
 
 
 def _describe_unavailable(unavailable: Unavailable) -> Iterable[str]:
-    yield f"{count(len(unavailable.withdrawn), 'model')} withdrawn by a provider."
+    yield f"Withdrawn by a provider: {len(unavailable.withdrawn)}."
     for withdrawal in unavailable.withdrawn:
         yield f"  {withdrawal.model_id}  by {withdrawal.provider}"
     yield f"{count(len(unavailable.off), 'name')} switched off."

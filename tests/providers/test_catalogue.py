@@ -479,7 +479,7 @@ def test_prices_equal_those_of_the_providers(name: str, prices: list[int | None]
 
 
 def test_names_are_unique_across_all_kinds_of_models() -> None:
-    """What a provider does not have any more is withdrawn by its id alone."""
+    """A model that its provider has dropped is withdrawn by the two ids, whatever it makes."""
     images = load_catalogue(rehearsals=True).all()
     writers = load_caption_models(rehearsals=True).all()
 
