@@ -4,6 +4,7 @@ A port that the system chooses may be given to a client's connection or to anoth
 before its own server listens, or while that is restarted.
 """
 
+import atexit
 import socket
 from collections import deque
 from collections.abc import Iterator
@@ -67,3 +68,4 @@ def _held(port: int) -> socket.socket | None:
 
 PORTS: Final = Ports()
 """Those of this process."""
+atexit.register(PORTS.close)
