@@ -103,7 +103,7 @@ class MongoChangeFeed:
         """What is followed from now on needs one. Where there is none, nothing was followed before,
         or has to be read again: the changes until then are left out.
         """
-        while position.place.token is None and stream.alive:
+        while position.point.token is None and stream.alive:
             self._move(position, stream, await stream.next())
 
     async def _read(

@@ -14,7 +14,7 @@ from bson.raw_bson import RawBSONDocument
 
 from domain.partitions import FollowedPartitions
 from storage.mongo.change_stream import ChangeStream
-from storage.mongo.stream_position import Place, Position
+from storage.mongo.stream_position import Point, Position
 
 _LEAST_SECONDS: Final = 0.25
 """From one stream to the next: newcomers of this time share one."""
@@ -32,9 +32,9 @@ class Replacements:
         self._timer: asyncio.TimerHandle | None = None
         self._brings_all = False
         self._position: Position | None = None
-        self._begin_at: Place | None = None
+        self._begin_at: Point | None = None
         """Where the stream was when the first newcomer came."""
-        self._resumed = self._left_at = Place(None, None)
+        self._resumed = self._left_at = Point(None, None)
         """Where the stream that is read has begun, and where the one before had got to. They differ
         where newcomers made it begin earlier.
         """
@@ -47,10 +47,10 @@ class Replacements:
         """A stream is about to be opened that brings all that is followed at the moment."""
         if self._timer is not None:
             self._timer.cancel()
-        self._left_at = position.place
+        self._left_at = position.point
         if self._begin_at is not None and self._begin_at.is_before(self._left_at):
             position.go_to(self._begin_at)
-        self._resumed = position.place
+        self._resumed = position.point
         self._position, self._begin_at, self._opened_at = position, None, None
         self._due.clear()
         self._brings_all = self._partitions.followed() is None
@@ -63,7 +63,7 @@ class Replacements:
         position = self._position
         if position is not None and self._resumed.token is None:
             # They came before the stream had a position, and read the state after it.
-            self._begin_at = position.place
+            self._begin_at = position.point
         self._arm()
 
     async def next(self, stream: ChangeStream) -> Sequence[RawBSONDocument]:
@@ -91,7 +91,7 @@ class Replacements:
     def _plan(self) -> None:
         if self._begin_at is not None or self._brings_all or self._position is None:
             return
-        reached = self._position.place
+        reached = self._position.point
         # A stream that has brought nothing yet is where it began. What came before its newcomers is
         # behind what the one before had got to.
         self._begin_at = self._left_at if reached.token == self._resumed.token else reached
