@@ -35,7 +35,7 @@ _BEFORE_ALL_TURNS: Final = (-1, 0, 0)
 class WaitingTurns(Protocol):
     """See `domain.services.waiting_turns`."""
 
-    def look_soon(self) -> None: ...
+    def search_now(self) -> None: ...
 
     async def cancel(self, viewer: Viewer, turn_id: TurnId) -> Turn | None: ...
 
@@ -145,7 +145,7 @@ class TurnService:
                 return written
             conversation, turn = written
             if turn.status is TurnStatus.WAITING:
-                self.waiting.look_soon()
+                self.waiting.search_now()
             # The plan was made from this version of the previous turn: it is not sent again.
             latest = before.latest
             known = ((latest.turn_index, latest.version),) if latest else ()
