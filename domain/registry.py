@@ -121,7 +121,7 @@ class Registry(Generic[ModelT]):
         self._off: Mapping[str, datetime] = {}
 
     def withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
-        """Use no more these models by these providers. A model is shown as dropped once it is
+        """Stop using these models at these providers. A model is shown as dropped once it is
         withdrawn from all of its providers here.
         """
         withdrawn: dict[ModelId, dict[str, datetime]] = {}

@@ -1,4 +1,4 @@
-"""Exports: ask for one, and see how it goes."""
+"""Exports: create one, and read its progress."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class ExportService:
     conversations: ConversationRepository
     accounts: AccountService
     begin: Callable[[], None]
-    """Called once one has been created, which is found without it, too."""
+    """Called when an export has been created. Without the call, the next search finds it."""
 
     async def get_many(self, viewer: Viewer, ids: Iterable[str]) -> Mapping[str, Export]:
         return await self.exports.get_many(viewer.id, ids)
