@@ -40,7 +40,7 @@ class Plan(Protocol):
 
 
 class Command(Protocol):
-    """What may spend credits, once."""
+    """A command that may spend credits, once."""
 
     @property
     def max_credits(self) -> int | None: ...

@@ -62,7 +62,7 @@ class Position:
         self.partition = point.partition
 
     def follow(self, token: Mapping[str, Any] | None) -> None:
-        """The stream has got to this token. Without one, it has none yet."""
+        """Move to this token. None: the stream has none yet."""
         if token is not None:
             self.token, self.invalidated_token = token, None
 
