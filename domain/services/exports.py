@@ -42,7 +42,7 @@ class ExportService:
         return await self._create(viewer, None)
 
     async def _create(self, viewer: Viewer, conversation_id: ConversationId | None) -> Export:
-        await self.accounts.get(viewer.id)  # there is one from here on
+        await self.accounts.open(viewer.id)
         export = Export(
             id=new_export_id(),
             owner_id=viewer.id,

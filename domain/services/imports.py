@@ -68,7 +68,7 @@ class ImportService:
         if job.id in known:
             return known[job.id]
         await self._check(upload, job)
-        await self.accounts.get(viewer.id)  # there is one from here on
+        await self.accounts.open(viewer.id)
         stored = await self.imports.create(job, at_most=MAX_RUNNING_JOBS)
         if stored is None:
             message = f"At most {MAX_RUNNING_JOBS} imports can run. Try again later."
