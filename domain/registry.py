@@ -224,7 +224,7 @@ class Registry(Generic[ModelT]):
         route where there is none.
         """
         if row.retires_at is None and not self._off and row.id not in self._withdrawn:
-            return row  # of nearly every output that is shown
+            return row  # This is so for nearly every output that is shown.
         now = self._now()
         current_routes = [route for route in _routes_of(row) if not route.has_ended(now)] or [row]
         model = next(filter(self.may_ask, current_routes), current_routes[0])

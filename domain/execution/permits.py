@@ -172,7 +172,7 @@ class Permits:
                 if permits:
                     await self._repository.renew(permits, lease=self._lease)
             except Overloaded:
-                continue  # while the database is away, nobody can take them
+                continue  # While the database is away, no other process can take them.
             except Exception:
                 log.exception("permits not renewed")
 

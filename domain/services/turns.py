@@ -82,7 +82,7 @@ class TurnService:
             found.append((conversation.source_image, _BEFORE_ALL_TURNS))
         after = request.position or _BEFORE_ALL_TURNS
         # The position's own turn may have more images: pages start after a turn, so the one before.
-        turn_index = max(-1, int(after[0]) - 1)  # there need not be such a turn
+        turn_index = max(-1, int(after[0]) - 1)  # A turn of this index need not exist.
         more = True
         while more and len(found) <= request.size:
             page = await self.turns.page(
@@ -174,5 +174,6 @@ class TurnService:
             ended = await self.waiting.cancel(viewer, turn.id)
             if ended is not None:
                 return ended
-            turn = (await self.get_many(viewer, [turn.id])).get(turn.id, turn)  # it has just begun
+            # It has begun in the meantime.
+            turn = (await self.get_many(viewer, [turn.id])).get(turn.id, turn)
         return await self.cancelling.cancel(viewer, turn, turn.outputs, noun="turn")

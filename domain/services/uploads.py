@@ -241,7 +241,7 @@ class UploadService:
 
 def _label(filename: str | None) -> str | None:
     """The name on one line, balanced and shortened; None if it has no visible characters."""
-    head = (filename or "")[: 4 * MAX_FILENAME_LENGTH]  # all of a very long one takes too long
+    head = (filename or "")[: 4 * MAX_FILENAME_LENGTH]  # A very long name would take too long.
     if is_blank(head):
         return None
     shown = (
