@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from assembly.catalogue import load_caption_registry, load_registry
 from assembly.image_tools import open_image_tools
 from commands.startup import open_command_database, run_with_settings
-from domain.ports.execution import SwitchedOff, Unavailable
+from domain.ports.model_availability import SwitchedOff, Unavailable
 from domain.registry import RegisteredModel, Registry
 from runtime.lifecycle import FAILED, STOPPED, print_error
 from settings import Settings

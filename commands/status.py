@@ -14,7 +14,7 @@ from assembly.catalogue import load_caption_registry, load_registry
 from commands.startup import open_command_database, run_with_settings
 from domain.ids import ModelId, ViewerId
 from domain.plurals import count
-from domain.ports.execution import Unavailable
+from domain.ports.model_availability import Unavailable
 from domain.ports.operators import Backlog, StuckOutput
 from runtime.lifecycle import FAILED, STOPPED
 from settings import Settings

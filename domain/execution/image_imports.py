@@ -18,9 +18,9 @@ from domain.ids import ImageId
 from domain.images import Image, ImageRecord, ProcessedImage
 from domain.import_format.reader import ImportedImage
 from domain.jobs import Import, JobClaim
-from domain.ports.execution import ImportRepository
 from domain.ports.images import ImageRepository
 from domain.ports.imaging import ImageMarker, UploadProcessor
+from domain.ports.jobs import ImportRepository
 from domain.ports.objects import ArchiveStore
 from domain.retries import RetryPolicy, retry
 

@@ -28,7 +28,7 @@ from domain.import_format.facts import NotAnExport
 from domain.import_format.reader import ImportedConversation
 from domain.jobs import KEPT, Import, JobClaim
 from domain.outputs import GenerationError
-from domain.ports.execution import ImportRepository
+from domain.ports.jobs import ImportRepository
 from domain.ports.objects import ArchiveStore
 
 _BATCH_SIZE: Final = 100

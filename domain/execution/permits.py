@@ -18,7 +18,7 @@ from domain.claims import Permit, Waiting
 from domain.errors import Overloaded
 from domain.execution.leases import HEARTBEAT, LEASE
 from domain.ids import OutputId
-from domain.ports.execution import PermitRepository
+from domain.ports.permits import PermitRepository
 
 log = logging.getLogger(__name__)
 

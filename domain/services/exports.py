@@ -9,7 +9,7 @@ from domain.errors import RateLimited
 from domain.ids import ConversationId, new_export_id, parse_conversation_id
 from domain.jobs import MAX_RUNNING_JOBS, Export
 from domain.ports.conversations import ConversationRepository
-from domain.ports.execution import ExportRepository
+from domain.ports.jobs import ExportRepository
 from domain.refusals import refuse
 from domain.services.accounts import AccountService
 from domain.services.conversations import CONVERSATION_NOT_FOUND

@@ -17,7 +17,7 @@ from domain.execution.export_check import TookTooLong, check_export
 from domain.ids import import_id_of, parse_upload_id
 from domain.import_format.facts import NotAnExport
 from domain.jobs import MAX_RUNNING_JOBS, Import
-from domain.ports.execution import ImportRepository
+from domain.ports.jobs import ImportRepository
 from domain.ports.objects import ArchiveStore
 from domain.ports.uploads import UploadRepository
 from domain.refusals import refuse

@@ -24,16 +24,13 @@ from domain.images import (
 from domain.outputs import Output
 from domain.ports.accounts import AccountRepository
 from domain.ports.conversations import ConversationRepository
-from domain.ports.execution import (
-    ClaimRepository,
-    ContactRepository,
-    PermitRepository,
-    Unavailable,
-)
+from domain.ports.execution import ClaimRepository, ContactRepository
 from domain.ports.idempotency import IdempotencyRepository
 from domain.ports.images import ImageRepository
+from domain.ports.model_availability import Unavailable
 from domain.ports.objects import ObjectStore
 from domain.ports.outputs import OutputRepository
+from domain.ports.permits import PermitRepository
 from domain.ports.posts import PostRepository
 from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.turns import TurnRepository
