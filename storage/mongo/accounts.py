@@ -37,7 +37,7 @@ _FIELDS: Final = {"balance": "balance", "reserved": "reserved", "activeOutputs":
 
 @repository
 class MongoAccountRepository:
-    """See `domain.ports.AccountRepository`."""
+    """See `domain.ports.accounts.AccountRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -20,7 +20,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoAlbumRepository:
-    """See `domain.ports.AlbumRepository`."""
+    """See `domain.ports.albums.AlbumRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

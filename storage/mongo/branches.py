@@ -41,7 +41,7 @@ _AT_ONCE: Final = 100
 
 @repository
 class MongoBranchRepository:
-    """See `domain.ports.BranchRepository`."""
+    """See `domain.ports.branches.BranchRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -43,7 +43,7 @@ little, and subscribers get nothing meanwhile.
 
 
 class MongoChangeFeed:
-    """See `domain.ports.ChangeFeed`."""
+    """See `domain.ports.changes.ChangeFeed`."""
 
     def __init__(self, database: Database, partitions: FollowedPartitions) -> None:
         self._watched = database.watched

@@ -73,7 +73,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoClaimRepository:
-    """See `domain.ports.ClaimRepository`."""
+    """See `domain.ports.execution.ClaimRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

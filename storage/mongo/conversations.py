@@ -34,7 +34,7 @@ from storage.mongo.turns import insert_turn, read_turn
 
 @repository
 class MongoConversationRepository:
-    """See `domain.ports.ConversationRepository`."""
+    """See `domain.ports.conversations.ConversationRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

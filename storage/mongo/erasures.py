@@ -44,7 +44,7 @@ _NEW_ACCOUNT: Final[Document] = {
 
 @repository
 class MongoErasureRepository:
-    """See `domain.ports.ErasureRepository`."""
+    """See `domain.ports.cleanup.ErasureRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

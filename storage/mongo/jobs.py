@@ -23,7 +23,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoJobRepository(Generic[AnyJob]):
-    """See `domain.ports.JobRepository`."""
+    """See `domain.ports.jobs.JobRepository`."""
 
     _name: str
     """The name of the collection."""
@@ -119,7 +119,7 @@ class MongoJobRepository(Generic[AnyJob]):
 
 @repository
 class MongoExportRepository(MongoJobRepository[Export]):
-    """See `domain.ports.ExportRepository`."""
+    """See `domain.ports.jobs.ExportRepository`."""
 
     _name = "exports"
 

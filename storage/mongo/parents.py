@@ -59,7 +59,7 @@ _ENDING: Final[Document] = {
 
 @repository
 class MongoOutputRepository:
-    """See `domain.ports.OutputRepository`."""
+    """See `domain.ports.outputs.OutputRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

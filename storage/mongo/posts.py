@@ -30,7 +30,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoPostRepository:
-    """See `domain.ports.PostRepository`."""
+    """See `domain.ports.posts.PostRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

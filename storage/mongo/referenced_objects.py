@@ -15,7 +15,7 @@ from storage.mongo.images import image_keys
 
 @repository
 class MongoReferencedObjectRepository:
-    """See `domain.ports.ReferencedObjectRepository`."""
+    """See `domain.ports.cleanup.ReferencedObjectRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -16,7 +16,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoShareRepository:
-    """See `domain.ports.ShareRepository`."""
+    """See `domain.ports.shares.ShareRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -38,7 +38,7 @@ _ENDED: Final[Document] = {
 
 @repository
 class MongoTrashRepository:
-    """See `domain.ports.ExpiringRepository`."""
+    """See `domain.ports.cleanup.ExpiringRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -27,7 +27,7 @@ _UNDECIDED: Final[Document] = {"imageId": None, "refusal": None}
 
 @repository
 class MongoUploadRepository:
-    """See `domain.ports.UploadRepository`.
+    """See `domain.ports.uploads.UploadRepository`.
 
     `sweepAt` is set while the store may have bytes under `key`.
     """

@@ -28,7 +28,7 @@ _WAITING: Final = TurnStatus.WAITING.value
 
 @repository
 class MongoWaitingTurnRepository:
-    """See `domain.ports.WaitingTurnRepository`."""
+    """See `domain.ports.waiting_turns.WaitingTurnRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
