@@ -21,7 +21,7 @@ from domain.ports.conversations import ConversationRepository
 from domain.ports.turns import TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
-from domain.services.cancelling import Cancelling
+from domain.services.canceller import OutputCanceller
 from domain.services.commands import AnyCommand, CommandService, Written
 from domain.services.edit_planning import EditPlanner, PlannedEdit
 from domain.stored import Wanted
@@ -47,7 +47,7 @@ class TurnService:
     commands: CommandService
     accounts: AccountService
     edits: EditPlanner
-    cancelling: Cancelling
+    canceller: OutputCanceller
     waiting: WaitingTurns
 
     async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
@@ -176,4 +176,4 @@ class TurnService:
                 return ended
             # It has begun in the meantime.
             turn = (await self.get_many(viewer, [turn.id])).get(turn.id, turn)
-        return await self.cancelling.cancel(viewer, turn, turn.outputs, noun="turn")
+        return await self.canceller.cancel(viewer, turn, turn.outputs, noun="turn")

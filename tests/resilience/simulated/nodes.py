@@ -35,7 +35,7 @@ from domain.ports.posts import PostRepository
 from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.turns import TurnRepository
 from domain.services.accounts import AccountService
-from domain.services.cancelling import Cancelling
+from domain.services.canceller import OutputCanceller
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -169,14 +169,14 @@ class Node:
         self.conversations = ConversationService(
             self._conversations, commands, accounts, images, registry, self._image_writer
         )
-        cancelling = Cancelling(outputs=self._outputs, hints=hints)
+        canceller = OutputCanceller(outputs=self._outputs, hints=hints)
         self.turns = TurnService(
             turns=self._turns,
             conversations=self._conversations,
             commands=commands,
             accounts=accounts,
             edits=EditPlanner(self._turns, self._conversations, images, registry),
-            cancelling=cancelling,
+            canceller=canceller,
             waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
@@ -184,12 +184,12 @@ class Node:
             commands=commands,
             accounts=accounts,
             registry=registry,
-            cancelling=cancelling,
+            canceller=canceller,
             image_writer=self._image_writer,
         )
         self.posts = PostService(
             posts=self._posts,
-            cancelling=cancelling,
+            canceller=canceller,
             commands=commands,
             accounts=accounts,
             images=images,
