@@ -1,4 +1,4 @@
-"""P7: a foreign id is answered like an unknown one: over HTTP, a socket, `node` and `nodes`."""
+"""A foreign id is answered like an unknown one: over HTTP, a socket, `node` and `nodes`."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""P8, P19: no input causes an internal error, and logs and metrics contain no secrets."""
+"""No input causes an internal error, and logs and metrics contain no secrets."""
 
 import json
 import re
