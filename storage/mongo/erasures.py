@@ -21,8 +21,9 @@ from domain.ids import (
     ViewerId,
     new_erased_id,
 )
-from storage.mongo.accounts import read_account, write_ledger
+from storage.mongo.accounts import read_account
 from storage.mongo.collections import PARENTS, Document
+from storage.mongo.credits import write_ledger
 from storage.mongo.database import Database, repository
 from storage.mongo.idempotency import records_of
 from storage.mongo.images import image_keys

@@ -12,8 +12,8 @@ from domain.errors import GenerationErrorCode
 from domain.ids import ViewerId
 from domain.jobs import AnyJob, Export, JobClaim
 from domain.outputs import MAX_COUNT, GenerationError, OutputStatus
-from storage.mongo.accounts import touch_account
 from storage.mongo.collections import UNFINISHED_JOB, Document
+from storage.mongo.credits import touch_account
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import from_now
 from storage.mongo.outputs import error_document

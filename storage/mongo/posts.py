@@ -13,8 +13,8 @@ from domain.pages import Page, PageRequest
 from domain.posts import Post, PostPlan
 from domain.rules import derive_status
 from domain.turns import PlannedOutput
-from storage.mongo.accounts import reserve_credits
 from storage.mongo.collections import Document
+from storage.mongo.credits import reserve_credits
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images
