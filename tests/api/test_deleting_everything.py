@@ -30,7 +30,7 @@ from tests.waits import eventually
 
 CONVERSATIONS = "{ viewer { conversations(first: 100) { nodes { id } } } }"
 CLEARED_SECONDS = 60.0
-PAUSE_SECONDS = 0.3
+PAUSE_SECONDS = 0.5
 """To look at everything takes the processor as long as all else here does."""
 
 
