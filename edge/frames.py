@@ -27,6 +27,7 @@ from edge.errors import INTERNAL
 from edge.light_waits import Gate, Inbox
 from edge.loop_rounds import LoopRounds, ProtocolInRounds
 from edge.rates import RateLimit
+from edge.request_heads import HEADERS_TOO_LARGE
 from edge.responses import JSON, error_body
 from edge.send_limits import SendLimit
 from settings import Limits
@@ -299,6 +300,8 @@ def _reject(status: StatusLike, _: str) -> Response:
     status = HTTPStatus(status)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:  # The application failed, or the server stops.
         error = error_body(INTERNAL, "The WebSocket could not be opened.")
+    elif status is HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+        error = error_body(HEADERS_TOO_LARGE, "A header of the WebSocket handshake is too long.")
     else:
         error = error_body("BAD_REQUEST", "This is not a valid WebSocket handshake.")
     body = orjson.dumps(error)
