@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from edge.frames import WebSocketProtocol
 from edge.loop_rounds import LoopRounds, ProtocolInRounds
 from edge.request_heads import (
     HEADERS_TOO_LARGE,
@@ -281,6 +282,19 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
         else:
             if self._unparsed_bytes > self._limits.head_bytes:
                 self._refuse(self._head_too_large)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to the protocol of WebSockets."""
+        protocol = self.ws_protocol_class(  # type: ignore[call-arg, misc]
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
+        if not isinstance(protocol, WebSocketProtocol):
+            super().handle_websocket_upgrade()
+            return
+        self.connections.discard(self)
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        protocol.begin(self.url, self.headers)
 
     def _parse_without_upgrade(self, rest: bytes | memoryview) -> None:
         """Read the head again without what asks for another protocol: that may be ignored, as some
