@@ -27,15 +27,18 @@ async def read_all(database: Database, command: Document, session: Session) -> l
 
 
 async def _read(database: Database, command: Document, session: Session) -> list[Document]:
+    name, pipeline = command["aggregate"], command["pipeline"]
     concern: Document = {"level": "majority"}
     if session.operation_time is not None:
         concern["afterClusterTime"] = session.operation_time
-    whole = {**command, "cursor": {"batchSize": _BATCH}, "readConcern": concern}
-    commands = database.commands
-    answer = await commands.command(whole, session=session, codec_options=SHOWN)
-    found: list[Document] = answer["cursor"]["firstBatch"]
-    while cursor_id := answer["cursor"]["id"]:  # An answer has at most 16 MB.
-        more = {"getMore": cursor_id, "collection": command["aggregate"]}
-        answer = await commands.command(more, session=session, codec_options=SHOWN)
-        found += answer["cursor"]["nextBatch"]
+    whole = command | {"readConcern": concern}
+    whole.setdefault("cursor", {"batchSize": _BATCH})
+    answer = await database.commands.command(whole, session=session, codec_options=SHOWN)
+    cursor = answer["cursor"]
+    found: list[Document] = cursor["firstBatch"]
+    if cursor["id"]:  # One answer has at most 16 MB.
+        unread = {"killCursors": name, "cursors": [cursor["id"]]}
+        await database.commands.command(unread, session=session)
+        collection = database.collection(name).with_options(codec_options=SHOWN)
+        found = await (await collection.aggregate(pipeline, session=session)).to_list()
     return found
