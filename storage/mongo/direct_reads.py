@@ -1,6 +1,6 @@
 """Reads of everything at once, by one command.
 
-A cursor of the driver takes a third more processor time for a read whose answer comes at once. What
+A cursor of the driver takes a tenth more processor time for a read whose answer comes at once. What
 must stay true: as by a cursor, all documents are read, by majority, not from before what the
 session has seen, and once more if the connection breaks.
 """
