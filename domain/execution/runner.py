@@ -225,8 +225,8 @@ class OutputRun:
             outcome = await self._end_with(overdue_error(outcome_unknown=unknown))
             await self._work.cancel_jobs()
             return outcome
-        except StoreUnavailable:
-            log.warning("object store unavailable", extra=self._facts)
+        except StoreUnavailable as error:
+            log.warning("object store unavailable", extra={**self._facts, "reason": str(error)})
             return await self._fail(GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
         except (Overloaded, LeaseLost, HandedOver):
             raise
