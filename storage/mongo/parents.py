@@ -38,7 +38,7 @@ from storage.mongo.output_rules import (
     is_slot,
 )
 from storage.mongo.output_updates import end_update, versioned, with_derived_fields
-from storage.mongo.outputs import queued_output
+from storage.mongo.stored_outputs import queued_output
 from storage.mongo.stored_posts import StoredPost
 from storage.mongo.traces import trace_field
 from storage.mongo.transaction import Abort, SessionCollection, Transaction
