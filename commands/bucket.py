@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx2
 
 from assembly.objects import bucket_of
+from commands.console import run_main
 from commands.startup import run_with_settings
 from domain.errors import StoreUnavailable
 from domain.images import new_key, shard_of
@@ -44,7 +45,7 @@ async def _run(settings: Settings, options: Namespace) -> int:
             return await _prepare(settings, bucket, create=options.create)
         return await _check(bucket, settings.allowed_origins)
     except StoreUnavailable as error:
-        print_error(f"{error}.")
+        print_error(f"{bucket.name} at {bucket.endpoint}: {error}.")
         return FAILED
 
 
@@ -197,6 +198,8 @@ class _BucketCheck:
         return None if answer.is_success else _describe_response(answer)
 
     async def check_cors(self) -> str | None:
+        if not self._origins:
+            return _MissingAbility("DARKROOM_ALLOWED_ORIGINS names none")
         url = self._presign(0, UploadMethod.PUT).url
         for origin in self._origins:
             headers = {
@@ -251,4 +254,4 @@ def _parser() -> ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_main(main))

@@ -1,8 +1,7 @@
 """Checks provider credentials: requests one cheap image from each provider, as workers do.
 
 `python -m commands.check_providers` checks all of them at the same time, with a name only that one.
-Each image is billed. What must stay true: neither a key nor a URL is printed, whatever a provider
-answers.
+Each image is billed. Neither a key nor a URL is printed, whatever a provider answers.
 """
 
 import asyncio
@@ -18,6 +17,7 @@ from typing import Final
 import structlog
 
 from assembly.image_tools import ImageTools, open_image_tools
+from commands.console import run_main
 from commands.startup import run_with_settings
 from domain.errors import GenerationErrorCode, GenerationFailed
 from domain.generation import Delivery, GenerationRequest, SilentObserver
@@ -28,7 +28,6 @@ from domain.ports.providers import Provider
 from providers.catalogue import load_catalogue
 from providers.http import quote
 from runtime.lifecycle import FAILED, STOPPED, CannotStart
-from runtime.logs import configure_logs
 from settings import (
     AzureSettings,
     ProviderSettings,
@@ -48,16 +47,12 @@ log = structlog.get_logger(__name__)
 def main(arguments: list[str]) -> int:
     """Check the providers. Return 1 if one has failed, 2 if none can be checked."""
     options = _parser().parse_args(arguments)
-    try:
-        return run_with_settings(
-            lambda settings: _run(settings, options.providers, verbose=options.verbose)
-        )
-    except KeyboardInterrupt:
-        return FAILED
+    return run_with_settings(
+        lambda settings: _run(settings, options.providers, verbose=options.verbose)
+    )
 
 
 async def _run(settings: Settings, names: Collection[str], *, verbose: bool) -> int:
-    configure_logs(settings)
     if not verbose:
         # The line about a failure says what the log would say.
         logging.disable(logging.ERROR)
@@ -209,4 +204,4 @@ def _parser() -> ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_main(main))

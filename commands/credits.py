@@ -10,18 +10,20 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from commands.startup import open_command_database, run_with_settings
+from commands.arguments import line_of_text, whole_number
+from commands.console import run_main
+from commands.startup import open_command_database, run_with_settings, viewer_id_named
 from domain.conflicts import Conflict
 from domain.credits import MAX_BALANCE, Account, Proof
-from domain.ids import ViewerId, parse_viewer_id, viewer_id_of
+from domain.ids import ViewerId
 from domain.plurals import count
-from edge.dev_tokens import ISSUER
 from runtime.lifecycle import FAILED, STOPPED, print_error
 from settings import Settings
 from storage.mongo.accounts import MongoAccountRepository
 
 _MAX_CREDITS: Final = 1_000_000_000
 _MAX_DAYS: Final = 10_000
+_MAX_KEY_LENGTH: Final = 200
 
 
 def main(arguments: list[str]) -> int:
@@ -101,34 +103,8 @@ def _show_proof(proof: Proof) -> int:
     return FAILED if proof.discrepancies else STOPPED
 
 
-def viewer_id_named(settings: Settings, name: str) -> ViewerId:
-    """A viewer's id, from the id itself or from the `sub` of their tokens."""
-    issuer = ISSUER if settings.environment == "development" else settings.token_issuer
-    assert issuer is not None
-    return parse_viewer_id(name) or viewer_id_of(issuer, name)
-
-
-def _parse_credits(text: str) -> int:
-    value = int(text)
-    if not 0 < value <= _MAX_CREDITS:
-        raise ValueError
-    return value
-
-
 def _parse_limit(text: str) -> int | None:
-    if text == "none":
-        return None
-    value = int(text)
-    if not 0 <= value <= _MAX_CREDITS:
-        raise ValueError
-    return value
-
-
-def _parse_days(text: str) -> int:
-    value = int(text)
-    if not 0 < value <= _MAX_DAYS:
-        raise ValueError
-    return value
+    return None if text == "none" else whole_number(0, _MAX_CREDITS)(text)
 
 
 def _parser() -> ArgumentParser:
@@ -136,10 +112,11 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     grant = commands.add_parser("grant", help="add credits to an account")
     grant.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
-    grant.add_argument("credits", type=_parse_credits, help="the number of credits")
+    grant.add_argument("credits", type=whole_number(1, _MAX_CREDITS), help="the number of credits")
     grant.add_argument(
         "--key",
         required=True,
+        type=line_of_text(_MAX_KEY_LENGTH),
         help="an idempotency key, such as an invoice: it grants once",
     )
     limit = commands.add_parser("limit", help="how much a viewer can spend on one day")
@@ -147,10 +124,15 @@ def _parser() -> ArgumentParser:
     limit.add_argument("credits", type=_parse_limit, help="the number of credits, or `none`")
     show = commands.add_parser("show", help="what was granted, reserved and charged, by day")
     show.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
-    show.add_argument("--days", type=_parse_days, default=30, help="how many days with movements")
+    show.add_argument(
+        "--days",
+        type=whole_number(1, _MAX_DAYS),
+        default=30,
+        help="how many days with movements; 30 by default",
+    )
     commands.add_parser("prove", help="compare all accounts with the ledger and the outputs")
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_main(main))

@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from argparse import ArgumentParser
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from PIL import Image
 
+from commands.console import run_main
 from domain.generation import GenerationRequest, SilentObserver
 from domain.models import AspectRatio, ImageFormat, ImageModel, Resolution
 from domain.signing import Signer
@@ -36,6 +38,14 @@ MAX_BYTES: Final = 400_000
 """The size of all files together: each viewer has a copy, and so has each clone."""
 _QUALITY: Final = 60
 _PLACEHOLDER_SIDE: Final = 32
+
+
+def main(arguments: list[str]) -> int:
+    """Make the samples. Return 1 if they are too large."""
+    ArgumentParser(prog="python -m commands.make_samples", description=__doc__).parse_args(
+        arguments
+    )
+    return asyncio.run(_run())
 
 
 async def _run() -> int:
@@ -113,4 +123,4 @@ def _make_thumbhash(picture: Image.Image) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(_run()))
+    sys.exit(run_main(main))

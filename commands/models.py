@@ -12,8 +12,10 @@ from typing import Any, TypeAlias
 
 from assembly.catalogue import load_caption_registry, load_registry
 from assembly.image_tools import open_image_tools
+from commands.arguments import MAX_REASON, line_of_text
+from commands.console import run_main
 from commands.startup import open_command_database, run_with_settings
-from domain.ports.execution import SwitchedOff, Unavailable
+from domain.ports.model_availability import SwitchedOff, Unavailable
 from domain.registry import RegisteredModel, Registry
 from runtime.lifecycle import FAILED, STOPPED, print_error
 from settings import Settings
@@ -103,7 +105,9 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     off = commands.add_parser("off", help="stop using this model or provider")
     off.add_argument("name", help="a model's ID or alias, or a provider")
-    off.add_argument("--reason", required=True, help="why, for other operators")
+    off.add_argument(
+        "--reason", required=True, type=line_of_text(MAX_REASON), help="why, for other operators"
+    )
     on = commands.add_parser("on", help="use it again, also where it was withdrawn")
     on.add_argument("name", help="a model's ID or alias, or a provider")
     commands.add_parser("list", help="all models, and why those that are not available are not")
@@ -111,4 +115,4 @@ def _parser() -> ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_main(main))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from assembly.objects import open_objects
+from commands.console import run_main
 from commands.startup import open_command_database, run_with_settings
 from domain.cleanup.reconciliation import ObjectReconciler
 from domain.cleanup.store_ownership import Owners, StoreOwnership
@@ -113,4 +114,4 @@ def _parser() -> ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_main(main))

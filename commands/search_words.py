@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from time import monotonic
 from typing import Final
 
+from commands.console import run_main
 from commands.startup import open_command_database, run_with_settings
 from domain.ids import ImageId
 from domain.plurals import count
@@ -45,4 +46,4 @@ async def _run(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_main(main))

@@ -11,10 +11,11 @@ from datetime import timedelta
 from typing import Final
 
 from assembly.catalogue import load_caption_registry, load_registry
+from commands.console import run_main
 from commands.startup import open_command_database, run_with_settings
 from domain.ids import ModelId, ViewerId
 from domain.plurals import count
-from domain.ports.execution import Unavailable
+from domain.ports.model_availability import Unavailable
 from domain.ports.operators import Backlog, StuckOutput
 from runtime.lifecycle import FAILED, STOPPED
 from settings import Settings
@@ -98,4 +99,4 @@ def _format_duration(length: timedelta) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_main(main))

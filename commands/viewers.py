@@ -8,8 +8,10 @@ every process: requests are answered with FORBIDDEN, WebSockets close with 4403,
 import sys
 from argparse import ArgumentParser, Namespace
 
-from commands.credits import viewer_id_named
-from commands.startup import open_command_database, run_with_settings
+from commands.arguments import MAX_REASON, line_of_text
+from commands.console import run_main
+from commands.startup import open_command_database, run_with_settings, viewer_id_named
+from domain.ports.viewers import Block
 from runtime.lifecycle import FAILED, STOPPED, print_error
 from settings import Settings
 from storage.mongo.accounts import MongoAccountRepository
@@ -26,7 +28,8 @@ async def _run(settings: Settings, options: Namespace) -> int:
     async with open_command_database(settings) as (complete, database):
         viewers = MongoViewerRepository(database)
         if options.command == "list":
-            print("\n".join(sorted(await viewers.list_blocked())) or "No viewer is blocked.")
+            lines = [_describe_block(block) for block in await viewers.list_blocks()]
+            print("\n".join(lines) or "No viewer is blocked.")
             return STOPPED
         viewer_id = viewer_id_named(complete, options.viewer)
         if options.command == "block":
@@ -43,6 +46,11 @@ async def _run(settings: Settings, options: Namespace) -> int:
         return STOPPED
 
 
+def _describe_block(block: Block) -> str:
+    reason = f": {block.reason}" if block.reason else ""
+    return f"{block.viewer_id}  since {block.since:%Y-%m-%d %H:%M}Z{reason}"
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m commands.viewers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -50,10 +58,12 @@ def _parser() -> ArgumentParser:
     unblock = commands.add_parser("unblock", help="let a viewer in again")
     for subcommand in (block, unblock):
         subcommand.add_argument("viewer", help="a viewer's ID, or the `sub` of their tokens")
-    block.add_argument("--reason", help="kept with the block, for operators")
-    commands.add_parser("list", help="print who is blocked")
+    block.add_argument(
+        "--reason", type=line_of_text(MAX_REASON), help="kept with the block, for operators"
+    )
+    commands.add_parser("list", help="print who is blocked, since when and why")
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_main(main))

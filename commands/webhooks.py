@@ -21,6 +21,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from commands.arguments import whole_number
+from commands.console import run_main
 from runtime.lifecycle import CANNOT_START, STOPPED, print_error
 
 DEFAULT_PORT: Final = 9_000
@@ -83,11 +85,12 @@ def main(arguments: list[str]) -> int:
         return CANNOT_START
     try:
         with socket.create_server((_HOST, options.port)) as listener:
-            print(f"Listening at http://{_HOST}:{options.port}/ for webhooks. Ctrl-C stops it.\n")
-            sys.stdout.flush()
+            port = listener.getsockname()[1]
+            address = f"http://{_HOST}:{port}/"
+            print(f"Listening at {address} for webhooks. Ctrl-C stops it.\n", flush=True)
             config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
             asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         print_error(f"Port {options.port} cannot be used: {error}. Name another one with --port.")
         return CANNOT_START
     except KeyboardInterrupt:
@@ -106,15 +109,20 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m commands.webhooks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     listen = commands.add_parser("listen", help="print webhooks that arrive on this machine")
-    listen.add_argument("--port", type=int, default=DEFAULT_PORT, help="9000 by default")
+    listen.add_argument(
+        "--port", type=whole_number(0, 65_535), default=DEFAULT_PORT, help="9000 by default"
+    )
     listen.add_argument(
         "--secret", help="what createWebhook returned; what is not signed with it gets 401"
     )
     listen.add_argument(
-        "--status", type=int, default=204, help="what to answer, such as 500 to see retries"
+        "--status",
+        type=whole_number(200, 599),
+        default=204,
+        help="what to answer, such as 500 to see retries; 204 by default",
     )
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_main(main))

@@ -57,6 +57,7 @@ TO_ALL_SHARDS: Final[Mapping[str, str]] = {
     "MongoBacklogRepository.list_stuck": _OPERATOR,
     "MongoBacklogRepository.list_deletions": _OPERATOR,
     "MongoViewerRepository.list_blocked": "every process knows all who are blocked; they are few",
+    "MongoViewerRepository.list_blocks": "a command; they are few",
     "MongoErasureRepository.delete_small_records": _BY_RANGE,
     "MongoErasureRepository.finish": _BY_RANGE,
     "MongoAccountRepository.prove": _OPERATOR,

@@ -17,7 +17,7 @@ from domain.claims import Claim, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed, Overloaded, StoreUnavailable
 from domain.execution.caption_runs import CaptionRuns
 from domain.execution.clock import Clock
-from domain.execution.failover import Failover, TryLater
+from domain.execution.failover import Failover, RunPostponed
 from domain.execution.image_runs import ImageRuns
 from domain.execution.image_writer import ImageWriter
 from domain.execution.landing import Landing
@@ -215,7 +215,7 @@ class OutputRun:
             with span("landing"):
                 self.queued = await self._work.land(result)
             return "COMPLETED"
-        except TryLater as later:
+        except RunPostponed as later:
             return await self._postpone(later.delay)
         except GenerationFailed as failure:
             log.warning("generation failed", extra={**self._facts, "reason": str(failure)})
@@ -225,8 +225,8 @@ class OutputRun:
             outcome = await self._end_with(overdue_error(outcome_unknown=unknown))
             await self._work.cancel_jobs()
             return outcome
-        except StoreUnavailable:
-            log.warning("object store unavailable", extra=self._facts)
+        except StoreUnavailable as error:
+            log.warning("object store unavailable", extra={**self._facts, "reason": str(error)})
             return await self._fail(GenerationErrorCode.STORAGE_UNAVAILABLE, retryable=True)
         except (Overloaded, LeaseLost, HandedOver):
             raise

@@ -1,10 +1,21 @@
 """Which viewers are known, and which are blocked."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from domain.ids import ViewerId
 from domain.images import ImageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """That an operator has blocked a viewer."""
+
+    viewer_id: ViewerId
+    since: datetime
+    reason: str | None
 
 
 class ViewerRepository(Protocol):
@@ -19,3 +30,6 @@ class ViewerRepository(Protocol):
         """Return whether the viewer was blocked."""
 
     async def list_blocked(self) -> Collection[ViewerId]: ...
+
+    async def list_blocks(self) -> Sequence[Block]:
+        """The same with what operators want to know, the latest last."""

@@ -9,6 +9,7 @@ from pymongo.errors import DuplicateKeyError
 from domain.conflicts import Conflict
 from domain.ids import ViewerId
 from domain.images import ImageRecord
+from domain.ports.viewers import Block
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 from storage.mongo.images import record_document
@@ -19,7 +20,7 @@ IS_BLOCKED: Final[Document] = {"blockedAt": {"$exists": True}}
 
 @repository
 class MongoViewerRepository:
-    """See `domain.ports.ViewerRepository`."""
+    """See `domain.ports.viewers.ViewerRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -60,4 +61,10 @@ class MongoViewerRepository:
         return [
             document["_id"]
             async for document in self._database.viewers.find(IS_BLOCKED, {"_id": 1})
+        ]
+
+    async def list_blocks(self) -> Sequence[Block]:
+        return [
+            Block(document["_id"], document["blockedAt"], document.get("blockedBecause"))
+            async for document in self._database.viewers.find(IS_BLOCKED).sort("blockedAt")
         ]

@@ -2,23 +2,26 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from commands import viewers
 from domain.ids import viewer_id_of
 from domain.services import blocked_viewers
-from settings import Limits, Settings, variable_of
-from storage.mongo.database import Database, open_database
+from settings import Limits
+from storage.mongo.database import Database
 from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.viewers import MongoViewerRepository
+from tests.api.test_switching_off import database_of
 from tests.clients import GraphQLClient, Socket, connect_to
+from tests.commands import run_command
 from tests.conftest import Darkroom, StartDarkroom
 from tests.edge.streams import streaming
 from tests.edge.test_hostile_sockets import FINAL, HANDSHAKE, TEXT, frame
@@ -309,23 +312,22 @@ def _has_connections(port: int) -> bool:
 async def test_a_viewer_who_is_blocked_while_subscribed_is_disconnected(
     start_darkroom: StartDarkroom,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(blocked_viewers, "_EVERY_SECONDS", 0.2)
     darkroom, other = await start_darkroom(), await start_darkroom()
     client, bob = darkroom.client("ana"), darkroom.client("bob")
     own = (await client(ME))["viewer"]["id"]
-    run = Command(darkroom, monkeypatch)
+    run = partial(run_command, darkroom.settings, "viewers")
 
     async with client.socket() as socket, streaming(other.client("ana"), CREDITS) as stream:
         await (await socket.subscribe(CREDITS)).next()
         await stream.next()
         async with bob.subscribe(CREDITS) as others:
             await others.next()
-            async with open_database(*run.database) as stored:
+            async with database_of(darkroom) as stored:
                 # Production does not note who was seen.
                 await stored.viewers.delete_one({"_id": own})
-            assert await run("block", "ana", "--reason", "a test") == 0
+            blocked = await run("block", "ana", "--reason", "a test")
             assert await socket.closed_with() == 4403
             _, last = await stream.event()
             assert last["errors"][0]["extensions"] == {"code": "FORBIDDEN"}
@@ -338,13 +340,16 @@ async def test_a_viewer_who_is_blocked_while_subscribed_is_disconnected(
     assert refused.json()["errors"][0]["extensions"] == {"code": "FORBIDDEN"}
     assert await closed_instead_of_acknowledged(darkroom) == 4403
     assert (await darkroom.anonymous().post({"query": "{ __typename }"})).status_code == 200
-    assert await run("list") == 0
-    assert "check the name" not in capsys.readouterr().err
-    assert await run("block", "ana-misspelt") == 0
-    assert "check the name" in capsys.readouterr().err
+    listed = await run("list")
+    misspelt = await run("block", "ana-misspelt")
+    assert (blocked.code, blocked.said) == (0, f"{own} is blocked.\n")
+    assert listed.code == 0
+    assert re.fullmatch(rf"{own}  since [\d-]+ [\d:]+Z: a test\n", listed.said)
+    assert misspelt.code == 0
+    assert "check the name" in misspelt.said
 
-    assert await run("unblock", own) == 0
-    assert await run("unblock", own) == 1
+    assert (await run("unblock", own)).code == 0
+    assert (await run("unblock", own)).code == 1
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await client.post({"query": ME})).status_code == 403:
             pass
@@ -367,21 +372,3 @@ async def test_a_blocked_viewer_stays_blocked_after_deletion(
 
     assert await repository.list_blocked() == [ana]
     assert not await repository.is_known(ana)
-
-
-class Command:
-    """Runs the operators' command on a Darkroom's database."""
-
-    def __init__(self, darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
-        settings = darkroom.settings
-        assert settings.mongodb_uri
-        self.database = settings.mongodb_uri.get_secret_value(), settings.mongodb_database
-        for name, value in {
-            "mongodb_uri": settings.mongodb_uri.get_secret_value(),
-            "mongodb_database": settings.mongodb_database,
-            "data_dir": str(settings.data_dir),
-        }.items():
-            monkeypatch.setenv(variable_of(Settings, name), value)
-
-    async def __call__(self, *arguments: str) -> int:
-        return await asyncio.to_thread(viewers.main, list(arguments))

@@ -16,7 +16,7 @@ AnyParent = TypeVar("AnyParent", bound=Parent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancelling:
+class OutputCanceller:
     outputs: OutputRepository
     hints: HintQueue
 

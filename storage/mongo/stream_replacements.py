@@ -1,8 +1,8 @@
-"""Change streams that are replaced by others while they are read: a stream cannot be asked for more
-than it was opened for.
+"""Replaces a change stream when partitions are added to what it follows, since a stream cannot be
+asked for more than it was opened for.
 
-What must stay true: nothing is lost between two of them. The next one begins where the one before
-was when its newcomers came; what that has brought since is brought again.
+What must stay true: no change is lost between two streams. The next stream begins at the point that
+the previous one had reached when the first partition was added; later changes come again.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from bson.raw_bson import RawBSONDocument
 
 from domain.partitions import FollowedPartitions
 from storage.mongo.change_stream import ChangeStream
-from storage.mongo.stream_position import Place, Position
+from storage.mongo.stream_position import Point, Position
 
 _LEAST_SECONDS: Final = 0.25
-"""From one stream to the next: newcomers of this time share one."""
+"""Between two replacements: partitions that are added in this time share one."""
 
 LONGEST_ANSWER_MS: Final = 1_000
-"""How long a quiet stream takes to answer, and so one that was replaced to end."""
+"""How long a quiet stream takes to answer, and a replaced one to end."""
 
 
 class Replacements:
-    """When the next stream is due, and the end of those before."""
+    """Decides when the next stream is due and where it begins, and closes the previous ones."""
 
     def __init__(self, partitions: FollowedPartitions) -> None:
         self._partitions = partitions
@@ -32,11 +32,11 @@ class Replacements:
         self._timer: asyncio.TimerHandle | None = None
         self._brings_all = False
         self._position: Position | None = None
-        self._begin_at: Place | None = None
-        """Where the stream was when the first newcomer came."""
-        self._resumed = self._left_at = Place(None, None)
-        """Where the stream that is read has begun, and where the one before had got to. They differ
-        where newcomers made it begin earlier.
+        self._begin_at: Point | None = None
+        """The point that the stream had reached when the first partition was added."""
+        self._resumed = self._left_at = Point(None, None)
+        """Where the current stream has begun, and the point that the previous one had reached. They
+        differ where an added partition made the current one begin earlier.
         """
         self._opened_at: float | None = None
         """None while a stream is being opened."""
@@ -44,30 +44,30 @@ class Replacements:
         partitions.when_added = self._plan
 
     def open_after(self, position: Position) -> None:
-        """A stream is about to be opened that brings all that is followed at the moment."""
+        """Set where the next stream begins. It follows all partitions that are followed by now."""
         if self._timer is not None:
             self._timer.cancel()
-        self._left_at = position.place
+        self._left_at = position.point
         if self._begin_at is not None and self._begin_at.is_before(self._left_at):
             position.go_to(self._begin_at)
-        self._resumed = position.place
+        self._resumed = position.point
         self._position, self._begin_at, self._opened_at = position, None, None
         self._due.clear()
         self._brings_all = self._partitions.followed() is None
 
     def opened(self) -> None:
-        """The stream is open: the next one is due once there are newcomers that it leaves out."""
+        """Note that the stream is open: from now on an added partition makes the next one due."""
         self._opened_at = asyncio.get_running_loop().time()
         if self._begin_at is None:
             return
         position = self._position
         if position is not None and self._resumed.token is None:
-            # They came before the stream had a position, and read the state after it.
-            self._begin_at = position.place
-        self._arm()
+            # They were added before the stream had a position, and read the state after it.
+            self._begin_at = position.point
+        self._start_timer()
 
     async def next(self, stream: ChangeStream) -> Sequence[RawBSONDocument]:
-        """The next events of the stream, if any. Raise ReplacementDue."""
+        """Read the next events of the stream, if any. Raise ReplacementDue."""
         if self._due.is_set():
             await stream.close()
             raise ReplacementDue
@@ -82,7 +82,7 @@ class Replacements:
             due.cancel()
         if asking.done():
             return asking.result()
-        # It answers within a second. To interrupt it would cost its connection.
+        # It answers within a second. An interruption would cost its connection.
         task = asyncio.create_task(_close(stream, asking), name="change stream before")
         self._left.add(task)
         task.add_done_callback(self._left.discard)
@@ -91,14 +91,14 @@ class Replacements:
     def _plan(self) -> None:
         if self._begin_at is not None or self._brings_all or self._position is None:
             return
-        reached = self._position.place
-        # A stream that has brought nothing yet is where it began. What came before its newcomers is
-        # behind what the one before had got to.
+        reached = self._position.point
+        # A stream that has brought nothing yet is where it began. What changed before a partition
+        # was added comes after the point that the previous stream had reached.
         self._begin_at = self._left_at if reached.token == self._resumed.token else reached
         if self._opened_at is not None:
-            self._arm()
+            self._start_timer()
 
-    def _arm(self) -> None:
+    def _start_timer(self) -> None:
         assert self._opened_at is not None
         loop = asyncio.get_running_loop()
         due_at = max(loop.time(), self._opened_at + _LEAST_SECONDS)
@@ -106,11 +106,11 @@ class Replacements:
 
 
 class ReplacementDue(Exception):
-    """The stream does not bring all that is followed: open the next one."""
+    """The stream does not bring all partitions that are followed: open the next one."""
 
 
 async def _close(stream: ChangeStream, asking: "asyncio.Future[Sequence[RawBSONDocument]]") -> None:
-    """Nobody reads it any more, so nobody needs to know how it ends."""
+    """Close it after its last answer, whatever that is: it is not read any more."""
     try:
         with suppress(Exception):
             await asking

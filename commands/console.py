@@ -1,0 +1,47 @@
+"""How a command ends at a terminal or in a pipe: with a sentence and an exit code, never with a
+traceback.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from io import TextIOWrapper
+
+from runtime.lifecycle import FAILED, print_error
+
+
+def run_main(main: Callable[[list[str]], int]) -> int:
+    """Run a command with the arguments of the process. Return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names and reasons may have letters that this terminal does not have.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code = FAILED
+    # They may come alone, or in the group of a TaskGroup.
+    try:
+        code = _run(main)
+    except* KeyboardInterrupt:
+        print_error("Interrupted.")
+    except* BrokenPipeError:
+        _discard_output()  # Nobody reads on, such as `head`, which has what it needs.
+    except* OSError as errors:
+        _discard_output()
+        print_error(f"Cannot write or read: {errors.exceptions[0]}.")
+    return code
+
+
+def _run(main: Callable[[list[str]], int]) -> int:
+    try:
+        code = main(sys.argv[1:])
+    except SystemExit as end:  # By argparse, after its help or a mistake.
+        code = end.code if isinstance(end.code, int) else FAILED
+    if sys.stdout is not None:
+        # Otherwise what cannot be written is found after everything has ended.
+        sys.stdout.flush()
+    return code
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from writing again, at its end, what could not be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())

@@ -1,0 +1,103 @@
+"""How operators' commands end: a sentence and an exit code, whatever becomes of them."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from commands import credits as credits_command
+from commands import make_samples, models, token, viewers, webhooks
+from commands.console import run_main
+
+LONG = "x" * 100_000  # more than a buffer holds
+NUMBER = "is not a whole number from"
+LINE = "it must be one line of 1 to"
+
+
+@pytest.fixture(autouse=True)
+def _without_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["command"])
+
+
+def test_a_command_whose_output_nobody_reads_ends_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    for text in (LONG, "a word that is written when the command has ended"):
+        with os.fdopen(os.dup(writer), "w") as output:
+            monkeypatch.setattr(sys, "stdout", output)
+            code = run_main(partial(_print, text))
+        assert (code, capsys.readouterr().err) == (1, "")
+    os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this disk")
+def test_a_command_says_that_the_disk_is_full(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        code = run_main(partial(_print, "a word"))
+
+    assert code == 1
+    assert "No space left" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_ends_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    async def work() -> int:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(60))
+            signal.raise_signal(signal.SIGINT)
+        return 0
+
+    code = run_main(lambda _: asyncio.run(work()))
+
+    assert (code, capsys.readouterr().err) == (1, "Interrupted.\n")
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (credits_command.main, ["grant", "ana", "0", "--key", "a"], NUMBER),
+        (credits_command.main, ["grant", "ana", "1.5", "--key", "a"], NUMBER),
+        (credits_command.main, ["grant", "ana", "9" * 5_000, "--key", "a"], NUMBER),
+        (credits_command.main, ["grant", "ana", "5", "--key", ""], LINE),
+        (credits_command.main, ["grant", "ana", "5", "--key", LONG], LINE),
+        (credits_command.main, ["limit", "ana", "all"], NUMBER),
+        (credits_command.main, ["show", "ana", "--days", "0"], NUMBER),
+        (models.main, ["off", "fal", "--reason", " "], LINE),
+        (models.main, ["off", "fal", "--reason", "a\x1b[31mb"], LINE),
+        (viewers.main, ["block", "ana", "--reason", "a\nb"], LINE),
+        (webhooks.main, ["listen", "--port", "65536"], NUMBER),
+        (webhooks.main, ["listen", "--status", "99"], NUMBER),
+        (make_samples.main, ["nonsense"], "unrecognized arguments"),
+        (token.main, [], "required: name"),
+    ],
+)
+def test_an_argument_that_is_refused_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["command", *arguments])
+
+    code = run_main(main)
+
+    complaint = capsys.readouterr().err
+    assert code == 2
+    assert message in complaint
+    assert "_parse" not in complaint
+
+
+def _print(text: str, _: list[str]) -> int:
+    print(text)  # noqa: T201 - as commands do
+    return 0
