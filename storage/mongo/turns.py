@@ -40,7 +40,7 @@ from storage.mongo.output_rules import (
     from_now,
 )
 from storage.mongo.output_updates import insert_update
-from storage.mongo.outputs import StoredError
+from storage.mongo.stored_outputs import StoredError
 from storage.mongo.stored_parents import PARENT_FIELDS, imported_parent, new_parent
 from storage.mongo.transaction import Transaction
 
