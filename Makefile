@@ -1,6 +1,6 @@
 # One target for each task. A bare machine needs Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help install run worker cluster providers demo token studio graphiql screenshots format check test resilience schema bench audit sbom lock clean
+.PHONY: help install run worker cluster providers demo token studio graphiql screenshots format check test resilience attack schema bench audit sbom lock clean
 
 export UV_PYTHON_DOWNLOADS := never
 # Some machines ask Python to keep no bytecode. Then each process, of which the tests start hundreds,
@@ -77,6 +77,11 @@ resilience: .venv/dev .venv/sdks/installed .venv/s3/installed ## Kill things, ch
 	DARKROOM_TEST_TURNS=$(TURNS) DARKROOM_TEST_INPUTS=$(INPUTS) DARKROOM_TEST_PICTURES=$(PICTURES) \
 	DARKROOM_TEST_DOCUMENTS=$(DOCUMENTS) DARKROOM_TEST_EXPORTED=$(EXPORTED) \
 	$(PYTHON) -m pytest -s --timeout 0 tests/resilience tests/promises tests/providers/test_mutated_answers.py tests/deploy tests/storage/test_edits.py tests/storage/test_model_stats.py tests/api/test_exports.py tests/api/test_large_imports.py tests/studio/test_gallery.py tests/edge/test_compiled.py tests/edge/test_hostile_inputs.py tests/storage/test_uploaded_pictures.py tests/domain tests/edge/test_broken_text.py tests/edge/test_numbers.py tests/edge/test_react_native.py tests/providers/test_captions.py tests/storage/test_output_rules.py
+
+attack: .venv/dev ## Attack a Darkroom in production with large counts, and print what it costs others: make attack SCALE=1 SECONDS=600
+	@DARKROOM_TEST_SEED=$(SEED) $(PYTHON) -m tests.attacks --scale $(SCALE) --seconds $(SECONDS)
+SCALE ?= 1
+SECONDS ?= 600
 
 schema: .venv/dev ## Write schema.graphql from the code
 	@$(PYTHON) -m resolvers.root > .schema.new && mv .schema.new schema.graphql

@@ -61,14 +61,7 @@ def create_app(
     is begun any more, while requests are still answered.
     """
     settings = settings or read_settings()
-    # Checked here, because an error in the lifespan would end in a traceback.
-    if settings.default_models or settings.catalogue is not None:
-        load_registry(settings)
-    load_trusted_documents(settings)
-    if settings.traces:
-        find_exporters()
-    if settings.default_caption_models:
-        load_caption_registry(settings)
+    _check_files(settings)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
@@ -90,6 +83,17 @@ def create_app(
             }
 
     return _Application(lifespan=lifespan)
+
+
+def _check_files(settings: Settings) -> None:
+    """Read what the settings lead to. In the lifespan, an error would end in a traceback."""
+    if settings.default_models or settings.catalogue is not None:
+        load_registry(settings)
+    load_trusted_documents(settings)
+    if settings.traces:
+        find_exporters()
+    if settings.default_caption_models:
+        load_caption_registry(settings)
 
 
 class _Application(Starlette):

@@ -5,10 +5,10 @@
 
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import httpx2
 import structlog
@@ -65,6 +65,12 @@ _IMPORT_WAIT_SECONDS: Final = 30.0
 """Longer than two images of an import take that are decoded at that time."""
 
 
+class BackgroundService(Protocol):
+    """What works in the background of a process until its context ends."""
+
+    def serve(self) -> AbstractAsyncContextManager[None]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """Everything that answers requests, open and ready."""
@@ -97,23 +103,20 @@ async def open_api(
             None if settings.nats_url else make_dispatcher(base, permits, is_ending=is_ending)
         )
         hints = dispatcher or await open_publisher(settings, stack)
-        upload_processor = UploadSandbox()
-        stack.push_async_callback(upload_processor.aclose)
         hub = make_hub(settings, base)
         eraser = make_viewer_eraser(base)
         waiting = make_waiting_turns(settings, base, hints=hints)
         exporter = make_exporter(base)
-        # Of its own, so that no upload waits for an import.
+        # Imports have a sandbox of their own, so that no upload waits for one.
         import_processor = UploadSandbox(max_wait_seconds=_IMPORT_WAIT_SECONDS)
-        stack.push_async_callback(import_processor.aclose)
-        importer = make_importer(base, import_processor)
+        importer = make_importer(base, _close_at_end(stack, import_processor))
         blocked = await _open_blocked_viewers(base, stack)
         services = make_services(
             settings,
             base,
             hub=hub,
             hints=hints,
-            upload_processor=upload_processor,
+            upload_processor=_close_at_end(stack, UploadSandbox()),
             eraser=eraser,
             waiting=waiting,
             exporter=exporter,
@@ -126,13 +129,9 @@ async def open_api(
         if dispatcher is not None:
             grace_left = grace_left or (lambda: settings.shutdown_grace)
             await _serve_runs(base, dispatcher, permits=permits, stack=stack, grace_left=grace_left)
-            await stack.enter_async_context(make_deliverer(base).serve())
-        for background_service in (
-            make_sweeper(base, dispatcher),
-            make_orphan_collector(base),
-            *(eraser, waiting, exporter, importer),
-        ):
-            await stack.enter_async_context(background_service.serve())
+            await _serve_all(stack, make_deliverer(base))
+        await _serve_all(stack, make_sweeper(base, dispatcher), make_orphan_collector(base))
+        await _serve_all(stack, eraser, waiting, exporter, importer)
         await serve_operators(base, metrics_listener, stack)
         yield _make_api(settings, base, services=services, admission=admission, blocked=blocked)
 
@@ -176,13 +175,27 @@ async def open_worker(
         dispatcher = make_dispatcher(base, permits)
         await _serve_runs(base, dispatcher, permits=permits, stack=stack, grace_left=grace_left)
         await receive_hints(settings, dispatcher, stack)
-        await stack.enter_async_context(make_deliverer(base).serve())
-        await stack.enter_async_context(make_sweeper(base, dispatcher).serve())
-        await stack.enter_async_context(make_orphan_collector(base).serve())
-        await stack.enter_async_context(make_viewer_eraser(base).serve())
-        await stack.enter_async_context(make_exporter(base).serve())
+        await _serve_all(
+            stack,
+            make_deliverer(base),
+            make_sweeper(base, dispatcher),
+            make_orphan_collector(base),
+            make_viewer_eraser(base),
+            make_exporter(base),
+        )
         await serve_operators(base, metrics_listener, stack)
         yield
+
+
+def _close_at_end(stack: AsyncExitStack, sandbox: UploadSandbox) -> UploadSandbox:
+    stack.push_async_callback(sandbox.aclose)
+    return sandbox
+
+
+async def _serve_all(stack: AsyncExitStack, *services: BackgroundService) -> None:
+    """Start these services in this order. They end in reverse, when the stack closes."""
+    for service in services:
+        await stack.enter_async_context(service.serve())
 
 
 async def _serve_runs(

@@ -14,6 +14,7 @@ from domain.cleanup.store_ownership import StoreOwnership
 from domain.delivery.deliverer import Deliverer
 from domain.execution.dispatcher import Dispatcher, never
 from domain.execution.exporter import Exporter
+from domain.execution.image_imports import ImageImports
 from domain.execution.importer import Importer
 from domain.execution.permits import Permits
 from domain.execution.runner import OutputRunner
@@ -98,13 +99,15 @@ def make_viewer_eraser(base: Base) -> ViewerEraser:
 
 def make_importer(base: Base, upload_processor: UploadProcessor) -> Importer:
     """Make the importer. Only API processes have a sandbox, which decodes imported images."""
-    return Importer(
-        MongoImportRepository(base.database),
+    imports = MongoImportRepository(base.database)
+    image_imports = ImageImports(
+        imports,
         base.images,
         base.objects,
         upload_processor=upload_processor,
         image_marker=base.image_tools.image_processor,
     )
+    return Importer(imports, image_imports, base.objects)
 
 
 def make_exporter(base: Base) -> Exporter:

@@ -17,7 +17,7 @@ from domain.services.accounts import AccountService
 from domain.services.albums import AlbumService
 from domain.services.blocked_viewers import BlockedViewers
 from domain.services.branches import BranchService
-from domain.services.cancelling import Cancelling
+from domain.services.canceller import OutputCanceller
 from domain.services.choices import ChoiceService
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
@@ -89,7 +89,7 @@ class _Shared:
     images: ImageService
     accounts: AccountService
     commands: CommandService
-    cancelling: Cancelling
+    canceller: OutputCanceller
 
     @classmethod
     def of(cls, settings: Settings, base: Base, hints: HintQueue) -> Self:
@@ -103,7 +103,7 @@ class _Shared:
             conversations=conversations,
             turns=turns,
             outputs=outputs,
-            cancelling=Cancelling(outputs=outputs, hints=hints),
+            canceller=OutputCanceller(outputs=outputs, hints=hints),
             posts=MongoPostRepository(database),
             prompts=MongoPromptRepository(database),
             images=ImageService(base.images, base.image_writer),
@@ -260,7 +260,7 @@ def _make_turn_service(shared: _Shared, waiting: WaitingTurns) -> TurnService:
         commands=shared.commands,
         accounts=shared.accounts,
         edits=waiting.edits,
-        cancelling=shared.cancelling,
+        canceller=shared.canceller,
         waiting=waiting,
     )
 
@@ -285,7 +285,7 @@ def _make_output_service(shared: _Shared) -> OutputService:
         commands=shared.commands,
         accounts=shared.accounts,
         registry=shared.base.registry,
-        cancelling=shared.cancelling,
+        canceller=shared.canceller,
         image_writer=shared.base.image_writer,
     )
 
@@ -293,7 +293,7 @@ def _make_output_service(shared: _Shared) -> OutputService:
 def _make_post_service(shared: _Shared) -> PostService:
     return PostService(
         posts=shared.posts,
-        cancelling=shared.cancelling,
+        canceller=shared.canceller,
         commands=shared.commands,
         accounts=shared.accounts,
         images=shared.images,

@@ -15,7 +15,7 @@ from assembly.image_tools import open_image_tools
 from commands.arguments import MAX_REASON, line_of_text
 from commands.console import run_main
 from commands.startup import open_command_database, run_with_settings
-from domain.ports.execution import SwitchedOff, Unavailable
+from domain.ports.model_availability import SwitchedOff, Unavailable
 from domain.registry import RegisteredModel, Registry
 from runtime.lifecycle import FAILED, STOPPED, print_error
 from settings import Settings

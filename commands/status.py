@@ -15,7 +15,7 @@ from commands.console import run_main
 from commands.startup import open_command_database, run_with_settings
 from domain.ids import ModelId, ViewerId
 from domain.plurals import count
-from domain.ports.execution import Unavailable
+from domain.ports.model_availability import Unavailable
 from domain.ports.operators import Backlog, StuckOutput
 from runtime.lifecycle import FAILED, STOPPED
 from settings import Settings

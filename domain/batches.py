@@ -19,8 +19,8 @@ def in_batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 async def finish_in_parallel(
     work: Callable[[Item], Awaitable[Result]], items: Iterable[Item], *, at_once: int
 ) -> AsyncGenerator[Result, None]:
-    """The results as they come, with this many items in work. After an error, or when it is
-    closed, the others are cancelled.
+    """The results in the order in which they come, of `at_once` items at a time. After an error, or
+    when it is closed, the work on the others is cancelled.
     """
     running: set[asyncio.Future[Result]] = set()
 

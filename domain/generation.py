@@ -76,7 +76,7 @@ class Delivery(Report):
 
 
 class SilentObserver:
-    """A `domain.ports.RunObserver` that ignores all reports."""
+    """A `domain.ports.providers.RunObserver` that ignores all reports."""
 
     async def submitting(self) -> None:
         pass

@@ -1,7 +1,7 @@
 """Ids: a prefix that names the kind, and a UUIDv7 in base32 (TypeID).
 
-A turn's id is made from its conversation's, an output's from its parent's, so that a turn's place,
-its conversation and its order, and what an output belongs to, are known without a lookup:
+A turn's id is made from its conversation's, an output's from its parent's, so that a turn's
+position and conversation, and what an output belongs to, are known without a lookup:
 
     conv_01jd…   turn_01jd…_0003   out_01jd…_0003_1
                  post_01je…        pout_01je…_1

@@ -121,7 +121,7 @@ class Registry(Generic[ModelT]):
         self._off: Mapping[str, datetime] = {}
 
     def withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
-        """Use no more these models by these providers. A model is shown as dropped once it is
+        """Stop using these models at these providers. A model is shown as dropped once it is
         withdrawn from all of its providers here.
         """
         withdrawn: dict[ModelId, dict[str, datetime]] = {}
@@ -224,7 +224,7 @@ class Registry(Generic[ModelT]):
         route where there is none.
         """
         if row.retires_at is None and not self._off and row.id not in self._withdrawn:
-            return row  # of nearly every output that is shown
+            return row  # This is so for nearly every output that is shown.
         now = self._now()
         current_routes = [route for route in _routes_of(row) if not route.has_ended(now)] or [row]
         model = next(filter(self.may_ask, current_routes), current_routes[0])

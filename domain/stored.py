@@ -178,7 +178,7 @@ class Property:
     keys: tuple[str, ...]
 
     def __call__(self, _record: Record) -> Any:
-        raise AttributeError  # the class's own property has raised it
+        raise AttributeError  # Python asks only after the property itself has raised it.
 
 
 Field: TypeAlias = Key | Instant | Coded | Written | Listed | One | Many | Derived | Same | Property

@@ -7,11 +7,16 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import Final
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+
+from edge.responses import error_response
 
 _ORIGIN: Final = b"origin"
 _VARY: Final = b"vary"
+_OK: Final = 200
 
 
 class CrossOrigin(CORSMiddleware):
@@ -19,6 +24,16 @@ class CrossOrigin(CORSMiddleware):
         if any(name == _ORIGIN for name, _ in scope["headers"]):
             return super().__call__(scope, receive, send)
         return self.app(scope, receive, partial(_send_varying, send))
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The answer to a browser that asks what it may send. A refusal repeats nothing of that."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code == _OK:
+            return answer
+        message = "Pages of this origin may not send such a request."
+        return error_response(
+            answer.status_code, "BAD_REQUEST", message, headers={"Vary": "Origin"}
+        )
 
 
 def _send_varying(send: Send, message: Message) -> Awaitable[None]:

@@ -9,25 +9,20 @@ pings. What must stay true: what one connection holds in memory is bounded, no c
 takes long, and every connection can be ended.
 """
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-import orjson
 from starlette.types import Scope
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.datastructures import Headers
 from websockets.frames import CloseCode, Frame
-from websockets.http11 import Response
-from websockets.typing import StatusLike
 
-from edge.errors import INTERNAL
+from edge.handshakes import NotAHandshake, read_handshake, refuse_handshake
 from edge.light_waits import Gate, Inbox
 from edge.loop_rounds import LoopRounds, ProtocolInRounds
 from edge.rates import RateLimit
-from edge.responses import JSON, error_body
 from edge.send_limits import SendLimit
 from settings import Limits
 
@@ -88,7 +83,7 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn.reject = _reject  # type: ignore[method-assign,assignment]
+        self.conn.reject = refuse_handshake  # type: ignore[method-assign,assignment]
         self.queue = Inbox()  # type: ignore[assignment]
         self.writable = Gate()
         limits: Limits = self.app_state.get("limits") or Limits()
@@ -165,15 +160,22 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         """See `Frames`."""
         await self.writable.wait()
 
+    def begin(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Begin with the head of a request, which has been read already."""
+        try:
+            request = read_handshake(self.conn, target, headers)
+        except NotAHandshake:
+            self.handshake_initiated = self.handshake_complete = True
+            self._end_with([refuse_handshake(HTTPStatus.BAD_REQUEST, "").serialize()])
+        else:
+            self.handle_connect(request)
+
     def receive_data(self, data: bytes) -> None:
         """Parse what has arrived, until there is a message for the application."""
         if self._failed:
             return
         if self._held:
             data, self._held = self._held + data, b""
-        if not self.handshake_initiated:
-            self._receive_handshake(data)
-            return
         for start in range(0, len(data), _SLICE_BYTES):
             if self.read_paused and not self.close_sent:
                 self._held = data[start:]
@@ -244,17 +246,6 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._end_with(self.conn.data_to_send())
 
-    def _receive_handshake(self, head: bytes) -> None:
-        self.conn.receive_data(head)
-        if self.conn.handshake_exc is None:
-            self.handle_events()
-            return
-        self.handshake_initiated = self.handshake_complete = True
-        writes = self.conn.data_to_send()
-        if not any(writes):
-            writes = [_reject(HTTPStatus.BAD_REQUEST, "").serialize()]
-        self._end_with(writes)
-
     def _receive_frames(self, data: bytes) -> None:
         self.conn.receive_data(data)
         if self.conn.parser_exc is not None:
@@ -292,19 +283,6 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
             self.transport.resume_reading()
         # Closing would wait for what the client has not read, and never will read.
         self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
-
-
-def _reject(status: StatusLike, _: str) -> Response:
-    """Refuse a handshake, without the words of websockets, which repeat what the client sent."""
-    status = HTTPStatus(status)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:  # The application failed, or the server stops.
-        error = error_body(INTERNAL, "The WebSocket could not be opened.")
-    else:
-        error = error_body("BAD_REQUEST", "This is not a valid WebSocket handshake.")
-    body = orjson.dumps(error)
-    headers = Headers({"Content-Type": JSON, "Content-Length": str(len(body))})
-    headers["Connection"] = "close"
-    return Response(status.value, status.phrase, headers, body)
 
 
 def _is_text(fragments: list[bytes]) -> bool:

@@ -20,7 +20,15 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from edge.frames import WebSocketProtocol
 from edge.loop_rounds import LoopRounds, ProtocolInRounds
+from edge.request_heads import (
+    HEADERS_TOO_LARGE,
+    MALFORMED,
+    Refusal,
+    find_fault,
+    find_fault_of_body,
+)
 from edge.responses import error_body
 from edge.send_limits import SendLimit
 from settings import Limits
@@ -47,19 +55,12 @@ after it stays unread, so that a client that sends without end does not keep the
 _SLICE_BYTES: Final = 16 * 1024
 """How much is parsed between two checks of the limits."""
 
-_Refusal = tuple[int, str, str]
-"""Status, code and message."""
-_MALFORMED: Final = (400, "BAD_REQUEST", "The request is not valid HTTP.")
-_WRONG_CODING: Final = (400, "BAD_REQUEST", "The only Transfer-Encoding is `chunked`.")
 _CHUNKS_TOO_SMALL: Final = (400, "BAD_REQUEST", "The body comes in too many small chunks.")
-_REPEATED: Final = (400, "BAD_REQUEST", "Host, Origin and Authorization can each be sent once.")
-_WRONG_UPGRADE: Final = (400, "BAD_REQUEST", "A WebSocket is opened with GET.")
+_WRONG_UPGRADE: Final = (400, "BAD_REQUEST", "A WebSocket is opened with GET in HTTP/1.1.")
 _HEAD_TOO_SLOW: Final = (408, "REQUEST_TIMEOUT", "The headers took too long to arrive.")
 
 
 _DEFAULTS: Final = Limits()
-_SENT_ONCE: Final = (b"host", b"origin", b"authorization")
-"""Headers that decide who may do what. A proxy in front may have read the other one of two."""
 _OF_AN_UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
@@ -80,7 +81,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
     """What has arrived of the body."""
     _unparsed_bytes = 0
     """Bytes given to the parser since its last report; it holds incomplete names and values."""
-    _refusal: _Refusal = _MALFORMED
+    _refusal: Refusal = MALFORMED
     _stopped = False
     """Whether the rest of what the client sends is dropped."""
     _dropped_bytes = 0
@@ -215,22 +216,17 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             self.cycle.transport = way_out  # type: ignore[assignment]
         self._in_body = True
 
-    def _find_fault(self) -> _Refusal | None:
+    def _find_fault(self) -> Refusal | None:
         """What is wrong with the head that has arrived."""
         parser, headers = self.parser, self.headers
-        names = [name for name, _ in headers]
-        if any(names.count(name) > 1 for name in _SENT_ONCE):
-            return _REPEATED
-        is_named = b"host" in names or parser.get_http_version() < "1.1"
-        if not is_named or not self.url.isascii():
-            return _MALFORMED
+        version = parser.get_http_version()
+        refusal = find_fault(self.url, version, headers)
+        if refusal is not None:
+            return refusal
         if parser.should_upgrade() and self._should_upgrade():
-            may_upgrade = parser.get_method() == b"GET" and self._is_answered()
-            return None if may_upgrade else _WRONG_UPGRADE
-        codings = (value for name, value in headers if name == b"transfer-encoding")
-        if any(value.lower() != b"chunked" for value in codings):
-            return _WRONG_CODING
-        return None
+            opens = parser.get_method() == b"GET" and version == "1.1"
+            return None if opens and self._is_answered() else _WRONG_UPGRADE
+        return find_fault_of_body(version, headers)
 
     def on_chunk_header(self) -> None:
         """httptools: a chunk of the body begins."""
@@ -287,6 +283,19 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             if self._unparsed_bytes > self._limits.head_bytes:
                 self._refuse(self._head_too_large)
 
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to the protocol of WebSockets."""
+        protocol = self.ws_protocol_class(  # type: ignore[call-arg, misc]
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
+        if not isinstance(protocol, WebSocketProtocol):
+            super().handle_websocket_upgrade()
+            return
+        self.connections.discard(self)
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        protocol.begin(self.url, self.headers)
+
     def _parse_without_upgrade(self, rest: bytes | memoryview) -> None:
         """Read the head again without what asks for another protocol: that may be ignored, as some
         clients ask for HTTP/2 so in every request, and httptools reads no body after it.
@@ -307,18 +316,18 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             self._parse(rest)
 
     @property
-    def _head_too_large(self) -> _Refusal:
+    def _head_too_large(self) -> Refusal:
         message = (
             f"The headers can have at most {self._limits.head_bytes} bytes, and there can be "
             f"{self._limits.head_fields} of them."
         )
-        return 431, "HEADERS_TOO_LARGE", message
+        return 431, HEADERS_TOO_LARGE, message
 
-    def _stop(self, refusal: _Refusal) -> None:
+    def _stop(self, refusal: Refusal) -> None:
         self._refusal = refusal
         raise _Stop
 
-    def _refuse(self, refusal: _Refusal) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         """Stop reading this connection. Send the refusal, unless a response is still being written.
 
         Requests that were complete before are answered.
@@ -359,7 +368,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             self.pipeline.clear()
             self.cycle = running
 
-    def _answer(self, refusal: _Refusal) -> None:
+    def _answer(self, refusal: Refusal) -> None:
         status, code, message = refusal
         body = orjson.dumps(error_body(code, message))
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"

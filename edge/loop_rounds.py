@@ -16,7 +16,7 @@ from typing import Final
 
 MAX_EVENTS: Final = 8
 """How many begin in one round. What follows from one takes place in the next rounds, such as the
-first step of a request: 2 ms for the dearest.
+first step of a request: 2 ms for the most expensive.
 """
 MAX_SECONDS: Final = 0.01
 """After how much time no further one begins in a round."""

@@ -66,7 +66,7 @@ class SignedUploads(Protocol):
         """Store the object, or return False if there is one under this key already."""
 
     async def put_new_parts(self, key: str, parts: AsyncIterator[bytes]) -> bool:
-        """As `put_upload`, from parts. What the parts raise is raised, and nothing is kept."""
+        """As `put_new`, from parts. What the parts raise is raised, and nothing is kept."""
 
 
 def signed_upload_routes(store: SignedUploads, *, origins: str) -> list[Route]:

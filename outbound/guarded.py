@@ -39,7 +39,7 @@ class NoAddress(Exception):
     """The host's name has no address, at least at the moment."""
 
 
-class Forbidden(Exception):
+class ForbiddenHost(Exception):
     """The host's name is not valid, or has an address that is not allowed."""
 
 
@@ -54,20 +54,20 @@ def trusted_authorities() -> ssl.SSLContext:
 async def find_addresses(url: httpx2.URL, *, loopback: bool, resolve: Resolve) -> Sequence[str]:
     """The addresses of the URL's host, all of them allowed: public, or `loopback` only.
 
-    Raise Forbidden, NoAddress, or OSError as the resolver does.
+    Raise ForbiddenHost, NoAddress, or OSError as the resolver does.
     """
     try:
         found = await resolve(
             url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
         )
     except UnicodeError as error:
-        raise Forbidden("its host cannot be a name") from error
+        raise ForbiddenHost("its host cannot be a name") from error
     addresses = [ip_address(address.partition("%")[0]) for address in found[:_MAX_ADDRESSES]]
     if not addresses:
         raise NoAddress("its host has no address")
     for address in addresses:
         if not (address.is_loopback if loopback else is_public(address)):
-            raise Forbidden("it leads to an address that is not public")
+            raise ForbiddenHost("it leads to an address that is not public")
     return [str(address) for address in addresses]
 
 

@@ -19,7 +19,7 @@ from standardwebhooks.webhooks import Webhook as Signer
 from domain.traces import current_trace
 from domain.webhooks import MAX_URL_LENGTH, Answer, HeldWebhook, Message
 from outbound.guarded import (
-    Forbidden,
+    ForbiddenHost,
     NoAddress,
     Resolve,
     find_addresses,
@@ -37,7 +37,7 @@ _UNTRUSTED: Final = "The connection could not be encrypted, or its certificate i
 _WAITING: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _FAULTS: Final[dict[type[Exception], str]] = {
     NoAddress: _UNREACHABLE,
-    Forbidden: _UNREACHABLE,
+    ForbiddenHost: _UNREACHABLE,
     TimeoutError: "There was no answer in time.",
     httpx2.TimeoutException: "There was no answer in time.",
     httpx2.ConnectError: "No connection could be made.",
@@ -87,14 +87,14 @@ class HttpWebhookSender:
         try:
             async with asyncio.timeout(self._seconds):
                 return await self._send(held, message)
-        except (httpx2.HTTPError, NoAddress, Forbidden, OSError) as error:
+        except (httpx2.HTTPError, NoAddress, ForbiddenHost, OSError) as error:
             fault = next(text for kind, text in _FAULTS.items() if isinstance(error, kind))
             return Answer(error=_UNTRUSTED if _is_about_tls(error) else fault)
 
     async def _send(self, held: HeldWebhook, message: Message) -> Answer:
         url, body, now = httpx2.URL(held.url), message.body, datetime.now(UTC)
         if self._find_fault(url) is not None:
-            raise Forbidden(held.id)  # Allowed where it was made, such as in development.
+            raise ForbiddenHost(held.id)  # Allowed where it was made, such as in development.
         resolve = self._resolve_of_failing if held.failing else self._resolve
         response = await send(
             self._client,

@@ -1,3 +1,3 @@
 """Providers, which run models: one module or package for each, behind the port
-`domain.ports.Provider`.
+`domain.ports.providers.Provider`.
 """

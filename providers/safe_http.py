@@ -16,7 +16,7 @@ import httpx2
 
 from domain.errors import GenerationErrorCode, GenerationFailed
 from outbound.guarded import (
-    Forbidden,
+    ForbiddenHost,
     NoAddress,
     Resolve,
     find_addresses,
@@ -161,7 +161,7 @@ class Downloader:
             )
         except NoAddress as error:
             raise DownloadBroke(f"result link: {error}") from error
-        except Forbidden as error:
+        except ForbiddenHost as error:
             raise _refusal(f"result link: {error}") from error
 
     async def _body(self, response: httpx2.Response) -> bytes:

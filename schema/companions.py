@@ -28,7 +28,7 @@ class _Accompanied:
 def with_companion(value: Value, companion: object) -> Value:
     """The value with its companion. A value that a share shows is returned without one."""
     if isinstance(value, Stored):
-        _set(value, "companion", companion)  # no attribute of the frozen value
+        _set(value, "companion", companion)  # The value is frozen, and its slot is not a field.
         return value
     if isinstance(value, Shown):
         return value

@@ -130,7 +130,7 @@ class Conversation(Node):
         request = page_request(info, name, first=first, after=after)
         load = info.context.reading(conversation)
         page: Page[domain.images.Image] = Page(())
-        if load.scope is None:  # a share shows the turns, which have the images
+        if load.scope is None:  # Readers of a share find the images in the turns.
             page = await info.context.services.turns.find_image_strip(
                 load.viewer, conversation, request
             )

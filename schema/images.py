@@ -93,7 +93,7 @@ class Image(Node):
     created_at: datetime = strawberry.field(description="When the image was created.")
     provenance: Provenance | None = strawberry.field(
         description="What the image's files say about how it was made. Null for uploads, whose "
-        "metadata is removed, and for images that were made before files said anything."
+        "metadata is removed, and for images that were made before files said it."
     )
 
     @strawberry.field(

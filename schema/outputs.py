@@ -108,9 +108,10 @@ class Usage:
 class Drift:
     source: ClassVar[type] = images.Drift
 
-    changed: float = strawberry.field(description="What has changed, to be seen.")
+    changed: float = strawberry.field(description="The fraction that has visibly changed.")
     outside_mask: float | None = strawberry.field(
-        description="What has changed although the mask excludes it. Null without a mask."
+        description="The fraction that has changed although the mask excludes it. Null without a "
+        "mask."
     )
 
 

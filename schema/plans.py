@@ -56,7 +56,7 @@ class ModelPlan:
     dropped_references: list[Reference] = strawberry.field(
         description="The references of the turn that it would not be given, because it accepts "
         "fewer. What the message mentions is never among them, and the image that is edited only "
-        "if mentions use up all places."
+        "if the message mentions as many others as the model accepts."
     )
 
 

@@ -32,7 +32,7 @@ class ViewerUpdates:
                 try:
                     # Only the first read may make the account: later there is none where the viewer
                     # has been deleted.
-                    read = self.accounts.get if sent is None else self.accounts.find
+                    read = self.accounts.open if sent is None else self.accounts.find
                     account = await read(viewer.id)
                 except ViewerBeingDeleted:
                     return

@@ -1,7 +1,7 @@
 """Delivers what waits in the outbox: at least once, and in order for each turn or post.
 
 One process at a time delivers to a webhook, by a lease. What must stay true: a receiver that hangs
-does not delay deliveries to others. Webhooks whose latest attempt failed therefore have slots of
+does not delay deliveries to others. Webhooks whose latest attempt failed therefore have capacity of
 their own, and one request at a time each.
 """
 
@@ -59,7 +59,7 @@ class Deliverer:
 
     async def _deliver_forever(self) -> None:
         running: dict[bool, set[asyncio.Task[None]]] = {False: set(), True: set()}
-        """Those that fail have slots of their own."""
+        """Those that fail have capacity of their own."""
         try:
             while True:
                 self._outbox.filled.clear()
@@ -72,7 +72,7 @@ class Deliverer:
                 task = asyncio.create_task(self._deliver(held), name=f"deliveries to {held.id}")
                 running[held.failing].add(task)
                 task.add_done_callback(running[held.failing].discard)
-                # A slot is free, and what was added meanwhile is due.
+                # There is capacity again, and what was added meanwhile is due.
                 task.add_done_callback(lambda _: self._outbox.filled.set())
         finally:
             await cancel_all(running[False] | running[True])
@@ -150,16 +150,16 @@ class _Round:
             due = await self._outbox.find_due(self._held, limit=1 if self._failing else _BATCH_SIZE)
             if not due:
                 break
-            slots = asyncio.Semaphore(MAX_REQUESTS)
+            capacity = asyncio.Semaphore(MAX_REQUESTS)
             async with asyncio.TaskGroup() as group:
                 for messages in due.values():
-                    group.create_task(self._send_in_order(messages, slots=slots, until=until))
+                    group.create_task(self._send_in_order(messages, capacity=capacity, until=until))
 
     async def _send_in_order(
-        self, messages: Sequence[Message], *, slots: asyncio.Semaphore, until: float
+        self, messages: Sequence[Message], *, capacity: asyncio.Semaphore, until: float
     ) -> None:
         for message in messages:
-            async with slots:
+            async with capacity:
                 if not await self._may_send(until):
                     return
                 answer = await self._attempt(message)
@@ -221,7 +221,7 @@ class _Round:
 
     async def _may_send(self, until: float) -> bool:
         """Whether another request may begin. After a failure none does: a receiver that hangs
-        belongs in the slots of failing webhooks.
+        belongs to the failing webhooks.
         """
         must_stop = self._is_lost or self._has_failed or self._clock() >= until
         return not must_stop and await self._ensure_lease()

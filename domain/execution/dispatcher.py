@@ -374,7 +374,8 @@ class Dispatcher:
                 moved = await self._permits.take(
                     provider, waiting, expired=self._expiry_means_death()
                 )
-        finally:  # also where the run is cancelled meanwhile
+        finally:
+            # The run may also have been cancelled meanwhile.
             if not moved:
                 self._change_lane(run, lane_to_search)
                 lane_to_search = lane

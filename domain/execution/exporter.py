@@ -33,8 +33,8 @@ from domain.jobs import KEPT, Export, JobClaim
 from domain.pages import MAX_PAGE_SIZE, Page, PageRequest, Position
 from domain.ports.albums import AlbumRepository
 from domain.ports.conversations import ConversationRepository
-from domain.ports.execution import ExportRepository
 from domain.ports.images import ImageRepository
+from domain.ports.jobs import ExportRepository
 from domain.ports.objects import ArchiveStore
 from domain.ports.posts import PostRepository
 from domain.ports.turns import TurnRepository

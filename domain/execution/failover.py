@@ -34,7 +34,7 @@ AnyRoute = TypeVar("AnyRoute", bound=RegisteredModel)
 Answer = TypeVar("Answer")
 
 
-class TryLater(Exception):
+class RunPostponed(Exception):
     """The submission was rejected, and is to be repeated after a delay."""
 
     def __init__(self, delay: timedelta) -> None:
@@ -67,7 +67,7 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
     @abstractmethod
     async def make(self) -> Answer:
         """Run the model, and store the bytes that it delivers. Raise GenerationFailed where the run
-        has failed, TryLater where the only submission was rejected for the time being.
+        has failed, RunPostponed where the only submission was rejected for the time being.
         """
 
     @abstractmethod
@@ -147,14 +147,14 @@ class Failover(ABC, Generic[AnyRoute, Answer]):
         return self.move_to is None or await self.move_to(provider)
 
     async def ask_only(self, observer: RunReporter) -> Answer:
-        """Ask for the only run of a claim. Raise TryLater if it is worth claiming the
+        """Ask for the only run of a claim. Raise RunPostponed if it is worth claiming the
         output again.
         """
         try:
             return await self.ask(observer)
         except NotSubmitted as rejection:
             seconds = self.delay_after_rejection(observer, rejection)
-            raise TryLater(timedelta(seconds=seconds)) from rejection
+            raise RunPostponed(timedelta(seconds=seconds)) from rejection
 
     def delay_after_rejection(self, observer: RunReporter, rejection: NotSubmitted) -> float:
         """Return the seconds until the next submission. Raise GenerationFailed if there is to be

@@ -18,16 +18,16 @@ from domain.ids import ImageId
 from domain.images import Image, ImageRecord, ProcessedImage
 from domain.import_format.reader import ImportedImage
 from domain.jobs import Import, JobClaim
-from domain.ports.execution import ImportRepository
 from domain.ports.images import ImageRepository
 from domain.ports.imaging import ImageMarker, UploadProcessor
+from domain.ports.jobs import ImportRepository
 from domain.ports.objects import ArchiveStore
 from domain.retries import RetryPolicy, retry
 
 _BATCH_SIZE: Final = 100
 _AT_ONCE: Final = 3
 """One more than the sandbox decodes, so that it does not wait for what reads and writes."""
-_GROUP_SIZE: Final = 5
+GROUP_SIZE: Final = 5
 _GROUP_BYTES: Final = 16_000_000
 """A group is written once it has as many images or bytes."""
 _STORED_AT_ONCE: Final = 4
@@ -159,7 +159,7 @@ class ImageImports:
 
 
 def _is_full(group: Sequence[_Decoded]) -> bool:
-    return len(group) >= _GROUP_SIZE or sum(decoded.byte_size for decoded in group) >= _GROUP_BYTES
+    return len(group) >= GROUP_SIZE or sum(decoded.byte_size for decoded in group) >= _GROUP_BYTES
 
 
 def _record(decoded: _Decoded, export: CheckedExport) -> ImageRecord:

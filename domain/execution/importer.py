@@ -28,9 +28,7 @@ from domain.import_format.facts import NotAnExport
 from domain.import_format.reader import ImportedConversation
 from domain.jobs import KEPT, Import, JobClaim
 from domain.outputs import GenerationError
-from domain.ports.execution import ImportRepository
-from domain.ports.images import ImageRepository
-from domain.ports.imaging import ImageMarker, UploadProcessor
+from domain.ports.jobs import ImportRepository
 from domain.ports.objects import ArchiveStore
 
 _BATCH_SIZE: Final = 100
@@ -45,23 +43,14 @@ class Importer(JobRunner[Import]):
     def __init__(
         self,
         imports: ImportRepository,
-        images: ImageRepository,
+        image_imports: ImageImports,
         objects: ArchiveStore,
-        *,
-        upload_processor: UploadProcessor,
-        image_marker: ImageMarker,
     ) -> None:
         super().__init__(imports)
         self._imports = imports
+        self._image_imports = image_imports
         self._objects = objects
         self._writer = ImageWriter(objects)
-        self._image_imports = ImageImports(
-            imports,
-            images,
-            objects,
-            upload_processor=upload_processor,
-            image_marker=image_marker,
-        )
 
     async def delete_left(self, keys: Sequence[str]) -> None:
         await self._objects.delete(keys)

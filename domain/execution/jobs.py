@@ -19,7 +19,7 @@ from domain.errors import GenerationErrorCode, Overloaded, StoreUnavailable
 from domain.execution.leases import LeaseLost
 from domain.jobs import KEPT, MAX_TRIES, AnyJob, JobClaim
 from domain.outputs import GenerationError
-from domain.ports.execution import JobRepository
+from domain.ports.jobs import JobRepository
 
 Result = TypeVar("Result")
 

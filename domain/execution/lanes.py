@@ -29,7 +29,7 @@ class Lanes:
 
     @property
     def running(self) -> Mapping[Lane, int]:
-        """Of lanes without any, nothing is said."""
+        """Lanes without any are left out."""
         return self._running
 
     @property

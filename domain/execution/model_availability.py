@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from domain.errors import Overloaded
 from domain.ids import ModelId
-from domain.ports.execution import ModelAvailabilityRepository
+from domain.ports.model_availability import ModelAvailabilityRepository
 from domain.refreshing import refreshing
 from domain.registry import Registry
 

@@ -1,8 +1,8 @@
 """Permits: the right to one of the runs that a provider takes from all processes together.
 
 Only providers with such a limit have permits. What must stay true: a permit is held from before its
-output is claimed until the provider works for it no more. One of a process that is gone is kept for
-the process that continues its output; a little later any process may take it.
+output is claimed until the provider has stopped working on it. The permits of a dead process are
+kept for the process that continues its outputs; a little later any process may take them.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from domain.claims import Permit, Waiting
 from domain.errors import Overloaded
 from domain.execution.leases import HEARTBEAT, LEASE
 from domain.ids import OutputId
-from domain.ports.execution import PermitRepository
+from domain.ports.permits import PermitRepository
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.5
-"""Between two looks whether another process has given a permit back."""
+"""Between two checks whether another process has given a permit back."""
 _SHUTDOWN_SECONDS: Final = 2.0
 """How long the end waits for permits that are being given back."""
 
@@ -57,7 +57,7 @@ class Permits:
         return Counter(permit.provider for permit in self._all_held())
 
     def is_full(self, provider: str) -> bool:
-        """Whether there was none left at the last look."""
+        """Whether there was none left at the last check."""
         return provider in self._full_providers
 
     def forget_full_providers(self) -> None:
@@ -172,7 +172,7 @@ class Permits:
                 if permits:
                     await self._repository.renew(permits, lease=self._lease)
             except Overloaded:
-                continue  # while the database is away, nobody can take them
+                continue  # While the database is away, no other process can take them.
             except Exception:
                 log.exception("permits not renewed")
 

@@ -169,7 +169,7 @@ class RunProgress:
 
 
 class RunReporter:
-    """The `domain.ports.RunObserver` of one run, and the `CaptionObserver` of one caption."""
+    """The `RunObserver` of one run, and the `CaptionObserver` of one caption."""
 
     def __init__(self, reporter: RunProgress, index: int, run: Run) -> None:
         self._reporter = reporter

@@ -17,7 +17,7 @@ from domain.claims import Claim, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed, Overloaded, StoreUnavailable
 from domain.execution.caption_runs import CaptionRuns
 from domain.execution.clock import Clock
-from domain.execution.failover import Failover, TryLater
+from domain.execution.failover import Failover, RunPostponed
 from domain.execution.image_runs import ImageRuns
 from domain.execution.image_writer import ImageWriter
 from domain.execution.landing import Landing
@@ -215,7 +215,7 @@ class OutputRun:
             with span("landing"):
                 self.queued = await self._work.land(result)
             return "COMPLETED"
-        except TryLater as later:
+        except RunPostponed as later:
             return await self._postpone(later.delay)
         except GenerationFailed as failure:
             log.warning("generation failed", extra={**self._facts, "reason": str(failure)})

@@ -1,24 +1,17 @@
-"""What workers need: outputs and jobs to claim, and notification of waiting outputs.
+"""What workers need: outputs to claim, and notification of waiting outputs.
 
 All repositories raise `Overloaded` where the database cannot be reached.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Protocol
 
-from domain.albums import Album
 from domain.captions import CaptionDelivery
-from domain.claims import Claim, Permit, Waiting
-from domain.conversations import Conversation
-from domain.ids import ImageId, ModelId, OutputId, ViewerId
+from domain.claims import Claim, Waiting
+from domain.ids import ModelId, OutputId, ViewerId
 from domain.images import ImageRecord
-from domain.jobs import AnyJob, Export, Import, JobClaim, TakenBack
 from domain.outputs import GenerationError, Output, Preview, Report, Run
-from domain.posts import Post
-from domain.registry import Withdrawal
-from domain.turns import Turn
 
 
 class ClaimRepository(Protocol):
@@ -134,148 +127,6 @@ class ClaimRepository(Protocol):
 
         Release their credits, or complete those of which some images have landed. Return what was
         ended.
-        """
-
-
-class PermitRepository(Protocol):
-    """The permits of providers that limit the runs of all processes together. They are
-    leased, by the database's clock.
-    """
-
-    async def take(
-        self,
-        provider: str,
-        output_id: OutputId,
-        attempt: int,
-        *,
-        at_most: int,
-        lease: timedelta,
-        expired: bool,
-    ) -> Permit | None:
-        """Take one of `at_most` permits, or return None if all are held.
-
-        With `expired`, those whose leases have been over for a while are free too.
-        """
-
-    async def take_back(
-        self,
-        output_id: OutputId,
-        attempt: int,
-        *,
-        limits: Mapping[str, int],
-        lease: timedelta,
-    ) -> Sequence[Permit]:
-        """Take the permits that the process that has begun the attempt has left for whichever
-        continues it. `limits`: how many there are, by provider.
-        """
-
-    async def renew(self, permits: Collection[Permit], *, lease: timedelta) -> None:
-        """Hold them for longer, except those that another process has taken meanwhile."""
-
-    async def give_back(self, permit: Permit, *, continues: bool) -> None:
-        """`continues`: for a while, only the process that continues its attempt can take it."""
-
-    async def is_free(self, provider: str, *, at_most: int) -> bool:
-        """Whether any has been given back."""
-
-
-class JobRepository(Protocol[AnyJob]):
-    """Claims jobs as outputs are claimed: once another process has claimed a job, or it is deleted,
-    every write of the earlier claim does nothing and returns False.
-    """
-
-    async def create(self, job: AnyJob, *, at_most: int) -> AnyJob | None:
-        """Store a job, unless there is one of its id. Return the one that is stored; None where the
-        viewer has too many unfinished ones. Raise ViewerBeingDeleted.
-        """
-
-    async def get_many(self, viewer_id: ViewerId, ids: Iterable[str]) -> Mapping[str, AnyJob]: ...
-
-    async def claim(self, *, lease: timedelta) -> JobClaim[AnyJob] | None:
-        """Claim the job that has waited longest and that no process holds."""
-
-    async def renew(
-        self, claim: JobClaim[AnyJob], *, progress: float | None, lease: timedelta
-    ) -> bool: ...
-
-    async def expect_bytes(self, claim: JobClaim[AnyJob], keys: Sequence[str]) -> bool:
-        """Remember the keys of bytes that are about to be written, until records refer to them."""
-
-    async def fail(
-        self, claim: JobClaim[AnyJob], error: GenerationError, *, kept: timedelta
-    ) -> bool: ...
-
-
-class ExportRepository(JobRepository[Export], Protocol):
-    async def complete(
-        self, claim: JobClaim[Export], *, key: str, byte_size: int, kept: timedelta
-    ) -> bool: ...
-
-
-class ImportRepository(JobRepository[Import], Protocol):
-    async def add_images(self, claim: JobClaim[Import], records: Sequence[ImageRecord]) -> bool: ...
-
-    async def add_turns(self, claim: JobClaim[Import], turns: Sequence[Turn]) -> bool:
-        """Add turns. They may exist from an earlier try, and so may posts and albums."""
-
-    async def add_posts(self, claim: JobClaim[Import], posts: Sequence[Post]) -> bool: ...
-
-    async def add_album(
-        self, claim: JobClaim[Import], album: Album, image_ids: Sequence[ImageId]
-    ) -> bool: ...
-
-    async def give_up(self, claim: JobClaim[Import], error: GenerationError) -> bool:
-        """Remember why the import has failed. It is claimed until everything that it has made is
-        taken back.
-        """
-
-    async def take_back(self, claim: JobClaim[Import], *, limit: int) -> TakenBack | None:
-        """Delete about this many of the records that it has made, except images that are used
-        elsewhere.
-
-        The caller deletes their bytes, whose keys are remembered until the next call.
-        """
-
-    async def complete(
-        self,
-        claim: JobClaim[Import],
-        conversations: Sequence[tuple[Conversation, str]],
-        *,
-        kept: timedelta,
-    ) -> bool:
-        """Write the conversations, each with the text by which searches find it. This is the last
-        step.
-        """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwitchedOff:
-    """A model or a provider that an operator has switched off."""
-
-    name: str
-    """The model's id or the provider's name."""
-    reason: str
-    since: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unavailable:
-    withdrawn: Collection[Withdrawal]
-    """Each is forgotten after an hour."""
-    off: Collection[SwitchedOff]
-
-
-class ModelAvailabilityRepository(Protocol):
-    async def withdraw(self, model_id: ModelId, provider: str) -> None: ...
-
-    async def find_unavailable(self) -> Unavailable: ...
-
-    async def switch_off(self, name: str, *, reason: str) -> None:
-        """Switch it off; if it is off already, only the reason changes."""
-
-    async def switch_on(self, name: str) -> bool:
-        """Allow it again, also where it was withdrawn. False if it was neither switched off nor
-        withdrawn.
         """
 
 

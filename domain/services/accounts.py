@@ -17,17 +17,17 @@ class AccountService:
     starting_credits: int
     max_active_outputs: int
 
-    async def get(self, viewer_id: ViewerId) -> Account:
-        """The viewer's account. The first call makes it."""
+    async def open(self, viewer_id: ViewerId) -> Account:
+        """Return the viewer's account. The first call makes it."""
         return await self.accounts.open(viewer_id, starting_credits=self.starting_credits)
 
     async def find(self, viewer_id: ViewerId) -> Account | None:
-        """The viewer's account. No call makes it."""
+        """The viewer's account; None if there is none."""
         return await self.accounts.find(viewer_id)
 
     async def get_many(self, viewer: Viewer, ids: Iterable[ViewerId]) -> Mapping[ViewerId, Account]:
         """The viewer's own account, if it is among these."""
-        return {viewer.id: await self.get(viewer.id)} if viewer.id in ids else {}
+        return {viewer.id: await self.open(viewer.id)} if viewer.id in ids else {}
 
     async def check(
         self,
@@ -43,7 +43,7 @@ class AccountService:
         """
         check_spending(
             outputs,
-            account=await self.get(viewer.id),
+            account=await self.open(viewer.id),
             max_active_outputs=self.max_active_outputs,
             max_credits=max_credits,
             refusals=refusals,

@@ -40,7 +40,7 @@ class Plan(Protocol):
 
 
 class Command(Protocol):
-    """What may spend credits, once."""
+    """A command that may spend credits, once."""
 
     @property
     def max_credits(self) -> int | None: ...
@@ -116,7 +116,7 @@ class CommandService:
                 return written.result
             conflict = written
             if conflict is Conflict.LIMIT_REACHED and not checks:
-                continue  # to say why
+                continue  # The next round checks the account, and says why.
             if not await retries.pause():
                 raise Overloaded
 

@@ -1,4 +1,4 @@
-"""Exports: ask for one, and see how it goes."""
+"""Exports: create one, and read its progress."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from domain.errors import RateLimited
 from domain.ids import ConversationId, new_export_id, parse_conversation_id
 from domain.jobs import MAX_RUNNING_JOBS, Export
 from domain.ports.conversations import ConversationRepository
-from domain.ports.execution import ExportRepository
+from domain.ports.jobs import ExportRepository
 from domain.refusals import refuse
 from domain.services.accounts import AccountService
 from domain.services.conversations import CONVERSATION_NOT_FOUND
@@ -24,7 +24,7 @@ class ExportService:
     conversations: ConversationRepository
     accounts: AccountService
     begin: Callable[[], None]
-    """Called once one has been created, which is found without it, too."""
+    """Called when an export has been created. Without the call, the next search finds it."""
 
     async def get_many(self, viewer: Viewer, ids: Iterable[str]) -> Mapping[str, Export]:
         return await self.exports.get_many(viewer.id, ids)
@@ -42,7 +42,7 @@ class ExportService:
         return await self._create(viewer, None)
 
     async def _create(self, viewer: Viewer, conversation_id: ConversationId | None) -> Export:
-        await self.accounts.get(viewer.id)  # there is one from here on
+        await self.accounts.open(viewer.id)
         export = Export(
             id=new_export_id(),
             owner_id=viewer.id,

@@ -17,7 +17,7 @@ from domain.turns import MaskRequest
 from domain.viewers import Viewer
 
 MAX_IMAGES_AT_ONCE: Final = 100
-"""That one command may name."""
+"""The largest number of images that one command may name."""
 
 _IMAGE_IN_USE: Final = (
     UserErrorCode.IMAGE_IN_USE,

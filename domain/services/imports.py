@@ -1,4 +1,4 @@
-"""Imports: take an export back."""
+"""Imports: create one from an uploaded export, and read its progress."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,7 @@ from domain.execution.export_check import TookTooLong, check_export
 from domain.ids import import_id_of, parse_upload_id
 from domain.import_format.facts import NotAnExport
 from domain.jobs import MAX_RUNNING_JOBS, Import
-from domain.ports.execution import ImportRepository
+from domain.ports.jobs import ImportRepository
 from domain.ports.objects import ArchiveStore
 from domain.ports.uploads import UploadRepository
 from domain.refusals import refuse
@@ -43,8 +43,10 @@ class ImportService:
     accounts: AccountService
     objects: ArchiveStore
     begin: Callable[[], None]
-    """Called once one has been created, which is found without it, too."""
-    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CHECKED_AT_ONCE))
+    """Called when an import has been created. Without the call, the next search finds it."""
+    _capacity: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_CHECKED_AT_ONCE)
+    )
 
     async def get_many(self, viewer: Viewer, ids: Iterable[str]) -> Mapping[str, Import]:
         return await self.imports.get_many(viewer.id, ids)
@@ -66,7 +68,7 @@ class ImportService:
         if job.id in known:
             return known[job.id]
         await self._check(upload, job)
-        await self.accounts.get(viewer.id)  # there is one from here on
+        await self.accounts.open(viewer.id)
         stored = await self.imports.create(job, at_most=MAX_RUNNING_JOBS)
         if stored is None:
             message = f"At most {MAX_RUNNING_JOBS} imports can run. Try again later."
@@ -89,7 +91,7 @@ class ImportService:
             byte_size = await self.objects.size(upload.key)
             if byte_size != upload.file.byte_size:
                 _refuse_missing("The uploaded file is not the declared one.")
-            async with holding(self._slots, max_seconds=_MAX_WAIT_SECONDS):
+            async with holding(self._capacity, max_seconds=_MAX_WAIT_SECONDS):
                 await check_export(
                     self.objects,
                     job,

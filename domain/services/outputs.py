@@ -18,7 +18,7 @@ from domain.posts import as_post
 from domain.refusals import Refusals, refuse
 from domain.rules import may_be_retried
 from domain.services.accounts import AccountService
-from domain.services.cancelling import Cancelling
+from domain.services.canceller import OutputCanceller
 from domain.services.commands import CommandService, Written, refuse_deleted_result
 from domain.turns import PlannedOutput, RetryOutput
 from domain.viewers import Viewer
@@ -42,7 +42,7 @@ class OutputService:
     commands: CommandService
     accounts: AccountService
     registry: ModelRegistry
-    cancelling: Cancelling
+    canceller: OutputCanceller
     image_writer: ImageWriter
 
     async def retry(self, viewer: Viewer, command: RetryOutput) -> tuple[Parent, Output, Bookmark]:
@@ -87,7 +87,7 @@ class OutputService:
     async def cancel(self, viewer: Viewer, raw_output_id: str) -> tuple[Parent, Output]:
         """End an output that has not ended. Its siblings go on."""
         parent, output = await self._find(viewer, raw_output_id)
-        cancelled = await self.cancelling.cancel(viewer, parent, [output], noun="output")
+        cancelled = await self.canceller.cancel(viewer, parent, [output], noun="output")
         return cancelled, _output_at(cancelled, output.slot)
 
     async def _find(self, viewer: Viewer, raw_output_id: str) -> tuple[Parent, Output]:

@@ -1,4 +1,4 @@
-"""Plans: what a turn would be, worked out by the very code that writes one."""
+"""Plans: what a turn would be, made by the same code that plans the turns that are written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class PlanService:
     turns: TurnService
 
     async def plan(self, viewer: Viewer, command: PlanTurn) -> tuple[TurnPlan, Sequence[UserError]]:
-        """The plan as far as it goes, and all that is wrong with it. Nothing is written."""
+        """The plan, incomplete if something is wrong, and the user errors. Nothing is written."""
         if command.conversation_id is None:
             start = StartConversation(command.turn, source_image_id=command.source_image_id)
             return await self.conversations.plan(viewer, start)

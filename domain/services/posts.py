@@ -19,7 +19,7 @@ from domain.posts import GeneratePost, Post, PostPlan, RegenerateCaption
 from domain.references import Reference
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
-from domain.services.cancelling import Cancelling
+from domain.services.canceller import OutputCanceller
 from domain.services.commands import CommandService, Written, refuse_deleted_result
 from domain.services.images import ImageService
 from domain.text import shorten
@@ -60,7 +60,7 @@ class _PlannedCaption:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostService:
     posts: PostRepository
-    cancelling: Cancelling
+    canceller: OutputCanceller
     commands: CommandService
     accounts: AccountService
     images: ImageService
@@ -133,7 +133,7 @@ class PostService:
         post = await self._find(viewer, raw_post_id)
         if post is None:
             refuse(*_POST_NOT_FOUND)
-        return await self.cancelling.cancel(viewer, post, post.entries, noun="post")
+        return await self.canceller.cancel(viewer, post, post.entries, noun="post")
 
     async def delete(self, viewer: Viewer, raw_post_id: str) -> PostId:
         """Delete it with those of its images that nothing else uses. What has not ended is

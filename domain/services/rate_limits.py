@@ -72,7 +72,7 @@ class RateLimits:
     _database_skipped_until: float = 0.0
 
     def check(self, client: str) -> None:
-        """Raise RateLimited where the client is known to have nothing left. It asks nobody."""
+        """Raise RateLimited where the client is known to have nothing left, without a read."""
         bucket = self._clients.get(client)
         if bucket is not None and self.now() < bucket.refused_until:
             raise _refusal(bucket.refused_until - self.now())

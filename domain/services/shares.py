@@ -38,9 +38,9 @@ class ShareService:
     blocked: Container[ViewerId]
     """Viewers whose shares are shown to nobody."""
     page_url: str
-    """Of the page that shows what is shared; a token follows it."""
+    """The URL of the page that shows a share, up to the token."""
     _views: JoinedCalls[ShareId, Share | None] = field(default_factory=JoinedCalls)
-    """A link that thousands open at once costs one write after another, not one for each."""
+    """Requests that open the same link at the same time are counted by one write."""
 
     async def create(self, viewer: Viewer, command: CreateShare) -> Share:
         now = datetime.now(UTC)
@@ -78,7 +78,7 @@ class ShareService:
         return share
 
     async def list(self, viewer: Viewer) -> Sequence[Share]:
-        """Those that have not ended, newest first."""
+        """The shares that have not expired, newest first."""
         return await self.shares.list(viewer.id)
 
     def url_of(self, share: Share) -> str:
@@ -91,7 +91,7 @@ class ShareService:
         return share_id
 
     async def find(self, token: str) -> Share | None:
-        """None where it has ended, or the token is none."""
+        """The share of a token; None if it has ended, or the token is not valid."""
         found = self._read(token)
         return await self.shares.get(*found) if found else None
 

@@ -12,8 +12,8 @@ _MAX_GIVEN_LENGTH: Final = 2_000
 
 
 def clean_title(title: str, refusals: Refusals) -> str:
-    """The title on one line. Add to `refusals` if it is none."""
-    # What is longer is not even looked at: that would take too long.
+    """The title on one line. Add to `refusals` what is wrong with it."""
+    # A longer title is refused as it is: tidying it would take too long.
     cleaned = one_line(title) if len(title) <= _MAX_GIVEN_LENGTH else title
     if is_blank(cleaned):
         message = "A title must contain visible characters."

@@ -21,7 +21,7 @@ from domain.ports.conversations import ConversationRepository
 from domain.ports.turns import TurnRepository
 from domain.refusals import Refusals, refuse
 from domain.services.accounts import AccountService
-from domain.services.cancelling import Cancelling
+from domain.services.canceller import OutputCanceller
 from domain.services.commands import AnyCommand, CommandService, Written
 from domain.services.edit_planning import EditPlanner, PlannedEdit
 from domain.stored import Wanted
@@ -35,7 +35,7 @@ _BEFORE_ALL_TURNS: Final = (-1, 0, 0)
 class WaitingTurns(Protocol):
     """See `domain.services.waiting_turns`."""
 
-    def look_soon(self) -> None: ...
+    def search_now(self) -> None: ...
 
     async def cancel(self, viewer: Viewer, turn_id: TurnId) -> Turn | None: ...
 
@@ -47,7 +47,7 @@ class TurnService:
     commands: CommandService
     accounts: AccountService
     edits: EditPlanner
-    cancelling: Cancelling
+    canceller: OutputCanceller
     waiting: WaitingTurns
 
     async def get_many(self, viewer: Viewer, ids: Iterable[TurnId]) -> Mapping[TurnId, Turn]:
@@ -82,7 +82,7 @@ class TurnService:
             found.append((conversation.source_image, _BEFORE_ALL_TURNS))
         after = request.position or _BEFORE_ALL_TURNS
         # The position's own turn may have more images: pages start after a turn, so the one before.
-        turn_index = max(-1, int(after[0]) - 1)  # there need not be such a turn
+        turn_index = max(-1, int(after[0]) - 1)  # A turn of this index need not exist.
         more = True
         while more and len(found) <= request.size:
             page = await self.turns.page(
@@ -145,7 +145,7 @@ class TurnService:
                 return written
             conversation, turn = written
             if turn.status is TurnStatus.WAITING:
-                self.waiting.look_soon()
+                self.waiting.search_now()
             # The plan was made from this version of the previous turn: it is not sent again.
             latest = before.latest
             known = ((latest.turn_index, latest.version),) if latest else ()
@@ -174,5 +174,6 @@ class TurnService:
             ended = await self.waiting.cancel(viewer, turn.id)
             if ended is not None:
                 return ended
-            turn = (await self.get_many(viewer, [turn.id])).get(turn.id, turn)  # it has just begun
-        return await self.cancelling.cancel(viewer, turn, turn.outputs, noun="turn")
+            # It has begun in the meantime.
+            turn = (await self.get_many(viewer, [turn.id])).get(turn.id, turn)
+        return await self.canceller.cancel(viewer, turn, turn.outputs, noun="turn")

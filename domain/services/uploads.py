@@ -40,15 +40,15 @@ from domain.viewers import Viewer
 from domain.waiting import SemaphoresByKey, holding
 
 MAX_FILES: Final = 100
-"""Of one request, and of one viewer that are open and undecided."""
+"""The largest number of files of one request, and of open uploads of one viewer."""
 MAX_FILENAME_LENGTH: Final = 255
 
 _READ_AT_ONCE: Final = 4
 """Each holds its bytes, and more while they are decoded."""
 _READ_AT_ONCE_OF_ONE: Final = 2
-"""Of one viewer, so that others have not to wait for all that one has brought."""
+"""For each viewer, so that one who uploads many files does not delay the others."""
 _MAX_WAIT_SECONDS: Final = 2.5
-"""For a slot: together with reading, decoding and storing, less than an operation may take."""
+"""For capacity. With reading, decoding and storing, it is less than an operation may take."""
 _WAIT_SECONDS: Final = 60
 
 
@@ -73,8 +73,8 @@ class UploadService:
         self._image_writer = image_writer
         self._abilities: UploadAbilities | None = None
         self._finding = asyncio.Lock()
-        self._slots = asyncio.Semaphore(_READ_AT_ONCE)
-        self._slots_by_viewer = SemaphoresByKey(_READ_AT_ONCE_OF_ONE)
+        self._capacity = asyncio.Semaphore(_READ_AT_ONCE)
+        self._capacity_by_viewer = SemaphoresByKey(_READ_AT_ONCE_OF_ONE)
 
     async def create(
         self, viewer: Viewer, requests: Sequence[UploadRequest]
@@ -125,7 +125,7 @@ class UploadService:
         )
 
     async def _find_abilities(self) -> UploadAbilities:
-        """Found out when the first upload needs them, then remembered for all processes."""
+        """Read what the store can do, or find it out and store that for all processes."""
         async with self._finding:
             if self._abilities is None:
                 self._abilities = await self._uploads.get_abilities(self._store.name)
@@ -141,18 +141,18 @@ class UploadService:
             return self._abilities
 
     async def complete(self, viewer: Viewer, raw_upload_id: str) -> ImageRecord:
-        """Make what has come an image of its own; later, the same image again.
+        """Make the uploaded file an image, once; return the same image when called again.
 
-        What is kept has been read once and checked, under a key that nobody else can write to.
-        Raise Overloaded where too many are being made.
+        The bytes that are kept were read once and checked, and have a key to which no client can
+        write. Raise Overloaded where too many are being made.
         """
         upload = await self._find(viewer, raw_upload_id)
         if upload.purpose is not UploadPurpose.IMAGE:
             message = "This upload is an export: call `importConversation`."
             refuse(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, message, "uploadId")
         if upload.image_id is None:
-            slots = self._slots_by_viewer.get(viewer.id), self._slots
-            async with holding(*slots, max_seconds=_MAX_WAIT_SECONDS):
+            capacity = self._capacity_by_viewer.get(viewer.id), self._capacity
+            async with holding(*capacity, max_seconds=_MAX_WAIT_SECONDS):
                 upload = await self._find(viewer, raw_upload_id)
                 record = await self._make_once(viewer, upload) if upload.image_id is None else None
             if record is not None:
@@ -167,11 +167,11 @@ class UploadService:
         return record
 
     async def _make_once(self, viewer: Viewer, upload: Upload) -> ImageRecord | None:
-        """The image, or None where a twin came first."""
+        """Make the image; None if another request has done so at the same time."""
         try:
             record = await self._make(viewer, upload)
         except Refused:
-            # It may be the twin that has taken the bytes away.
+            # The other request may have deleted the file already.
             if (await self._find(viewer, upload.id)).image_id is None:
                 raise
             return None
@@ -224,7 +224,7 @@ class UploadService:
         return ImageRecord(image, prompt=None, made_from=())
 
     async def _read(self, upload: Upload) -> bytes:
-        """The bytes that came, if they are those that were declared."""
+        """Read the uploaded file, and refuse it if it is not the declared one."""
         file = upload.file
         try:
             data = await self._store.get(upload.key, max_bytes=file.byte_size)
@@ -232,7 +232,7 @@ class UploadService:
             refuse(UserErrorCode.UPLOAD_MISSING, "No file has been uploaded.", "uploadId")
         except ObjectTooLarge:
             data = b""
-        # Stores that cannot refuse other bytes leave it to their reader.
+        # Not every store can refuse other bytes than the declared ones.
         if len(data) != file.byte_size or file.sha256 not in (None, sha256(data).digest()):
             message = "The uploaded file is not the declared one."
             refuse(UserErrorCode.UPLOAD_MISSING, message, "uploadId")
@@ -240,8 +240,8 @@ class UploadService:
 
 
 def _label(filename: str | None) -> str | None:
-    """The name on one line, balanced and not too long; None for one that could not be seen."""
-    head = (filename or "")[: 4 * MAX_FILENAME_LENGTH]  # all of a very long one takes too long
+    """The name on one line, balanced and shortened; None if it has no visible characters."""
+    head = (filename or "")[: 4 * MAX_FILENAME_LENGTH]  # A very long name would take too long.
     if is_blank(head):
         return None
     shown = (

@@ -65,7 +65,7 @@ class ViewerService:
             return
         if not await self._viewers.is_known(viewer.id):
             async with self._storing.get(viewer.id):
-                # Another request of this viewer may have been first.
+                # Another request of this viewer may have been faster.
                 if viewer.id not in self._known and not self._is_pausing():
                     await self._store_samples(viewer.id, load_samples)
                 return

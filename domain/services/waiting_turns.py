@@ -1,6 +1,6 @@
 """Turns that wait for the one before them: they begin, or fail, once that one has ended.
 
-Every process may look at any time: whether a turn still waits is decided by the write that begins
+Every process may search at any time: whether a turn still waits is decided by the write that begins
 or ends it. So nothing is lost if a process dies between any two writes.
 """
 
@@ -68,8 +68,8 @@ class WaitingTurns:
     hints: HintQueue
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def look_soon(self) -> None:
-        """A turn has just begun to wait."""
+    def search_now(self) -> None:
+        """Search now instead of later: a turn has just begun to wait."""
         self._wake.set()
 
     async def cancel(self, viewer: Viewer, turn_id: TurnId) -> Turn | None:
@@ -79,7 +79,7 @@ class WaitingTurns:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """Begin what is ready, several times a second while there is any, until the block ends."""
-        async with run_in_background(self._look_forever(), name="waiting turns"):
+        async with run_in_background(self._search_forever(), name="waiting turns"):
             yield
 
     async def begin_ready(self) -> bool:
@@ -92,20 +92,20 @@ class WaitingTurns:
                 try:
                     await self._begin_or_end(turn)
                 except Overloaded:
-                    pass  # the next look will tell
+                    pass  # The next search finds it again.
                 except Exception:
                     log.exception("waiting turn could not begin", extra={"turn_id": turn.id})
             last = found[-1].id
         return last is not None
 
-    async def _look_forever(self) -> None:
+    async def _search_forever(self) -> None:
         while True:
             some_wait = False
             self._wake.clear()
             try:
                 some_wait = await self.begin_ready()
             except Overloaded:
-                pass  # the next look will tell
+                pass  # The next search finds it again.
             except Exception:
                 log.exception("search for waiting turns failed")
             seconds = _SECONDS_WHILE_SOME_WAIT if some_wait else _SECONDS
@@ -150,7 +150,7 @@ class WaitingTurns:
         outcome = await self.waiting.begin(
             viewer.id, turn.id, plan=plan, max_active_outputs=self.accounts.max_active_outputs
         )
-        # After a conflict, the next look finds out what has changed.
+        # After a conflict, the next search finds out what has changed.
         if not isinstance(outcome, Conflict):
             self.hints.enqueue_written(viewer.id, outcome.outputs)
 

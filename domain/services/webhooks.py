@@ -48,7 +48,7 @@ class WebhookService:
             created_at=_now(),
             secret=f"whsec_{b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}",
         )
-        await self.accounts.get(viewer.id)  # the first request of a viewer makes it
+        await self.accounts.open(viewer.id)
         if not await self.webhooks.create(viewer.id, webhook, at_most=MAX_WEBHOOKS):
             message = f"A viewer can have at most {MAX_WEBHOOKS} webhooks. Delete one first."
             refuse(UserErrorCode.WEBHOOK_INVALID, message)

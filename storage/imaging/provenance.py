@@ -124,7 +124,7 @@ def _pieces(data: bytes, content_type: str) -> Iterator[_Piece]:
     for kind, end in split[content_type](data):
         yield _Piece(kind, data[position:end])
         position = end
-    if content_type == "image/jpeg":  # the scans
+    if content_type == "image/jpeg":  # The scans are behind all segments.
         yield _Piece("rest", data[position:])
 
 

@@ -67,7 +67,7 @@ class UploadSandbox:
         max_child_seconds: float = 9.0,
     ) -> None:
         self._limits = limits or Limits()
-        self._slots = asyncio.Semaphore(children)
+        self._capacity = asyncio.Semaphore(children)
         self._waiting = 0
         self._max_waiting = max_waiting
         self._max_wait_seconds = max_wait_seconds
@@ -88,7 +88,7 @@ class UploadSandbox:
             raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, _UNSUPPORTED)
         if content_type not in self.content_types:
             raise PictureRefused(UserErrorCode.UPLOAD_TYPE_UNSUPPORTED, HEIC_UNSUPPORTED)
-        await self._wait_for_slot()
+        await self._wait_for_capacity()
         child = _Child()
         task = asyncio.create_task(self._run(child, data, content_type), name="upload's child")
         self._running[task] = child
@@ -105,22 +105,22 @@ class UploadSandbox:
         while self._running:
             await asyncio.wait(self._running)
 
-    async def _wait_for_slot(self) -> None:
+    async def _wait_for_capacity(self) -> None:
         if self._waiting >= self._max_waiting:
             raise Overloaded
         self._waiting += 1
         try:
             async with asyncio.timeout(self._max_wait_seconds):
-                await self._slots.acquire()
+                await self._capacity.acquire()
         except TimeoutError as error:
             raise Overloaded from error
         finally:
             self._waiting -= 1
 
     def _forget(self, task: asyncio.Task[ProcessedImage]) -> None:
-        """Free the slot: only now has the process ended."""
+        """Free its capacity: only now has the process ended."""
         del self._running[task]
-        self._slots.release()
+        self._capacity.release()
         if not task.cancelled():
             task.exception()
 

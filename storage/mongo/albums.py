@@ -10,8 +10,8 @@ from domain.conflicts import Conflict
 from domain.ids import AlbumId, ImageId, ViewerId
 from domain.images import ImageRecord
 from domain.pages import Page, PageRequest, cut
-from storage.mongo.accounts import refuse_while_erased
 from storage.mongo.collections import Document
+from storage.mongo.credits import refuse_while_erased
 from storage.mongo.database import Database, epoch_ms, from_epoch_ms, repository
 from storage.mongo.images import SHOWN_FIELDS, hold_images, read_record
 from storage.mongo.pages import beyond, read_page
@@ -20,7 +20,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoAlbumRepository:
-    """See `domain.ports.AlbumRepository`."""
+    """See `domain.ports.albums.AlbumRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -19,13 +19,13 @@ from domain.ids import (
 from domain.outputs import UNFINISHED, OutputStatus
 from domain.rules import derive_status, end_of
 from domain.turns import Builder, KeptTurn, TurnStatus
-from storage.mongo.accounts import refuse_while_erased
 from storage.mongo.collections import Document
 from storage.mongo.conversations import (
     insert_conversation,
     last_turn_index,
     read_conversation,
 )
+from storage.mongo.credits import refuse_while_erased
 from storage.mongo.database import Database, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images, read_image
@@ -41,7 +41,7 @@ _AT_ONCE: Final = 100
 
 @repository
 class MongoBranchRepository:
-    """See `domain.ports.BranchRepository`."""
+    """See `domain.ports.branches.BranchRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

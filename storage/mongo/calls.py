@@ -25,7 +25,7 @@ from domain.waiting import seconds_left
 
 MAX_CALLS: Final = 80
 """Less than the size of the driver's own pool, which is therefore never exhausted."""
-SLOT_SECONDS: Final = 2
+WAIT_SECONDS: Final = 2
 _LEAST_SECONDS: Final = 0.2
 LAST_SECONDS: Final = 3
 """How long calls may continue when the database is closed."""
@@ -46,7 +46,7 @@ inside: Final[ContextVar[Inside | None]] = ContextVar("inside", default=None)
 class NestedCall(RuntimeError):
     """A repository's method was called inside another one's call.
 
-    It would take a second slot while the first waits for it, so that all could wait for ever; and
+    It would take up capacity twice, so that all calls could wait for one another for ever; and
     inside a transaction it would read and write outside of it.
     """
 
@@ -63,21 +63,21 @@ class Calls:
     ) -> None:
         self._reconnect = reconnect
         self._observer = observer
-        self._slots = asyncio.Semaphore(MAX_CALLS)
+        self._capacity = asyncio.Semaphore(MAX_CALLS)
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def run(
         self, work: Callable[[], Coroutine[Any, Any, Result]], *, repository: str = "database"
     ) -> Result:
-        """Run a call. Raise Overloaded where no slot is free in time, or the database is away."""
+        """Run a call. Raise Overloaded where there is no capacity in time, or no database."""
         if inside.get() is not None:
             raise NestedCall
         began_at = perf_counter()
         try:
-            if self._slots.locked():
-                await self._wait_for_slot()
+            if self._capacity.locked():
+                await self._wait_for_capacity()
             else:
-                await self._slots.acquire()
+                await self._capacity.acquire()
         except Overloaded as failure:
             self._observer.call_ended(repository, perf_counter() - began_at, failure)
             raise
@@ -89,10 +89,10 @@ class Calls:
         task.add_done_callback(self._ended)
         return await answer
 
-    async def _wait_for_slot(self) -> None:
+    async def _wait_for_capacity(self) -> None:
         try:
-            async with asyncio.timeout(SLOT_SECONDS):
-                await self._slots.acquire()
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._capacity.acquire()
         except TimeoutError:
             raise Overloaded from None
 
@@ -145,7 +145,7 @@ class Calls:
             self._observer.call_ended(repository, perf_counter() - began_at, failure)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._slots.release()
+        self._capacity.release()
         self._under_way.discard(task)
 
 

@@ -6,7 +6,7 @@ it is at the time of the event or later. It stays in bytes until it is needed, s
 process hears of every turn and has listeners to few. Of other changes only the ids are brought.
 
 Where the feed is divided, the stream has only partitions with subscribers (`change_pipeline.py`),
-and is replaced when there are more of these (`resumed_streams.py`).
+and is replaced when there are more of these (`stream_replacements.py`).
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -27,8 +27,8 @@ from domain.turns import Turn
 from storage.mongo.change_pipeline import KINDS, WRITES, pipeline
 from storage.mongo.change_stream import ChangeStream, open_stream
 from storage.mongo.database import SHOWN, Database, to_cluster_time
-from storage.mongo.resumed_streams import LONGEST_ANSWER_MS, ReplacementDue, Replacements
 from storage.mongo.stream_position import Position, time_of
+from storage.mongo.stream_replacements import LONGEST_ANSWER_MS, ReplacementDue, Replacements
 from storage.mongo.turns import read_turn
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ little, and subscribers get nothing meanwhile.
 
 
 class MongoChangeFeed:
-    """See `domain.ports.ChangeFeed`."""
+    """See `domain.ports.changes.ChangeFeed`."""
 
     def __init__(self, database: Database, partitions: FollowedPartitions) -> None:
         self._watched = database.watched
@@ -103,7 +103,7 @@ class MongoChangeFeed:
         """What is followed from now on needs one. Where there is none, nothing was followed before,
         or has to be read again: the changes until then are left out.
         """
-        while position.place.token is None and stream.alive:
+        while position.point.token is None and stream.alive:
             self._move(position, stream, await stream.next())
 
     async def _read(

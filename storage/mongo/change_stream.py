@@ -36,7 +36,7 @@ _MESSAGE: Final = 2013
 
 
 class ChangeStream:
-    """Made by `open_stream`."""
+    """An open change stream. `open_stream` makes it."""
 
     def __init__(
         self,
@@ -46,13 +46,13 @@ class ChangeStream:
         longest_answer_ms: int,
     ) -> None:
         self.token: Token | None = None
-        """Where the stream has got to. None: where it began."""
+        """The position that the stream has reached. None: the one where it began."""
         self.alive = True
         """Whether anything may follow."""
         self._database = database
         self._connection = connection
         self.opened = AsyncExitStack()
-        """What gives the connection back."""
+        """Gives the connection back when it is closed."""
         self._longest_answer_ms = longest_answer_ms
         self._cursor_id = 0
         self._more = b""
@@ -86,7 +86,7 @@ class ChangeStream:
         return None if self._first else cursor["postBatchResumeToken"]
 
     async def next(self) -> Sequence[RawBSONDocument]:
-        """What has come, as soon as anything has; nothing where the stream is quiet. Raise a
+        """Wait for events, and return them; none where the stream stays quiet. Raise a
         PyMongoError.
         """
         if self._first:

@@ -13,7 +13,7 @@ from storage.mongo.transaction import Transaction
 
 @repository
 class MongoChoiceRepository:
-    """See `domain.ports.ChoiceRepository`."""
+    """See `domain.ports.choices.ChoiceRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -28,13 +28,13 @@ from domain.ids import (
 from domain.images import ImageRecord
 from domain.outputs import GenerationError, Preview, Report, Run
 from domain.rules import overdue_error
-from storage.mongo.accounts import move_credits
 from storage.mongo.collections import (
     SEARCHED_FIRST,
     UNFINISHED_PARENT,
     Document,
     over_all_parents,
 )
+from storage.mongo.credits import move_credits
 from storage.mongo.database import Database, repository
 from storage.mongo.events import announce_ends
 from storage.mongo.images import image_document, record_document
@@ -73,7 +73,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoClaimRepository:
-    """See `domain.ports.ClaimRepository`."""
+    """See `domain.ports.execution.ClaimRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -16,8 +16,8 @@ from domain.images import Image
 from domain.models import AspectRatio, Resolution
 from domain.pages import Page, PageRequest
 from domain.turns import Turn, TurnPlan
-from storage.mongo.accounts import refuse_while_erased, reserve_credits
 from storage.mongo.collections import Document
+from storage.mongo.credits import refuse_while_erased, reserve_credits
 from storage.mongo.database import Committed, Database, cluster_time_of, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images, image_document, image_keys, read_image
@@ -34,7 +34,7 @@ from storage.mongo.turns import insert_turn, read_turn
 
 @repository
 class MongoConversationRepository:
-    """See `domain.ports.ConversationRepository`."""
+    """See `domain.ports.conversations.ConversationRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

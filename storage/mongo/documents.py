@@ -27,5 +27,5 @@ class MongoDocumentRepository:
 
     async def keep(self, digest: str, document: str) -> None:
         kept = {"digest": digest, "text": document, "createdAt": datetime.now(UTC)}
-        slot = {"_id": digest[:_ID_LENGTH]}
-        await self._database.documents.replace_one(slot, kept, upsert=True)
+        position = {"_id": digest[:_ID_LENGTH]}
+        await self._database.documents.replace_one(position, kept, upsert=True)

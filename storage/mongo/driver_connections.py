@@ -1,12 +1,12 @@
 """Connections of the driver that start no task for a command.
 
-The driver starts three for each, and cancels one of them again: to write, to read, and to look
-every half second whether it is to give up. What must stay true: a read ends at its time limit, and
+The driver starts three for each: to write, to read, and to check every half second whether the
+connection was given up. What must stay true: a read ends at its time limit, and
 soon after the driver has given up the connection, and the connection is closed then.
 
-`AsyncMongoClient(_pool_class=DirectPool)` has such connections. Both of the overridden methods are
-the driver's own affair: its version is pinned, and `tests/storage/test_driver_connections.py` holds
-it to what is used here.
+`AsyncMongoClient(_pool_class=DirectPool)` has such connections. The methods that are
+overridden are private to the driver. So its version is pinned, and
+`tests/storage/test_driver_connections.py` checks that the driver has what is used here.
 """
 
 import asyncio
@@ -19,9 +19,8 @@ from pymongo.asynchronous.pool import AsyncConnection, Pool
 from pymongo.errors import ProtocolError, _OperationCancelled
 from pymongo.message import _UNPACK_REPLY, _OpMsg
 
-_LOOK_SECONDS: Final = 0.5
-"""How often it is looked whether the driver has given up a connection. The driver's own interval.
-"""
+_CHECK_SECONDS: Final = 0.5
+"""Between two checks whether the driver has given up a connection: the driver's own interval."""
 
 
 class DirectPool(Pool):
@@ -29,7 +28,7 @@ class DirectPool(Pool):
 
     async def connect(self, handler: Any = None) -> AsyncConnection:
         connection = await super().connect(handler)
-        if not self.is_sdam:  # Monitors wait for their server's news, and change limits meanwhile.
+        if not self.is_sdam:  # Monitors change a limit during a read.
             connection.__class__ = DirectConnection
         return connection
 
@@ -71,20 +70,20 @@ class _Watch:
             self._ends_at = _csot.get_deadline()
         else:
             self._ends_at = time.monotonic() + limit if limit else math.inf
-        self._timer = self._look_later()
+        self._timer = self._check_later()
 
     def end(self) -> None:
         self._timer.cancel()
 
-    def _look_later(self) -> asyncio.TimerHandle:
-        seconds = min(_LOOK_SECONDS, max(0.0, self._ends_at - time.monotonic()))
-        return asyncio.get_running_loop().call_later(seconds, self._look)
+    def _check_later(self) -> asyncio.TimerHandle:
+        seconds = min(_CHECK_SECONDS, max(0.0, self._ends_at - time.monotonic()))
+        return asyncio.get_running_loop().call_later(seconds, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         protocol = self._connection.conn.get_conn
         if self._connection.cancel_context.cancelled:
             protocol.close(_OperationCancelled("operation cancelled"))
         elif time.monotonic() >= self._ends_at:
             protocol.close(TimeoutError("timed out"))
         else:
-            self._timer = self._look_later()
+            self._timer = self._check_later()

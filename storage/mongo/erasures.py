@@ -21,8 +21,9 @@ from domain.ids import (
     ViewerId,
     new_erased_id,
 )
-from storage.mongo.accounts import read_account, write_ledger
+from storage.mongo.accounts import read_account
 from storage.mongo.collections import PARENTS, Document
+from storage.mongo.credits import write_ledger
 from storage.mongo.database import Database, repository
 from storage.mongo.idempotency import records_of
 from storage.mongo.images import image_keys
@@ -44,7 +45,7 @@ _NEW_ACCOUNT: Final[Document] = {
 
 @repository
 class MongoErasureRepository:
-    """See `domain.ports.ErasureRepository`."""
+    """See `domain.ports.cleanup.ErasureRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

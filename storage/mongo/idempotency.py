@@ -14,7 +14,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoIdempotencyRepository:
-    """See `domain.ports.IdempotencyRepository`."""
+    """See `domain.ports.idempotency.IdempotencyRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

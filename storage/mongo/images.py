@@ -47,7 +47,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoImageRepository:
-    """See `domain.ports.ImageRepository`."""
+    """See `domain.ports.images.ImageRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

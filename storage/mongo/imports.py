@@ -39,7 +39,7 @@ _AT_ONCE: Final = 100
 
 @repository
 class MongoImportRepository(MongoJobRepository[Import]):
-    """See `domain.ports.ImportRepository`.
+    """See `domain.ports.jobs.ImportRepository`.
 
     All writes that belong to a claim conflict with the deletion of its job, the first thing that is
     deleted of a viewer.

@@ -12,8 +12,8 @@ from domain.errors import GenerationErrorCode
 from domain.ids import ViewerId
 from domain.jobs import AnyJob, Export, JobClaim
 from domain.outputs import MAX_COUNT, GenerationError, OutputStatus
-from storage.mongo.accounts import touch_account
 from storage.mongo.collections import UNFINISHED_JOB, Document
+from storage.mongo.credits import touch_account
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import from_now
 from storage.mongo.outputs import error_document
@@ -23,7 +23,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoJobRepository(Generic[AnyJob]):
-    """See `domain.ports.JobRepository`."""
+    """See `domain.ports.jobs.JobRepository`."""
 
     _name: str
     """The name of the collection."""
@@ -119,7 +119,7 @@ class MongoJobRepository(Generic[AnyJob]):
 
 @repository
 class MongoExportRepository(MongoJobRepository[Export]):
-    """See `domain.ports.ExportRepository`."""
+    """See `domain.ports.jobs.ExportRepository`."""
 
     _name = "exports"
 

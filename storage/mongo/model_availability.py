@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from domain.ids import ModelId
-from domain.ports.execution import SwitchedOff, Unavailable
+from domain.ports.model_availability import SwitchedOff, Unavailable
 from domain.registry import Withdrawal
 from storage.mongo.database import Database, repository
 
@@ -20,7 +20,7 @@ _OFF: Final = "off "
 
 @repository
 class MongoModelAvailabilityRepository:
-    """See `domain.ports.execution.ModelAvailabilityRepository`."""
+    """See `domain.ports.model_availability.ModelAvailabilityRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -26,7 +26,7 @@ _TIMES: Final = ("startedAt", "completedAt")
 
 @repository
 class MongoModelStatsRepository:
-    """See `domain.ports.ModelStatsRepository`."""
+    """See `domain.ports.model_stats.ModelStatsRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -22,8 +22,8 @@ from domain.outputs import CAPTION_SLOT, Output
 from domain.parents import Parent
 from domain.posts import as_post
 from domain.turns import PlannedOutput
-from storage.mongo.accounts import move_credits, reserve_credits, settlements
 from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
+from storage.mongo.credits import move_credits, reserve_credits, settlements
 from storage.mongo.database import Database, cluster_time_of, repository
 from storage.mongo.events import announce_ends
 from storage.mongo.idempotency import use_key
@@ -59,7 +59,7 @@ _ENDING: Final[Document] = {
 
 @repository
 class MongoOutputRepository:
-    """See `domain.ports.OutputRepository`."""
+    """See `domain.ports.outputs.OutputRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -12,7 +12,7 @@ _CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
 @repository
 class MongoPeriodicJobRepository:
-    """See `domain.ports.PeriodicJobRepository`."""
+    """See `domain.ports.cleanup.PeriodicJobRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._jobs = database.periodic_jobs

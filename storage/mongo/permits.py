@@ -29,7 +29,7 @@ _DUPLICATE: Final = 11000
 
 @repository
 class MongoPermitRepository:
-    """See `domain.ports.execution.PermitRepository`."""
+    """See `domain.ports.permits.PermitRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -13,8 +13,8 @@ from domain.pages import Page, PageRequest
 from domain.posts import Post, PostPlan
 from domain.rules import derive_status
 from domain.turns import PlannedOutput
-from storage.mongo.accounts import reserve_credits
 from storage.mongo.collections import Document
+from storage.mongo.credits import reserve_credits
 from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images
@@ -30,7 +30,7 @@ from storage.mongo.transaction import Abort, Transaction
 
 @repository
 class MongoPostRepository:
-    """See `domain.ports.PostRepository`."""
+    """See `domain.ports.posts.PostRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -16,7 +16,7 @@ from storage.mongo.transaction import Contended, Transaction
 
 @repository
 class MongoPromptRepository:
-    """See `domain.ports.PromptRepository`."""
+    """See `domain.ports.prompts.PromptRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

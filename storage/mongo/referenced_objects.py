@@ -15,7 +15,7 @@ from storage.mongo.images import image_keys
 
 @repository
 class MongoReferencedObjectRepository:
-    """See `domain.ports.ReferencedObjectRepository`."""
+    """See `domain.ports.cleanup.ReferencedObjectRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -46,7 +46,7 @@ class MongoReferencedObjectRepository:
                 shown, {"_id": 0, "outputs.preview.key": 1}
             )
             async for parent in parents:
-                kept.update(_previews(parent))  # of other shards as well
+                kept.update(_previews(parent))  # Those of other shards are dropped below.
         return ReferencedKeys(
             frozenset(key for key in kept if shard_of(key) == shard),
             frozenset([upload["key"] async for upload in uploads]),

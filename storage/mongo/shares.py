@@ -8,15 +8,15 @@ from pymongo import ReturnDocument
 from domain.conflicts import Conflict
 from domain.ids import ShareId, ViewerId
 from domain.shares import Share
-from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document
+from storage.mongo.credits import touch_account
 from storage.mongo.database import Database, repository
 from storage.mongo.transaction import Abort, Transaction
 
 
 @repository
 class MongoShareRepository:
-    """See `domain.ports.ShareRepository`."""
+    """See `domain.ports.shares.ShareRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -17,8 +17,8 @@ _CURSOR_NOT_FOUND: Final = 43
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place in the stream, and the partition of the change there. Without a token, it is where
+class Point:
+    """A point in the stream, and the partition of the change there. Without a token, it is where
     the stream begins.
     """
 
@@ -27,9 +27,9 @@ class Place:
     ended_there: bool = False
     """Whether the stream was invalidated there."""
 
-    def is_before(self, other: "Place") -> bool:
-        """Whether this is a place before the other one. The server orders the data of tokens so.
-        Nobody has to go back before the end of a stream: all is read again after it.
+    def is_before(self, other: "Point") -> bool:
+        """Whether it comes before the other one, in the order of the tokens' data. After the end
+        of a stream everything is read again, so nothing comes before such a point.
         """
         if self.token is None or other.token is None or other.ended_there:
             return False
@@ -52,17 +52,17 @@ class Position:
         return time_of(self.token)
 
     @property
-    def place(self) -> Place:
+    def point(self) -> Point:
         ended_there = self.token is None and self.invalidated_token is not None
-        return Place(self.token or self.invalidated_token, self.partition, ended_there)
+        return Point(self.token or self.invalidated_token, self.partition, ended_there)
 
-    def go_to(self, place: Place) -> None:
-        self.token = None if place.ended_there else place.token
-        self.invalidated_token = place.token if place.ended_there else None
-        self.partition = place.partition
+    def go_to(self, point: Point) -> None:
+        self.token = None if point.ended_there else point.token
+        self.invalidated_token = point.token if point.ended_there else None
+        self.partition = point.partition
 
     def follow(self, token: Mapping[str, Any] | None) -> None:
-        """The stream has got to this token. Without one, it has none yet."""
+        """Move to this token. None: the stream has none yet."""
         if token is not None:
             self.token, self.invalidated_token = token, None
 

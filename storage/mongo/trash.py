@@ -18,8 +18,8 @@ from domain.ids import ConversationId, ImageId, ViewerId
 from domain.outputs import OutputStatus
 from domain.rules import derive_status, end_of
 from domain.turns import TurnStatus
-from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document
+from storage.mongo.credits import touch_account
 from storage.mongo.database import Database, repository
 from storage.mongo.images import hold_images, image_keys
 from storage.mongo.output_rules import UNFINISHED_OUTPUT
@@ -38,7 +38,7 @@ _ENDED: Final[Document] = {
 
 @repository
 class MongoTrashRepository:
-    """See `domain.ports.ExpiringRepository`."""
+    """See `domain.ports.cleanup.ExpiringRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -60,7 +60,7 @@ LAST_INDEX: Final = {"$ifNull": ["$lastTurnIndex", {"$subtract": ["$turnCount", 
 
 @repository
 class MongoTurnRepository:
-    """See `domain.ports.TurnRepository`."""
+    """See `domain.ports.turns.TurnRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

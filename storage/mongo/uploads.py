@@ -10,8 +10,8 @@ from domain.ids import UploadId, ViewerId
 from domain.images import ImageRecord
 from domain.object_keys import UPLOAD_URL_SECONDS
 from domain.uploads import DeclaredFile, Upload, UploadAbilities, UploadPurpose
-from storage.mongo.accounts import refuse_while_erased
 from storage.mongo.collections import Document
+from storage.mongo.credits import refuse_while_erased
 from storage.mongo.database import Database, repository
 from storage.mongo.images import record_document
 from storage.mongo.transaction import Abort, Transaction
@@ -27,7 +27,7 @@ _UNDECIDED: Final[Document] = {"imageId": None, "refusal": None}
 
 @repository
 class MongoUploadRepository:
-    """See `domain.ports.UploadRepository`.
+    """See `domain.ports.uploads.UploadRepository`.
 
     `sweepAt` is set while the store may have bytes under `key`.
     """

@@ -20,7 +20,7 @@ IS_BLOCKED: Final[Document] = {"blockedAt": {"$exists": True}}
 
 @repository
 class MongoViewerRepository:
-    """See `domain.ports.ViewerRepository`."""
+    """See `domain.ports.viewers.ViewerRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -11,8 +11,8 @@ from domain.conflicts import Conflict
 from domain.ids import TurnId, ViewerId
 from domain.outputs import GenerationError
 from domain.turns import Turn, TurnPlan, TurnStatus
-from storage.mongo.accounts import reserve_credits
 from storage.mongo.collections import Document
+from storage.mongo.credits import reserve_credits
 from storage.mongo.database import Database, repository
 from storage.mongo.events import announce_ends
 from storage.mongo.images import hold_images
@@ -28,7 +28,7 @@ _WAITING: Final = TurnStatus.WAITING.value
 
 @repository
 class MongoWaitingTurnRepository:
-    """See `domain.ports.WaitingTurnRepository`."""
+    """See `domain.ports.waiting_turns.WaitingTurnRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

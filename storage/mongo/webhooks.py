@@ -8,8 +8,8 @@ from domain.conflicts import Conflict
 from domain.ids import DeliveryId, ViewerId, WebhookId
 from domain.pages import Page, PageRequest
 from domain.webhooks import Delivery, Webhook, WebhookEvent
-from storage.mongo.accounts import touch_account
 from storage.mongo.collections import Document
+from storage.mongo.credits import touch_account
 from storage.mongo.database import Database, repository
 from storage.mongo.events import make_due
 from storage.mongo.pages import beyond, read_page

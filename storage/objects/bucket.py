@@ -114,7 +114,7 @@ async def call_bucket(within_seconds: float = OPERATION_SECONDS) -> AsyncIterato
             yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "nothing")
-        if code in ("NoSuchKey", "404"):  # an answer to HEAD has no body with a code
+        if code in ("NoSuchKey", "404"):  # An answer to HEAD has no body, so only the status.
             raise ObjectMissing("there is no such object") from error
         raise StoreUnavailable(f"the bucket answered {code}") from error
     except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -14,7 +14,7 @@ from domain.ports.objects import Link
 from domain.uploads import DeclaredFile, PresignedUpload, UploadAbilities, UploadMethod
 from storage.objects.bucket import Bucket
 from storage.objects.credentials import Credentials
-from storage.objects.sigv4 import Condition, Signer
+from storage.objects.sigv4 import Condition, Sigv4Signer
 
 LINK_SECONDS: Final = 2 * LINK_WINDOW_SECONDS
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
@@ -26,7 +26,7 @@ class BucketSigner:
     def __init__(self, bucket: Bucket, url: str, credentials: Credentials) -> None:
         self._bucket_name = bucket.name
         self._address = _Address.of(url)
-        self._signer = Signer(
+        self._signer = Sigv4Signer(
             key_id=credentials.key_id,
             secret=credentials.secret,
             region=bucket.region,

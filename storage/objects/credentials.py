@@ -41,9 +41,9 @@ async def find_credentials(session: AioSession) -> Any:
 
 
 async def read_credentials(kept: Any) -> Credentials:
-    """As they are now, renewed if they end soon."""
+    """The current credentials, renewed if they end soon."""
     frozen = await kept.get_frozen_credentials()
-    expires_at = getattr(kept, "_expiry_time", None)  # there is no public way to find out
+    expires_at = getattr(kept, "_expiry_time", None)  # There is no public attribute.
     return Credentials(
         frozen.access_key,
         frozen.secret_key,

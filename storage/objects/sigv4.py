@@ -21,7 +21,7 @@ Condition = Mapping[str, str] | Sequence[str | int]
 """A condition of a policy: a field and its exact value, or an operator and its operands."""
 
 
-class Signer:
+class Sigv4Signer:
     """Signs with one key, for one region. All times are in UTC."""
 
     def __init__(self, *, key_id: str, secret: str, region: str, token: str | None = None) -> None:

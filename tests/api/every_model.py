@@ -52,6 +52,7 @@ right, and tested elsewhere.
 CATALOGUE: Final = load_catalogue(rehearsals=False, with_credentials=VENDORS)
 """As it is where all providers have credentials."""
 RETIRED: Final = [model for model in CATALOGUE.all() if model.retired]
+Models: TypeAlias = Sequence[ImageModel]
 
 
 def _on_all_routes() -> Iterator[ImageModel]:
@@ -94,9 +95,37 @@ def editor_of(model: ImageModel) -> ImageModel | None:
     return _BY_ID[found.id] if found is not None else None
 
 
+def _room_for_references(model: ImageModel) -> int:
+    editor = editor_of(model)
+    return editor.max_references if editor is not None else 0
+
+
+def _way_of_running(model: ImageModel) -> object:
+    """What the calls to its provider depend on, options aside. How a run fails, is tried again,
+    cancelled and resumed is the same for all models that share it.
+    """
+    return (
+        model.provider,
+        model.min_references > 0,
+        model.runs_for(2),
+        model.supports_previews,
+        model.endpoint.count("/") > 1,
+    )
+
+
+def _one_of_each(kind: Callable[[ImageModel], object], models: Models) -> Models:
+    """The first of these models of each kind."""
+    return list({kind(model): model for model in reversed(models)}.values())
+
+
 EDITING: Final = [model for model in MODELS if editor_of(model) is not None]
 FROM_WORDS_ONLY: Final = [model for model in MODELS if editor_of(model) is None]
-WITH_JOBS: Final = [model for model in MODELS if VENDORS[model.provider].has_jobs]
+EDITORS: Final = _one_of_each(editor_of, EDITING)
+"""One for each model that runs with references."""
+WITH_ROOM_FOR: Final = _one_of_each(_room_for_references, EDITORS)
+"""One for each number of references that such a model takes."""
+WAYS_OF_RUNNING: Final = _one_of_each(_way_of_running, MODELS)
+WITH_JOBS: Final = [model for model in WAYS_OF_RUNNING if VENDORS[model.provider].has_jobs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +191,7 @@ class House:
 Body = Callable[[House, ImageModel], Coroutine[Any, Any, None]]
 
 
-def of_each(models: Sequence[ImageModel], *, ahead: int = 6) -> Callable[[Body], Body]:
+def of_each(models: Models, *, ahead: int = 6) -> Callable[[Body], Body]:
     """Make one test for each of these models.
 
     A test spends most of its time waiting, so this many run at the same time.

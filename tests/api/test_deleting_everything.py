@@ -30,7 +30,7 @@ from tests.waits import eventually
 
 CONVERSATIONS = "{ viewer { conversations(first: 100) { nodes { id } } } }"
 CLEARED_SECONDS = 60.0
-PAUSE_SECONDS = 0.3
+PAUSE_SECONDS = 0.5
 """To look at everything takes the processor as long as all else here does."""
 
 
@@ -84,7 +84,7 @@ async def make_everything(client: GraphQLClient) -> None:
         client,
         sourceImageId=sample["id"],
         selectedModels=["local-silver", "local-ink", "rehearsal-fails-once"],
-        options={"width": 512, "height": 512, "previews": 3},
+        options={"width": 272, "height": 272, "previews": 3},  # just wide enough for a thumbnail
     )
     *made, failed = first["turn"]["outputs"]
     assert [output["status"] for output in made] == ["COMPLETED"] * 2

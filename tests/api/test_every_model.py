@@ -1,6 +1,7 @@
 """Every model of the catalogue at every provider that runs it: images, edits and failures.
 
-A row that is added to the catalogue is tested here without more ado.
+A row that is added to the catalogue is tested here without more ado. What depends on the way of
+running alone is tested with one model for each way.
 """
 
 from collections.abc import AsyncIterator
@@ -10,9 +11,12 @@ import pytest
 from domain.models import ImageModel, Scene
 from tests.api.every_model import (
     EDITING,
+    EDITORS,
     FROM_WORDS_ONLY,
     MODELS,
     RETIRED,
+    WAYS_OF_RUNNING,
+    WITH_ROOM_FOR,
     House,
     editor_of,
     error_of,
@@ -78,7 +82,7 @@ async def test_it_edits_one_reference(house: House, model: ImageModel) -> None:
         assert await story.account() == (STARTING - price, 0, 0)
 
 
-@of_each(EDITING)
+@of_each(WITH_ROOM_FOR)
 async def test_the_source_image_is_kept_beside_manual_references(
     house: House, model: ImageModel
 ) -> None:
@@ -96,7 +100,7 @@ async def test_the_source_image_is_kept_beside_manual_references(
         assert given == [source, *others][: editor.max_references]
 
 
-@of_each(EDITING)
+@of_each(EDITORS)
 async def test_references_beyond_its_limit_are_dropped_as_planned(
     house: House, model: ImageModel
 ) -> None:
@@ -143,7 +147,7 @@ async def test_a_model_that_cannot_edit_refuses_before_any_request(
         assert await story.account() == (STARTING, 0, 0)
 
 
-@of_each(MODELS)
+@of_each(WAYS_OF_RUNNING)
 async def test_a_refusal_of_its_provider_is_final_and_costs_nothing(
     house: House, model: ImageModel
 ) -> None:
@@ -158,7 +162,7 @@ async def test_a_refusal_of_its_provider_is_final_and_costs_nothing(
         assert await story.account() == (STARTING, 0, 0)
 
 
-@of_each(MODELS, ahead=16)
+@of_each(WAYS_OF_RUNNING, ahead=16)
 async def test_a_provider_that_is_unavailable_for_a_moment_is_retried_within_the_attempt(
     house: House, model: ImageModel
 ) -> None:
@@ -174,7 +178,7 @@ async def test_a_provider_that_is_unavailable_for_a_moment_is_retried_within_the
         assert story.times_asked() == runs + 1
 
 
-@of_each(MODELS, ahead=16)
+@of_each(WAYS_OF_RUNNING, ahead=16)
 async def test_a_cancelled_output_ends_at_once_and_its_jobs_are_cancelled_if_possible(
     house: House, model: ImageModel
 ) -> None:

@@ -1,4 +1,4 @@
-"""Every model whose provider never finishes: it times out at its deadline and costs nothing."""
+"""Models whose providers never finish: they time out at their deadlines and cost nothing."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from domain.models import ImageModel
-from tests.api.every_model import MODELS, House, error_of, of_each, open_house
+from tests.api.every_model import WAYS_OF_RUNNING, House, error_of, of_each, open_house
 from tests.api.test_credits import STARTING, adds_up
 from tests.providers.vendors import VENDORS
 
@@ -17,13 +17,13 @@ DEADLINE = timedelta(seconds=5)
 @pytest.fixture(scope="module")
 async def house(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     """With little patience."""
-    hurried = [replace(model, deadline=DEADLINE) for model in MODELS]
+    hurried = [replace(model, deadline=DEADLINE) for model in WAYS_OF_RUNNING]
     async with open_house(mongodb_uri, tmp_path_factory, hurried) as house:
         yield house
         await adds_up(house.darkroom)
 
 
-@of_each(MODELS, ahead=18)
+@of_each(WAYS_OF_RUNNING, ahead=18)
 async def test_a_run_that_never_ends_times_out_at_the_deadline_and_costs_nothing(
     house: House, model: ImageModel
 ) -> None:

@@ -1,4 +1,4 @@
-"""Every model whose provider has jobs: another process resumes those of one that was stopped.
+"""Models whose providers have jobs: another process resumes those of one that was stopped.
 
 How it is when a process is killed is tested with real ones in tests/resilience.
 """

@@ -1,7 +1,7 @@
 """`python -m serve` that measures its event loop: `python -m` this.
 
-The longest round is in the file that DARKROOM_TEST_ROUND names: seconds of the loop's own processor
-time, without what the garbage collector takes. Nothing imports this.
+The longest rounds are in the file that DARKROOM_TEST_ROUND names: in seconds of the loop's own
+processor time without what the garbage collector takes, and in seconds that passed.
 """
 
 import asyncio
@@ -10,17 +10,35 @@ import os
 import sys
 from mmap import mmap
 from pathlib import Path
-from struct import pack_into, unpack_from
-from time import thread_time
-from typing import Final
+from struct import calcsize, pack, pack_into, unpack, unpack_from
+from time import monotonic, thread_time
+from typing import Final, NamedTuple
 
 import serve
 from settings import Settings
 
 EVERY_SECONDS: Final = 0.001
-LONGEST: Final = "d"
+_LONGEST: Final = "dd"
 
 serve_unmeasured = serve._serve
+
+
+class Longest(NamedTuple):
+    processor_seconds: float
+    seconds: float
+
+
+def prepare(file: Path) -> None:
+    """Make the file in which the longest rounds will be."""
+    file.write_bytes(bytes(calcsize(_LONGEST)))
+
+
+def take_longest(file: Path) -> Longest:
+    """The longest rounds since the last call."""
+    longest = Longest(*unpack(_LONGEST, file.read_bytes()))
+    with file.open("r+b") as written:
+        written.write(pack(_LONGEST, 0.0, 0.0))
+    return longest
 
 
 class Probe:
@@ -29,17 +47,24 @@ class Probe:
     def __init__(self, longest: mmap) -> None:
         self._longest = longest
         self._collected = self._collection_began = 0.0
-        self._last = 0.0
+        self._last = self._began = 0.0
         gc.callbacks.append(self._notice_collection)
 
     def start(self) -> None:
-        self._last = thread_time() - self._collected
+        self._last, self._began = thread_time() - self._collected, monotonic()
         asyncio.get_running_loop().call_later(EVERY_SECONDS, self._finish)
 
     def _finish(self) -> None:
         taken = thread_time() - self._collected - self._last
-        if taken > unpack_from(LONGEST, self._longest)[0]:
-            pack_into(LONGEST, self._longest, 0, taken)
+        passed = monotonic() - self._began - EVERY_SECONDS
+        longest = Longest(*unpack_from(_LONGEST, self._longest))
+        if taken > longest.processor_seconds or passed > longest.seconds:
+            pack_into(
+                _LONGEST,
+                self._longest,
+                0,
+                *(max(taken, longest.processor_seconds), max(passed, longest.seconds)),
+            )
         self.start()
 
     def _notice_collection(self, phase: str, _: object) -> None:

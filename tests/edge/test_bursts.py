@@ -9,13 +9,12 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from struct import calcsize, pack, unpack
 from typing import Final, NamedTuple
 
 import pytest
 
 from tests.edge.hostile import an_api
-from tests.edge.serve_with_probe import LONGEST
+from tests.edge.serve_with_probe import prepare, take_longest
 from tests.edge.test_hostile_sockets import HANDSHAKE, PING_MESSAGE
 from tests.resilience.processes import Api
 
@@ -47,10 +46,7 @@ class Measured(NamedTuple):
 
     def longest_round(self) -> float:
         """Seconds of processor time, since the last call."""
-        (longest,) = unpack(LONGEST, self.file.read_bytes())
-        with self.file.open("r+b") as file:
-            file.write(pack(LONGEST, 0.0))
-        return float(longest)
+        return take_longest(self.file).processor_seconds
 
 
 def new_document(number: int) -> bytes:
@@ -81,7 +77,7 @@ async def measured(
 ) -> AsyncIterator[Measured]:
     folder = tmp_path_factory.mktemp("api")
     file = folder / "round"
-    file.write_bytes(bytes(calcsize(LONGEST)))
+    prepare(file)
     settings = {"DARKROOM_TEST_ROUND": str(file), "DARKROOM_LIMIT_IDLE_SECONDS": "60"}
     module = "tests.edge.serve_with_probe"
     async with an_api(mongodb_uri, folder, settings=settings, module=module) as api:

@@ -266,6 +266,8 @@ async def test_pages_of_allowed_origins_can_send_requests(darkroom: Darkroom) ->
     assert good.headers["access-control-max-age"] == "7200"
     assert "access-control-allow-credentials" not in good.headers
     assert "access-control-allow-origin" not in bad.headers
+    assert code_of(bad.json()) == "BAD_REQUEST"
+    assert "traceparent" not in str(bad.headers)  # nothing of what is refused is repeated
 
 
 @pytest.mark.parametrize("accept", [NEW, EVENTS, PARTS])

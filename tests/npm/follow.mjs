@@ -15,7 +15,7 @@ const shown = (data) => {
 };
 const say = (event, payload) => console.log(JSON.stringify({ event, payload }));
 const tell = (result) => say(...read(result, shown));
-const client = openClient(name, url, token);
+const client = await openClient(name, url, token);
 tell(await client.query("{ viewer { id } }"));
 if (what === "nothing") process.exit(0);
 client.subscribe(documents[what], what === "turns" ? { id, after: undefined } : { id }, {

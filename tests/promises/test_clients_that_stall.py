@@ -1,4 +1,4 @@
-"""P10, P18: silent and slow clients are disconnected, and disconnected clients leave nothing
+"""Silent and slow clients are disconnected, and disconnected clients leave nothing
 behind.
 """
 

@@ -1,4 +1,4 @@
-"""P7: a foreign id is answered like an unknown one: over HTTP, a socket, `node` and `nodes`."""
+"""A foreign id is answered like an unknown one: over HTTP, a socket, `node` and `nodes`."""
 
 import json
 import re
@@ -120,14 +120,14 @@ async def site(darkroom: Darkroom) -> Site:
         *(found["viewer"]["id"], found["viewer"]["prompts"]["nodes"][0]["id"]),
         (await share(owner, conversation_id))["id"],
         (await create_album(owner))["album"]["id"],
-        *await _ids_of_jobs(owner, conversation_id),
+        *await ids_of_jobs(owner, conversation_id),
     ]
     await other("{ viewer { id } }")
     expired = darkroom.with_token(darkroom.ending_token("late", in_seconds=-5))
     return Site(found_ids, owner, other, darkroom.anonymous(), expired)
 
 
-async def _ids_of_jobs(owner: GraphQLClient, conversation_id: str) -> list[str]:
+async def ids_of_jobs(owner: GraphQLClient, conversation_id: str) -> list[str]:
     """Of an export, of the upload of its ZIP, and of its import, which has ended."""
     export = (await owner(EXPORT, id=conversation_id))["exportConversation"]["export"]
     url = (await ended(owner, export))["url"]

@@ -26,10 +26,10 @@ from tests.resilience.scale import SEED
 from tests.simulators.canned_responses import CannedResponses, file_of
 from tests.simulators.mutations import Maker, Mutated, picture_of
 
-COUNT: Final = int(os.environ.get("DARKROOM_TEST_ANSWERS", "300"))
+COUNT: Final = int(os.environ.get("DARKROOM_TEST_ANSWERS", "100"))
 QUICK: Final = Pace(first=0.001, longest=0.02, growth=1.5, spare=0.02, last_words=0.1)
 AT_ONCE: Final = 8
-ERRORS: Final = 100
+ERRORS: Final = min(100, COUNT // 2)
 SECONDS_LEFT: Final = 180.0
 """On a busy machine, a body in hundreds of chunks takes its time."""
 HOPELESS_SECONDS_LEFT: Final = 0.15

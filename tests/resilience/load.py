@@ -15,11 +15,13 @@ from tests.resilience.followers import Follower, is_over
 from tests.resilience.mutation_sender import MutationSender, Router
 from tests.resilience.operators import Operator
 from tests.resilience.orders import a_post_order, an_order
+from tests.resilience.scale import THOROUGH
 
 SUBSCRIBERS_EACH: Final = 2
 MOST_CONVERSATIONS_EACH: Final = 4
 GRANT: Final = 60
-_TWINS: Final = (1, 1, 1, 1, 2, 3, 8, 16)
+_TWINS: Final = (1, 1, 1, 1, 2, 3, 8, 16) if THOROUGH else (1, 1, 1, 1, 2, 3)
+"""How many equal requests are sent at the same time."""
 _DEEDS: Final = {
     "start": 20,
     "edit": 40,

@@ -8,7 +8,7 @@ from domain.viewers import Viewer
 class NobodyWaits:
     """See `domain.services.turns.WaitingTurns`."""
 
-    def look_soon(self) -> None:
+    def search_now(self) -> None:
         raise AssertionError("No turn is asked to wait.")
 
     async def cancel(self, viewer: Viewer, turn_id: TurnId) -> Turn | None:

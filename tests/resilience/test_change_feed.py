@@ -25,6 +25,7 @@ from storage.mongo.database import Database, cluster_time_of, open_database
 from storage.mongo.stream_position import Position
 from storage.mongo.transaction import Transaction
 from tests.clients import Data
+from tests.conftest import a_database_name
 from tests.serving import free_port
 from tests.tools import need_mongod
 from tests.waits import PATIENCE_SECONDS, eventually
@@ -70,8 +71,8 @@ async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mong
 
 
 @pytest.fixture
-async def database(mongod: Mongod, tmp_path: Path) -> AsyncIterator[Database]:
-    async with open_database(mongod.uri, f"feed_{abs(hash(tmp_path))}") as database:
+async def database(mongod: Mongod) -> AsyncIterator[Database]:
+    async with a_database_name(mongod.uri) as name, open_database(mongod.uri, name) as database:
         yield database
 
 

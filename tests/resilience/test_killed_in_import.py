@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from domain.execution.image_imports import GROUP_SIZE
 from tests.api.jobs import ARCHIVE, EXPORT_VIEWER, IMPORT, NODE
 from tests.api.test_imports import exported
 from tests.clients import Data
@@ -21,9 +22,7 @@ from tests.resilience.sites import Site, open_site
 from tests.uploads import a_picture, sent, uploaded
 from tests.waits import eventually
 
-IMAGES: Final = 9
-GROUP: Final = 5
-"""How many images are recorded at once."""
+IMAGES: Final = 2 * GROUP_SIZE - 1
 SECONDS: Final = 60.0
 
 
@@ -41,7 +40,7 @@ async def test_a_failed_import_leaves_nothing_behind(tmp_path: Path) -> None:
         before = files_of(tmp_path)
         upload = await sent(bea, data, ARCHIVE, purpose="IMPORT")
         job = (await bea(IMPORT, id=upload["id"]))["importConversation"]["import"]
-        wanted = chance.randint(1, GROUP)
+        wanted = chance.randint(1, GROUP_SIZE)
 
         await eventually(lambda: has_made(site, job, wanted), within=SECONDS, what="some are made")
         await api.kill()
@@ -58,7 +57,9 @@ async def test_a_failed_import_leaves_nothing_behind(tmp_path: Path) -> None:
         await eventually(has_failed, within=SECONDS, what="the import fails")
         assert not await has_made(site, job, 1)
         await eventually(
-            lambda: are_gone(tmp_path, before), within=5, what="no bytes are left, nor the ZIP"
+            lambda: are_gone(tmp_path, before),
+            within=SECONDS,
+            what="no bytes are left, nor the ZIP",
         )
 
 

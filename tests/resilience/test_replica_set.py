@@ -31,7 +31,7 @@ from tests.resilience.update_gaps import silences
 from tests.tools import need_mongod
 from tests.waits import eventually
 
-CUTS: Final = int(os.environ.get("DARKROOM_TEST_CUTS", "10"))
+CUTS: Final = int(os.environ.get("DARKROOM_TEST_CUTS", "6"))
 MANY: Final = CUTS >= 100
 VIEWERS: Final = 4
 HANG_SECONDS: Final = 90.0
@@ -263,7 +263,7 @@ async def _read_again_and_again(site: ReplicatedSite, viewer: Viewer, started: D
     for client in itertools.cycle([site.client(api, viewer.name) for api in site.apis]):
         answer = await client.execute(READ, id=conversation_id)
         assert "errors" in answer or answer["data"]["conversation"] is not None
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02 if MANY else 0.1)
 
 
 async def _accepted_again(site: ReplicatedSite, load: Load, viewer: Viewer) -> float:

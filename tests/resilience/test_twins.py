@@ -17,7 +17,7 @@ from domain.idempotency import IdempotencyKey, IdempotencyRecord
 from domain.ids import ConversationId, ViewerId
 from domain.outputs import GenerationError
 from domain.services.accounts import AccountService
-from domain.services.cancelling import Cancelling
+from domain.services.canceller import OutputCanceller
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -123,14 +123,14 @@ class Desk:
         )
         outputs = MongoOutputRepository(database)
         edits = EditPlanner(turns, conversations, images, registry)
-        cancelling = Cancelling(outputs=outputs, hints=hints)
+        canceller = OutputCanceller(outputs=outputs, hints=hints)
         self.turns = TurnService(
             turns=turns,
             conversations=conversations,
             commands=commands,
             accounts=accounts,
             edits=edits,
-            cancelling=cancelling,
+            canceller=canceller,
             waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
@@ -138,7 +138,7 @@ class Desk:
             commands=commands,
             accounts=accounts,
             registry=registry,
-            cancelling=cancelling,
+            canceller=canceller,
             image_writer=image_writer,
         )
 

@@ -89,7 +89,7 @@ class Script:
     path: str = ""
     """A file that is delivered in the place of each picture."""
     shape: str = ""
-    """How a prediction's output is written down; see `predictions.py`."""
+    """How a prediction's output is written down; see `tests/simulators/replicate.py`."""
     state: str = ""
     """What a prediction's state is called while it runs."""
     removed: bool = False

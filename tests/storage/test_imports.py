@@ -2,12 +2,12 @@
 
 import io
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import pytest
 
@@ -54,8 +54,6 @@ from tests.storage.builders import (
 from tests.uploads import a_picture as png
 from tests.waits import eventually
 
-AnyImporter = TypeVar("AnyImporter")
-
 FAILURE = GenerationError(GenerationErrorCode.INTERNAL, retryable=True)
 
 
@@ -79,21 +77,20 @@ async def an_importer(
     imports: MongoImportRepository,
     database: Database,
     folder: Path,
-    *,
-    kind: Callable[..., AnyImporter],
-) -> AsyncIterator[AnyImporter]:
+) -> AsyncIterator[tuple[Importer, ImageImports]]:
     async with AsyncExitStack() as stack:
         uploads, processor = UploadSandbox(), ThreadedImageProcessor()
         objects = FolderObjectStore(folder, public_url="", signer=Signer(b"x" * 32))
         for one in (uploads, processor, objects):
             stack.push_async_callback(one.aclose)
-        yield kind(
+        image_imports = ImageImports(
             imports,
             MongoImageRepository(database),
             objects,
             upload_processor=uploads,
             image_marker=processor,
         )
+        yield Importer(imports, image_imports, objects), image_imports
 
 
 async def test_an_import_recreates_an_image_deleted_in_the_meantime(database: Database) -> None:
@@ -189,7 +186,7 @@ async def test_an_import_that_ended_each_of_its_processes_is_taken_back(
     (tmp_path / left).write_bytes(b"A boat")
     assert await imports.expect_bytes(claim, [left])
     await database.imports.update_one({"_id": claim.job.id}, {"$set": {"fence": MAX_TRIES}})
-    async with an_importer(imports, database, tmp_path, kind=Importer) as importer:
+    async with an_importer(imports, database, tmp_path) as (importer, _):
 
         async def has_failed() -> bool:
             job = (await imports.get_many(ANA, [claim.job.id]))[claim.job.id]
@@ -223,7 +220,7 @@ async def test_an_import_is_held_for_as_long_as_its_check_takes(
     monkeypatch.setattr("domain.execution.jobs._RENEW_SECONDS", 0.01)
     monkeypatch.setattr("domain.execution.importer.check_export", check)
     monkeypatch.setattr(FolderObjectStore, "size", size)
-    async with an_importer(imports, database, tmp_path, kind=Importer) as importer:
+    async with an_importer(imports, database, tmp_path) as (importer, _):
         await importer.run(claim)
 
     job = (await imports.get_many(ANA, [claim.job.id]))[claim.job.id]
@@ -246,7 +243,7 @@ async def test_a_lease_is_renewed_while_images_are_written_and_nothing_is_left_i
             if is_lost:
                 raise LeaseLost
 
-    async with an_importer(imports, database, tmp_path, kind=ImageImports) as images:
+    async with an_importer(imports, database, tmp_path) as (_, images):
         with pytest.raises(LeaseLost) if is_lost else nullcontext():
             await images.make(claim, an_export_with_one_image(claim), renew=renew)
 

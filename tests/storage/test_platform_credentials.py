@@ -18,7 +18,7 @@ from domain.images import new_key
 from domain.uploads import DeclaredFile, UploadMethod
 from storage.objects.bucket import Bucket, open_client
 from storage.objects.s3 import open_bucket
-from storage.objects.sigv4 import Signer
+from storage.objects.sigv4 import Sigv4Signer
 from tests.buckets import Ministack, bucket_at
 from tests.http import open_http
 from tests.serving import free_port, serving
@@ -165,7 +165,9 @@ async def test_a_signature_with_a_session_token_equals_that_of_botocore(
     address = urlsplit(url)
     moment = parse_qs(address.query)["X-Amz-Date"][0]
 
-    query = Signer(key_id="test", secret="test", region=bucket.region, token="token/1+=").query(
+    query = Sigv4Signer(
+        key_id="test", secret="test", region=bucket.region, token="token/1+="
+    ).query(
         "GET",
         address.path,
         headers={"host": address.netloc},

@@ -17,7 +17,7 @@ from domain.images import new_key
 from domain.ports.objects import Objects
 from storage.objects.bucket import Bucket, open_client
 from storage.objects.s3 import open_bucket
-from storage.objects.sigv4 import Signer
+from storage.objects.sigv4 import Sigv4Signer
 from tests.conftest import StartDarkroom
 from tests.operations import SMALL, start, until_finished
 from tests.storage.faulty_proxy import Fault, FaultyProxy, open_faulty_proxy
@@ -211,7 +211,7 @@ async def test_a_signature_equals_that_of_botocore(ministack_bucket: Bucket) -> 
         address = urlsplit(url)
         moment = parse_qs(address.query)["X-Amz-Date"][0]
 
-        query = Signer(key_id=bucket.key_id, secret=bucket.secret, region=bucket.region).query(
+        query = Sigv4Signer(key_id=bucket.key_id, secret=bucket.secret, region=bucket.region).query(
             "GET",
             address.path,
             headers={"host": address.netloc},

@@ -45,8 +45,8 @@ from tests.storage.processing import InThisProcess
 from tests.storage.sandboxes import LINUX, Processor, process, refusal, slow_and_large
 
 ROOT = Path(__file__).parent.parent.parent
-MUTATIONS = int(os.environ.get("DARKROOM_TEST_MUTATIONS", "10000" if THOROUGH else "1500"))
-MUTATIONS_APART = 50 if THOROUGH else 12
+MUTATIONS = int(os.environ.get("DARKROOM_TEST_MUTATIONS", "10000" if THOROUGH else "500"))
+MUTATIONS_APART = 50 if THOROUGH else 4
 MUTATIONS_SECONDS = 60 + MUTATIONS / 50
 ITSELF_BYTES = 100_000_000
 
@@ -204,7 +204,7 @@ INVALID: dict[str, Callable[[], bytes]] = {
     "ICC bomb, WebP": lambda: with_webp_profile(3_900_000),
     "pixels without end": lambda: (
         encoded(a_picture())[:33]
-        + png_chunk(b"IDAT", zlib.compress(bytes(400_000_000), 9))
+        + png_chunk(b"IDAT", zlib.compress(bytes(100_000_000), 1))
         + png_chunk(b"IEND", b"")
     ),
 }
@@ -480,7 +480,8 @@ async def test_a_jpeg_of_one_colour_is_accepted(
     assert difference(kept, plain) < 2
 
 
-@pytest.mark.parametrize("image_format", FORMATS)
+# WebP takes the most time and memory.
+@pytest.mark.parametrize("image_format", FORMATS if THOROUGH else ["WEBP"])
 async def test_40_megapixels_are_accepted(processor: UploadSandbox, image_format: str) -> None:
     options = {"PNG": {"compress_level": 1}, "WEBP": {"method": 0}}.get(image_format, {})
     data = encoded(a_picture(8_000, 5_000), image_format, **options)

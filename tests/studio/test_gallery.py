@@ -18,7 +18,7 @@ from tests.studio.conftest import OpenStudio, find_barriers
 from tests.studio.steps import wait_until_true
 from tests.tools import find_tool
 
-IDLE_MILLISECONDS = 1_500
+IDLE_MILLISECONDS = 2_000
 """Longer than the page waits for a moment without work."""
 PICTURES = int(os.environ.get("DARKROOM_TEST_PICTURES", "400"))
 """`make resilience PICTURES=5000` scrolls through more."""

@@ -3,7 +3,8 @@ import { query } from "../api/client";
 import { Models, type ModelData } from "../api/documents";
 import { preferences } from "./preferences.svelte";
 
-const IDLE_MILLISECONDS = 1_000;
+/** By then the first images are there, also on a slow line. */
+const PATIENCE_MILLISECONDS = 1_500;
 
 class ModelsState {
   all = $state.raw<readonly ModelData[]>([]);
@@ -17,15 +18,10 @@ class ModelsState {
     );
   }
 
-  /** Read it when the page has nothing more urgent to do. Returns what calls that off. */
-  loadWhenIdle(): () => void {
-    // Safari has no idle time.
-    if (!("requestIdleCallback" in window)) {
-      const timer = setTimeout(() => this.load(), IDLE_MILLISECONDS);
-      return () => clearTimeout(timer);
-    }
-    const request = requestIdleCallback(() => this.load(), { timeout: IDLE_MILLISECONDS });
-    return () => cancelIdleCallback(request);
+  /** Read it once what was asked for is on the screen: it is long. Returns what calls that off. */
+  loadLater(): () => void {
+    const timer = setTimeout(() => this.load(), PATIENCE_MILLISECONDS);
+    return () => clearTimeout(timer);
   }
 
   get(id: string): ModelData | undefined {

@@ -1,7 +1,7 @@
 """One history: a seed decides what is deployed, who requests what, what fails, and in which order.
 
 While faults are injected, processes die, freeze and are stopped, the database becomes unavailable,
-and single calls fail. Then the faults end, and everything has to finish in time (P3).
+and single calls fail. Then the faults end, and everything has to finish in time.
 """
 
 import re
@@ -145,7 +145,7 @@ class _Course:
     def _look_for_what_is_stuck(
         self, faults_ended_at: float, unfinished: list[tuple[Hidden, Output]]
     ) -> None:
-        """After its deadline, a lease and a sweep, everything is over (P3)."""
+        """After its deadline, a lease and a sweep, everything is over."""
         now, lease = self.world.now, LEASE.total_seconds()
         soon = 2 * SWEEP_SECONDS + _MARGIN_SECONDS
         for hidden, output in unfinished:

@@ -1,4 +1,6 @@
-"""The invariants: P1 to P5 of reliability.md, checked at every commit, bill and response.
+"""The invariants, checked at every commit, bill and response: credits agree with the ledger, no
+provider is asked twice, nothing stays unfinished, what was acknowledged exists, and a key has one
+effect.
 
 The invariants know the domain's values only, not how the model keeps its rows: a model or a service
 that is wrong is found by what it does. Each violation is one sentence.
@@ -102,7 +104,7 @@ class Invariants:
         self.parents_deleted = self._sure.parents_deleted
 
     def _check_account(self, viewer_id: ViewerId) -> None:
-        """The account, the ledger's sum and the credits of running outputs agree (P1)."""
+        """The account, the ledger's sum and the credits of running outputs agree."""
         lines = [line for owner, line in self.tables.ledger.values() if owner == viewer_id]
         account = self.tables.accounts[viewer_id]
         stated = account.balance, account.reserved, account.active_outputs
@@ -126,7 +128,7 @@ class Invariants:
             self.object(f"{viewer_id} has spent more than there was: {stated}")
 
     def _check_step(self, parent: Parent, before: Output | None, after: Output) -> None:
-        """An output goes forward within an attempt, and ends once (P1, P3)."""
+        """An output goes forward within an attempt, and ends once."""
         if before is not None and after.attempt == before.attempt:
             if not rules.may_become(before.status, after.status):
                 self.object(
@@ -170,7 +172,7 @@ class Invariants:
             self.vendor.uncertain.add(bill)  # The deadline came before the answer.
 
     def _check_money(self, output_id: OutputId, attempt: int, end: MovementKind) -> None:
-        """Each attempt is reserved once, and then captured or released once (P1)."""
+        """Each attempt is reserved once, and then captured or released once."""
         cause = f"{output_id} {attempt}"
         kinds = [kind for kind in MovementKind if (cause, kind) in self.tables.ledger]
         if kinds != sorted([MovementKind.RESERVE, end], key=list(MovementKind).index):
@@ -237,7 +239,7 @@ class Invariants:
     # The vendor and the object store
 
     def check_bill(self, bill: Bill) -> None:
-        """An attempt is not submitted twice to a vendor (P2)."""
+        """An attempt is not submitted twice to a vendor."""
         for (paid, run), count in self.vendor.bills.items():
             if paid == bill and count > 1:
                 self.object(f"the vendor was paid {count} times for run {run} of {bill}")

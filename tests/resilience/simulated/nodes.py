@@ -24,21 +24,18 @@ from domain.images import (
 from domain.outputs import Output
 from domain.ports.accounts import AccountRepository
 from domain.ports.conversations import ConversationRepository
-from domain.ports.execution import (
-    ClaimRepository,
-    ContactRepository,
-    PermitRepository,
-    Unavailable,
-)
+from domain.ports.execution import ClaimRepository, ContactRepository
 from domain.ports.idempotency import IdempotencyRepository
 from domain.ports.images import ImageRepository
+from domain.ports.model_availability import Unavailable
 from domain.ports.objects import ObjectStore
 from domain.ports.outputs import OutputRepository
+from domain.ports.permits import PermitRepository
 from domain.ports.posts import PostRepository
 from domain.ports.providers import CaptionWriter, Provider
 from domain.ports.turns import TurnRepository
 from domain.services.accounts import AccountService
-from domain.services.cancelling import Cancelling
+from domain.services.canceller import OutputCanceller
 from domain.services.commands import CommandService
 from domain.services.conversations import ConversationService
 from domain.services.edit_planning import EditPlanner
@@ -172,14 +169,14 @@ class Node:
         self.conversations = ConversationService(
             self._conversations, commands, accounts, images, registry, self._image_writer
         )
-        cancelling = Cancelling(outputs=self._outputs, hints=hints)
+        canceller = OutputCanceller(outputs=self._outputs, hints=hints)
         self.turns = TurnService(
             turns=self._turns,
             conversations=self._conversations,
             commands=commands,
             accounts=accounts,
             edits=EditPlanner(self._turns, self._conversations, images, registry),
-            cancelling=cancelling,
+            canceller=canceller,
             waiting=NobodyWaits(),
         )
         self.outputs = OutputService(
@@ -187,12 +184,12 @@ class Node:
             commands=commands,
             accounts=accounts,
             registry=registry,
-            cancelling=cancelling,
+            canceller=canceller,
             image_writer=self._image_writer,
         )
         self.posts = PostService(
             posts=self._posts,
-            cancelling=cancelling,
+            canceller=canceller,
             commands=commands,
             accounts=accounts,
             images=images,

@@ -1,4 +1,4 @@
-"""Whatever fails, and in whichever order things happen, P1 to P5 of reliability.md hold.
+"""Whatever fails, and in whichever order things happen, the invariants hold.
 
 `make resilience` plays others each time. A seed that failed is printed; `DARKROOM_TEST_SEED` plays
 it alone and prints what happened. `DARKROOM_TEST_HISTORIES` plays more, or fewer.

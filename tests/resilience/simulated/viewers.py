@@ -1,6 +1,6 @@
 """Viewers: how they send requests, what they do if a response is lost, and what they must receive.
 
-An answer is held against what is true at the moment it is given (P4, P5).
+An answer is held against what is true at the moment it is given.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Viewers:
         return all(task.done() for task in self._tasks)
 
     def check_the_end(self) -> None:
-        """What was acknowledged exists at the end (P4)."""
+        """What was acknowledged exists at the end."""
         for request in self._requests.requests:
             for parent_id in request.parent_ids:
                 if not self._is_there(parent_id):
@@ -153,7 +153,7 @@ class Viewers:
         injector.world.after(injector.pause(), _settle, answer, result, error)
 
     def _check_answer(self, request: Request, parent: Parent | None) -> None:
-        """What is acknowledged exists (P4), and is what was requested (P5)."""
+        """What is acknowledged exists, and is what was requested."""
         if parent is None:
             return
         if not self._is_there(parent.id):
@@ -162,7 +162,7 @@ class Viewers:
             self._object(f"{request.name} was answered with {parent.user_message}")
 
     def _check_refusal(self, request: Request, viewer: Viewer, refusal: Refused) -> None:
-        """Nothing is refused that has been done under this key already (P5)."""
+        """Nothing is refused that has been done under this key already."""
         place = viewer.id, request.key or ""
         receipt = self.site.tables.committed.receipts.get(place)
         codes = [error.code for error in refusal.user_errors]

@@ -1,0 +1,54 @@
+"""The handshake of a WebSocket, taken from a request whose head has been read already.
+
+uvicorn writes the head down once more, and websockets reads that: a tenth of what it takes to
+open a socket. What must stay true: whatever websockets refuses is refused here as well.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.protocol import Protocol
+from websockets.server import ServerProtocol
+from websockets.typing import StatusLike
+
+from edge.errors import INTERNAL
+from edge.responses import JSON, error_body
+
+_OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+
+class NotAHandshake(Exception):
+    """A request with a body cannot become a WebSocket."""
+
+
+def read_handshake(
+    conn: ServerProtocol, target: bytes, headers: Sequence[tuple[bytes, bytes]]
+) -> Request:
+    """The request, as websockets would have read it. Let it read frames from here on. Raise
+    NotAHandshake where it has a body.
+    """
+    fields = Headers()
+    for name, value in headers:
+        if name in _OF_A_BODY and (name, value) != (b"content-length", b"0"):
+            raise NotAHandshake
+        fields.set_insecure(name.decode("ascii"), value.decode("latin-1"))
+    conn.parser = Protocol.parse(conn)
+    next(conn.parser)
+    return Request(target.decode("ascii"), fields)
+
+
+def refuse_handshake(status: StatusLike, _: str) -> Response:
+    """Refuse a handshake, without the words of websockets, which repeat what the client sent."""
+    status = HTTPStatus(status)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:  # The application failed, or the server stops.
+        error = error_body(INTERNAL, "The WebSocket could not be opened.")
+    else:
+        error = error_body("BAD_REQUEST", "This is not a valid WebSocket handshake.")
+    body = orjson.dumps(error)
+    headers = Headers({"Content-Type": JSON, "Content-Length": str(len(body))})
+    headers["Connection"] = "close"
+    return Response(status.value, status.phrase, headers, body)

@@ -1,0 +1,50 @@
+"""What is wrong with the head of an HTTP request, found before anything is done with the request.
+
+A proxy in front may have read it in another way. What can be read in two ways is refused.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+Refusal = tuple[int, str, str]
+"""Status, code and message."""
+HEADERS_TOO_LARGE: Final = "HEADERS_TOO_LARGE"
+MALFORMED: Final = (400, "BAD_REQUEST", "The request is not valid HTTP.")
+_WRONG_CODING: Final = (400, "BAD_REQUEST", "The only Transfer-Encoding is `chunked`.")
+_REPEATED: Final = (400, "BAD_REQUEST", "Host, Origin and Authorization can each be sent once.")
+_TWO_HOSTS: Final = (400, "BAD_REQUEST", "Host differs from the host of the request's URL.")
+_SENT_ONCE: Final = (b"host", b"origin", b"authorization")
+"""Headers that decide who may do what."""
+_HTTP_1_1: Final = "1.1"
+
+
+def find_fault(url: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+    """Why the request is refused, if it is."""
+    names = [name for name, _ in headers]
+    if any(names.count(name) > 1 for name in _SENT_ONCE):
+        return _REPEATED
+    is_named = b"host" in names or version < _HTTP_1_1
+    if not is_named or not url.isascii():
+        return MALFORMED
+    if not url.startswith(b"/") and _names_another_host(url, headers):
+        return _TWO_HOSTS
+    return None
+
+
+def find_fault_of_body(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+    """Why the request is refused, if it is for how its body comes."""
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    # HTTP/1.0 has none: what begins behind such a body is unknown to a proxy of that version.
+    if codings and (version < _HTTP_1_1 or any(value.lower() != b"chunked" for value in codings)):
+        return _WRONG_CODING
+    return None
+
+
+def _names_another_host(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a URL as sent to a proxy is for another host than the header says."""
+    _, is_whole, rest = url.partition(b"://")
+    named = re.split(rb"[/?#]", rest, maxsplit=1)[0].lower()
+    return bool(is_whole) and any(
+        name == b"host" and value.lower() != named for name, value in headers
+    )

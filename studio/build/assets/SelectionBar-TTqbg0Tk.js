@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-Bu2Z_M0E.js";

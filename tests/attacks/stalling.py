@@ -1,0 +1,114 @@
+"""P10: clients that are slow, silent, or read nothing are dropped in time, and cost little."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from itertools import cycle
+from time import monotonic
+from typing import Final
+
+from tests.attacks.limits import Limit
+from tests.attacks.site import Site
+from tests.edge.hostile import Connection, connection_to, memory_of
+from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
+from tests.promises.figures import open_files_of
+from tests.promises.test_clients_that_stall import LARGE, OPERATIONS
+from tests.waits import eventually
+
+SHARE_READING_NOTHING: Final = 0.1
+SHARE_DRIPPING: Final = 0.05
+OPENING: Final = 100
+"""At once."""
+DRIP_SECONDS: Final = 0.2
+HEAD: Final = b"POST /graphql HTTP/1.1\r\nHost: x\r\n"
+BODY: Final = HEAD + b"Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+DROPPED_SECONDS: Final = 300.0
+LEFT_FILES: Final = 5
+"""That others may have open."""
+
+
+class Stalling:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._tokens = cycle(site.attackers)
+        self._opening = asyncio.Semaphore(OPENING)
+        self.slowest = dict.fromkeys(
+            ("silent", "slow heads", "slow bodies", "reading nothing"), 0.0
+        )
+
+    async def be_silent(self) -> None:
+        async with self._opening:
+            opened = connection_to(self._site.api)
+            connection = await opened.__aenter__()
+            await connect(connection)
+        began = monotonic()
+        assert await read_close_code(connection) == 4408
+        self._note("silent", began)
+        await opened.__aexit__(None, None, None)
+
+    async def drip(self, what: str, begin: bytes, again: bytes) -> None:
+        async with connection_to(self._site.api) as connection:
+            began = monotonic()
+            await connection.send(begin)
+            await connection.drip(again, every=DRIP_SECONDS)
+            self._note(what, began)
+
+    async def read_nothing(self, stack: AsyncExitStack) -> None:
+        """Ask for more than the kernel keeps."""
+        async with self._opening:
+            connection = await stack.enter_async_context(
+                connection_to(self._site.api, has_room=False)
+            )
+            await connect(connection)
+            connection.stop_reading()
+            await self._ask_for_much(connection)
+
+    def note_dropped(self, began: float) -> None:
+        self._note("reading nothing", began)
+
+    async def _ask_for_much(self, connection: Connection) -> None:
+        token = f"Bearer {next(self._tokens)}"
+        init = {"type": "connection_init", "payload": {"authorization": token}}
+        asked = {"type": "subscribe", "payload": {"query": LARGE}}
+        for message in (init, *({"id": str(n), **asked} for n in range(OPERATIONS))):
+            await connection.send(frame(FINAL | TEXT, json.dumps(message).encode()))
+
+    def _note(self, what: str, began: float) -> None:
+        self.slowest[what] = max(self.slowest[what], monotonic() - began)
+
+
+async def attack(site: Site, limit: Limit) -> str:
+    """A wave, and a second one, which adds nothing."""
+    first, stalling = memory_of(site.api), Stalling(site)
+    await _wave(site, stalling, limit.count)
+    second = memory_of(site.api)
+    await _wave(site, stalling, limit.count)
+    limit.done = 2 * limit.count
+    third = memory_of(site.api)
+    dropped = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in stalling.slowest.items())
+    return (
+        f"2 waves of {limit.count} clients; the slowest were dropped after: {dropped}; "
+        f"the first wave left {(second - first) / 1e6:+.1f} MB, the second "
+        f"{(third - second) / 1e6:+.1f} MB"
+    )
+
+
+async def _wave(site: Site, stalling: Stalling, clients: int) -> None:
+    files = open_files_of(site.api)
+    reading_nothing = max(1, round(clients * SHARE_READING_NOTHING))
+    dripping = max(1, round(clients * SHARE_DRIPPING))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(stalling.be_silent())
+        for _ in range(dripping):
+            group.create_task(stalling.drip("slow heads", HEAD, b"a"))
+            group.create_task(stalling.drip("slow bodies", BODY, b" "))
+    async with AsyncExitStack() as stack:
+        await asyncio.gather(*(stalling.read_nothing(stack) for _ in range(reading_nothing)))
+        began = monotonic()
+        await eventually(
+            lambda: open_files_of(site.api) <= files + LEFT_FILES,
+            within=DROPPED_SECONDS,
+            what="who reads nothing is dropped",
+        )
+        stalling.note_dropped(began)
