@@ -1,15 +1,17 @@
-"""What a page survives: a suspended phone, a lost network.
+"""What a page survives: a suspended phone, a lost network, an overloaded server.
 
 Each time the page says so, marks exactly what ended meanwhile, and keeps what was typed.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Locator, Page, Route, expect
 
+from tests.api.test_albums import create
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
 from tests.operations import conversation_with, send, until_finished
@@ -24,6 +26,12 @@ FIELDS = {
     "Albums": "Name of the album",
 }
 """Fields to type into, by the link to their view."""
+RETRY_SECONDS = 30
+READING_SECONDS = 60
+GO = """path => {
+  history.pushState(null, "", path);
+  dispatchEvent(new PopStateEvent("popstate"));
+}"""
 CLOSING_SECONDS = 5
 NOTICED_MILLISECONDS = 40_000
 """A dead socket is noticed by a ping that is not answered."""
@@ -139,6 +147,50 @@ async def test_a_turn_sent_while_offline_arrives_once(
     await expect(page.get_by_label(PLACE)).to_have_value("Then fog")
     # Its URL is the same as when it could not be loaded.
     await expect(image.and_(page.locator(".loaded"))).to_be_visible()
+
+
+async def refuse(route: Route) -> None:
+    extensions = {"code": "OVERLOADED", "retryAfterSeconds": RETRY_SECONDS}
+    await route.fulfill(status=503, json={"errors": [{"message": "", "extensions": extensions}]})
+
+
+async def pass_time_until_visible(page: Page, wanted: Locator) -> None:
+    async with asyncio.timeout(READING_SECONDS):
+        while not await wanted.is_visible():
+            await page.clock.fast_forward(RETRY_SECONDS * 1000)
+            await asyncio.sleep(0.05)
+
+
+async def test_a_view_that_an_overloaded_server_refused_is_read_again(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    """Without a click. No live update helps: its socket never opens."""
+    made = await conversation_with(client, selectedModels=["rehearsal-fails"])
+    album = (await create(client, "Boats"))["album"]
+    views = {
+        "": "figure",
+        "conversations": "main li",
+        path_of(made): '[data-turn="0"]',
+        "posts": "text=No posts yet",
+        "albums": "main li",
+        f"albums/{album['id']}": "main input",
+        "statistics": "tbody tr",
+        "deleted": "text=There is nothing at this address",
+        "shared/none": "main h1",
+    }
+    page = await open_studio(darkroom, None, foreseen=re.compile("503"))
+    await page.clock.install()
+    await page.route_web_socket("**/graphql", lambda _: None)
+    await page.goto(f"{darkroom.url}/studio/posts#token={client.token}")
+    again = page.get_by_role("status").get_by_role("button", name="Try again")
+
+    for path, content in views.items():
+        await page.route("**/graphql", refuse)
+        await page.evaluate(GO, f"/studio/{path}")
+        await pass_time_until_visible(page, again)
+        await page.unroute("**/graphql")
+        await pass_time_until_visible(page, page.locator(content).first)
+        await expect(again).to_have_count(0)
 
 
 async def test_nothing_typed_is_lost_by_a_reload(

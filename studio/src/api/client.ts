@@ -105,14 +105,19 @@ function authorization(token: string | null): Record<string, string> {
 
 /**
  * Read something. What may pass by itself (no network, overload) is waited for, a few times, for as
- * long as the answer is wanted.
+ * long as the answer is wanted. After that the page says so, and reads again later.
  */
 export async function query<Data, Variables extends AnyVariables>(
   operation: Operation<Data, Variables>,
   variables: Variables,
   wanted?: () => boolean,
 ): Promise<Data> {
-  return await persist(() => run(client.query<Data, Variables>(operation, variables).toPromise()), wanted);
+  try {
+    return await persist(() => run(client.query<Data, Variables>(operation, variables).toPromise()), wanted);
+  } catch (error) {
+    if (passes(error)) void network.readAgainLater(error.retryAfterSeconds);
+    throw error;
+  }
 }
 
 /** Change something, once. */
@@ -138,7 +143,7 @@ export async function persist<Result>(attempt: () => Promise<Result>, wanted = (
     try {
       return await attempt();
     } catch (error) {
-      const passing = error instanceof ApiError && PASSING.has(error.code);
+      const passing = passes(error);
       // What was answered had a network, whatever the browser says.
       if (network.online || !passing || error.code !== "OFFLINE") failures += 1;
       if (!passing || failures === MOST_FAILURES || attempts === MOST_ATTEMPTS) throw error;
@@ -146,6 +151,11 @@ export async function persist<Result>(attempt: () => Promise<Result>, wanted = (
       if (!wanted()) throw error;
     }
   }
+}
+
+/** It may pass by itself. */
+function passes(error: unknown): error is ApiError {
+  return error instanceof ApiError && PASSING.has(error.code);
 }
 
 /**

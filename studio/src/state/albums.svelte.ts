@@ -76,6 +76,7 @@ export class Album {
 
   /** Read again as much as is shown: it may have been changed elsewhere. What is shown stays until then. */
   async refresh(): Promise<void> {
+    if (this.state === "failed") return await this.readMore();
     this.#stale = true;
     if (this.state === "ready") await (this.#reading ??= this.#alone(() => this.#readAgain()));
   }

@@ -66,12 +66,14 @@ class GalleryState {
     }
   }
 
-  /** Put in front what has been added since. */
+  /** Put in front what has been added since, and read on where that failed. */
   async refresh(): Promise<void> {
     const version = this.#version;
     if (!this.images.length) return this.show({});
     const page = await this.#read(null);
-    if (version === this.#version) this.#add(page.nodes, "before");
+    if (version !== this.#version) return;
+    this.#add(page.nodes, "before");
+    if (this.state === "failed") await this.readMore();
   }
 
   add(image: ImageData): void {

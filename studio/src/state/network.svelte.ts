@@ -1,5 +1,7 @@
 /** What every wait for the server depends on: whether there is a network, and how long to pause. */
 const CATCH_UP_MILLISECONDS = 3_000;
+/** Between two rounds of attempts to read something, at least. */
+const READ_AGAIN_MILLISECONDS = 15_000;
 
 /** Whether the server can be reached, as far as this page knows. */
 class Network {
@@ -7,10 +9,11 @@ class Network {
   online = $state(navigator.onLine);
   /** The socket of the live updates is lost, and is being opened again. */
   reconnecting = $state(false);
-  /** How often the connection has come back: what is not followed live is read again then. */
+  /** How often the server can have become reachable again: what is not followed live is read again then. */
   returns = $state(0);
 
   #returnedAt = -Infinity;
+  #readsAgain = false;
 
   constructor() {
     addEventListener("online", () => (this.online = true));
@@ -26,6 +29,15 @@ class Network {
   return(): void {
     this.returns += 1;
     this.#returnedAt = performance.now();
+  }
+
+  /** Let the page read again what it could not read, an overloaded server for example. */
+  async readAgainLater(retryAfterSeconds: number): Promise<void> {
+    if (this.#readsAgain) return;
+    this.#readsAgain = true;
+    await this.pause(Math.max(READ_AGAIN_MILLISECONDS, retryAfterSeconds * 1000));
+    this.#readsAgain = false;
+    this.returns += 1;
   }
 
   /** Wait this long, or until the browser is back online. */

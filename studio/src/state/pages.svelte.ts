@@ -16,6 +16,7 @@ export class Pages<Item extends { readonly id: string }> {
   /** Read the first page; what is shown stays until it is there. */
   async restart(): Promise<void> {
     this.#version += 1;
+    if (this.stage === "failed") this.stage = "loading";
     await this.#read(null);
   }
 

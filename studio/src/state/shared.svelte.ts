@@ -41,6 +41,11 @@ export class SharedConversation extends Turns {
     }
   }
 
+  /** Open it if that failed while the server could not be reached. */
+  async catchUp(): Promise<void> {
+    if (this.state === "failed") await this.open();
+  }
+
   close(): void {
     this.#stop();
   }

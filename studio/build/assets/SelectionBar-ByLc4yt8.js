@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-BZHd9U6S.js";
