@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-BZHd9U6S.js";

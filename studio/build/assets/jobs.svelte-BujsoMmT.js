@@ -1,1 +1,0 @@
-export{t as jobs}from"./jobs.svelte-C3SyGd7z.js";
