@@ -7,6 +7,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
 
 import pytest
 from playwright.async_api import Locator, Page, Route, expect
@@ -158,6 +159,8 @@ async def pass_time_until_visible(page: Page, wanted: Locator) -> None:
     async with asyncio.timeout(READING_SECONDS):
         while not await wanted.is_visible():
             await page.clock.fast_forward(RETRY_SECONDS * 1000)
+            # By the hour its token is still valid.
+            await page.clock.set_system_time(datetime.now(UTC))
             await asyncio.sleep(0.05)
 
 
