@@ -196,7 +196,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
         limits = self._limits
         if self._head_bytes > limits.head_bytes or len(self.headers) >= limits.head_fields:
             self._stop(self._head_too_large)
-        super().on_header(name, value)
+        super().on_header(name, value.rstrip(b" \t"))  # httptools strips what precedes it
 
     def on_headers_complete(self) -> None:
         """httptools: the application may begin."""
