@@ -122,7 +122,12 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             return
         view = memoryview(data)
         for start in range(0, len(data), _SLICE_BYTES):
-            if self._stopped or self.transport.get_protocol() is not self:
+            if self._stopped:
+                return
+            protocol = self.transport.get_protocol()
+            if protocol is not self:
+                if isinstance(protocol, WebSocketProtocol):
+                    protocol.receive_data(data[start:])
                 return
             self._parse(view[start : start + _SLICE_BYTES])
 
@@ -274,7 +279,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             if self._ignored_upgrade:
                 self._parse_without_upgrade(data[upgrade.args[0] :])
             elif self._should_upgrade():
-                self.handle_websocket_upgrade()
+                self._hand_over(bytes(data[upgrade.args[0] :]))
             else:
                 self._stopped = True  # What follows CONNECT may be another protocol.
         except httptools.HttpParserError:
@@ -283,18 +288,21 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             if self._unparsed_bytes > self._limits.head_bytes:
                 self._refuse(self._head_too_large)
 
-    def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over to the protocol of WebSockets."""
-        protocol = self.ws_protocol_class(  # type: ignore[call-arg, misc]
+    def _hand_over(self, behind: bytes) -> None:
+        """Hand the connection over to the protocol of WebSockets, with what has arrived behind the
+        handshake.
+        """
+        protocol_class = self.ws_protocol_class
+        if protocol_class is None or not issubclass(protocol_class, WebSocketProtocol):
+            self.handle_websocket_upgrade()  # uvicorn drops what is behind.
+            return
+        protocol = protocol_class(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
-        if not isinstance(protocol, WebSocketProtocol):
-            super().handle_websocket_upgrade()
-            return
         self.connections.discard(self)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
-        protocol.begin(self.url, self.headers)
+        protocol.begin(self.url, self.headers, behind)
 
     def _parse_without_upgrade(self, rest: bytes | memoryview) -> None:
         """Read the head again without what asks for another protocol: that may be ignored, as some
