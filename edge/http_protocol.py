@@ -56,7 +56,11 @@ _SLICE_BYTES: Final = 16 * 1024
 """How much is parsed between two checks of the limits."""
 
 _CHUNKS_TOO_SMALL: Final = (400, "BAD_REQUEST", "The body comes in too many small chunks.")
-_WRONG_UPGRADE: Final = (400, "BAD_REQUEST", "A WebSocket is opened with GET in HTTP/1.1.")
+_WRONG_UPGRADE: Final = (
+    400,
+    "BAD_REQUEST",
+    "A WebSocket is opened with GET in HTTP/1.1, behind no unread answer.",
+)
 _HEAD_TOO_SLOW: Final = (408, "REQUEST_TIMEOUT", "The headers took too long to arrive.")
 
 
@@ -230,7 +234,9 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             return refusal
         if parser.should_upgrade() and self._should_upgrade():
             opens = parser.get_method() == b"GET" and version == "1.1"
-            return None if opens and self._is_answered() else _WRONG_UPGRADE
+            # The protocol of WebSockets would not be told when there is room again.
+            is_read = self._is_answered() and not self.flow.write_paused
+            return None if opens and is_read else _WRONG_UPGRADE
         return find_fault_of_body(version, headers)
 
     def on_chunk_header(self) -> None:

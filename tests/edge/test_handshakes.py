@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from edge.frames import text_frame
 from tests.edge.test_hostile_sockets import FINAL, HANDSHAKE, PING, TEXT, frame
-from tests.edge.test_loop_rounds import in_uvloop, served, until
+from tests.edge.test_loop_rounds import GET, in_uvloop, served, until
 
 PONG = b"\x8a\x00"
 
@@ -92,5 +92,37 @@ def test_a_frame_that_is_not_valid_closes_the_socket_once_it_is_accepted() -> No
             writer.close()
 
         assert not failures
+
+    in_uvloop(test())
+
+
+def test_no_socket_is_opened_while_the_answer_before_it_is_not_read() -> None:
+    """Its protocol would write without a limit, as nothing tells it that the connection is full."""
+    size = 16 * 1024 * 1024
+
+    async def test() -> None:
+        opened: list[str] = []
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "websocket":
+                opened.append(scope["path"])
+                return
+            headers = [(b"content-length", b"%d" % size)]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": bytes(size)})
+
+        async with served(serve) as server:
+            reader, writer = await server.connect()
+            writer.write(GET)
+            await until(lambda: bool(server.state.connections))
+            http = server.connection
+            await until(lambda: http.cycle is not None and http.cycle.response_complete)
+            writer.write(HANDSHAKE)
+            await until(lambda: bool(opened or http._stopped))
+
+            assert b"HTTP/1.1 400 " in (await reader.read())[size:]
+            writer.close()
+
+        assert not opened
 
     in_uvloop(test())
