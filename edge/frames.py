@@ -11,7 +11,6 @@ takes long, and every connection can be ended.
 
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from starlette.types import Scope
@@ -19,7 +18,7 @@ from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-from edge.handshakes import NotAHandshake, read_handshake, refuse_handshake
+from edge.handshakes import read_handshake, refuse_handshake
 from edge.light_waits import Gate, Inbox
 from edge.loop_rounds import LoopRounds, ProtocolInRounds
 from edge.rates import RateLimit
@@ -164,15 +163,9 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         """Begin with the head of a request, which has been read already, and with what has arrived
         behind it.
         """
-        try:
-            request = read_handshake(self.conn, target, headers)
-        except NotAHandshake:
-            self.handshake_initiated = self.handshake_complete = True
-            self._end_with([refuse_handshake(HTTPStatus.BAD_REQUEST, "").serialize()])
-        else:
-            self.handle_connect(request)
-            if behind:
-                self.receive_data(behind)
+        self.handle_connect(read_handshake(self.conn, target, headers))
+        if behind:
+            self.receive_data(behind)
 
     def receive_data(self, data: bytes) -> None:
         """Parse what has arrived, until there is a message for the application."""

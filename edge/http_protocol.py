@@ -26,6 +26,7 @@ from edge.request_heads import (
     HEADERS_TOO_LARGE,
     MALFORMED,
     Refusal,
+    announces_body,
     find_fault,
     find_fault_of_body,
 )
@@ -59,7 +60,7 @@ _CHUNKS_TOO_SMALL: Final = (400, "BAD_REQUEST", "The body comes in too many smal
 _WRONG_UPGRADE: Final = (
     400,
     "BAD_REQUEST",
-    "A WebSocket is opened with GET in HTTP/1.1, behind no unread answer.",
+    "A WebSocket is opened with GET in HTTP/1.1, without a body, behind no unread answer.",
 )
 _HEAD_TOO_SLOW: Final = (408, "REQUEST_TIMEOUT", "The headers took too long to arrive.")
 
@@ -233,7 +234,8 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
         if refusal is not None:
             return refusal
         if parser.should_upgrade() and self._should_upgrade():
-            opens = parser.get_method() == b"GET" and version == "1.1"
+            is_get = parser.get_method() == b"GET" and version == "1.1"
+            opens = is_get and not announces_body(headers)
             # The protocol of WebSockets would not be told when there is room again.
             is_read = self._is_answered() and not self.flow.write_paused
             return None if opens and is_read else _WRONG_UPGRADE

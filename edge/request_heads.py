@@ -41,6 +41,14 @@ def find_fault_of_body(version: str, headers: Sequence[tuple[bytes, bytes]]) -> 
     return None
 
 
+def announces_body(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a body follows, be it an empty one in chunks."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in headers
+    )
+
+
 def _names_another_host(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
     """Whether a URL as sent to a proxy is for another host than the header says."""
     _, is_whole, rest = url.partition(b"://")
