@@ -60,6 +60,7 @@ async def open_studio(browser: Browser) -> AsyncIterator[OpenStudio]:
         beside: Page | None = None,
         width: int = 1280,
         height: int = 800,
+        foreseen: re.Pattern[str] = CUT,
         **options: Any,
     ) -> Page:
         if beside is None:
@@ -75,7 +76,7 @@ async def open_studio(browser: Browser) -> AsyncIterator[OpenStudio]:
             "console",
             lambda message: (
                 complaints.append(message.text)
-                if message.type in ("error", "warning") and not CUT.search(message.text)
+                if message.type in ("error", "warning") and not foreseen.search(message.text)
                 else None
             ),
         )

@@ -18,6 +18,12 @@ from tests.studio.conftest import OpenStudio
 from tests.studio.steps import outputs, path_of, wait_for
 
 PLACE = "What should change next?"
+FIELDS = {
+    "Gallery": "Search pictures",
+    "Conversations": "Search conversations",
+    "Albums": "Name of the album",
+}
+"""Fields to type into, by the link to their view."""
 CLOSING_SECONDS = 5
 NOTICED_MILLISECONDS = 40_000
 """A dead socket is noticed by a ping that is not answered."""
@@ -133,6 +139,30 @@ async def test_a_turn_sent_while_offline_arrives_once(
     await expect(page.get_by_label(PLACE)).to_have_value("Then fog")
     # Its URL is the same as when it could not be loaded.
     await expect(image.and_(page.locator(".loaded"))).to_be_visible()
+
+
+async def test_nothing_typed_is_lost_by_a_reload(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    """What is written in forms for turns and posts is covered where those are sent."""
+    done = await conversation_with(client, selectedModels=["local-ink"])
+    page = await open_studio(darkroom, None, path=path_of(done), token=client.token)
+    title = page.get_by_label("Title", exact=True)
+    await title.fill("A calm ni")
+    await page.reload()
+    await expect(title).to_have_value("A calm ni")
+    await expect(title).to_be_focused()
+    await title.press_sequentially("ght")
+    await title.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("A calm night")
+
+    for link, label in FIELDS.items():
+        await page.get_by_role("link", name=link, exact=True).click()
+        await page.get_by_label(label).fill("night")
+    for link, label in FIELDS.items():
+        await page.get_by_role("link", name=link, exact=True).click()
+        await page.reload()
+        await expect(page.get_by_label(label)).to_have_value("night")
 
 
 async def test_the_studio_works_if_the_browser_blocks_its_storage(

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
-from playwright.async_api import FilePayload, Page, expect
+from playwright.async_api import FilePayload, Page, Route, expect
 
 from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient
@@ -281,6 +281,26 @@ async def test_files_are_uploaded_and_an_invalid_one_says_why(
     await expect(page.locator("figure")).to_have_count(5)
     await page.get_by_role("radio", name="Uploads").check(force=True)
     await expect(page.locator("figure")).to_have_count(1)
+
+
+async def test_a_file_is_sent_to_a_new_url_if_its_own_has_expired(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    refused: list[int] = []
+
+    async def expire(route: Route) -> None:
+        response = await route.fetch(url=re.sub(r"expires=\d+", "expires=1", route.request.url))
+        refused.append(response.status)
+        await route.fulfill(response=response)
+
+    page = await open_studio(darkroom, viewer, foreseen=re.compile("status of 403"))
+    await page.route(re.compile(r"/objects/.*expires="), expire, times=1)
+    file = FilePayload(name="late.png", mimeType="image/png", buffer=a_picture((320, 200)))
+    await page.get_by_label("Upload", exact=True).set_input_files(file)
+
+    tray = page.get_by_role("region", name="Uploads")
+    await expect(tray.locator('[data-state="done"]')).to_contain_text("late.png")
+    assert refused == [403]
 
 
 async def test_everything_can_be_done_by_keyboard(

@@ -3,6 +3,7 @@ import { query } from "../api/client";
 import { Gallery, type ImageData } from "../api/documents";
 import { remember } from "./images.svelte";
 import { recent } from "./recent.svelte";
+import { Typed } from "./typed.svelte";
 
 export type Filter = "all" | "favourites" | "uploads";
 
@@ -10,8 +11,7 @@ const PAGE = 100;
 
 class GalleryState {
   filter = $state<Filter>("all");
-  /** Words of the prompts that images were made from. */
-  search = $state("");
+  readonly #words = new Typed("search:gallery");
   /** The model that made them; "" for any. */
   modelId = $state("");
   images = $state.raw<readonly ImageData[]>([]);
@@ -20,6 +20,11 @@ class GalleryState {
   #cursor: string | null = null;
   #reading = false;
   #version = 0;
+
+  /** Words of the prompts that images were made from. */
+  get search(): string {
+    return this.#words.text;
+  }
 
   /** All images are wanted. Only then is shown what they belong to. */
   get whole(): boolean {
@@ -31,7 +36,8 @@ class GalleryState {
     return this.search.trim() !== "" || this.modelId !== "";
   }
 
-  show(wanted: { filter?: Filter; search?: string; modelId?: string }): void {
+  show({ search = this.search, ...wanted }: { filter?: Filter; search?: string; modelId?: string }): void {
+    this.#words.text = search;
     Object.assign(this, wanted);
     this.images = [];
     this.complete = false;

@@ -16,7 +16,7 @@ import { gallery } from "./gallery.svelte";
 import { JOBS_KEY } from "./job-tray.svelte";
 import { network } from "./network.svelte";
 import { session } from "./session.svelte";
-import { sendFile } from "./uploads.svelte";
+import { bring, sendFile } from "./uploads.svelte";
 
 const POLL_MILLISECONDS = 1_500;
 
@@ -67,11 +67,13 @@ class Jobs {
     };
     try {
       const declared = { contentType: "application/zip", byteSize: file.size, filename: file.name };
-      const { createUploads } = await persist(() =>
-        mutate(CreateUploads, { input: { files: [{ ...declared, purpose: "IMPORT" }] } }),
+      const upload = await bring(
+        async () => {
+          const input = { files: [{ ...declared, purpose: "IMPORT" as const }] };
+          return accepted((await persist(() => mutate(CreateUploads, { input }))).createUploads).uploads[0]!;
+        },
+        (url) => persist(() => sendFile(file, url, { onProgress: (progress) => change({ progress }) })),
       );
-      const upload = accepted(createUploads).uploads[0]!;
-      await persist(() => sendFile(file, upload, { onProgress: (progress) => change({ progress }) }));
       const input = { uploadId: upload.id };
       const { importConversation } = await persist(() => mutate(ImportConversation, { input }));
       change({ id: accepted(importConversation).import!.id, progress: null });

@@ -67,7 +67,9 @@ class Studio {
   /** Show all that a turn has made, after what it was made from. */
   compareTurn({ references, outputs }: TurnData): void {
     const made = outputs.flatMap(({ images }) => images).slice(0, MOST_COMPARED);
-    const from = references.slice(0, 1).map(({ image }) => image);
+    // What the viewer has added shows a style, or a thing: the images were not made from it alone.
+    const base = references.find(({ origin }) => origin !== "MANUAL");
+    const from = base ? [base.image] : [];
     const images = [...from, ...made].map(imageOf);
     this.compared = { images, original: from.length ? images[0]! : null };
   }

@@ -21,6 +21,8 @@ const TYPES: Record<string, string> = {
 type State = "waiting" | "sending" | "checking" | "done" | "failed" | "cancelled";
 
 class SendFailed extends Error {}
+/** The URL that the file was sent to is not valid any more. */
+class UrlExpired extends SendFailed {}
 
 /** One file. */
 export class Upload {
@@ -67,12 +69,13 @@ export class Upload {
       const most = viewer.data?.limits.maxUploadBytes ?? Infinity;
       if (this.file.size > most) throw new Unfit(i18n.t.fileTooLarge(fileSize(most)));
       if (!this.file.size) throw new Unfit(i18n.t.fileEmpty);
-      const upload = await unlessCancelled(() => this.#declare());
-      await unlessCancelled(() =>
-        sendFile(this.file, upload, {
-          onProgress: (progress) => (this.progress = progress),
-          onRequest: (request) => (this.#request = request),
-        }),
+      const sending = {
+        onProgress: (progress: number) => (this.progress = progress),
+        onRequest: (request: XMLHttpRequest) => (this.#request = request),
+      };
+      const upload = await bring(
+        () => unlessCancelled(() => this.#declare()),
+        (declared) => unlessCancelled(() => sendFile(this.file, declared, sending)),
       );
       if ((this.state as State) === "cancelled") return;
       this.state = "checking";
@@ -117,6 +120,22 @@ interface Sending {
   onRequest?: (request: XMLHttpRequest) => void;
 }
 
+/** Declare a file and send it; once more where it has waited for longer than its URL is valid. */
+export async function bring(
+  declare: () => Promise<Declared>,
+  send: (declared: Declared) => Promise<void>,
+): Promise<Declared> {
+  let declared = await declare();
+  try {
+    await send(declared);
+  } catch (error) {
+    if (!(error instanceof UrlExpired)) throw error;
+    declared = await declare();
+    await send(declared);
+  }
+  return declared;
+}
+
 /** Send a file to the store. `fetch` cannot tell how much of a body has been sent. */
 export function sendFile(file: File, { url, headers }: Declared, sending: Sending): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -129,6 +148,7 @@ export function sendFile(file: File, { url, headers }: Declared, sending: Sendin
       // 412: it has arrived before, and the answer was lost.
       if (request.status < 300 || request.status === 412) resolve();
       else if (request.status === 503) reject(new ApiError("OVERLOADED", ""));
+      else if (request.status === 403) reject(new UrlExpired("403"));
       else reject(new SendFailed(String(request.status)));
     };
     request.onerror = () => reject(new ApiError("OFFLINE", ""));

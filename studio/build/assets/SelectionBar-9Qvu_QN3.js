@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-Cq1M0TZh.js";

@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-Bu2Z_M0E.js";

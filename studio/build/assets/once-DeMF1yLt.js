@@ -1,1 +1,0 @@
-import{t as e}from"./key-CTDMTVF9.js";import{_t as t,pt as n}from"./studio-g63LWJna.js";var r=new Map;async function i(i,a){let o=r.get(i)??e(),s=()=>void(r.get(i)===o&&r.delete(i));r.set(i,o);try{let e=await t(()=>a(o));return s(),e}catch(e){throw e instanceof n||s(),e}}export{i as t};
