@@ -30,7 +30,7 @@ from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.imports import MongoImportRepository
 from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.outbox import MongoOutboxRepository
-from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.outputs import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.permits import MongoPermitRepository
 from storage.mongo.posts import MongoPostRepository

@@ -20,11 +20,12 @@ from storage.mongo.viewers import MongoViewerRepository
 
 def main(arguments: list[str]) -> int:
     """Run the command. Return 1 if the viewer to unblock was not blocked, 2 if it cannot run."""
-    options = _parser().parse_args(arguments)
-    return run_with_settings(lambda settings: _run(settings, options))
+    options = make_parser().parse_args(arguments)
+    return run_with_settings(lambda settings: run(settings, options))
 
 
-async def _run(settings: Settings, options: Namespace) -> int:
+async def run(settings: Settings, options: Namespace) -> int:
+    """Do what the arguments say. Return the exit code."""
     async with open_command_database(settings) as (complete, database):
         viewers = MongoViewerRepository(database)
         if options.command == "list":
@@ -51,7 +52,7 @@ def _describe_block(block: Block) -> str:
     return f"{block.viewer_id}  since {block.since:%Y-%m-%d %H:%M}Z{reason}"
 
 
-def _parser() -> ArgumentParser:
+def make_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m commands.viewers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     block = commands.add_parser("block", help="answer a viewer's requests with FORBIDDEN")

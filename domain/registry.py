@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar, cast
 
 from domain.ids import ModelId
@@ -81,6 +82,8 @@ ModelT = TypeVar("ModelT", bound=RegisteredModel)
 
 _KNOWN_EVERYWHERE: Final = timedelta(seconds=5)
 """How long after it was switched off or withdrawn no process plans with a route any more."""
+_MOST_RETIRED: Final = 256
+"""How many models that have left the registry are kept."""
 _ENDS_SOON: Final = timedelta(days=31)
 """How long before its end a model's description mentions it."""
 
@@ -119,6 +122,8 @@ class Registry(Generic[ModelT]):
         self._now = now
         self._withdrawn: Mapping[ModelId, Mapping[str, datetime]] = {}
         self._off: Mapping[str, datetime] = {}
+        # Old outputs name the same few again and again.
+        self._find_retired = lru_cache(_MOST_RETIRED)(self._describe_retired)
 
     def withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
         """Stop using these models at these providers. A model is shown as dropped once it is
@@ -170,7 +175,10 @@ class Registry(Generic[ModelT]):
         """The model of this id or alias; one that has left the registry is shown unlisted and
         unavailable.
         """
-        return self.get(name) or self._make_retired(
+        return self.get(name) or self._find_retired(name)
+
+    def _describe_retired(self, name: str) -> ModelT:
+        return self._make_retired(
             id=ModelId(name),
             label=name.rsplit("/", 1)[-1],
             description="This model is no longer offered.",

@@ -1,5 +1,5 @@
-"""Waiting: for a semaphore, never longer than a limit; together, for a call that serves all; and
-for the database, no longer than an operation has time.
+"""Waiting: for a semaphore, never longer than a limit; together, for a call that serves all; for
+the database, no longer than an operation has time; and for what is not to be interrupted.
 """
 
 import asyncio
@@ -139,6 +139,19 @@ class JoinedCalls(Generic[Key, Result]):
         finally:
             if self._under_way.get(key) is joined.task:
                 del self._under_way[key]
+
+
+async def finish(work: Awaitable[Result], *, max_seconds: float) -> Result:
+    """Await work that goes on where the caller is cancelled, which then waits for its end, at most
+    for this time.
+    """
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_retrieve_exception)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=max_seconds)
+        raise
 
 
 def _retrieve_exception(task: "asyncio.Task[Result]") -> None:

@@ -20,26 +20,17 @@ from graphql import (
     OperationDefinitionNode,
     Source,
     SourceLocation,
-    ValidationContext,
-    specified_rules,
-    validate,
+    Token,
 )
 from graphql.language.parser import Parser, nested_too_deeply_error
-from graphql.validation import OverlappingFieldsCanBeMergedRule
 from graphql.validation.validate import ValidationAbortedError
 
 from domain.errors import QueryTooComplex
 from edge.lexer import make_lexer
 from edge.side_thread import SideThread
+from edge.validation import find_errors
 
 MAX_TOKENS: Final = 2_000
-MAX_ERRORS: Final = 20
-"""The errors of one document, after which validation stops."""
-MAX_COMPARISONS: Final = 10_000
-"""How many pairs of fields with the same response key are compared, to find out whether they can be
-merged. Documents of apps need none, or some thousand where many fragments select the same fields.
-The limit keeps validation below 50 ms.
-"""
 AT_ONCE_CHARACTERS: Final = 500
 """Up to this length a document is read within the event loop, in about 10 ms at most."""
 LOCATED_CHARACTERS: Final = 16 * 1024
@@ -136,27 +127,13 @@ def read_document(schema: GraphQLSchema, text: str) -> Document:
     """Parse and validate. Raise GraphQLSyntaxError for a text that is not a document."""
     node = _parse(text)
     operations = [one for one in node.definitions if isinstance(one, OperationDefinitionNode)]
-    errors = validate(schema, node, _RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
+    errors = find_errors(schema, node)
     # A document that is invalid for other reasons is reported as such, not as too complex.
     too_complex = len(errors) == 1 and isinstance(errors[0], ValidationAbortedError)
     tokens = min(sum(1 for _ in _TOKEN.finditer(text)), MAX_TOKENS)
     byte_size = 4 * len(text) + _TOKEN_BYTES * tokens
     is_long = len(text) > AT_ONCE_CHARACTERS
     return Document(node, tuple(operations), tuple(errors), too_complex, byte_size, is_long)
-
-
-class _OverlappingFieldsRule(OverlappingFieldsCanBeMergedRule):
-    """graphql-core's rule with a smaller limit: with its own, a small document takes seconds."""
-
-    def __init__(self, context: ValidationContext) -> None:
-        super().__init__(context)
-        self.rule_context.remaining_complexity_budget = MAX_COMPARISONS
-
-
-_RULES: Final = tuple(
-    _OverlappingFieldsRule if rule is OverlappingFieldsCanBeMergedRule else rule
-    for rule in specified_rules
-)
 
 
 def _parse(text: str) -> DocumentNode:
@@ -169,7 +146,7 @@ def _parse(text: str) -> DocumentNode:
         lexer=make_lexer(source),
     )
     try:
-        return parser.parse_document()
+        document = parser.parse_document()
     except GraphQLSyntaxError as error:
         if parser._token_counter <= MAX_TOKENS:
             raise
@@ -177,4 +154,19 @@ def _parse(text: str) -> DocumentNode:
         raise QueryTooComplex("tokens", maximum=MAX_TOKENS, actual=MAX_TOKENS + 1) from error
     except RecursionError:
         pass  # Raised inside this block, the error would keep all frames of the recursion alive.
+    else:
+        return document
+    finally:
+        _unlink(parser._lexer.token)
     raise nested_too_deeply_error(parser)
+
+
+def _unlink(one: Token) -> None:
+    """Part all tokens of a text, each of which knows its neighbours, so that none outlives the
+    document: what only the garbage collector can free stays for minutes.
+    """
+    while one.next is not None:
+        one = one.next
+    token: Token | None = one
+    while token is not None:
+        token.next, token.prev, token = None, None, token.prev

@@ -1,7 +1,8 @@
 """The handshake of a WebSocket, taken from a request whose head has been read already.
 
-uvicorn writes the head down once more, and websockets reads that: a tenth of what it takes to
-open a socket. What must stay true: whatever websockets refuses is refused here as well.
+uvicorn would write the head down once more, and have websockets parse that. What must stay true:
+whatever websockets refuses is refused here as well, but for a long line: all heads have the limits
+of `edge.http_protocol`.
 """
 
 from collections.abc import Sequence

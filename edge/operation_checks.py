@@ -21,7 +21,7 @@ from graphql.execution.values import VariableValues
 from domain.errors import QueryTooComplex, RateLimited
 from domain.services.rate_limits import RateLimits
 from edge.compiled.operations import Compiler
-from edge.documents import MAX_COMPARISONS, Document, Documents
+from edge.documents import Document, Documents
 from edge.large_numbers import clamp_variables
 from edge.outcomes import Operation, Reason
 from edge.parameters import MAX_PARTS
@@ -35,6 +35,7 @@ from edge.rejections import (
     reject_rate,
     reject_too_complex,
 )
+from edge.validation import MAX_COMPARISONS
 from edge.variable_sizes import measure_variables
 from schema.context import Scope
 

@@ -23,7 +23,7 @@ from metrics.series import UNKNOWN, Metrics
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.collections import Document
 from storage.mongo.database import Database
-from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.outputs import MongoOutputRepository
 
 _Made = TypeVar("_Made")
 

@@ -35,7 +35,8 @@ class ImageWriter:
     ) -> Image:
         """Store the original and its thumbnails under a new key, and return their facts.
 
-        Raise StoreUnavailable after several tries.
+        Raise StoreUnavailable after several tries. Nothing is left of an image that is not
+        returned: no record could lead to its bytes.
         """
         image = new_image(
             processed,
@@ -45,7 +46,11 @@ class ImageWriter:
             seed=seed,
             output_id=output_id,
         )
-        await self.put(image, processed)
+        try:
+            await self.put(image, processed)
+        except BaseException:
+            await self.delete(image.keys)
+            raise
         return image
 
     async def put(self, image: Image, processed: ProcessedImage) -> None:

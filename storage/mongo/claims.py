@@ -65,8 +65,8 @@ from storage.mongo.output_updates import (
     versioned,
     with_derived_fields,
 )
-from storage.mongo.outputs import error_document, preview_document, report_changes
 from storage.mongo.parents import end_outputs, read_parent
+from storage.mongo.stored_outputs import error_document, preview_document, report_changes
 from storage.mongo.traces import read_trace
 from storage.mongo.transaction import Abort, Transaction
 

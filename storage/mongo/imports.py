@@ -29,8 +29,8 @@ from storage.mongo.jobs import (
     held_by,
     read_error,
 )
-from storage.mongo.outputs import error_document
 from storage.mongo.posts import imported_post
+from storage.mongo.stored_outputs import error_document
 from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import imported_turn
 

@@ -16,8 +16,8 @@ from storage.mongo.collections import UNFINISHED_JOB, Document
 from storage.mongo.credits import touch_account
 from storage.mongo.database import Database, repository
 from storage.mongo.output_rules import from_now
-from storage.mongo.outputs import error_document
 from storage.mongo.periodic import surely_expired
+from storage.mongo.stored_outputs import error_document
 from storage.mongo.transaction import Abort, Transaction
 
 

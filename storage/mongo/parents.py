@@ -1,50 +1,29 @@
-"""Outputs whose parent may be of any kind: ending them, queueing them again, deleting them."""
+"""Writes to parents of any kind and their outputs, as parts of transactions."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from pymongo import ReturnDocument
 
-from domain.changes import ClusterTime
 from domain.conflicts import Conflict
-from domain.idempotency import IdempotencyKey
-from domain.ids import (
-    ConversationId,
-    OutputId,
-    ParentId,
-    PostId,
-    ViewerId,
-    as_post_id,
-    parent_of_output,
-)
+from domain.ids import ConversationId, ParentId, PostId, ViewerId, as_post_id
 from domain.images import Image
 from domain.outputs import CAPTION_SLOT, Output
 from domain.parents import Parent
 from domain.posts import as_post
-from domain.turns import PlannedOutput
-from storage.mongo.collections import PARENTS, UNFINISHED_PARENT, Document
+from storage.mongo.collections import Document
 from storage.mongo.credits import move_credits, reserve_credits, settlements
-from storage.mongo.database import Database, cluster_time_of, repository
 from storage.mongo.events import announce_ends
-from storage.mongo.idempotency import use_key
 from storage.mongo.images import delete_image_records, read_image
 from storage.mongo.kept_images import find_kept_images
 from storage.mongo.model_stats import count_asked, count_ends
-from storage.mongo.output_rules import (
-    CAPTION_IS_AWAITED,
-    MAY_BE_CANCELLED,
-    UNFINISHED_OUTPUT,
-    any_output,
-    is_slot,
-)
-from storage.mongo.output_updates import end_update, versioned, with_derived_fields
-from storage.mongo.outputs import queued_output
+from storage.mongo.output_rules import CAPTION_IS_AWAITED, UNFINISHED_OUTPUT, is_slot
+from storage.mongo.output_updates import versioned, with_derived_fields
 from storage.mongo.stored_posts import StoredPost
 from storage.mongo.traces import trace_field
 from storage.mongo.transaction import Abort, SessionCollection, Transaction
 from storage.mongo.turns import read_turn
 
-_AT_ONCE: Final = 100
 _ENDING: Final[Document] = {
     **dict.fromkeys(
         (
@@ -55,77 +34,6 @@ _ENDING: Final[Document] = {
     )
 }
 """The fields of parents that are read when their outputs are ended."""
-
-
-@repository
-class MongoOutputRepository:
-    """See `domain.ports.outputs.OutputRepository`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def find_parent(
-        self, viewer_id: ViewerId, output_id: OutputId
-    ) -> tuple[Parent, ClusterTime] | None:
-        parent_id, _ = parent_of_output(output_id)
-        async with self._database.session() as session:
-            document = await self._database.of_parent(parent_id).find_one(
-                owned_by(viewer_id, parent_id), session=session
-            )
-            return (read_parent(document), cluster_time_of(session)) if document else None
-
-    async def list_unfinished(self, viewer_id: ViewerId) -> Sequence[Parent]:
-        query = {"ownerId": viewer_id, "status": UNFINISHED_PARENT}
-        return [
-            read_parent(document)
-            for name in PARENTS.values()
-            async for document in self._database.collection(name).find(query).limit(_AT_ONCE)
-        ]
-
-    async def retry(
-        self,
-        viewer_id: ViewerId,
-        output: Output,
-        *,
-        planned: PlannedOutput,
-        max_active_outputs: int,
-        key: IdempotencyKey | None,
-    ) -> tuple[Parent, ClusterTime] | Conflict:
-        slot, parent_id = output.slot, output.parent_id
-        queued = queued_output(planned)
-
-        async def work(transaction: Transaction) -> Parent:
-            await use_key(transaction, viewer_id, key=key, parent_id=parent_id, slot=slot)
-            return await queue_again(
-                transaction, viewer_id, [(output, queued)], max_active=max_active_outputs
-            )
-
-        retried = await self._database.transact(work, account=viewer_id)
-        return retried if isinstance(retried, Conflict) else (retried.result, retried.cluster_time)
-
-    async def cancel(
-        self, viewer_id: ViewerId, parent_id: ParentId, slots: Iterable[int]
-    ) -> Parent | None:
-        wanted_slots = list(slots)
-        wanted = {"$and": [{"$in": ["$$output.slot", wanted_slots]}, MAY_BE_CANCELLED]}
-        changes: Document = {"status": "CANCELLED"}
-        if CAPTION_SLOT not in wanted_slots:
-            changes["waits"] = False  # They are cancelled by the viewer, not for lack of a caption.
-        owned = owned_by(viewer_id, parent_id)
-
-        async def work(transaction: Transaction) -> Parent:
-            await end_outputs(
-                transaction,
-                {**owned, "$expr": any_output(wanted)},
-                slots=wanted_slots,
-                update=end_update(wanted, changes),
-            )
-            after = await transaction.of_parent(parent_id).find_one(owned)
-            assert after is not None
-            return read_parent(after)
-
-        cancelled = await self._database.transact(work, account=viewer_id)
-        return None if isinstance(cancelled, Conflict) else cancelled.result
 
 
 async def queue_again(

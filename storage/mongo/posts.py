@@ -19,10 +19,10 @@ from storage.mongo.database import SHOWN, Database, repository
 from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images
 from storage.mongo.output_updates import insert_update
-from storage.mongo.outputs import imported_output, new_entry, queued_caption, queued_output
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.parents import delete_parents, owned_by, queue_again
 from storage.mongo.prompts import count_prompt_use
+from storage.mongo.stored_outputs import imported_output, new_entry, queued_caption, queued_output
 from storage.mongo.stored_parents import imported_parent, new_parent
 from storage.mongo.stored_posts import StoredPost, caption_changes, caption_documents
 from storage.mongo.transaction import Abort, Transaction

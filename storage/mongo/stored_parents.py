@@ -20,7 +20,7 @@ from domain.stored import (
 from domain.turns import TurnPlan, TurnStatus
 from storage.mongo.collections import Document
 from storage.mongo.images import StoredImage, image_document
-from storage.mongo.outputs import (
+from storage.mongo.stored_outputs import (
     StoredOutput,
     StoredReference,
     imported_output,

@@ -14,7 +14,7 @@ from domain.stored import (
     Stored,
 )
 from storage.mongo.collections import Document
-from storage.mongo.outputs import StoredOutput
+from storage.mongo.stored_outputs import StoredOutput
 from storage.mongo.stored_parents import PARENT_FIELDS
 
 

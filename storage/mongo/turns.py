@@ -35,11 +35,12 @@ from storage.mongo.database import (
     from_cluster_time,
     repository,
 )
+from storage.mongo.direct_reads import read_all
 from storage.mongo.output_rules import (
     from_now,
 )
 from storage.mongo.output_updates import insert_update
-from storage.mongo.outputs import StoredError
+from storage.mongo.stored_outputs import StoredError
 from storage.mongo.stored_parents import PARENT_FIELDS, imported_parent, new_parent
 from storage.mongo.transaction import Transaction
 
@@ -155,8 +156,8 @@ class MongoTurnRepository:
         async with self._database.session() as session:
             if at_least is not None:
                 session.advance_operation_time(from_cluster_time(at_least))
-            cursor = await self._shown.aggregate(stages, session=session)
-            latest, *found = await cursor.to_list() or [{}]
+            command = {"aggregate": self._turns.name, "pipeline": stages}
+            latest, *found = await read_all(self._database, command, session) or [{}]
             # It may be newer than what was read, by less time than a read may take: see `recent`.
             own_record = {"_id": conversation_id, "ownerId": viewer_id}
             exists = bool(latest) or after_index >= 0 or await self._exists(own_record, session)

@@ -18,7 +18,7 @@ from storage.mongo.events import announce_ends
 from storage.mongo.images import hold_images
 from storage.mongo.model_stats import count_asked
 from storage.mongo.output_updates import WRITTEN, begin_update
-from storage.mongo.outputs import error_document
+from storage.mongo.stored_outputs import error_document
 from storage.mongo.stored_parents import new_parent
 from storage.mongo.transaction import Abort, Transaction
 from storage.mongo.turns import read_turn

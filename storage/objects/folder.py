@@ -34,10 +34,13 @@ from domain.uploads import (
     UploadAbilities,
     UploadMethod,
 )
+from domain.waiting import finish
 from storage.objects.folder_files import LEFTOVER_PREFIX, FolderFiles
 from storage.objects.links import Links
 
 _THREADS: Final = 8
+_WRITE_SECONDS: Final = 1.0
+"""How long a cancelled call waits for its write."""
 _LINK_PURPOSE: Final = "link"
 _UPLOAD_PURPOSE: Final = "upload offer"
 _QUERY: Final = re.compile(r"expires=([1-9][0-9]{9,10})&signature=([A-Za-z0-9_-]{22})")
@@ -71,7 +74,7 @@ class FolderObjectStore:
 
     async def put(self, key: str, data: bytes) -> None:
         """Store an object. Returns once all of it is on the disk; until then it is not visible."""
-        await self._run(self._files.put, checked(key), data, True)
+        await self._write(self._files.put, checked(key), data, True)
 
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
         """As `put`, part by part."""
@@ -91,7 +94,7 @@ class FolderObjectStore:
 
     async def put_new(self, key: str, data: bytes) -> bool:
         """As `put`, or return False if the object exists, and do not change it."""
-        return await self._run(self._files.put, checked(key), data, False)
+        return await self._write(self._files.put, checked(key), data, False)
 
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         """The whole object, or `ObjectMissing`, or `ObjectTooLarge`."""
@@ -205,6 +208,12 @@ class FolderObjectStore:
     async def aclose(self) -> None:
         """Wait for the files that are being read or written."""
         await asyncio.to_thread(self._threads.shutdown)
+
+    async def _write(self, work: Callable[[*Given], Result], *given: *Given) -> Result:
+        """Write a file, to its end even where the caller is cancelled: an object must not appear
+        after the caller has deleted it.
+        """
+        return await finish(self._run(work, *given), max_seconds=_WRITE_SECONDS)
 
     async def _run(self, work: Callable[[*Given], Result], *given: *Given) -> Result:
         loop = asyncio.get_running_loop()

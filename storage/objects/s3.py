@@ -47,7 +47,8 @@ ABILITIES_SECONDS: Final = 5.0
 
 _CHUNK_BYTES: Final = 256 * 1024
 _PART_BYTES: Final = 8 * 1024 * 1024
-_DELETE_BATCH_SIZE: Final = 1000
+BATCH_SIZE: Final = 1000
+"""The most keys that a server lists or deletes for one request."""
 _OBJECT_HEADERS: Final = {
     "CacheControl": f"private, max-age={LINK_SECONDS}, immutable",
     "ContentDisposition": "inline",
@@ -196,7 +197,7 @@ class S3ObjectStore:
 
     async def delete(self, keys: Sequence[str]) -> None:
         every = list(dict.fromkeys(checked(key) for key in keys))
-        for batch in in_batches(every, _DELETE_BATCH_SIZE):
+        for batch in in_batches(every, BATCH_SIZE):
             objects = [{"Key": key} for key in batch]
             async with call_bucket(self._operation_seconds):
                 answer = await self._client.delete_objects(
@@ -219,7 +220,10 @@ class S3ObjectStore:
             while True:
                 async with call_bucket(self._operation_seconds):
                     answer = await self._client.list_objects_v2(
-                        Bucket=self._bucket.name, Prefix=f"{folder}/{shard}/", **after
+                        Bucket=self._bucket.name,
+                        Prefix=f"{folder}/{shard}/",
+                        MaxKeys=BATCH_SIZE,
+                        **after,
                     )
                 if answer.get("Name") != self._bucket.name:
                     raise _not_a_bucket()

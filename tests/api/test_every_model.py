@@ -187,7 +187,7 @@ async def test_a_cancelled_output_ends_at_once_and_its_jobs_are_cancelled_if_pos
         count = min(2, model.max_images)
         turn = await story.start(
             # Otherwise it runs for longer than a busy machine takes to cancel it.
-            "hang=running" if can_cancel else "seconds=6",
+            "hang=running" if can_cancel else "seconds=15",
             image_count=count,
             **await story.needed(),
         )

@@ -370,7 +370,7 @@ async def test_an_image_is_deleted_or_starts_a_conversation_but_not_both(
     client: GraphQLClient,
 ) -> None:
     outcomes = set()
-    for _ in range(12):
+    for _ in range(6):
         image_id = image_of(await conversation_with(client))["id"]
 
         started, deleted = await asyncio.gather(
@@ -388,7 +388,7 @@ async def test_an_image_is_deleted_or_starts_a_conversation_but_not_both(
 
 
 async def test_an_image_is_deleted_or_edited_but_not_both(client: GraphQLClient) -> None:
-    for _ in range(8):
+    for _ in range(5):
         payload = await conversation_with(client)
         image_id = image_of(payload)["id"]
 

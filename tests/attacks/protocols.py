@@ -21,7 +21,9 @@ ROUND_SECONDS: Final = 60.0
 
 async def attack(site: Site, limit: Limit) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        clients = await asyncio.to_thread(install_packages, PROJECT, Path(folder))
+        clients = await asyncio.to_thread(
+            install_packages, PROJECT, Path(folder), limit_seconds=600
+        )
         for _ in range(limit.count):
             limit.done += 1
             await _audit(site, clients)

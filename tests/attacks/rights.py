@@ -35,11 +35,11 @@ class Ends:
         self.latest = dict.fromkeys(("expired", "blocked", "deleted"), 0.0)
 
     async def expire(self, number: int) -> None:
-        token = self._site.token(f"expiring {number}", life=1 + number % EXPIRING_WITHIN)
-        ends = jwt.decode(token, options={"verify_signature": False})["exp"]
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(aclosing(self._site.client(None)))
             async with self._opening:
+                token = self._site.token(f"expiring {number}", life=1 + number % EXPIRING_WITHIN)
+                ends = jwt.decode(token, options={"verify_signature": False})["exp"]
                 socket = await stack.enter_async_context(client.socket(token=token))
                 await (await socket.subscribe(CREDITS)).next()
             assert await _closed_with(socket.closed_with) == 4403

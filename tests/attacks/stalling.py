@@ -32,19 +32,23 @@ class Stalling:
         self._site = site
         self._tokens = cycle(site.attackers)
         self._opening = asyncio.Semaphore(OPENING)
+        self.refused = 0
         self.slowest = dict.fromkeys(
             ("silent", "slow heads", "slow bodies", "reading nothing"), 0.0
         )
 
     async def be_silent(self) -> None:
-        async with self._opening:
-            opened = connection_to(self._site.api)
-            connection = await opened.__aenter__()
-            await connect(connection)
-        began = monotonic()
-        assert await read_close_code(connection) == 4408
-        self._note("silent", began)
-        await opened.__aexit__(None, None, None)
+        async with AsyncExitStack() as stack:
+            async with self._opening:
+                connection = await stack.enter_async_context(connection_to(self._site.api))
+                try:
+                    await connect(connection)
+                except EOFError:  # The server was too busy to read the head within its time.
+                    self.refused += 1
+                    return
+            began = monotonic()
+            assert await read_close_code(connection) == 4408
+            self._note("silent", began)
 
     async def drip(self, what: str, begin: bytes, again: bytes) -> None:
         async with connection_to(self._site.api) as connection:
@@ -87,7 +91,8 @@ async def attack(site: Site, limit: Limit) -> str:
     third = memory_of(site.api)
     dropped = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in stalling.slowest.items())
     return (
-        f"2 waves of {limit.count} clients; the slowest were dropped after: {dropped}; "
+        f"2 waves of {limit.count} clients, {stalling.refused} of them refused; "
+        f"the slowest were dropped after: {dropped}; "
         f"the first wave left {(second - first) / 1e6:+.1f} MB, the second "
         f"{(third - second) / 1e6:+.1f} MB"
     )

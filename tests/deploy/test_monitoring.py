@@ -84,10 +84,13 @@ def test_every_alert_links_to_a_row_of_the_troubleshooting_table() -> None:
     assert set(rows) <= set(table_rows("Troubleshooting"))
 
 
+def declared_series() -> set[str]:
+    sources = _source_of("metrics"), _source_of("app.py", "assembly")
+    return {name for text in sources for name in re.findall(r'"(darkroom_[a-z_]+)"', text)}
+
+
 def test_every_series_is_documented_for_operators() -> None:
-    explained = OPERATIONS.read_text()
-    declared = set(re.findall(r'"(darkroom_[a-z_]+)"', _source_of("metrics")))
-    declared |= set(re.findall(r'"(darkroom_[a-z_]+)"', _source_of("app.py", "assembly")))
+    explained, declared = OPERATIONS.read_text(), declared_series()
 
     assert len(declared) > 30
     for name in declared:

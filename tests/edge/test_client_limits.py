@@ -7,12 +7,12 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from commands import viewers
 from domain.ids import viewer_id_of
 from domain.services import blocked_viewers
 from settings import Limits
@@ -21,7 +21,6 @@ from storage.mongo.erasures import MongoErasureRepository
 from storage.mongo.viewers import MongoViewerRepository
 from tests.api.test_switching_off import database_of
 from tests.clients import GraphQLClient, Socket, connect_to
-from tests.commands import run_command
 from tests.conftest import Darkroom, StartDarkroom
 from tests.edge.streams import streaming
 from tests.edge.test_hostile_sockets import FINAL, HANDSHAKE, TEXT, frame
@@ -312,12 +311,18 @@ def _has_connections(port: int) -> bool:
 async def test_a_viewer_who_is_blocked_while_subscribed_is_disconnected(
     start_darkroom: StartDarkroom,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(blocked_viewers, "_EVERY_SECONDS", 0.2)
     darkroom, other = await start_darkroom(), await start_darkroom()
     client, bob = darkroom.client("ana"), darkroom.client("bob")
     own = (await client(ME))["viewer"]["id"]
-    run = partial(run_command, darkroom.settings, "viewers")
+
+    async def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        options = viewers.make_parser().parse_args(arguments)
+        code = await viewers.run(darkroom.settings, options)
+        return code, *capsys.readouterr()
 
     async with client.socket() as socket, streaming(other.client("ana"), CREDITS) as stream:
         await (await socket.subscribe(CREDITS)).next()
@@ -342,14 +347,13 @@ async def test_a_viewer_who_is_blocked_while_subscribed_is_disconnected(
     assert (await darkroom.anonymous().post({"query": "{ __typename }"})).status_code == 200
     listed = await run("list")
     misspelt = await run("block", "ana-misspelt")
-    assert (blocked.code, blocked.said) == (0, f"{own} is blocked.\n")
-    assert listed.code == 0
-    assert re.fullmatch(rf"{own}  since [\d-]+ [\d:]+Z: a test\n", listed.said)
-    assert misspelt.code == 0
-    assert "check the name" in misspelt.said
+    assert blocked == (0, f"{own} is blocked.\n", "")
+    assert re.fullmatch(rf"{own}  since [\d-]+ [\d:]+Z: a test\n", listed[1])
+    assert misspelt[0] == 0
+    assert "check the name" in misspelt[2]
 
-    assert (await run("unblock", own)).code == 0
-    assert (await run("unblock", own)).code == 1
+    assert (await run("unblock", own))[0] == 0
+    assert (await run("unblock", own))[0] == 1
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await client.post({"query": ME})).status_code == 403:
             pass

@@ -34,7 +34,7 @@ from schema.loaders import Loaders
 from storage.mongo.turns import read_turn
 from tests.edge import generated
 
-SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "40"))
+SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "25"))
 """Documents of each kind: a small count in `make test`, more in `make resilience`."""
 # It is the time of the read, and each execution reads for itself.
 TIMED: Final = frozenset({"Conversation.cursor"})

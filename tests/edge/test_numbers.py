@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from domain.mentions import mentioned_in, spell_mentions
 from domain.outputs import MAX_COUNT, Usage, total_usage
-from edge.documents import MAX_COMPARISONS, MAX_ERRORS, read_document
+from edge.documents import read_document
 from edge.execution import executable_schema
+from edge.validation import MAX_COMPARISONS, MAX_ERRORS
 from tests.clients import Data, GraphQLClient
 
 DIGITS: Final = "9" * 4_301

@@ -1,11 +1,13 @@
 """Reads the metrics of a process as Prometheus does."""
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.http import open_http
+from tests.waits import PATIENCE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,15 @@ async def scrape(port: int) -> Scrape:
         },
         response.text,
     )
+
+
+async def until_seen(port: int, holds: Callable[[Scrape], bool]) -> Scrape:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            seen = await scrape(port)
+            if holds(seen):
+                return seen
+            await asyncio.sleep(0.1)
 
 
 async def status_of(port: int, path: str) -> int:

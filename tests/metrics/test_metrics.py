@@ -1,8 +1,6 @@
 """Metrics of an API process and a worker, counted over real requests and runs."""
 
-import asyncio
 import signal
-from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,14 +21,13 @@ from storage.objects.folder import FolderObjectStore
 from tests.api.posts import CANCEL_POST, ended, generate
 from tests.conftest import StartDarkroom
 from tests.http import open_http
-from tests.metrics.scrapes import Scrape, scrape, status_of
+from tests.metrics.scrapes import Scrape, scrape, status_of, until_seen
 from tests.operations import FOLLOW, SMALL, conversation_with, start
 from tests.serving import free_port
 from tests.storage.builders import a_conversation, a_model, another_turn, as_stored
 from tests.test_operators import STUCK
 from tests.test_worker import nowhere, work
 from tests.uploads import complete_or_refuse, create, declared, send_file
-from tests.waits import PATIENCE_SECONDS
 
 VIEWER = "{ viewer { id } }"
 CANCEL = (
@@ -72,12 +69,12 @@ async def test_a_conversation_is_counted_from_its_request_to_its_last_frame(
             )
         )
         # The failure is delivered a moment before its run has ended.
-        during = await _until(
+        during = await until_seen(
             port, lambda now: now("darkroom_slots_taken", provider="rehearsal") < 2
         )
         await client(CANCEL, id=turn["id"])
         await updates.until(lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED")
-    seen = await _until(port, lambda now: not now("darkroom_sockets"))
+    seen = await until_seen(port, lambda now: not now("darkroom_sockets"))
 
     assert during("darkroom_sockets") == 1
     assert during("darkroom_subscriptions") == 1
@@ -114,7 +111,7 @@ async def test_a_conversation_is_counted_from_its_request_to_its_last_frame(
     assert seen.shown(runs, provider="local", outcome="PROVIDER_AUTHENTICATION") == [0]
     assert seen.shown("darkroom_operation_seconds_count", code="INTERNAL") == [0, 0, 0]
     assert seen.shown(ended, provider="local", outcome="OUTCOME_UNKNOWN") == [0]
-    await _until(port, lambda now: now("darkroom_loop_lag_seconds_count") > 0)
+    await until_seen(port, lambda now: now("darkroom_loop_lag_seconds_count") > 0)
     assert seen.has("darkroom_collector_pause_seconds_count")
 
 
@@ -206,9 +203,17 @@ async def test_queued_outputs_are_counted_by_provider_without_a_worker(
             await opened.turns.update_one(
                 {"_id": turn["id"]}, [{"$set": {"outputs.queuedAt": age}}]
             )
-            aged = await _until(port, partial(_has_waited, seconds))
+            aged = await until_seen(port, partial(_has_waited, seconds))
         await opened.turns.update_one({"_id": turn["id"]}, [STUCK])
-        stuck = await _until(port, lambda now: now("darkroom_outputs_stuck") > 0)
+        stuck = await until_seen(port, lambda now: now("darkroom_outputs_stuck") > 0)
+        await opened.turns.update_one(
+            {"_id": turn["id"]}, [{"$set": {"outputs.leaseUntil": "$$REMOVE"}}]
+        )
+        # Queued outputs are read before the counters.
+        ended = await until_seen(
+            port,
+            lambda now: now("darkroom_outputs_overdue_total") > 1 and not now("darkroom_outputs"),
+        )
 
     queued = "darkroom_outputs"
     assert before.has("darkroom_outputs_oldest_queued_seconds")
@@ -218,6 +223,10 @@ async def test_queued_outputs_are_counted_by_provider_without_a_worker(
     assert aged(queued, provider="rehearsal", status="QUEUED") == 1
     assert 90 <= aged("darkroom_outputs_oldest_queued_seconds", provider="local") < 120
     assert stuck("darkroom_outputs_stuck") == 2
+    assert ended("darkroom_outputs_overdue_total") == 2
+    assert ended("darkroom_outputs_ended_total", outcome="TIMED_OUT") == 2
+    for name in ("darkroom_outputs_oldest_queued_seconds", "darkroom_outputs_stuck"):
+        assert ended(name) == 0
     assert not stuck.has("darkroom_slots_taken")
 
 
@@ -341,12 +350,3 @@ async def test_without_a_port_no_metrics_are_served(start_darkroom: StartDarkroo
 
 def _has_waited(seconds: int, seen: Scrape) -> bool:
     return seen("darkroom_outputs_oldest_queued_seconds", provider="local") >= seconds
-
-
-async def _until(port: int, holds: Callable[[Scrape], bool]) -> Scrape:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            seen = await scrape(port)
-            if holds(seen):
-                return seen
-            await asyncio.sleep(0.1)

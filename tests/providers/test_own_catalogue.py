@@ -1,5 +1,6 @@
 """An operator's own catalogue: what it can change, and how its errors are reported."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match=r"none\.toml cannot be read: No such file"):
         load_registry(settings)
+
+
+def test_the_example_of_the_operations_guide_is_valid(tmp_path: Path) -> None:
+    guide = Path("docs/operations.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+
+    model = load_registry(settings_with(tmp_path, example)).get("img-nano-banana-pro")
+
+    assert model is not None
+    assert model.label == "Banana Pro"

@@ -7,7 +7,7 @@ from typing import Final
 from domain.ids import OutputId, parent_of_output
 from domain.outputs import CAPTION_SLOT, UNFINISHED
 from domain.rules import is_outcome_unknown
-from storage.mongo.outputs import read_run
+from storage.mongo.stored_outputs import read_run
 from tests.clients import Data
 from tests.resilience.evidence import State, StateLog
 

@@ -27,8 +27,8 @@ from storage.mongo.database import Database, repository
 from storage.mongo.images import image_document, record_document
 from storage.mongo.output_rules import UNFINISHED_OUTPUT, is_slot
 from storage.mongo.output_updates import ENDED, change_update
-from storage.mongo.outputs import report_changes
 from storage.mongo.parents import read_parent
+from storage.mongo.stored_outputs import report_changes
 from worker import main
 
 _SEEMS_LEFT = timedelta(seconds=4)

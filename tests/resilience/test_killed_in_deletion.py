@@ -17,7 +17,7 @@ from tests.resilience.sites import open_site
 from tests.uploads import a_picture, sent, uploaded
 from tests.waits import eventually
 
-ROUNDS = max(3, KILLS // 10)
+ROUNDS = max(2, KILLS // 10)
 LONGEST_SECONDS = 0.6
 """Longer than the deletion takes: some kills come after it."""
 TAKEN_OVER_SECONDS = 60.0

@@ -34,7 +34,7 @@ from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.outputs import MongoOutputRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.objects.folder import FolderObjectStore
 from storage.queue.connection import NatsConnection

@@ -103,6 +103,9 @@ async def test_missing_settings_are_reported_in_a_message(
 
 
 async def test_a_missing_bucket_cannot_be_configured(ministack_bucket: Bucket) -> None:
-    code, said = await run("cors", ministack_bucket, DARKROOM_S3_BUCKET=a_bucket_name())
+    name = a_bucket_name()
 
-    assert (code, said) == (1, "the bucket answered NoSuchBucket.\n")
+    code, said = await run("cors", ministack_bucket, DARKROOM_S3_BUCKET=name)
+
+    where = f"{name} at {ministack_bucket.endpoint}"
+    assert (code, said) == (1, f"{where}: the bucket answered NoSuchBucket.\n")

@@ -30,7 +30,7 @@ from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.jobs import MongoExportRepository
-from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.outputs import MongoOutputRepository
 from storage.mongo.periodic import MongoPeriodicJobRepository
 from storage.mongo.referenced_objects import MongoReferencedObjectRepository
 from storage.mongo.trash import MongoTrashRepository

@@ -36,7 +36,7 @@ from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
 from storage.mongo.images import MongoImageRepository
 from storage.mongo.imports import MongoImportRepository
-from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.outputs import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.objects.folder import FolderObjectStore
 from tests.storage.builders import (

@@ -16,7 +16,7 @@ from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.model_stats import MongoModelStatsRepository, count
-from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.outputs import MongoOutputRepository
 from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (
     ANA,

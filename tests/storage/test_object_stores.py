@@ -13,12 +13,11 @@ from domain.errors import ObjectMissing, ObjectTooLarge, StoreUnavailable
 from domain.images import new_key, rendition_key, shard_of
 from domain.object_keys import LINK_WINDOW_SECONDS
 from domain.uploads import DeclaredFile, PresignedUpload, UploadMethod
+from storage.objects import s3
 from tests.storage.places import PICTURE, POST, PUT, Place, altered
 
 Part = tuple[str, tuple[str | None, bytes | str]]
 METHODS = [PUT, POST]
-LISTED_AT_ONCE = 1000
-"""By servers of the S3 API."""
 # As React Native's FormData writes it: no charset, a type for each part that is a file.
 NATIVE_FIELD = '--frontier\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
 NATIVE_FILE = (
@@ -166,16 +165,13 @@ async def test_more_objects_can_be_deleted_than_a_server_takes_in_one_request(pl
             await place.store.get(key)
 
 
-async def test_a_listing_of_any_length_is_complete(place: Place) -> None:
+async def test_a_listing_of_any_length_is_complete(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "BATCH_SIZE", 10)
     shard = "7c"
-    put = {f"images/{shard}/{shard}{number:038x}.png" for number in range(LISTED_AT_ONCE + 1)}
-    waiting = asyncio.Semaphore(20)
-
-    async def put_one(key: str) -> None:
-        async with waiting:
-            await place.store.put(key, b"-")
-
-    await asyncio.gather(*map(put_one, put))
+    put = {f"images/{shard}/{shard}{number:038x}.png" for number in range(2 * s3.BATCH_SIZE + 1)}
+    await asyncio.gather(*(place.store.put(key, b"-") for key in put))
     await place.store.put(new_key("uploads", "image/png"), b"--")
 
     found = {one.key: one async for one in place.store.keys(shard, folders=["images"])}
@@ -186,6 +182,8 @@ async def test_a_listing_of_any_length_is_complete(place: Place) -> None:
     assert one.byte_size == 1
     assert abs((datetime.now(UTC) - one.modified_at).total_seconds()) < 120
     await place.store.delete(list(put))
+    left = {one.key async for one in place.store.keys(shard, folders=["images"])}
+    assert put.isdisjoint(left)
 
 
 @pytest.mark.parametrize("key", NOT_KEYS)

@@ -20,7 +20,7 @@ from domain.outputs import CAPTION_SLOT, Output, OutputStatus, Run
 from storage.mongo import output_rules
 from storage.mongo.collections import UNFINISHED_PARENT, Document
 from storage.mongo.database import Database
-from storage.mongo.outputs import read_run
+from storage.mongo.stored_outputs import read_run
 from tests.output_states import state_of
 from tests.storage.builders import a_conversation
 

@@ -55,7 +55,7 @@ from storage.mongo.imports import MongoImportRepository
 from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.model_stats import MongoModelStatsRepository
 from storage.mongo.outbox import MongoOutboxRepository
-from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.outputs import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository
 from storage.mongo.shares import MongoShareRepository

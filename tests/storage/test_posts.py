@@ -19,7 +19,7 @@ from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.database import Database
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.outputs import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
 from tests.storage.builders import (
     ANA,

@@ -13,7 +13,7 @@ from storage.mongo.calls import NestedCall
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Committed, Database
-from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.outputs import MongoOutputRepository
 from storage.mongo.transaction import Abort, Contended, Transaction
 from storage.mongo.turns import MongoTurnRepository
 from tests.storage.builders import (

@@ -36,7 +36,7 @@ from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
 from storage.mongo.idempotency import MongoIdempotencyRepository
 from storage.mongo.images import MongoImageRepository
-from storage.mongo.parents import MongoOutputRepository
+from storage.mongo.outputs import MongoOutputRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.mongo.turns import MongoTurnRepository
 from tests.resilience.simulated.model.claims import Claims
