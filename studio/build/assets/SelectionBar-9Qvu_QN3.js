@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-Cq1M0TZh.js";

@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-D2aXIjMn.js";
