@@ -26,9 +26,9 @@ from edge.request_heads import (
     HEADERS_TOO_LARGE,
     MALFORMED,
     Refusal,
-    announces_body,
     find_fault,
     find_fault_of_body,
+    find_fault_of_upgrade,
 )
 from edge.responses import error_body
 from edge.send_limits import SendLimit
@@ -57,10 +57,10 @@ _SLICE_BYTES: Final = 16 * 1024
 """How much is parsed between two checks of the limits."""
 
 _CHUNKS_TOO_SMALL: Final = (400, "BAD_REQUEST", "The body comes in too many small chunks.")
-_WRONG_UPGRADE: Final = (
+_UPGRADE_TOO_EARLY: Final = (
     400,
     "BAD_REQUEST",
-    "A WebSocket is opened with GET in HTTP/1.1, without a body, behind no unread answer.",
+    "A WebSocket is opened once the answers before it have been read.",
 )
 _HEAD_TOO_SLOW: Final = (408, "REQUEST_TIMEOUT", "The headers took too long to arrive.")
 
@@ -234,11 +234,12 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
         if refusal is not None:
             return refusal
         if parser.should_upgrade() and self._should_upgrade():
-            is_get = parser.get_method() == b"GET" and version == "1.1"
-            opens = is_get and not announces_body(headers)
+            refusal = find_fault_of_upgrade(parser.get_method(), version, headers)
+            if refusal is not None:
+                return refusal
             # The protocol of WebSockets would not be told when there is room again.
             is_read = self._is_answered() and not self.flow.write_paused
-            return None if opens and is_read else _WRONG_UPGRADE
+            return None if is_read else _UPGRADE_TOO_EARLY
         return find_fault_of_body(version, headers)
 
     def on_chunk_header(self) -> None:
