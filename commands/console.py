@@ -21,12 +21,13 @@ def run_main(main: Callable[[list[str]], int]) -> int:
     try:
         code = _run(main)
     except* KeyboardInterrupt:
+        _end_output()
         print_error("Interrupted.")
     except* BrokenPipeError:
-        _discard_output()  # Nobody reads on, such as `head`, which has what it needs.
+        _end_output()  # Nobody reads on, such as `head`, which has what it needs.
     except* OSError as errors:
-        _discard_output()
-        print_error(f"Cannot write or read: {errors.exceptions[0]}.")
+        _end_output()
+        print_error(f"Cannot write or read: {_first_of(errors)}.")
     return code
 
 
@@ -41,7 +42,17 @@ def _run(main: Callable[[list[str]], int]) -> int:
     return code
 
 
-def _discard_output() -> None:
-    """Keep the interpreter from writing again, at its end, what could not be written."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+def _end_output() -> None:
+    """Write what was printed before an error, or keep the interpreter from trying it at its end."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _first_of(errors: BaseException) -> BaseException:
+    """Groups can be in groups."""
+    return _first_of(errors.exceptions[0]) if isinstance(errors, BaseExceptionGroup) else errors

@@ -11,6 +11,7 @@ import socket
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
@@ -84,17 +85,15 @@ def main(arguments: list[str]) -> int:
         print_error(f"--secret is not a secret of a webhook: {error}.")
         return CANNOT_START
     try:
-        with socket.create_server((_HOST, options.port)) as listener:
-            port = listener.getsockname()[1]
-            address = f"http://{_HOST}:{port}/"
-            print(f"Listening at {address} for webhooks. Ctrl-C stops it.\n", flush=True)
-            config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
-            asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+        listener = socket.create_server((_HOST, options.port))
     except OSError as error:
         print_error(f"Port {options.port} cannot be used: {error}. Name another one with --port.")
         return CANNOT_START
-    except KeyboardInterrupt:
-        pass
+    with listener, suppress(KeyboardInterrupt):
+        address = f"http://{_HOST}:{listener.getsockname()[1]}/"
+        print(f"Listening at {address} for webhooks. Ctrl-C stops it.\n", flush=True)
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
     return STOPPED
 
 

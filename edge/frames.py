@@ -11,7 +11,6 @@ takes long, and every connection can be ended.
 
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from starlette.types import Scope
@@ -19,7 +18,7 @@ from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-from edge.handshakes import NotAHandshake, read_handshake, refuse_handshake
+from edge.handshakes import read_handshake, refuse_handshake
 from edge.light_waits import Gate, Inbox
 from edge.loop_rounds import LoopRounds, ProtocolInRounds
 from edge.rates import RateLimit
@@ -94,7 +93,7 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         self._send_seconds = limits.send_seconds
         self._sending: SendLimit | None = None
         self._held = b""
-        """What has arrived, and waits until the application has taken the messages before it."""
+        """What has arrived before the application has accepted, or taken the messages before it."""
         self._failed = False
         """Whether the rest of what the client sends is dropped."""
         self._frames_received = RateLimit(MAX_FRAMES, WINDOW_SECONDS)
@@ -160,15 +159,13 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         """See `Frames`."""
         await self.writable.wait()
 
-    def begin(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Begin with the head of a request, which has been read already."""
-        try:
-            request = read_handshake(self.conn, target, headers)
-        except NotAHandshake:
-            self.handshake_initiated = self.handshake_complete = True
-            self._end_with([refuse_handshake(HTTPStatus.BAD_REQUEST, "").serialize()])
-        else:
-            self.handle_connect(request)
+    def begin(self, target: bytes, headers: Sequence[tuple[bytes, bytes]], behind: bytes) -> None:
+        """Begin with the head of a request, which has been read already, and with what has arrived
+        behind it.
+        """
+        self.handle_connect(read_handshake(self.conn, target, headers))
+        if behind:
+            self.receive_data(behind)
 
     def receive_data(self, data: bytes) -> None:
         """Parse what has arrived, until there is a message for the application."""
@@ -176,6 +173,11 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
             return
         if self._held:
             data, self._held = self._held + data, b""
+        if self.handshake_initiated and not self.handshake_complete:
+            # A frame may be answered, which must not precede the answer to the handshake.
+            self._held = data
+            self.transport.pause_reading()
+            return
         for start in range(0, len(data), _SLICE_BYTES):
             if self.read_paused and not self.close_sent:
                 self._held = data[start:]
@@ -191,7 +193,7 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         if self.read_paused and self.queue.empty():
             self.read_paused = False
             self.transport.resume_reading()
-        if self._held and not self.read_paused:
+        if self._held and self.handshake_complete and not self.read_paused:
             self.data_received(b"")
         return event
 
@@ -199,6 +201,9 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         await super().send(message)
         if message["type"] == "websocket.accept":
             self._forget_handshake()
+            if self._held and self.handshake_complete:
+                self.transport.resume_reading()
+                self.data_received(b"")
         elif message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True  # or uvicorn logs an error for a refused handshake
 

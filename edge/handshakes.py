@@ -1,13 +1,12 @@
 """The handshake of a WebSocket, taken from a request whose head has been read already.
 
 uvicorn would write the head down once more, and have websockets parse that. What must stay true:
-whatever websockets refuses is refused here as well, but for a long line: all heads have the limits
-of `edge.http_protocol`.
+whatever websockets refuses is refused, here or by `edge.request_heads`, but for a long line: all
+heads have the limits of `edge.http_protocol`.
 """
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final
 
 import orjson
 from websockets.datastructures import Headers
@@ -19,23 +18,13 @@ from websockets.typing import StatusLike
 from edge.errors import INTERNAL
 from edge.responses import JSON, error_body
 
-_OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
-
-
-class NotAHandshake(Exception):
-    """A request with a body cannot become a WebSocket."""
-
 
 def read_handshake(
     conn: ServerProtocol, target: bytes, headers: Sequence[tuple[bytes, bytes]]
 ) -> Request:
-    """The request, as websockets would have read it. Let it read frames from here on. Raise
-    NotAHandshake where it has a body.
-    """
+    """The request, as websockets would have read it. Let it read frames from here on."""
     fields = Headers()
     for name, value in headers:
-        if name in _OF_A_BODY and (name, value) != (b"content-length", b"0"):
-            raise NotAHandshake
         fields.set_insecure(name.decode("ascii"), value.decode("latin-1"))
     conn.parser = Protocol.parse(conn)
     next(conn.parser)

@@ -28,6 +28,7 @@ from edge.request_heads import (
     Refusal,
     find_fault,
     find_fault_of_body,
+    find_fault_of_upgrade,
 )
 from edge.responses import error_body
 from edge.send_limits import SendLimit
@@ -56,7 +57,11 @@ _SLICE_BYTES: Final = 16 * 1024
 """How much is parsed between two checks of the limits."""
 
 _CHUNKS_TOO_SMALL: Final = (400, "BAD_REQUEST", "The body comes in too many small chunks.")
-_WRONG_UPGRADE: Final = (400, "BAD_REQUEST", "A WebSocket is opened with GET in HTTP/1.1.")
+_UPGRADE_TOO_EARLY: Final = (
+    400,
+    "BAD_REQUEST",
+    "A WebSocket is opened once the answers before it have been read.",
+)
 _HEAD_TOO_SLOW: Final = (408, "REQUEST_TIMEOUT", "The headers took too long to arrive.")
 
 
@@ -122,7 +127,12 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             return
         view = memoryview(data)
         for start in range(0, len(data), _SLICE_BYTES):
-            if self._stopped or self.transport.get_protocol() is not self:
+            if self._stopped:
+                return
+            protocol = self.transport.get_protocol()
+            if protocol is not self:
+                if isinstance(protocol, WebSocketProtocol):
+                    protocol.receive_data(data[start:])
                 return
             self._parse(view[start : start + _SLICE_BYTES])
 
@@ -196,7 +206,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
         limits = self._limits
         if self._head_bytes > limits.head_bytes or len(self.headers) >= limits.head_fields:
             self._stop(self._head_too_large)
-        super().on_header(name, value)
+        super().on_header(name, value.rstrip(b" \t"))  # httptools strips what precedes it
 
     def on_headers_complete(self) -> None:
         """httptools: the application may begin."""
@@ -224,8 +234,12 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
         if refusal is not None:
             return refusal
         if parser.should_upgrade() and self._should_upgrade():
-            opens = parser.get_method() == b"GET" and version == "1.1"
-            return None if opens and self._is_answered() else _WRONG_UPGRADE
+            refusal = find_fault_of_upgrade(parser.get_method(), version, headers)
+            if refusal is not None:
+                return refusal
+            # The protocol of WebSockets would not be told when there is room again.
+            is_read = self._is_answered() and not self.flow.write_paused
+            return None if is_read else _UPGRADE_TOO_EARLY
         return find_fault_of_body(version, headers)
 
     def on_chunk_header(self) -> None:
@@ -274,7 +288,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             if self._ignored_upgrade:
                 self._parse_without_upgrade(data[upgrade.args[0] :])
             elif self._should_upgrade():
-                self.handle_websocket_upgrade()
+                self._hand_over(bytes(data[upgrade.args[0] :]))
             else:
                 self._stopped = True  # What follows CONNECT may be another protocol.
         except httptools.HttpParserError:
@@ -283,18 +297,21 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             if self._unparsed_bytes > self._limits.head_bytes:
                 self._refuse(self._head_too_large)
 
-    def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over to the protocol of WebSockets."""
-        protocol = self.ws_protocol_class(  # type: ignore[call-arg, misc]
+    def _hand_over(self, behind: bytes) -> None:
+        """Hand the connection over to the protocol of WebSockets, with what has arrived behind the
+        handshake.
+        """
+        protocol_class = self.ws_protocol_class
+        if protocol_class is None or not issubclass(protocol_class, WebSocketProtocol):
+            self.handle_websocket_upgrade()  # uvicorn drops what is behind.
+            return
+        protocol = protocol_class(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
-        if not isinstance(protocol, WebSocketProtocol):
-            super().handle_websocket_upgrade()
-            return
         self.connections.discard(self)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
-        protocol.begin(self.url, self.headers)
+        protocol.begin(self.url, self.headers, behind)
 
     def _parse_without_upgrade(self, rest: bytes | memoryview) -> None:
         """Read the head again without what asks for another protocol: that may be ignored, as some

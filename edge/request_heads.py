@@ -4,6 +4,7 @@ A proxy in front may have read it in another way. What can be read in two ways i
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +18,15 @@ _TWO_HOSTS: Final = (400, "BAD_REQUEST", "Host differs from the host of the requ
 _SENT_ONCE: Final = (b"host", b"origin", b"authorization")
 """Headers that decide who may do what."""
 _HTTP_1_1: Final = "1.1"
+_NO_UPGRADE: Final = (400, "BAD_REQUEST", "A WebSocket is opened with GET in HTTP/1.1.")
+_UPGRADE_WITH_BODY: Final = (400, "BAD_REQUEST", "A WebSocket is opened without a body.")
+_LONG_LIST: Final = (
+    431,
+    HEADERS_TOO_LARGE,
+    "Connection, Upgrade and Sec-WebSocket-* have at most 1 KB each in a WebSocket handshake.",
+)
+_LIST_BYTES: Final = 1_024
+"""Of all values of one name. websockets reads such a list letter by letter: 2 µs for each."""
 
 
 def find_fault(url: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
@@ -41,10 +51,37 @@ def find_fault_of_body(version: str, headers: Sequence[tuple[bytes, bytes]]) -> 
     return None
 
 
+def find_fault_of_upgrade(
+    method: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]
+) -> Refusal | None:
+    """Why no WebSocket is opened, as far as the head says it."""
+    if method != b"GET" or version != _HTTP_1_1:
+        return _NO_UPGRADE
+    if _announces_body(headers):
+        return _UPGRADE_WITH_BODY
+    lists: Counter[bytes] = Counter()
+    for name, value in headers:
+        if name in (b"connection", b"upgrade") or name.startswith(b"sec-websocket-"):
+            lists[name] += len(value)
+    return _LONG_LIST if max(lists.values(), default=0) > _LIST_BYTES else None
+
+
+def _announces_body(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a body follows, be it an empty one in chunks."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in headers
+    )
+
+
 def _names_another_host(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
     """Whether a URL as sent to a proxy is for another host than the header says."""
     _, is_whole, rest = url.partition(b"://")
-    named = re.split(rb"[/?#]", rest, maxsplit=1)[0].lower()
+    named = _without_default_port(re.split(rb"[/?#]", rest, maxsplit=1)[0])
     return bool(is_whole) and any(
-        name == b"host" and value.lower() != named for name, value in headers
+        name == b"host" and _without_default_port(value) != named for name, value in headers
     )
+
+
+def _without_default_port(host: bytes) -> bytes:
+    return host.lower().removesuffix(b":80")

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,34 @@ def test_a_command_whose_output_nobody_reads_ends_without_a_word(
     os.close(writer)
 
 
+def test_what_was_printed_before_an_error_is_written(tmp_path: Path) -> None:
+    def fail(_: list[str]) -> int:
+        print("found so far")  # noqa: T201 - as commands do
+        raise ExceptionGroup("", [ExceptionGroup("", [PermissionError(13, "Permission denied")])])
+
+    output = tmp_path / "output"
+    with output.open("w") as stdout, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(sys, "stderr", errors := StringIO())
+        code = run_main(fail)
+        assert output.read_text() == "found so far\n"
+
+    assert code == 1
+    assert errors.getvalue() == "Cannot write or read: [Errno 13] Permission denied.\n"
+
+
+def test_without_stdout_an_error_is_a_sentence_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: list[str]) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(sys, "stdout", None)
+
+    assert run_main(fail) == 1
+    assert "Permission denied" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this disk")
 def test_a_command_says_that_the_disk_is_full(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -48,6 +77,19 @@ def test_a_command_says_that_the_disk_is_full(
 
     assert code == 1
     assert "No space left" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this disk")
+def test_a_full_disk_is_not_taken_for_a_port_that_is_in_use(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["command", "listen", "--port", "0"])
+    with Path("/dev/full").open("w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        code = run_main(webhooks.main)
+
+    assert code == 1
+    assert capsys.readouterr().err.startswith("Cannot write or read: [Errno 28] No space left")
 
 
 def test_an_interrupted_command_ends_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:

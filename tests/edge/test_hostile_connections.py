@@ -63,6 +63,10 @@ HEADS: Final = {
         b"Transfer-Encoding: chunked\r\n\r\n5;" + b"x" * 8 * MEGABYTE,
         431,
     ),
+    "a WebSocket with a long list": (
+        UPGRADE.replace(b"-ws", b"-ws" + b",x" * 10_000) + b"\r\n",
+        431,
+    ),
     "a WebSocket with a long value": (UPGRADE + b"X: %b\r\n\r\n" % (b"x" * MEGABYTE), 431),
     "a WebSocket with many headers": (UPGRADE + b"X: x\r\n" * 1_000 + b"\r\n", 431),
     "a WebSocket with a long URL": (

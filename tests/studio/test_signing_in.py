@@ -13,6 +13,7 @@ from edge.dev_tokens import DevelopmentIssuer
 from tests.conftest import Darkroom, StartDarkroom
 from tests.simulators.openid import AUDIENCE, CLIENT, OpenIDProvider, an_openid_provider
 from tests.studio.conftest import OpenStudio, find_barriers
+from tests.studio.steps import wait_until_true
 from tests.tools import find_tool
 
 
@@ -92,6 +93,24 @@ async def test_a_lost_session_of_the_provider_leads_to_signing_in_again(
     await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     assert page.url == f"{production.url}/studio/posts"
     assert provider.counts["pages"] == 1
+
+
+async def test_what_one_viewer_has_typed_is_not_shown_to_the_next(
+    production: Darkroom, open_studio: OpenStudio
+) -> None:
+    page = await open_studio(production, None)
+    words = page.get_by_label("Search pictures")
+    await sign_in(page)
+    await words.fill("a secret")
+    await wait_until_true(page, "Object.values(sessionStorage).includes('a secret')")
+    # The provider has ended the session: nobody has signed out here.
+    await page.context.clear_cookies()
+    await page.reload()
+
+    await sign_in(page, "rui")
+
+    await expect_signed_in(page, "rui")
+    await expect(words).to_have_value("")
 
 
 async def test_an_unrequested_response_signs_nobody_in(

@@ -10,15 +10,17 @@ from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 
 import pytest
-from playwright.async_api import Locator, Page, Route, expect
+from playwright.async_api import FilePayload, Locator, Page, Response, Route, expect
 
 from tests.api.test_albums import create
 from tests.clients import GraphQLClient
 from tests.conftest import Darkroom
-from tests.operations import conversation_with, send, until_finished
+from tests.operations import RENAME, conversation_with, send, until_finished
 from tests.serving import free_port
 from tests.studio.conftest import OpenStudio
-from tests.studio.steps import outputs, path_of, wait_for
+from tests.studio.steps import outputs, path_of, wait_for, wait_until_true
+from tests.uploads import a_picture
+from tests.waits import eventually
 
 PLACE = "What should change next?"
 FIELDS = {
@@ -33,6 +35,8 @@ GO = """path => {
   history.pushState(null, "", path);
   dispatchEvent(new PopStateEvent("popstate"));
 }"""
+MOST_ATTEMPTS = 3
+"""How often a file of an image is asked for."""
 CLOSING_SECONDS = 5
 NOTICED_MILLISECONDS = 40_000
 """A dead socket is noticed by a ping that is not answered."""
@@ -220,6 +224,60 @@ async def test_nothing_typed_is_lost_by_a_reload(
         await expect(page.get_by_label(label)).to_have_value("night")
 
 
+async def test_a_saved_title_is_not_written_again_over_a_newer_one(
+    darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
+) -> None:
+    done = await conversation_with(client, selectedModels=["local-ink"])
+    page = await open_studio(darkroom, None, path=path_of(done), token=client.token)
+    title = page.get_by_label("Title", exact=True)
+    await title.fill("A calm night")
+    async with page.expect_response(_is_renaming):
+        # Saved when the field is left, by then in another view.
+        await page.get_by_role("link", name="Gallery", exact=True).click()
+    await client(RENAME, id=done["conversation"]["id"], title="A storm")
+
+    await page.goto(f"{darkroom.url}/studio/{path_of(done)}")
+
+    await expect(title).to_have_value("A storm")
+    await expect(title).not_to_be_focused()
+
+
+@pytest.mark.parametrize("missing", ["small", "original"])
+async def test_one_file_of_an_image_is_shown_if_the_other_cannot_be_read(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio, missing: str
+) -> None:
+    width = 1400
+    asked: list[str] = []
+    page = await open_studio(darkroom, viewer)
+    file = FilePayload(name="a.png", mimeType="image/png", buffer=a_picture((width, 1000)))
+    await page.get_by_label("Upload", exact=True).set_input_files(file)
+    await expect(page.locator('[data-state="done"]')).to_be_visible()
+    first, *others = [
+        str(await image.get_attribute("src")).partition("?")[0]
+        for image in await page.locator("figure img").all()
+    ]
+
+    async def lose(route: Route) -> None:
+        url = route.request.url.partition("?")[0]
+        if url not in others:
+            asked.append("small" if url == first else "original")
+        is_lost = url not in others and asked[-1] == missing
+        await (route.abort() if is_lost else route.continue_())
+
+    devtools = await page.context.new_cdp_session(page)
+    await devtools.send("Network.setCacheDisabled", {"cacheDisabled": missing == "small"})
+    await page.route("**/objects/**", lose)
+    await page.reload()
+    await page.locator("figure .open").first.click()
+
+    await eventually(lambda: asked.count(missing) >= MOST_ATTEMPTS, what="it is given up")
+    image, shown = "document.querySelector('dialog .image img')", width
+    if missing == "original":
+        shown = 512
+    await wait_until_true(page, f"{image}?.matches('.loaded') && {image}.naturalWidth === {shown}")
+    assert asked.count("original") <= MOST_ATTEMPTS
+
+
 async def test_the_studio_works_if_the_browser_blocks_its_storage(
     darkroom: Darkroom, client: GraphQLClient, open_studio: OpenStudio
 ) -> None:
@@ -229,3 +287,7 @@ async def test_the_studio_works_if_the_browser_blocks_its_storage(
     await page.get_by_role("button", name="New picture").click()
     await page.get_by_label("What would you like to see?").fill("A boat at dawn")
     await expect(page.get_by_role("button", name="Create", exact=True)).to_be_enabled()
+
+
+def _is_renaming(response: Response) -> bool:
+    return "renameConversation" in (response.request.post_data or "")

@@ -3,15 +3,14 @@ import { tabStore } from "../lib/storage";
 
 /** The text of one field. */
 export class Typed {
-  #text = $state("");
+  #text = $state<string | null>(null);
 
   /** `place`: what the field is for. */
-  constructor(readonly place: string) {
-    this.#text = tabStore.get(this.#key) ?? "";
-  }
+  constructor(readonly place: string) {}
 
+  /** Read when it is shown: before somebody is signed in, the tab may keep what another viewer has typed. */
   get text(): string {
-    return this.#text;
+    return this.#text ?? tabStore.get(this.#key) ?? "";
   }
 
   set text(text: string) {

@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-JKnTM0CS.js";

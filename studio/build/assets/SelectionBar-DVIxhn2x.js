@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-BwRzfH0n.js";

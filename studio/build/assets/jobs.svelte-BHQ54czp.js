@@ -1,0 +1,1 @@
+export{t as jobs}from"./jobs.svelte-BPae9n90.js";

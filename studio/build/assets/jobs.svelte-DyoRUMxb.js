@@ -1,1 +1,0 @@
-export{t as jobs}from"./jobs.svelte-DzrvnhXN.js";
