@@ -87,20 +87,22 @@ class ViewerService:
     async def _store_samples(
         self, viewer_id: ViewerId, load_samples: Callable[[], Sequence[Sample]]
     ) -> None:
+        records: list[ImageRecord] = []
         try:
             async with asyncio.timeout(_STORE_SECONDS):
-                samples = await asyncio.to_thread(load_samples)
-                records = [await self._store(sample) for sample in samples]
+                for sample in await asyncio.to_thread(load_samples):
+                    records.append(await self._store(sample))
         except (StoreUnavailable, TimeoutError) as error:
             log.warning("no sample images", extra={"reason": str(error) or type(error).__name__})
             self._failed_at = monotonic()
+            await self._delete_bytes(records)
             return
         if not await self._viewers.welcome(viewer_id, records):
-            # Another process was first.
-            await self._image_writer.delete(
-                [key for record in records for key in record.image.keys]
-            )
+            await self._delete_bytes(records)  # Another process was first.
         self._remember(viewer_id)
+
+    async def _delete_bytes(self, records: Sequence[ImageRecord]) -> None:
+        await self._image_writer.delete([key for record in records for key in record.image.keys])
 
     async def _store(self, sample: Sample) -> ImageRecord:
         image = await self._image_writer.store(

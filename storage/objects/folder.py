@@ -39,7 +39,7 @@ from storage.objects.folder_files import LEFTOVER_PREFIX, FolderFiles
 from storage.objects.links import Links
 
 _THREADS: Final = 8
-_WRITE_SECONDS: Final = 1.0
+_WRITE_SECONDS: Final = 5.0
 """How long a cancelled call waits for its write."""
 _LINK_PURPOSE: Final = "link"
 _UPLOAD_PURPOSE: Final = "upload offer"

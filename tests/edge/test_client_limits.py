@@ -169,8 +169,8 @@ async def test_a_socket_that_has_reached_its_maximum_age_is_closed(
 ) -> None:
     darkroom = await start_darkroom(limit=Limits(socket_age_seconds=0.5))
 
-    async with darkroom.client("ana").socket() as socket:
-        assert await socket.closed_with() == 1012
+    async with connect_to(darkroom.url) as connection:
+        assert await Socket(connection).closed_with() == 1012
 
 
 async def test_a_socket_that_sends_no_token_is_closed(start_darkroom: StartDarkroom) -> None:
