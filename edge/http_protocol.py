@@ -237,7 +237,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             refusal = find_fault_of_upgrade(parser.get_method(), version, headers)
             if refusal is not None:
                 return refusal
-            # The protocol of WebSockets would not be told when there is room again.
+            # The protocol of WebSockets would not learn when there is room again.
             is_read = self._is_answered() and not self.flow.write_paused
             return None if is_read else _UPGRADE_TOO_EARLY
         return find_fault_of_body(version, headers)
