@@ -5,7 +5,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
@@ -109,14 +109,14 @@ async def open_api(
         exporter = make_exporter(base)
         # Imports have a sandbox of their own, so that no upload waits for one.
         import_processor = UploadSandbox(max_wait_seconds=_IMPORT_WAIT_SECONDS)
-        importer = make_importer(base, _close_at_end(stack, import_processor))
+        importer = make_importer(base, await stack.enter_async_context(aclosing(import_processor)))
         blocked = await _open_blocked_viewers(base, stack)
         services = make_services(
             settings,
             base,
             hub=hub,
             hints=hints,
-            upload_processor=_close_at_end(stack, UploadSandbox()),
+            upload_processor=await stack.enter_async_context(aclosing(UploadSandbox())),
             eraser=eraser,
             waiting=waiting,
             exporter=exporter,
@@ -185,11 +185,6 @@ async def open_worker(
         )
         await serve_operators(base, metrics_listener, stack)
         yield
-
-
-def _close_at_end(stack: AsyncExitStack, sandbox: UploadSandbox) -> UploadSandbox:
-    stack.push_async_callback(sandbox.aclose)
-    return sandbox
 
 
 async def _serve_all(stack: AsyncExitStack, *services: BackgroundService) -> None:
