@@ -20,14 +20,14 @@ from typing import Final
 
 import httpx2
 
-from deploy.programs import running, until_answered
-from deploy.scraping import dashboard_queries, start_prometheus, values
 from edge.dev_tokens import DevelopmentIssuer
 from runtime.local_mongod import find_mongod
 from storage.objects.bucket import Bucket
 from tests.brokers import NatsServer
 from tests.buckets import Ministack, bucket_at
 from tests.clients import GraphQLClient, Socket, connect_to
+from tests.cluster.programs import running, until_answered
+from tests.cluster.scraping import dashboard_queries, start_prometheus, values
 from tests.operations import FOLLOW, start
 from tests.resilience.processes import Api, Process, Worker
 from tests.resilience.replica_set import ReplicaSet
@@ -35,7 +35,7 @@ from tests.serving import free_port
 from tests.storage.places import make_bucket
 from tests.tools import find_tool
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 LANDED_SECONDS: Final = 60
 SCRAPED_SECONDS: Final = 60
 _PROGRAMS: Final = ("mongod", "nats-server", "ministack")
@@ -219,7 +219,7 @@ async def _run(folder: Path, *, only_check: bool) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = ArgumentParser(prog="python -m deploy.cluster", description=__doc__)
+    parser = ArgumentParser(prog="python -m tests.cluster.cluster", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".cluster", help="for data and logs")
     parser.add_argument("--check", action="store_true", help="try it, and end")
     asked = parser.parse_args(arguments)
