@@ -12,7 +12,7 @@ from domain.execution.importer import Importer
 from domain.partitions import FollowedPartitions
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
-from domain.rates import Allowance, Rate
+from domain.rate_limits import Allowance, Rate
 from domain.services.accounts import AccountService
 from domain.services.albums import AlbumService
 from domain.services.blocked_viewers import BlockedViewers
@@ -50,7 +50,6 @@ from storage.imaging.samples import load_samples
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.branches import MongoBranchRepository
-from storage.mongo.buckets import MongoBucketRepository
 from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.conversations import MongoConversationRepository
@@ -61,6 +60,7 @@ from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.model_stats import MongoModelStatsRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository
+from storage.mongo.rate_limits import MongoRateLimitRepository
 from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
@@ -190,7 +190,7 @@ def _make_rate_limits(settings: Settings, database: Database) -> RateLimits:
     viewer = Rate(limit.viewer_requests, limit.viewer_requests_per_second)
     address = Rate(limit.address_requests, limit.address_requests_per_second)
     return RateLimits(
-        MongoBucketRepository(database),
+        MongoRateLimitRepository(database),
         viewer=Allowance(requests=viewer, cost=viewer_cost),
         address=Allowance(requests=address, cost=address_cost),
     )
