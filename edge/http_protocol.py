@@ -7,7 +7,6 @@ the client does.
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, cast
 
@@ -146,6 +145,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
     def end(self, exc: Exception | None) -> None:
         """End what belongs to the connection, and the answer that is being written."""
         HttpToolsProtocol.connection_lost(self, exc)
+        self._forget_waiting()
         if self._sending is not None:
             self._sending.end()
         if self._running is not None and not self._running.response_complete:
@@ -222,7 +222,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             return
         super().on_headers_complete()
         if self.cycle is not None:  # as for a WebSocket
-            way_out = _WayOut(self.transport, self.loop, self._end)
+            way_out = _WayOut(self.transport, self.loop)
             self.cycle.transport = way_out  # type: ignore[assignment]
         self._in_body = True
 
@@ -311,6 +311,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
         self.connections.discard(self)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
+        self.parser = None  # type: ignore[assignment]  # It holds this.
         protocol.begin(self.url, self.headers, behind)
 
     def _parse_without_upgrade(self, rest: bytes | memoryview) -> None:
@@ -373,7 +374,7 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
         """Whether every request whose head is complete has been answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _end(self) -> None:
+    def end_answer(self) -> None:
         """Called instead of closing the connection: behind an answer that is complete, the client
         gets time to read it. `on_response_complete` follows.
         """
@@ -382,8 +383,12 @@ class HttpProtocol(ProtocolInRounds, HttpToolsProtocol):  # type: ignore[misc]
             self.transport.close()
         else:
             self._stopped = True
-            self.pipeline.clear()
-            self.cycle = running
+            self._forget_waiting()
+
+    def _forget_waiting(self) -> None:
+        """Forget requests that will not be answered. They hold this."""
+        self.pipeline.clear()
+        self.cycle = self._running  # type: ignore[assignment]  # None at first, as in uvicorn
 
     def _answer(self, refusal: Refusal) -> None:
         status, code, message = refusal
@@ -418,12 +423,10 @@ class _WayOut:
     whole body by then: both are one call of the system instead of two.
     """
 
-    __slots__ = ("_end", "_head", "_loop", "_transport", "is_closing")
+    __slots__ = ("_head", "_loop", "_transport", "is_closing")
 
-    def __init__(
-        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, end: Callable[[], None]
-    ) -> None:
-        self._transport, self._loop, self._end = transport, loop, end
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
         self._head: bytes | None = None
         """None: nothing has been written."""
         self.is_closing = transport.is_closing
@@ -440,7 +443,11 @@ class _WayOut:
 
     def close(self) -> None:
         self.flush()
-        self._end()
+        # The transport forgets its protocol when the connection is lost. A reference from here
+        # would keep both, which hold each other, until the next full garbage collection.
+        protocol = self._transport.get_protocol()
+        if isinstance(protocol, HttpProtocol):
+            protocol.end_answer()
 
     def flush(self) -> None:
         """Write the head, if it still waits."""
