@@ -21,6 +21,13 @@ _POP_ISOLATE: Final = "\u2069"
 _EMBEDDINGS: Final = "\u202a\u202b"
 _OVERRIDES: Final = "\u202d\u202e"
 _REMOVED: Final = ""
+_BALANCED_LENGTHS: Final = {
+    **dict.fromkeys("\u202a\u202b\u2066\u2067\u2068", 2),
+    **dict.fromkeys(_OVERRIDES + _POP_EMBEDDING + _POP_ISOLATE, 0),
+}
+"""How much longer each control makes a balanced text: one that opens needs another one that closes
+it, and counts for both.
+"""
 
 
 def is_blank(text: str) -> bool:
@@ -39,10 +46,8 @@ def shorten(text: str, length: int) -> str:
 
     A single letter that is longer, such as one with a thousand accents, is cut too.
     """
-    kept = _first_letters(text, length) or list(text[:length])
-    while len(balanced := balance_directions("".join(kept))) > length:
-        kept.pop()
-    return balanced
+    balanced = balance_directions("".join(_first_letters(text, length)) or text[:length])
+    return balanced if len(balanced) <= length else ""  # There is no room to close the first one.
 
 
 def balance_directions(text: str) -> str:
@@ -83,10 +88,12 @@ def _close(ends: list[str], begin: int) -> str:
 
 
 def _first_letters(text: str, length: int) -> list[str]:
-    letters, count = [], 0
+    letters, count, balanced_count = [], 0, 0
     for found in _LETTER.finditer(text):
-        count += len(found[0])
-        if count > length:
+        letter = found[0]
+        count += len(letter)
+        balanced_count += _BALANCED_LENGTHS.get(letter, len(letter))
+        if max(count, balanced_count) > length:
             break
-        letters.append(found[0])
+        letters.append(letter)
     return letters
