@@ -158,3 +158,18 @@ def _retrieve_exception(task: "asyncio.Task[Result]") -> None:
     """All that waited for it may have left."""
     if not task.cancelled():
         task.exception()
+
+
+class OneEachRound:
+    """Lets tasks continue one after the other, each in a round of the event loop of its own.
+
+    Answers of the database that arrive together would otherwise let all of their tasks continue in
+    one round, and nothing else would run until all of them have done their next step.
+    """
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def wait(self) -> None:
+        async with self._turn:
+            await asyncio.sleep(0)
