@@ -7,6 +7,7 @@ of one with a private address too.
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from outbound.guarded import (
 from outbound.names import Names
 from outbound.retry_after import retry_after_seconds
 
+_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _NOT_PUBLIC: Final = "The host's address is not public."
 _UNREACHABLE: Final = "The host's name has no public address, or could not be resolved."
 _UNTRUSTED: Final = "The connection could not be encrypted, or its certificate is not valid."
@@ -137,6 +139,8 @@ class HttpWebhookSender:
         # network.
         if len(labels) == 1 or labels[-1] == "localhost" or labels[-1][:1].isdecimal():
             return _NOT_PUBLIC
+        if _NAME.fullmatch(url.raw_host.decode().lower().removesuffix(".")) is None:
+            return "The URL's host is not a valid name."
         return None
 
     def _is_own_machine(self, url: httpx2.URL) -> bool:

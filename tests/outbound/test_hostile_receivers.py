@@ -232,6 +232,12 @@ async def test_a_webhook_of_development_is_not_delivered_in_production() -> None
         "https://127.0.0.1%2f@hooks.example.com/",
         "https://\u2460\u2461\u2466.\u24ea.\u24ea.\u2460/",
         "https://hooks.example.com:0/",
+        "https://hooks..example.com/",
+        "https://hooks.example.com../",
+        "https://hooks%00.example.com/",
+        "https://127.0.0.1\\.example.com/",
+        f"https://{'a' * 64}.example.com/",
+        f"https://{'.'.join(['a' * 60] * 5)}/",
     ],
 )
 async def test_an_address_in_disguise_is_refused(url: str) -> None:
