@@ -264,7 +264,7 @@ async def test_waiting_for_an_owner_has_a_limit(
         assert await first.acquire(may_own=True) is None
         first.write()
 
-        with pytest.raises(MongodFailed, match=f"Process {os.getpid()} uses the mongod of"):
+        with pytest.raises(MongodFailed, match=f"Process {os.getpid()} has not shared the mongod"):
             await second.acquire(may_own=True)
 
 

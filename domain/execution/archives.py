@@ -105,7 +105,7 @@ class ArchiveReader:
     """
 
     def __init__(self, read: Callable[[int, int], bytes], byte_size: int) -> None:
-        """`read` returns a number of bytes from a position. Raise NotAnExport."""
+        """`read` returns a number of bytes from a position. Raise NotAnExport if this is no ZIP."""
         try:
             self._archive = zipfile.ZipFile(_BlockReader(read, byte_size))
             self._entries = {one.filename: one for one in self._archive.infolist()}
@@ -116,7 +116,7 @@ class ArchiveReader:
             raise NotAnExport("The file is not a complete ZIP.") from error
 
     def read_json(self, name: str) -> object:
-        """Raise NotAnExport."""
+        """Read an entry as JSON. Raise NotAnExport if it is missing, too large or not JSON."""
         data = self.read(name, max_bytes=_MAX_JSON_BYTES)
         if _has_too_many_values(data):
             raise NotAnExport(f"{name} has too many values.")
@@ -126,7 +126,7 @@ class ArchiveReader:
             raise NotAnExport(f"{name} is not valid JSON.") from error
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """Raise NotAnExport."""
+        """Read an entry. Raise NotAnExport if it is missing, damaged or larger than this."""
         entry = self._entries.get(name)
         if entry is None:
             raise NotAnExport(f"The file has no entry {name[:100]}.")

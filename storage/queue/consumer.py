@@ -71,7 +71,7 @@ class NatsConsumer:
             if self._deciding:
                 _, late = await asyncio.wait(self._deciding, timeout=END_SECONDS)
                 for task in late:
-                    log.warning("hint not decided at the end")
+                    log.warning("hint dropped at shutdown")
                     task.cancel()
 
     async def _receive(self) -> None:
