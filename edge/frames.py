@@ -9,7 +9,7 @@ pings. What must stay true: what one connection holds in memory is bounded, no c
 takes long, and every connection can be ended.
 """
 
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -122,6 +122,7 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         self.stop_keepalive()
         if self._sending is not None:
             self._sending.end()
+            self._sending = None  # It holds this.
 
     def end(self, exc: Exception | None) -> None:
         """End what belongs to the connection."""
@@ -141,10 +142,13 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         else:
             self._fail(CloseCode.GOING_AWAY, "Messages were not read")
 
-    def run_asgi(self) -> Coroutine[Any, Any, None]:
+    async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
         extensions[EXTENSION] = self
-        return super().run_asgi()
+        try:
+            await super().run_asgi()
+        finally:
+            del extensions[EXTENSION]  # Both would stay until the next full garbage collection.
 
     def write(self, frame: bytes) -> bool:
         """See `Frames`."""

@@ -211,6 +211,7 @@ class _Socket:
             ending.append(closing)
         if ending:
             await asyncio.wait(ending, timeout=END_SECONDS)
+        self._operations.forget()
 
     async def _read(self, text: str | None) -> Message:
         if text is None or len(text) <= AT_ONCE_BYTES:

@@ -16,7 +16,7 @@ from edge.frames import WebSocketProtocol
 from edge.http_refusals import Refusal, refuse_request
 from edge.loop_rounds import LoopRounds, ProtocolInRounds
 from edge.request_reader import RequestReader
-from edge.response_transport import ResponseTransport
+from edge.response_transport import RespondingProtocol, ResponseTransport
 from edge.send_limits import SendLimit
 
 ENDLESS: Final = "darkroom.endless"
@@ -36,7 +36,7 @@ _SLICE_BYTES: Final = 16 * 1024
 _HEAD_TOO_SLOW: Final = Refusal(408, "REQUEST_TIMEOUT", "The headers took too long to arrive.")
 
 
-class HttpProtocol(ProtocolInRounds, RequestReader):  # type: ignore[misc]
+class HttpProtocol(ProtocolInRounds, RespondingProtocol, RequestReader):  # type: ignore[misc]
     """One connection."""
 
     _dropped_bytes = 0
@@ -94,6 +94,7 @@ class HttpProtocol(ProtocolInRounds, RequestReader):  # type: ignore[misc]
     def end(self, exc: Exception | None) -> None:
         """End what belongs to the connection, and the response that is being written."""
         HttpToolsProtocol.connection_lost(self, exc)
+        self._forget_waiting()
         if self._sending is not None:
             self._sending.end()
         if self._running is not None and not self._running.response_complete:
@@ -143,7 +144,7 @@ class HttpProtocol(ProtocolInRounds, RequestReader):  # type: ignore[misc]
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        transport = ResponseTransport(self.transport, self.loop, self._end_response)
+        transport = ResponseTransport(self.transport, self.loop)
         cycle.transport = transport  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
@@ -159,6 +160,7 @@ class HttpProtocol(ProtocolInRounds, RequestReader):  # type: ignore[misc]
         self.connections.discard(self)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
+        self.parser = None  # type: ignore[assignment]  # It holds this.
         protocol.begin(self.url, self.headers, rest)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -186,7 +188,7 @@ class HttpProtocol(ProtocolInRounds, RequestReader):  # type: ignore[misc]
         if self._dropped_bytes > MAX_DROPPED_BYTES:
             self.flow.pause_reading()
 
-    def _end_response(self) -> None:
+    def end_response(self) -> None:
         """Close the connection. If the response is complete, the client gets time to read it:
         `on_response_complete` follows.
         """
@@ -195,8 +197,12 @@ class HttpProtocol(ProtocolInRounds, RequestReader):  # type: ignore[misc]
             self.transport.close()
         else:
             self.stopped = True
-            self.pipeline.clear()
-            self.cycle = running
+            self._forget_waiting()
+
+    def _forget_waiting(self) -> None:
+        """Forget requests that will not be answered. They hold this."""
+        self.pipeline.clear()
+        self.cycle = self._running  # type: ignore[assignment]  # None at first, as in uvicorn
 
     def _send(self, refusal: Refusal) -> None:
         self.transport.write(refuse_request(refusal).serialize())
