@@ -38,7 +38,7 @@ class DigestWrong(Exception):
 
 
 class DocumentStore(Protocol):
-    """Shared by all processes. Documents may be forgotten."""
+    """Stores documents for all processes. It may forget them."""
 
     async def find(self, digest: str) -> str | None: ...
 

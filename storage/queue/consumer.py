@@ -136,7 +136,9 @@ class NatsConsumer:
 
 
 async def _acknowledge(message: Msg) -> None:
-    """If this fails, the hint is delivered again, and its claim finds nothing."""
+    """Acknowledge a message. If this fails, the hint is delivered again, and its claim finds
+    nothing.
+    """
     try:
         async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
             await message.ack()
