@@ -26,7 +26,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class DocumentNotKnown(Exception):
-    """The client has to send the document."""
+    """The digest is not known: the client has to send the document."""
 
 
 class DocumentNotTrusted(Exception):
