@@ -106,7 +106,7 @@ class OwnedMongod:
     """Stays the same over restarts."""
     keeper: asyncio.Task[None]
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until it is given up, then raise `MongodFailed`."""
         await asyncio.shield(self.keeper)
 

@@ -188,7 +188,7 @@ async def test_a_mongod_that_keeps_ending_is_given_up(binary: Path, tmp_path: Pa
         os.kill(pid_in(tmp_path / "data"), signal.SIGKILL)
 
         with pytest.raises(MongodFailed, match=r"mongod keeps ending.*mongod\.log"):
-            await asyncio.wait_for(mongod.ended(), 20)
+            await asyncio.wait_for(mongod.wait_until_ended(), 20)
 
 
 async def test_a_mongod_that_does_not_start_names_its_log(tmp_path: Path) -> None:

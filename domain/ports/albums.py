@@ -18,7 +18,7 @@ class AlbumRepository(Protocol):
     async def page(self, viewer_id: ViewerId, request: PageRequest) -> Page[Album]:
         """A page of the viewer's albums, newest first."""
 
-    async def images(
+    async def page_images(
         self, viewer_id: ViewerId, album_id: AlbumId, request: PageRequest
     ) -> Page[ImageRecord]:
         """A page of an album's images, in the album's order."""

@@ -31,7 +31,7 @@ class MongoModelStatsRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def since(self, viewer_id: ViewerId, day: date) -> Sequence[ModelStats]:
+    async def list_since(self, viewer_id: ViewerId, day: date) -> Sequence[ModelStats]:
         query = {"ownerId": viewer_id, "day": {"$gte": _midnight(day)}}
         return [
             _read(model_id, counts)
