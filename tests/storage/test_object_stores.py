@@ -66,7 +66,7 @@ async def test_a_range_of_an_object_can_be_read(place: Place) -> None:
     assert await place.store.get_size(key) == len(PICTURE)
     assert await place.store.read(key, start=10, count=20) == PICTURE[10:30]
     assert await place.store.read(key, start=len(PICTURE) - 1, count=1) == PICTURE[-1:]
-    for missing in (place.store.size, partial(place.store.read, start=0, count=1)):
+    for missing in (place.store.get_size, partial(place.store.read, start=0, count=1)):
         with pytest.raises(ObjectMissing):
             await missing(new_key("images", "image/png"))
 
