@@ -200,7 +200,6 @@ def _become(wanted: Mapping[str, Any], parent: int) -> NoReturn:
         os.execve(sys.executable, [sys.executable, "-m", *command], environment)
     os.environ.clear()
     os.environ.update(environment)
-    gc.unfreeze()
     sys.argv[:] = command
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     sys.exit()
