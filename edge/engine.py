@@ -177,6 +177,11 @@ def _paced(executor_class: type[Executor[Any]], pace: Pace) -> type[Executor[Any
     """An executor that gives way to others within lists of objects."""
 
     class PacedExecutor(executor_class):  # type: ignore[misc, valid-type]
+        def build_response(self, data: dict[str, Any] | None) -> Any:
+            response = super().build_response(data)
+            del self.async_helpers  # They hold this, and with it the request.
+            return response
+
         def complete_iterable_value(
             self,
             item_type: GraphQLOutputType,

@@ -17,12 +17,13 @@ from graphql import ExecutionResult, GraphQLError, OperationType
 
 from domain.errors import Overloaded, RateLimited, TryLater
 from domain.ports.changes import Receiver
-from domain.waiting import SemaphoresByKey, acquire_all, limit_calls_until, release_all
+from domain.waiting import limit_calls_until
 from edge.capacity import Tally
 from edge.compiled.operations import Compiler
 from edge.documents import Documents
 from edge.engine import Engine
 from edge.operation_checks import OperationChecks, Runnable
+from edge.operation_room import OperationRoom
 from edge.outcomes import (
     Answered,
     Operation,
@@ -69,9 +70,12 @@ class OperationExecutor:
     ) -> None:
         self._services = services
         self._limits = limits = limits or Limits()
-        self._running = SemaphoresByKey(limits.requests_in_flight)
-        self._running_in_all = asyncio.Semaphore(limits.process_requests_in_flight)
+        self._room = OperationRoom(
+            of_client=limits.requests_in_flight, in_all=limits.process_requests_in_flight
+        )
         self._waiting_anonymous = Tally(_WAITING_OF_ADDRESS)
+        self._waiting = Tally(limits.process_requests_in_flight)
+        """Operations over HTTP that wait for others to end."""
         self._subscriptions = Tally(limits.viewer_subscriptions)
         self._anonymous_subscriptions = Tally(limits.address_subscriptions)
         schema, thread = executable_schema(), SideThread()
@@ -114,13 +118,13 @@ class OperationExecutor:
         """Run an operation for a scope. What goes wrong with it is in the outcome.
 
         `ends_at`: when its time is over, in the time of the event loop. `waits`: whether it waits
-        where too many are running, instead of being rejected at once. Without a token some wait in
-        any case: many may be behind one address.
+        where its client runs too many, instead of being rejected at once. Without a token some wait
+        in any case: many may be behind one address. Where the process runs too many, some wait,
+        too: those of clients that run few are next.
         """
         ends_at = self.ends_at if ends_at is None else ends_at
-        room = self._running.get(scope.client), self._running_in_all
         try:
-            await self._take_room(*room, scope, ends_at=ends_at, waits=waits)
+            await self._take_room(scope, ends_at=ends_at, waits=waits)
             try:
                 margin = _MARGIN * self._limits.operation_seconds
                 with limit_calls_until(ends_at - margin):
@@ -128,34 +132,28 @@ class OperationExecutor:
                         operation, scope, request_id=request_id, ends_at=ends_at
                     )
             finally:
-                release_all(*room)
+                self._room.leave(scope.client)
         except TryLater as error:
             rejection = reject_excess(error)
         except TimeoutError:
             rejection = reject_late()
         return reject(rejection, request_id=request_id)
 
-    async def _take_room(
-        self,
-        own: asyncio.Semaphore,
-        in_all: asyncio.Semaphore,
-        scope: Scope,
-        *,
-        ends_at: float,
-        waits: bool,
-    ) -> None:
-        """Acquire both for one more operation, which has to release them.
+    async def _take_room(self, scope: Scope, *, ends_at: float, waits: bool) -> None:
+        """Take room for one more operation, which has to leave it.
 
         Raise Overloaded or RateLimited where it may not wait, TimeoutError where it is too late.
         """
         leave = None
         if not waits:
-            if in_all.locked():
-                raise Overloaded
-            if own.locked():
+            if self._room.is_full_of(scope.client):
                 leave = self._count_waiting(scope)
+            elif self._room.is_full:
+                leave = self._waiting.enter("")
+                if leave is None:
+                    raise Overloaded
         try:
-            await acquire_all(own, in_all, ends_at=ends_at)
+            await self._room.enter(scope.client, ends_at=ends_at)
         finally:
             if leave is not None:
                 leave()

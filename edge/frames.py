@@ -9,7 +9,7 @@ pings. What must stay true: what one connection holds in memory is bounded, no c
 takes long, and every connection can be ended.
 """
 
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -18,10 +18,10 @@ from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+from edge.event_limits import EventLimit
 from edge.handshakes import read_handshake, refuse_handshake
 from edge.light_waits import Gate, Inbox
 from edge.loop_rounds import LoopRounds, ProtocolInRounds
-from edge.rates import RateLimit
 from edge.send_limits import SendLimit
 from settings import Limits
 
@@ -96,8 +96,8 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         """What has arrived before the application has accepted, or taken the messages before it."""
         self._failed = False
         """Whether the rest of what the client sends is dropped."""
-        self._frames_received = RateLimit(MAX_FRAMES, WINDOW_SECONDS)
-        self._control_frames = RateLimit(MAX_CONTROL_FRAMES, WINDOW_SECONDS)
+        self._frames_received = EventLimit(MAX_FRAMES, WINDOW_SECONDS)
+        self._control_frames = EventLimit(MAX_CONTROL_FRAMES, WINDOW_SECONDS)
 
     def pause_writing(self) -> None:
         """Called when the connection is full."""
@@ -122,6 +122,7 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         self.stop_keepalive()
         if self._sending is not None:
             self._sending.end()
+            self._sending = None  # It holds this.
 
     def end(self, exc: Exception | None) -> None:
         """End what belongs to the connection."""
@@ -141,10 +142,13 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         else:
             self._fail(CloseCode.GOING_AWAY, "Messages were not read")
 
-    def run_asgi(self) -> Coroutine[Any, Any, None]:
+    async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
         extensions[EXTENSION] = self
-        return super().run_asgi()
+        try:
+            await super().run_asgi()
+        finally:
+            del extensions[EXTENSION]  # Both would stay until the next full garbage collection.
 
     def write(self, frame: bytes) -> bool:
         """See `Frames`."""

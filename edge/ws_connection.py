@@ -76,7 +76,14 @@ class Connection:
             await self._websocket.send_text(text.decode())
             return
         frame = text_frame(text)
+        del text  # The caller may have it no more, and the frame has a copy.
         while not frames.write(frame):
+            await frames.ready()
+
+    async def ready(self) -> None:
+        """Return once there is room for a message, or the socket is closed."""
+        frames = self.frames
+        if frames is not None:
             await frames.ready()
 
     async def close(self, code: Close, reason: str) -> None:
@@ -118,8 +125,8 @@ class Connection:
     def end(self) -> asyncio.Task[None] | None:
         """End what was to end with the socket. Return the task that is still closing it, if any."""
         self.cancel_deadline()
-        for ending in reversed(self._endings):
-            ending()
+        while self._endings:  # They hold the socket, which holds this.
+            self._endings.pop()()
         return self._closing
 
     def _call_later(self, seconds: float, code: Close, reason: str) -> asyncio.TimerHandle:

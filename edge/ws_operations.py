@@ -16,7 +16,7 @@ from edge.errors import ErrorBody, internal_error
 from edge.execution import OperationExecutor
 from edge.frames import Frames, text_frame
 from edge.light_waits import Gate
-from edge.outcomes import Outcome, Result, Streaming, read_results
+from edge.outcomes import Result, Streaming, read_results
 from edge.traces import merge_trace, request_id
 from edge.ws_connection import Close, Connection
 from edge.ws_messages import Subscribe
@@ -107,6 +107,13 @@ class SocketOperations:
             task.cancel()
         return [*self._tasks.values()]
 
+    def forget(self) -> None:
+        """Forget all operations, and what was to be called: they hold the socket, which holds this,
+        and nothing would be freed until the next full garbage collection.
+        """
+        self._tasks.clear()
+        self._call_after_each = _do_nothing
+
     async def wait(self, seconds: float) -> None:
         """Wait until those that are running have ended, or for this time."""
         if self._tasks:
@@ -127,7 +134,7 @@ class SocketOperations:
                     last = answered
                 else:
                     try:
-                        last = await self._write(operation_id, answered, scope)
+                        last = await self._write_stream(operation_id, answered, scope)
                     finally:
                         answered.release()
             except _TokenNeeded:
@@ -139,7 +146,7 @@ class SocketOperations:
                 log.exception("operation failed")
                 last = {"type": "error", "payload": [internal_error(request_id())]}
             # The client may use the id again as soon as it reads the last message.
-            del self._tasks[operation_id]
+            self._tasks.pop(operation_id, None)
             await self._connection.send({"id": operation_id, **last})
             self._call_after_each()
 
@@ -147,13 +154,8 @@ class SocketOperations:
         """Run an operation. Unless it is a stream, send all its messages but the last, and return
         that one.
         """
-        operation_id, characters = message.id, message.characters
-        self._waiting_characters += characters
-        try:
-            await self._answering.acquire()
-        finally:
-            self._waiting_characters -= characters
-            self._has_room.set()
+        operation_id = message.id
+        await self._wait_for_turn(message.characters)
         try:
             if not self._connection.is_open:  # It may have been closed while this waited.
                 raise WebSocketDisconnect
@@ -164,17 +166,42 @@ class SocketOperations:
             outcome = await executing
             if isinstance(outcome, Streaming):
                 return outcome
-            return await self._write(operation_id, outcome, scope)
+            result = outcome.result
+            _require_token(result, scope)
+            if not result.has_run:
+                return {"type": "error", "payload": result.errors}
+            sending = self._connection.send_text(_next_message(operation_id, result))
+            del outcome, result  # While the client does not read, only the frame is kept.
+            await sending
+            return _COMPLETE
         finally:
             self._answering.release()
 
-    async def _write(self, operation_id: str, outcome: Outcome, scope: Scope) -> dict[str, object]:
-        """Send all messages of an outcome but the last, and return that one.
+    async def _wait_for_turn(self, characters: int) -> None:
+        """Wait until one more answer may be computed: until the client reads what it has been sent,
+        and few answers are on their way. `self._answering` has to be released then.
+        """
+        self._waiting_characters += characters
+        try:
+            await self._answering.acquire()
+            try:
+                await self._connection.ready()
+            except BaseException:
+                self._answering.release()
+                raise
+        finally:
+            self._waiting_characters -= characters
+            self._has_room.set()
+
+    async def _write_stream(
+        self, operation_id: str, outcome: Streaming, scope: Scope
+    ) -> dict[str, object]:
+        """Send all messages of a stream but the last, and return that one.
 
         Raise _TokenNeeded where it runs for nobody, and needs a viewer.
         """
         frames = self._connection.frames
-        if isinstance(outcome, Streaming) and outcome.deliver is not None and frames is not None:
+        if outcome.deliver is not None and frames is not None:
             writer = _FrameWriter(operation_id, frames)
             failure = await outcome.deliver(writer)
             await writer.ready()
@@ -185,9 +212,12 @@ class SocketOperations:
                 _require_token(result, scope)
                 if not result.has_run:
                     return {"type": "error", "payload": result.errors}
-                head = _head_of_next(operation_id)
-                await self._connection.send_text(b"%b%b}" % (head, result.encoded))
+                await self._connection.send_text(_next_message(operation_id, result))
         return _COMPLETE
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class _TokenNeeded(Exception):
@@ -203,6 +233,10 @@ def _require_token(result: Result | None, scope: Scope) -> None:
 def _head_of_next(operation_id: str) -> bytes:
     """The beginning of a message with a result. The result and a brace complete it."""
     return b'{"id":%b,"type":"next","payload":' % orjson.dumps(operation_id)
+
+
+def _next_message(operation_id: str, result: Result) -> bytes:
+    return b"%b%b}" % (_head_of_next(operation_id), result.encoded)
 
 
 class _FrameWriter:

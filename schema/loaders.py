@@ -179,14 +179,15 @@ class Loaders:
         get_many: Callable[[Viewer, Iterable[Key]], Awaitable[Mapping[Key, Value]]],
         is_shared: Callable[[Key, ShareScope], bool] = lambda _key, _scope: False,
     ) -> DataLoader[Key, Value | None]:
-        scope = self.scope
+        # A loader that held `self` would keep it, and the request, until a full garbage collection.
+        scope, require_viewer = self.scope, self._require_viewer
 
         async def load(keys: list[Key]) -> Sequence[Value | None]:
             if scope is None:
-                found = await get_many(self._require_viewer(), keys)
+                found = await get_many(require_viewer(), keys)
                 return [found.get(key) for key in keys]
             shared = [key for key in keys if is_shared(key, scope)]
-            found = await get_many(self._require_viewer(), shared) if shared else {}
+            found = await get_many(require_viewer(), shared) if shared else {}
             return [show(found.get(key), scope) for key in keys]
 
         return DataLoader(load_fn=load, cache=False)

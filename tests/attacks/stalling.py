@@ -43,7 +43,7 @@ class Stalling:
                 connection = await stack.enter_async_context(connection_to(self._site.api))
                 try:
                     await connect(connection)
-                except EOFError:  # The server was too busy to read the head within its time.
+                except (EOFError, OSError):  # The server was too busy to read the head in time.
                     self.refused += 1
                     return
             began = monotonic()

@@ -1,0 +1,95 @@
+"""Room for the operations that a process runs at the same time, shared fairly among clients.
+
+What must stay true: a client with few running operations goes before one with many, however many
+of the others wait. Otherwise clients that ask for much at once would have a process to themselves.
+"""
+
+import asyncio
+from collections import Counter, deque
+
+
+class OperationRoom:
+    """Room for `in_all` operations, and of each client for `of_client`."""
+
+    def __init__(self, *, of_client: int, in_all: int) -> None:
+        self._of_client = of_client
+        self._free = in_all
+        self._running: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._next: dict[int, dict[str, None]] = {}
+        """Clients that wait, in order, by how many operations they run: the lowest go first."""
+
+    @property
+    def is_full(self) -> bool:
+        return not self._free
+
+    def is_full_of(self, client: str) -> bool:
+        """Whether a client runs as many operations as it may."""
+        return self._running[client] >= self._of_client
+
+    async def enter(self, client: str, *, ends_at: float) -> None:
+        """Take room for one more operation, which has to `leave`. Raise TimeoutError where there is
+        none until this time of the event loop.
+        """
+        if self._free and not self.is_full_of(client):  # Then those who wait are full themselves.
+            self._count(client, 1)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(turn)
+        self._line_up(client)
+        try:
+            async with asyncio.timeout_at(ends_at):
+                await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.leave(client)
+            else:
+                self._give_up(client, turn)
+            raise
+
+    def leave(self, client: str) -> None:
+        """Give back the room of one operation."""
+        self._count(client, -1)
+        while self._free and self._next:
+            fewest = min(self._next)
+            if fewest >= self._of_client:
+                return
+            self._let_in(next(iter(self._next[fewest])))
+
+    def _let_in(self, client: str) -> None:
+        turn = self._waiting[client][0]
+        self._give_up(client, turn)
+        if not turn.done():  # or it has been cancelled, and is about to notice
+            self._count(client, 1)
+            turn.set_result(None)
+
+    def _count(self, client: str, change: int) -> None:
+        waits = client in self._waiting
+        if waits:
+            self._step_out(client)
+        self._running[client] += change
+        if not self._running[client]:
+            del self._running[client]
+        self._free -= change
+        if waits:
+            self._line_up(client)
+
+    def _give_up(self, client: str, turn: asyncio.Future[None]) -> None:
+        """Let an operation wait no more, if it still does."""
+        turns = self._waiting.get(client)
+        if turns is not None and turn in turns:
+            turns.remove(turn)
+            if not turns:
+                self._step_out(client)
+                del self._waiting[client]
+
+    def _line_up(self, client: str) -> None:
+        """Let a client wait behind those that run as many operations."""
+        self._next.setdefault(self._running[client], {}).setdefault(client)
+
+    def _step_out(self, client: str) -> None:
+        running = self._running[client]
+        line = self._next[running]
+        del line[client]
+        if not line:
+            del self._next[running]

@@ -1,0 +1,110 @@
+"""Room for operations: who waits, who is next, and what is given back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import pytest
+
+from edge.operation_room import OperationRoom
+
+LONG: Final = 60.0
+
+
+@asynccontextmanager
+async def an_operation(room: OperationRoom, client: str) -> AsyncIterator[None]:
+    await room.enter(client, ends_at=asyncio.get_running_loop().time() + LONG)
+    try:
+        yield
+    finally:
+        room.leave(client)
+
+
+class Clients:
+    """Operations of clients, each of which runs until it is ended."""
+
+    def __init__(self, room: OperationRoom) -> None:
+        self._room = room
+        self._ending: dict[str, list[asyncio.Event]] = {}
+        self.begun: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def ask(self, *clients: str) -> None:
+        for client in clients:
+            self.tasks.append(asyncio.create_task(self._run(client)))
+            await _settle()
+
+    async def end_one_of(self, client: str) -> None:
+        self._ending[client].pop().set()
+        await _settle()
+
+    async def _run(self, client: str) -> None:
+        async with an_operation(self._room, client):
+            self.begun.append(client)
+            ends = asyncio.Event()
+            self._ending.setdefault(client, []).append(ends)
+            await ends.wait()
+
+
+async def _settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_runs_few_goes_before_who_runs_many() -> None:
+    clients = Clients(OperationRoom(of_client=4, in_all=4))
+    await clients.ask("ana", "ana", "ana", "ana", "ana", "ana", "bob", "bob", "cy")
+    assert clients.begun == ["ana"] * 4
+
+    for _ in range(4):
+        await clients.end_one_of("ana")
+
+    # Each has one before bob has a second, and both of the last are level.
+    assert clients.begun[4:] == ["bob", "cy", "bob", "ana"]
+
+
+async def test_a_client_at_its_limit_leaves_room_to_others() -> None:
+    clients = Clients(OperationRoom(of_client=1, in_all=3))
+
+    await clients.ask("ana", "ana", "bob")
+    assert clients.begun == ["ana", "bob"]
+
+    await clients.end_one_of("bob")
+    assert clients.begun == ["ana", "bob"]
+
+    await clients.end_one_of("ana")
+    assert clients.begun == ["ana", "bob", "ana"]
+
+
+async def test_who_waits_too_long_or_is_cancelled_takes_no_room() -> None:
+    room = OperationRoom(of_client=2, in_all=1)
+    clients = Clients(room)
+    await clients.ask("ana", "bob", "ana")
+
+    with pytest.raises(TimeoutError):
+        await room.enter("cy", ends_at=asyncio.get_running_loop().time())
+    clients.tasks[1].cancel()
+    await clients.end_one_of("ana")
+
+    assert clients.begun == ["ana", "ana"]
+    await clients.end_one_of("ana")
+    async with an_operation(room, "bob"):
+        assert room.is_full
+    assert not room._running
+    assert not room._waiting
+    assert not room._next
+
+
+async def test_one_that_is_cancelled_as_it_gets_room_gives_it_back() -> None:
+    room = OperationRoom(of_client=2, in_all=1)
+    clients = Clients(room)
+    await clients.ask("ana", "bob", "cy")
+
+    room_of_ana = clients._ending["ana"].pop()
+    room_of_ana.set()
+    await asyncio.sleep(0)  # Ana has left, and bob has not noticed yet.
+    clients.tasks[1].cancel()
+    await _settle()
+
+    assert clients.begun == ["ana", "cy"]
