@@ -5,7 +5,6 @@ mongod last; and a problem that a person can fix is explained in a sentence, not
 """
 
 import asyncio
-import importlib
 import math
 import os
 import socket
@@ -67,7 +66,7 @@ async def _serve(settings: Settings) -> int:
         listen_for_operators(settings) as metrics_listener,
     ):
         # This takes most of a second: it runs while mongod starts.
-        importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "app"))
+        importing = asyncio.create_task(asyncio.to_thread(garbage_collection.import_module, "app"))
         async with provide_database(settings, shares_mongod=True) as (complete, mongod):
             await importing
             server = _make_server(complete, stop, metrics_listener)

@@ -5,7 +5,6 @@ mongod that `make run` shares in the data folder.
 """
 
 import asyncio
-import importlib
 import socket
 import sys
 from typing import Final
@@ -47,7 +46,9 @@ async def _work(settings: Settings) -> int:
     stop = Stop(grace_seconds=settings.shutdown_grace, close_seconds=CLOSE_SECONDS)
     with stop.at_signals(), listen_for_operators(settings) as metrics_listener:
         # This takes most of a second: it runs while the database is looked for.
-        importing = asyncio.create_task(asyncio.to_thread(importlib.import_module, "bootstrap"))
+        importing = asyncio.create_task(
+            asyncio.to_thread(garbage_collection.import_module, "bootstrap")
+        )
         async with provide_database(settings, starts_mongod=False) as (complete, mongod):
             await importing
             stop_requested = asyncio.Event()

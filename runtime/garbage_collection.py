@@ -1,6 +1,7 @@
 """Tunes Python's garbage collector for a long-running process with many objects."""
 
 import gc
+import importlib
 from typing import Final
 
 _YOUNG_THRESHOLD: Final = 3_000
@@ -21,3 +22,14 @@ def freeze() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_THRESHOLD, _MIDDLE_THRESHOLD, _OLD_THRESHOLD)
+
+
+def import_module(name: str) -> None:
+    """Import a module and what it needs, and collect nothing meanwhile: nearly all of it stays, and
+    looking through it takes an eighth of the time.
+    """
+    gc.disable()
+    try:
+        importlib.import_module(name)
+    finally:
+        gc.enable()

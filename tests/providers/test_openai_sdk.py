@@ -102,20 +102,16 @@ async def test_the_sdk_and_the_adapter_read_the_same_stream_errors(openai: Playe
     assert len(witness.previews) == 1
 
 
-async def test_the_sdk_is_refused_with_a_wrong_key(openai: Played) -> None:
-    ends = await asked(openai, *({"client": client, "key": "wrong"} for client in CLIENTS))
-
-    refused = [[("AuthenticationError", 401)]] * len(CLIENTS)
-    assert [[(one["error"], one["status"]) for one in from_sdk] for from_sdk in ends] == refused
-
-
-async def test_the_sdk_receives_an_error_for_a_missing_model(openai: Played) -> None:
-    (gone,), (unknown,) = await asked(
+async def test_the_sdk_is_refused_with_a_wrong_key_and_for_a_missing_model(openai: Played) -> None:
+    *with_wrong_key, (gone,), (unknown,) = await asked(
         openai,
+        *({"client": client, "key": "wrong"} for client in CLIENTS),
         {"client": "openai", "model": "gpt-image-1"},
         {"client": "azure", "model": "nobody-s"},
     )
 
+    refused = [[("AuthenticationError", 401)]] * len(CLIENTS)
+    assert [[(one["error"], one["status"]) for one in ends] for ends in with_wrong_key] == refused
     assert gone == {"error": "NotFoundError", "status": 404, "code": "model_not_found"}
     assert unknown == {"error": "NotFoundError", "status": 404, "code": "DeploymentNotFound"}
 

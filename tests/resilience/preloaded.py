@@ -9,7 +9,6 @@ import asyncio
 import atexit
 import ctypes
 import gc
-import importlib
 import json
 import os
 import runpy
@@ -22,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
+
+from runtime import garbage_collection
 
 ROOT: Final = Path(__file__).parents[2]
 SPAWN_SECONDS: Final = 60.0
@@ -138,7 +139,7 @@ def main() -> None:
     _end_with(int(sys.argv[2]))
     listener = socket.socket(fileno=int(sys.argv[1]))
     for name in _IMPORTS:
-        importlib.import_module(name)
+        garbage_collection.import_module(name)
     gc.freeze()
     waiting: dict[int, socket.socket] = {}
     woken, wake = socket.socketpair()
@@ -200,7 +201,6 @@ def _become(wanted: Mapping[str, Any], parent: int) -> NoReturn:
         os.execve(sys.executable, [sys.executable, "-m", *command], environment)
     os.environ.clear()
     os.environ.update(environment)
-    gc.unfreeze()
     sys.argv[:] = command
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     sys.exit()

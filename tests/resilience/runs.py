@@ -31,6 +31,8 @@ SETTINGS: Final = {
     "DARKROOM_STARTING_CREDITS": str(TERMS.starting_credits),
     "DARKROOM_MAX_ACTIVE_OUTPUTS": str(TERMS.max_active_outputs),
 }
+BUSY: Final = (0.2, 0.9)
+CALM: Final = (0.5, 2.0)
 BEGIN_SECONDS: Final = 180.0
 SETTLE_SECONDS: Final = 180.0
 CATCH_UP_SECONDS: Final = 30.0
@@ -53,6 +55,8 @@ class Plan:
     """Whether one that runs outputs is killed at the end, while all else is healthy."""
     other_release: Path | None = None
     """Where the code of a release is whose processes change places with ours, instead of kills."""
+    pauses_seconds: tuple[float, float] = BUSY if THOROUGH else CALM
+    """How long each viewer waits before the next request."""
 
 
 @dataclass(slots=True)
@@ -99,6 +103,7 @@ class _Stage:
             fal=plan.arrangement.fal,
             keys=plan.keys,
             most_followed=20 if THOROUGH else 6,
+            pauses_seconds=plan.pauses_seconds,
         )
 
     async def run(self) -> Run:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.resilience.clocks import APART_SECONDS, can_be_wrong, off_by
 from tests.resilience.figures import damage_of, figures_of
 from tests.resilience.gaps import takeovers
-from tests.resilience.runs import SETTINGS, Plan, Run, run_storm
+from tests.resilience.runs import BUSY, SETTINGS, Plan, Run, run_storm
 from tests.resilience.scale import THOROUGH, kills, load_factor
 from tests.resilience.sites import Arrangement
 from tests.resilience.storm import DISTRIBUTED, EMBEDDED, to_terminal
@@ -71,6 +71,7 @@ async def test_a_naive_runner_fails_the_same_checks(
         weights={"worker": 1},
         keys=False,
         quiet_end=False,
+        pauses_seconds=BUSY,  # so that each kill does damage
     )
 
     run = await run_storm(plan, tmp_path, tell=to_terminal)

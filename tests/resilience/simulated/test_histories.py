@@ -14,7 +14,7 @@ import pytest
 from tests.resilience import scale
 from tests.resilience.simulated.history import History, play
 
-HISTORIES = int(os.environ.get("DARKROOM_TEST_HISTORIES", "20000" if scale.THOROUGH else "500"))
+HISTORIES = int(os.environ.get("DARKROOM_TEST_HISTORIES", "20000" if scale.THOROUGH else "300"))
 BATCHES = 10
 SEED = os.environ.get("DARKROOM_TEST_SEED") or None
 ROOT = Path(__file__).parents[3]
