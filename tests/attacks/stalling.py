@@ -13,6 +13,7 @@ from tests.edge.hostile import Connection, connection_to, memory_of
 from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
 from tests.promises.figures import open_files_of
 from tests.promises.test_clients_that_stall import LARGE, OPERATIONS
+from tests.resilience.scale import load_factor
 from tests.waits import eventually
 
 SHARE_READING_NOTHING: Final = 0.1
@@ -25,6 +26,13 @@ BODY: Final = HEAD + b"Content-Type: application/json\r\nContent-Length: 100000\
 DROPPED_SECONDS: Final = 300.0
 LEFT_FILES: Final = 5
 """That others may have open."""
+LATEST: Final = {"silent": 5.0, "slow heads": 10.0, "slow bodies": 10.0, "reading nothing": 30.0}
+"""After how many seconds each kind is dropped, with what its client has to read a refusal."""
+SLACK_SECONDS: Final = 0.5
+"""For timers and for what others do meanwhile; more where the machine has more to do."""
+SERVED_BYTES: Final = 2_000_000
+IDLE_BYTES: Final = 64_000
+DRIFT_BYTES: Final = 10_000_000
 
 
 class Stalling:
@@ -33,9 +41,7 @@ class Stalling:
         self._tokens = cycle(site.attackers)
         self._opening = asyncio.Semaphore(OPENING)
         self.refused = 0
-        self.slowest = dict.fromkeys(
-            ("silent", "slow heads", "slow bodies", "reading nothing"), 0.0
-        )
+        self.slowest = dict.fromkeys(LATEST, 0.0)
 
     async def be_silent(self) -> None:
         async with AsyncExitStack() as stack:
@@ -90,12 +96,19 @@ async def attack(site: Site, limit: Limit) -> str:
     limit.done = 2 * limit.count
     third = memory_of(site.api)
     dropped = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in stalling.slowest.items())
-    return (
+    cost = (
         f"2 waves of {limit.count} clients, {stalling.refused} of them refused; "
         f"the slowest were dropped after: {dropped}; "
         f"the first wave left {(second - first) / 1e6:+.1f} MB, the second "
         f"{(third - second) / 1e6:+.1f} MB"
     )
+    slack = SLACK_SECONDS * load_factor()
+    for what, seconds in stalling.slowest.items():
+        assert seconds < LATEST[what] + slack, cost
+    served = round(limit.count * SHARE_READING_NOTHING)
+    assert second - first < served * SERVED_BYTES + limit.count * IDLE_BYTES, cost
+    assert third - second < DRIFT_BYTES, cost
+    return cost
 
 
 async def _wave(site: Site, stalling: Stalling, clients: int) -> None:
