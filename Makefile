@@ -41,7 +41,7 @@ worker: .venv/app ## Run outputs beside `make run` or elsewhere, with DARKROOM_N
 	@exec $(PYTHON) -m worker
 
 cluster: .venv/dev .venv/s3/installed ## Run what deploy/compose.yaml runs as plain processes: CHECK=1 tries it, TRIALS=1 takes each part away once
-	@exec $(PYTHON) -m $(if $(TRIALS),deploy.trials --rounds $(TRIALS),deploy.cluster $(if $(CHECK),--check))
+	@exec $(PYTHON) -m $(if $(TRIALS),tests.cluster.trials --rounds $(TRIALS),tests.cluster.cluster $(if $(CHECK),--check))
 
 providers: .venv/app ## Make one cheap image with each provider that has a key: make providers PROVIDER=fal V=1
 	@exec $(PYTHON) -m commands.check_providers $(if $(V),--verbose) $${PROVIDER:+"$$PROVIDER"}

@@ -158,7 +158,7 @@ class _Routes:
             executor,
             api.admission,
             allowed_origins=re.compile(origins),
-            call_when_deleted=api.services.viewer_updates.call_when_deleted,
+            call_when_deleted=api.services.updates.viewers.call_when_deleted,
             call_when_blocked=api.blocked_viewers.call_when_blocked,
             limits=limits,
         )

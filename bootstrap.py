@@ -35,10 +35,11 @@ from assembly.operators import (
     export_subscriptions,
     serve_operators,
 )
-from assembly.services import make_hub, make_services, make_waiting_turns
+from assembly.services import RequestedWork, make_hub, make_services, make_waiting_turns
 from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher, never
 from domain.execution.permits import Permits
+from domain.ports.execution import HintQueue
 from domain.retries import RetryPolicy, retry
 from domain.services.blocked_viewers import BlockedViewers
 from domain.traces import Tracer
@@ -104,12 +105,7 @@ async def open_api(
         )
         hints = dispatcher or await open_publisher(settings, stack)
         hub = make_hub(settings, base)
-        eraser = make_viewer_eraser(base)
-        waiting = make_waiting_turns(settings, base, hints=hints)
-        exporter = make_exporter(base)
-        # Imports have a sandbox of their own, so that no upload waits for one.
-        import_processor = UploadSandbox(max_wait_seconds=_IMPORT_WAIT_SECONDS)
-        importer = make_importer(base, await stack.enter_async_context(aclosing(import_processor)))
+        work = await _open_requested_work(settings, base, hints=hints, stack=stack)
         blocked = await _open_blocked_viewers(base, stack)
         services = make_services(
             settings,
@@ -117,10 +113,7 @@ async def open_api(
             hub=hub,
             hints=hints,
             upload_processor=await stack.enter_async_context(aclosing(UploadSandbox())),
-            eraser=eraser,
-            waiting=waiting,
-            exporter=exporter,
-            importer=importer,
+            work=work,
             blocked=blocked,
         )
         export_subscriptions(base.metrics, hub)
@@ -131,7 +124,7 @@ async def open_api(
             await _serve_runs(base, dispatcher, permits=permits, stack=stack, grace_left=grace_left)
             await _serve_all(stack, make_deliverer(base))
         await _serve_all(stack, make_sweeper(base, dispatcher), make_orphan_collector(base))
-        await _serve_all(stack, eraser, waiting, exporter, importer)
+        await _serve_all(stack, work.eraser, work.waiting, work.exporter, work.importer)
         await serve_operators(base, metrics_listener, stack)
         yield _make_api(settings, base, services=services, admission=admission, blocked=blocked)
 
@@ -206,6 +199,19 @@ async def _serve_runs(
     stop_runs_at_exit(dispatcher, stack, grace_left)
     export_slots(base.metrics, dispatcher)
     export_permits(base.metrics, permits)
+
+
+async def _open_requested_work(
+    settings: Settings, base: Base, *, hints: HintQueue, stack: AsyncExitStack
+) -> RequestedWork:
+    # Imports have a sandbox of their own, so that no upload waits for one.
+    processor = UploadSandbox(max_wait_seconds=_IMPORT_WAIT_SECONDS)
+    return RequestedWork(
+        eraser=make_viewer_eraser(base),
+        waiting=make_waiting_turns(settings, base, hints=hints),
+        exporter=make_exporter(base),
+        importer=make_importer(base, await stack.enter_async_context(aclosing(processor))),
+    )
 
 
 async def _open_blocked_viewers(base: Base, stack: AsyncExitStack) -> BlockedViewers:

@@ -1,6 +1,6 @@
 """What every process has, whether it answers requests or runs outputs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -82,8 +82,7 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
     registry = load_registry(settings, with_credentials=providers)
     caption_models = load_caption_registry(settings, with_credentials=writers)
     log_defaults(registry, caption_models)
-    in_use = registry.providers_in_use() | caption_models.providers_in_use()
-    _warn_about_unused_keys(tools.remote.keys() - in_use)
+    _warn_about_unused_keys(tools.remote.keys(), registry, caption_models)
     availability = ModelAvailability(
         MongoModelAvailabilityRepository(database), registry, caption_models
     )
@@ -111,8 +110,11 @@ async def open_base(settings: Settings, stack: AsyncExitStack) -> Base:
     )
 
 
-def _warn_about_unused_keys(names: Collection[str]) -> None:
-    for name in sorted(names):
+def _warn_about_unused_keys(
+    names: Set[str], registry: ModelRegistry, caption_models: CaptionModelRegistry
+) -> None:
+    in_use = registry.providers_in_use() | caption_models.providers_in_use()
+    for name in sorted(names - in_use):
         log.warning("no model uses this key", provider=name)
 
 

@@ -12,7 +12,7 @@ from domain.execution.importer import Importer
 from domain.partitions import FollowedPartitions
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
-from domain.rates import Allowance, Rate
+from domain.rate_limits import Allowance, Rate
 from domain.services.accounts import AccountService
 from domain.services.albums import AlbumService
 from domain.services.blocked_viewers import BlockedViewers
@@ -45,12 +45,12 @@ from metrics.storage import (
 )
 from metrics.updates import ObservedFeed, UpdateMetrics
 from schema.services import Services
+from schema.updates import Updates
 from settings import Settings
 from storage.imaging.samples import load_samples
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.branches import MongoBranchRepository
-from storage.mongo.buckets import MongoBucketRepository
 from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.conversations import MongoConversationRepository
@@ -61,6 +61,7 @@ from storage.mongo.jobs import MongoExportRepository
 from storage.mongo.model_stats import MongoModelStatsRepository
 from storage.mongo.posts import MongoPostRepository
 from storage.mongo.prompts import MongoPromptRepository
+from storage.mongo.rate_limits import MongoRateLimitRepository
 from storage.mongo.shares import MongoShareRepository
 from storage.mongo.turns import MongoTurnRepository
 from storage.mongo.uploads import MongoUploadRepository
@@ -118,6 +119,16 @@ class _Shared:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedWork:
+    """What viewers ask for, and an API process does in the background."""
+
+    eraser: ViewerEraser
+    waiting: WaitingTurns
+    exporter: Exporter
+    importer: Importer
+
+
 def make_services(
     settings: Settings,
     base: Base,
@@ -125,10 +136,7 @@ def make_services(
     hub: Hub,
     hints: HintQueue,
     upload_processor: UploadProcessor,
-    eraser: ViewerEraser,
-    waiting: WaitingTurns,
-    exporter: Exporter,
-    importer: Importer,
+    work: RequestedWork,
     blocked: BlockedViewers,
 ) -> Services:
     """Make the services that resolvers call. Nothing is opened."""
@@ -136,8 +144,7 @@ def make_services(
     shared = _Shared.of(settings, base, hints)
     accounts, turn_cursors = shared.accounts, TurnCursors(signer)
     conversations = _make_conversation_service(settings, shared)
-    turns = _make_turn_service(shared, waiting)
-    turn_updates = TurnUpdates(hub, shared.turns, turn_cursors)
+    turns = _make_turn_service(shared, work.waiting)
     shares = _make_share_service(settings, shared, blocked)
     return Services(
         registry=base.registry,
@@ -155,20 +162,29 @@ def make_services(
         webhooks=WebhookService(MongoWebhookRepository(database), accounts, base.webhook_sender),
         favourites=FavouriteService(base.images, shared.prompts),
         albums=AlbumService(MongoAlbumRepository(database), base.images),
-        exports=_make_export_service(shared, exporter),
-        imports=_make_import_service(shared, importer),
+        exports=_make_export_service(shared, work.exporter),
+        imports=_make_import_service(shared, work.importer),
         shares=shares,
-        viewers=_make_viewer_service(settings, base, eraser=eraser),
+        viewers=_make_viewer_service(settings, base, eraser=work.eraser),
         accounts=accounts,
         rate_limits=_make_rate_limits(settings, database),
-        turn_updates=turn_updates,
-        shared_turn_updates=SharedTurnUpdates(hub, turn_updates, shares),
-        conversation_updates=ConversationUpdates(hub, shared.conversations),
-        post_updates=PostUpdates(hub, shared.posts),
-        viewer_updates=ViewerUpdates(hub, accounts),
+        updates=_make_updates(hub, shared, shares=shares, turn_cursors=turn_cursors),
         links=base.objects,
         turn_cursors=turn_cursors,
         page_cursors=PageCursors(signer),
+    )
+
+
+def _make_updates(
+    hub: Hub, shared: _Shared, *, shares: ShareService, turn_cursors: TurnCursors
+) -> Updates:
+    turns = TurnUpdates(hub, shared.turns, turn_cursors)
+    return Updates(
+        turns=turns,
+        shared_turns=SharedTurnUpdates(hub, turns, shares),
+        conversations=ConversationUpdates(hub, shared.conversations),
+        posts=PostUpdates(hub, shared.posts),
+        viewers=ViewerUpdates(hub, shared.accounts),
     )
 
 
@@ -190,7 +206,7 @@ def _make_rate_limits(settings: Settings, database: Database) -> RateLimits:
     viewer = Rate(limit.viewer_requests, limit.viewer_requests_per_second)
     address = Rate(limit.address_requests, limit.address_requests_per_second)
     return RateLimits(
-        MongoBucketRepository(database),
+        MongoRateLimitRepository(database),
         viewer=Allowance(requests=viewer, cost=viewer_cost),
         address=Allowance(requests=address, cost=address_cost),
     )

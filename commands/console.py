@@ -3,6 +3,7 @@ traceback.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -16,6 +17,8 @@ def run_main(main: Callable[[list[str]], int]) -> int:
         # Names and reasons may have letters that this terminal does not have.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it is while a command is imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     code = FAILED
     # They may come alone, or in the group of a TaskGroup.
     try:

@@ -12,7 +12,6 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Final
 
 import uvicorn
@@ -32,21 +31,36 @@ _HOST: Final = "127.0.0.1"
 
 
 class Listener:
-    """Prints what arrives, and answers with one status."""
+    """Prints what arrives at any path, and answers with one status. Raise ValueError where `secret`
+    is not a webhook's secret.
+    """
 
     def __init__(self, *, secret: str | None, status: int) -> None:
         self._verifier = None if secret is None else Webhook(secret)
         self._status = status
         self._seen: set[str] = set()
+        app = Starlette(routes=[Route("/{path:path}", self._receive, methods=["POST"])])
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._output_error: OSError | None = None
 
-    async def __call__(self, request: Request) -> Response:
+    async def serve(self, bound: socket.socket) -> None:
+        """Listen until Ctrl-C. Raise the OSError of a print that fails, as in a closed pipe."""
+        await self._server.serve(sockets=[bound])
+        if self._output_error is not None:
+            raise self._output_error
+
+    async def _receive(self, request: Request) -> Response:
         body = b""
         async for piece in request.stream():
             body += piece
             if len(body) > MAX_BODY_BYTES:
                 return Response(status_code=413)
         problem = self._find_problem(body, request.headers)
-        self._print(body, request.headers, problem=problem)
+        try:
+            print(self._describe(body, request.headers, problem=problem), flush=True)
+        except OSError as error:
+            self._output_error, self._server.should_exit = error, True
         return Response(status_code=401 if problem else self._status)
 
     def _find_problem(self, body: bytes, headers: Mapping[str, str]) -> str | None:
@@ -58,7 +72,7 @@ class Listener:
             return str(error) or "It is not signed."
         return None
 
-    def _print(self, body: bytes, headers: Mapping[str, str], *, problem: str | None) -> None:
+    def _describe(self, body: bytes, headers: Mapping[str, str], *, problem: str | None) -> str:
         name = headers.get("webhook-id", "without an id")
         if problem:
             verdict = f"refused: {problem}"
@@ -67,33 +81,26 @@ class Listener:
             verdict += f", answered {self._status}"
         again = ", again" if name in self._seen else ""
         self._seen.add(name)
-        print(f"{name}{again}: {verdict}\n{_format_body(body)}\n", flush=True)
-
-
-def listener_app(*, secret: str | None = None, status: int = HTTPStatus.NO_CONTENT) -> Starlette:
-    """A receiver at any path. Raise ValueError where `secret` is not a webhook's secret."""
-    listener = Listener(secret=secret, status=status)
-    return Starlette(routes=[Route("/{path:path}", listener.__call__, methods=["POST"])])
+        return f"{name}{again}: {verdict}\n{_format_body(body)}\n"
 
 
 def main(arguments: list[str]) -> int:
     """Listen until Ctrl-C. Return 2 if that is not possible."""
     options = _parser().parse_args(arguments)
     try:
-        app = listener_app(secret=options.secret, status=options.status)
+        listener = Listener(secret=options.secret, status=options.status)
     except (ValueError, RuntimeError) as error:
         print_error(f"--secret is not a secret of a webhook: {error}.")
         return CANNOT_START
     try:
-        listener = socket.create_server((_HOST, options.port))
+        bound = socket.create_server((_HOST, options.port))
     except OSError as error:
         print_error(f"Port {options.port} cannot be used: {error}. Name another one with --port.")
         return CANNOT_START
-    with listener, suppress(KeyboardInterrupt):
-        address = f"http://{_HOST}:{listener.getsockname()[1]}/"
+    with bound, suppress(KeyboardInterrupt):
+        address = f"http://{_HOST}:{bound.getsockname()[1]}/"
         print(f"Listening at {address} for webhooks. Ctrl-C stops it.\n", flush=True)
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
-        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+        asyncio.run(listener.serve(bound))
     return STOPPED
 
 

@@ -18,10 +18,10 @@ from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+from edge.event_limits import EventLimit
 from edge.handshakes import read_handshake, refuse_handshake
 from edge.light_waits import Gate, Inbox
 from edge.loop_rounds import LoopRounds, ProtocolInRounds
-from edge.rates import RateLimit
 from edge.send_limits import SendLimit
 from settings import Limits
 
@@ -96,8 +96,8 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         """What has arrived before the application has accepted, or taken the messages before it."""
         self._failed = False
         """Whether the rest of what the client sends is dropped."""
-        self._frames_received = RateLimit(MAX_FRAMES, WINDOW_SECONDS)
-        self._control_frames = RateLimit(MAX_CONTROL_FRAMES, WINDOW_SECONDS)
+        self._frames_received = EventLimit(MAX_FRAMES, WINDOW_SECONDS)
+        self._control_frames = EventLimit(MAX_CONTROL_FRAMES, WINDOW_SECONDS)
 
     def pause_writing(self) -> None:
         """Called when the connection is full."""

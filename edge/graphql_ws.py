@@ -23,9 +23,9 @@ from domain.viewers import Viewer
 from edge.addresses import address_of
 from edge.admission import Admission, logging_viewer
 from edge.capacity import Tally
+from edge.event_limits import EventLimit
 from edge.execution import OperationExecutor
 from edge.json_input import AT_ONCE_BYTES
-from edge.rates import RateLimit
 from edge.responses import error_response
 from edge.result_streams import CallWhenGone
 from edge.traces import merge_trace, request_id
@@ -163,7 +163,7 @@ class _Socket:
         self._scope: context.Scope | None = None
         """None until the connection is acknowledged."""
         self._init_received = False
-        self._messages = RateLimit(self._limits.socket_messages, WINDOW_SECONDS)
+        self._messages = EventLimit(self._limits.socket_messages, WINDOW_SECONDS)
         self._connection = Connection(websocket)
         self._operations = SocketOperations(
             self._connection,

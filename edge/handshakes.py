@@ -2,13 +2,12 @@
 
 uvicorn would write the head down once more, and have websockets parse that. What must stay true:
 whatever websockets refuses is refused, here or by `edge.request_heads`, but for a long line: all
-heads have the limits of `edge.http_protocol`.
+heads have the limits of `edge.request_reader`.
 """
 
 from collections.abc import Sequence
 from http import HTTPStatus
 
-import orjson
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.protocol import Protocol
@@ -16,7 +15,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
 
 from edge.errors import INTERNAL
-from edge.responses import JSON, error_body
+from edge.http_refusals import Refusal, refuse_request
 
 
 def read_handshake(
@@ -33,12 +32,7 @@ def read_handshake(
 
 def refuse_handshake(status: StatusLike, _: str) -> Response:
     """Refuse a handshake, without the words of websockets, which repeat what the client sent."""
-    status = HTTPStatus(status)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:  # The application failed, or the server stops.
-        error = error_body(INTERNAL, "The WebSocket could not be opened.")
-    else:
-        error = error_body("BAD_REQUEST", "This is not a valid WebSocket handshake.")
-    body = orjson.dumps(error)
-    headers = Headers({"Content-Type": JSON, "Content-Length": str(len(body))})
-    headers["Connection"] = "close"
-    return Response(status.value, status.phrase, headers, body)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # The application failed, or the server stops.
+        return refuse_request(Refusal(status, INTERNAL, "The WebSocket could not be opened."))
+    message = "This is not a valid WebSocket handshake."
+    return refuse_request(Refusal(status, "BAD_REQUEST", message))

@@ -8,19 +8,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-Refusal = tuple[int, str, str]
-"""Status, code and message."""
-HEADERS_TOO_LARGE: Final = "HEADERS_TOO_LARGE"
-MALFORMED: Final = (400, "BAD_REQUEST", "The request is not valid HTTP.")
-_WRONG_CODING: Final = (400, "BAD_REQUEST", "The only Transfer-Encoding is `chunked`.")
-_REPEATED: Final = (400, "BAD_REQUEST", "Host, Origin and Authorization can each be sent once.")
-_TWO_HOSTS: Final = (400, "BAD_REQUEST", "Host differs from the host of the request's URL.")
+from edge.http_refusals import HEADERS_TOO_LARGE, MALFORMED, Refusal
+
+_WRONG_CODING: Final = Refusal(400, "BAD_REQUEST", "The only Transfer-Encoding is `chunked`.")
+_REPEATED: Final = Refusal(
+    400, "BAD_REQUEST", "Host, Origin and Authorization can each be sent once."
+)
+_TWO_HOSTS: Final = Refusal(400, "BAD_REQUEST", "Host differs from the host of the request's URL.")
 _SENT_ONCE: Final = (b"host", b"origin", b"authorization")
 """Headers that decide who may do what."""
 _HTTP_1_1: Final = "1.1"
-_NO_UPGRADE: Final = (400, "BAD_REQUEST", "A WebSocket is opened with GET in HTTP/1.1.")
-_UPGRADE_WITH_BODY: Final = (400, "BAD_REQUEST", "A WebSocket is opened without a body.")
-_LONG_LIST: Final = (
+_NO_UPGRADE: Final = Refusal(400, "BAD_REQUEST", "A WebSocket is opened with GET in HTTP/1.1.")
+_UPGRADE_WITH_BODY: Final = Refusal(400, "BAD_REQUEST", "A WebSocket is opened without a body.")
+_LONG_LIST: Final = Refusal(
     431,
     HEADERS_TOO_LARGE,
     "Connection, Upgrade and Sec-WebSocket-* have at most 1 KB each in a WebSocket handshake.",

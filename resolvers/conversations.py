@@ -160,7 +160,7 @@ class ConversationSubscriptions:
             strawberry.ID, strawberry.argument(description="The conversation to subscribe to.")
         ],
     ) -> AsyncGenerator[conversations.Conversation, None]:
-        updates = info.context.services.conversation_updates.of(
+        updates = info.context.services.updates.conversations.of(
             info.context.viewer, conversation_id
         )
         async with aclosing(updates):

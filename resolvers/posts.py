@@ -120,7 +120,7 @@ class PostSubscriptions:
             strawberry.ID, strawberry.argument(description="The post to subscribe to.")
         ],
     ) -> AsyncGenerator[posts.Post, None]:
-        updates = info.context.services.post_updates.of(info.context.viewer, post_id)
+        updates = info.context.services.updates.posts.of(info.context.viewer, post_id)
         async with aclosing(updates):
             async for post in updates:
                 yield post

@@ -75,7 +75,7 @@ async def _deliver_shared_updates(
     after: str | None = strawberry.UNSET,
     to: Receiver[turns.TurnUpdate],
 ) -> None:
-    await info.context.services.shared_turn_updates.deliver(token, after=given(after), to=to)
+    await info.context.services.updates.shared_turns.deliver(token, after=given(after), to=to)
 
 
 @strawberry.type
@@ -99,7 +99,7 @@ class ShareSubscriptions:
             ),
         ] = strawberry.UNSET,
     ) -> AsyncGenerator[turns.TurnUpdate, None]:
-        updates = info.context.services.shared_turn_updates.of(token, after=given(after))
+        updates = info.context.services.updates.shared_turns.of(token, after=given(after))
         async with aclosing(updates):
             async for update in updates:
                 yield update

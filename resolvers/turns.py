@@ -185,7 +185,7 @@ def _deliver_updates(
     after: str | None = strawberry.UNSET,
     to: Receiver[turns.TurnUpdate],
 ) -> Coroutine[Any, Any, None]:
-    updates = info.context.services.turn_updates
+    updates = info.context.services.updates.turns
     return updates.deliver(info.context.viewer, conversation_id, after=given(after), to=to)
 
 
@@ -216,7 +216,7 @@ class TurnSubscriptions:
             ),
         ] = strawberry.UNSET,
     ) -> AsyncGenerator[turns.TurnUpdate, None]:
-        updates = info.context.services.turn_updates.of(
+        updates = info.context.services.updates.turns.of(
             info.context.viewer, conversation_id, after=given(after)
         )
         async with aclosing(updates):

@@ -51,7 +51,7 @@ class ViewerSubscriptions:
     )
     async def viewer_updated(self, info: Info) -> AsyncGenerator[viewers.Viewer, None]:
         viewer = info.context.viewer
-        updates = info.context.services.viewer_updates.of(viewer)
+        updates = info.context.services.updates.viewers.of(viewer)
         async with aclosing(updates):
             async for account in updates:
                 yield with_companion(viewer, account)

@@ -1,19 +1,12 @@
 """The services that resolvers may use. Each service is listed here, and nowhere else."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from domain.captions import CaptionModelRegistry
-from domain.conversations import Conversation
-from domain.credits import Account
 from domain.cursors import PageCursors, TurnCursors
-from domain.ids import ViewerId
 from domain.models import ModelRegistry
-from domain.ports.changes import Receiver
 from domain.ports.objects import Link
-from domain.posts import Post
 from domain.services.accounts import AccountService
 from domain.services.albums import AlbumService
 from domain.services.branches import BranchService
@@ -33,42 +26,7 @@ from domain.services.turns import TurnService
 from domain.services.uploads import UploadService
 from domain.services.viewers import ViewerService
 from domain.services.webhooks import WebhookService
-from domain.turns import TurnUpdate
-from domain.viewers import Viewer
-
-
-class TurnUpdates(Protocol):
-    def of(
-        self, viewer: Viewer, name: str, *, after: str | None = None
-    ) -> AsyncGenerator[TurnUpdate, None]: ...
-
-    async def deliver(
-        self, viewer: Viewer, name: str, *, after: str | None = None, to: Receiver[TurnUpdate]
-    ) -> None: ...
-
-
-class SharedTurnUpdates(Protocol):
-    def of(self, token: str, *, after: str | None = None) -> AsyncGenerator[TurnUpdate, None]: ...
-
-    async def deliver(
-        self, token: str, *, after: str | None = None, to: Receiver[TurnUpdate]
-    ) -> None: ...
-
-
-class ConversationUpdates(Protocol):
-    def of(self, viewer: Viewer, name: str) -> AsyncGenerator[Conversation, None]: ...
-
-
-class PostUpdates(Protocol):
-    def of(self, viewer: Viewer, name: str) -> AsyncGenerator[Post, None]: ...
-
-
-class ViewerUpdates(Protocol):
-    def of(self, viewer: Viewer) -> AsyncGenerator[Account, None]: ...
-
-    def call_when_deleted(
-        self, viewer_id: ViewerId, callback: Callable[[], None]
-    ) -> AbstractContextManager[None]: ...
+from schema.updates import Updates
 
 
 class Links(Protocol):
@@ -100,11 +58,7 @@ class Services:
     viewers: ViewerService
     accounts: AccountService
     rate_limits: RateLimits
-    turn_updates: TurnUpdates
-    shared_turn_updates: SharedTurnUpdates
-    conversation_updates: ConversationUpdates
-    post_updates: PostUpdates
-    viewer_updates: ViewerUpdates
+    updates: Updates
     links: Links
     turn_cursors: TurnCursors
     page_cursors: PageCursors

@@ -21,7 +21,7 @@ from domain.ids import ModelId, parse_image_id
 from domain.model_choice import MAX_MODELS
 from domain.pages import Page
 from domain.parents import MAX_PROMPT_LENGTH
-from domain.rates import RateLimitState
+from domain.rate_limits import RateLimitState
 from domain.references import MAX_MANUAL_REFERENCES
 from domain.text_search import searched_words
 from schema.albums import AlbumConnection
@@ -37,7 +37,7 @@ from schema.model_stats import ModelStats
 from schema.node import Node
 from schema.posts import PostConnection
 from schema.prompts import PromptConnection
-from schema.rates import RateLimit
+from schema.rate_limits import RateLimit
 from schema.scalars import given
 from schema.shares import Share
 from schema.turns import Turn

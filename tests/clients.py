@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,15 +24,18 @@ PAUSE_SECONDS = 0.05
 class GraphQLClient:
     """A client of one Darkroom, for one viewer or without a token."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(
+        self, url: str, token: str | None, *, secure: ssl.SSLContext | None = None
+    ) -> None:
         self.url = url
         self.token = token
+        self._connect_options = {"ssl": secure} if secure else {}
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        # Nothing is verified on loopback, and to read the authorities takes a tenth of a second.
         # An idle connection is left before the server closes it, after 5 seconds: a request that
         # crosses the end of its connection is lost.
         limits = httpx2.Limits(keepalive_expiry=2)
-        self.http = open_http(base_url=url, headers=headers, limits=limits)
+        verified = {"verify": secure} if secure else {}
+        self.http = open_http(base_url=url, headers=headers, limits=limits, **verified)
 
     async def aclose(self) -> None:
         await self.http.aclose()
@@ -54,7 +58,7 @@ class GraphQLClient:
 
     @asynccontextmanager
     async def socket(self, *, token: str | None = None) -> AsyncIterator["Socket"]:
-        async with connect_to(self.url) as connection:
+        async with connect_to(self.url, **self._connect_options) as connection:
             socket = Socket(connection)
             token = token or self.token
             payload = {"authorization": f"Bearer {token}"} if token else {}

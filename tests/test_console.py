@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ from commands import credits as credits_command
 from commands import make_samples, models, token, viewers, webhooks
 from commands.console import run_main
 
+ROOT = Path(__file__).parents[1]
 LONG = "x" * 100_000  # more than a buffer holds
 NUMBER = "is not a whole number from"
 LINE = "it must be one line of 1 to"
@@ -102,6 +104,24 @@ def test_an_interrupted_command_ends_with_a_sentence(capsys: pytest.CaptureFixtu
     code = run_main(lambda _: asyncio.run(work()))
 
     assert (code, capsys.readouterr().err) == (1, "Interrupted.\n")
+
+
+def test_a_command_that_is_interrupted_while_it_is_imported_ends_without_a_traceback(
+    tmp_path: Path,
+) -> None:
+    imported = tmp_path / "structlog.py"
+    imported.write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "commands.token", "ana"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.fspath(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 @pytest.mark.parametrize(

@@ -326,7 +326,7 @@ async def test_a_socket_keeps_its_token_while_a_new_one_cannot_be_verified(
             executor,
             admission,
             allowed_origins=re.compile(""),
-            call_when_deleted=api.services.viewer_updates.call_when_deleted,
+            call_when_deleted=api.services.updates.viewers.call_when_deleted,
             call_when_blocked=api.blocked_viewers.call_when_blocked,
         )
         routes = [WebSocketRoute("/graphql", endpoint)]

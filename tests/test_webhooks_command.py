@@ -1,8 +1,10 @@
 """`python -m commands.webhooks listen` shows what arrives, and verifies it."""
 
 import asyncio
+import os
 import signal
 import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -20,13 +22,15 @@ OTHER_SECRET = "whsec_" + "b" * 44
 
 
 @asynccontextmanager
-async def listening(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def listening(
+    *arguments: str, stdout: int = PIPE, stderr: int = STDOUT
+) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "commands.webhooks", "listen", *arguments),
         cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stdout=stdout,
+        stderr=stderr,
     )
     try:
         yield process
@@ -89,6 +93,22 @@ async def test_signed_webhooks_are_printed_and_others_refused() -> None:
     assert wrong.status == 401
     assert "dlv_1, again: refused: No matching signature found" in refused
     assert process.returncode == 0
+
+
+async def test_a_listener_whose_output_nobody_reads_ends() -> None:
+    port = free_port()
+    sender = HttpWebhookSender(allows_loopback=True, seconds=PATIENCE_SECONDS)
+    reader, writer = os.pipe()
+    async with listening("--port", str(port), stdout=writer, stderr=PIPE) as process:
+        os.close(writer)
+        with os.fdopen(reader) as output:
+            assert "Listening" in await asyncio.to_thread(output.readline)
+
+        await sender.send(a_held_webhook(f"http://127.0.0.1:{port}/"), a_message())
+        _, said = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    await sender.aclose()
+
+    assert (process.returncode, said) == (1, b"")
 
 
 async def test_an_error_is_reported_in_a_message() -> None:

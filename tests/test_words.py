@@ -19,7 +19,7 @@ ODD_WORDS = re.compile(
     re.IGNORECASE,
 )
 ROOMS = (
-    *("assembly", "bench", "commands", "deploy", "domain", "edge", "examples", "metrics"),
+    *("assembly", "bench", "commands", "domain", "edge", "examples", "metrics"),
     *("outbound", "providers", "resolvers", "runtime", "schema", "settings", "storage"),
     *("subscriptions", "tests", "tracing"),
 )

@@ -88,6 +88,10 @@ _MAX_JSON_MARKS: Final = 150_000
 conversations or ten albums of 10,000 images have. The decoder keeps other threads waiting until it
 has read the values between them, for some 50 ms at most.
 """
+_MAX_NUMBER_LENGTH: Final = 25
+"""Characters of one number, in JSON: those of any that is exported. The decoder keeps other threads
+waiting while it reads one, and a long one takes it a thousand times longer.
+"""
 _MAX_ALL_JSON_BYTES: Final = 200_000_000
 _MAX_JSON_RATIO: Final = 200
 """How many times larger an entry may be than its compressed form."""
@@ -104,8 +108,19 @@ class ArchiveReader:
     an entry is read than its declared size.
     """
 
-    def __init__(self, read: Callable[[int, int], bytes], byte_size: int) -> None:
-        """`read` returns a number of bytes from a position. Raise NotAnExport."""
+    def __init__(
+        self,
+        read: Callable[[int, int], bytes],
+        byte_size: int,
+        *,
+        demand_time: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`read` returns a number of bytes from a position. `demand_time` is called before each
+        entry, and may raise what ends the reading: many entries may come from one read.
+
+        Raise NotAnExport.
+        """
+        self._demand_time = demand_time
         try:
             self._archive = zipfile.ZipFile(_BlockReader(read, byte_size))
             self._entries = {one.filename: one for one in self._archive.infolist()}
@@ -121,12 +136,13 @@ class ArchiveReader:
         if _has_too_many_values(data):
             raise NotAnExport(f"{name} has too many values.")
         try:
-            return json.loads(data)
+            return json.loads(data, parse_int=_read_int, parse_float=_read_float)
         except (ValueError, RecursionError) as error:
             raise NotAnExport(f"{name} is not valid JSON.") from error
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
         """Raise NotAnExport."""
+        self._demand_time()
         entry = self._entries.get(name)
         if entry is None:
             raise NotAnExport(f"The file has no entry {name[:100]}.")
@@ -170,6 +186,20 @@ _BROKEN: Final = (
     *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error),
     *(EOFError, NotImplementedError, RuntimeError, ValueError, struct.error, OverflowError),
 )
+
+
+def _read_int(text: str) -> int:
+    return int(_demand_short(text))
+
+
+def _read_float(text: str) -> float:
+    return float(_demand_short(text))
+
+
+def _demand_short(number: str) -> str:
+    if len(number) > _MAX_NUMBER_LENGTH:
+        raise ValueError("A number is too long.")
+    return number
 
 
 def _has_too_many_values(data: bytes) -> bool:

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from domain.captions import CaptionDelivery, CaptionModel, CaptionRequest
 from domain.claims import Claim
+from domain.execution.database_retries import persist
 from domain.execution.failover import Failover
 from domain.execution.leases import LeaseLost
 from domain.execution.model_availability import ModelAvailability
-from domain.execution.retries import persist
 from domain.execution.run_progress import RunProgress, RunReporter
 from domain.ids import OutputId
 from domain.ports.execution import ClaimRepository

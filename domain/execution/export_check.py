@@ -88,15 +88,18 @@ async def check_export(
     checked_until = loop.time() + max_seconds
     is_checked = False
 
-    def read(start: int, count: int) -> bytes:
+    def demand_time() -> None:
         # A thread cannot be cancelled, so it is stopped here.
         if not is_checked and loop.time() > checked_until:
             raise TookTooLong
+
+    def read(start: int, count: int) -> bytes:
+        demand_time()
         reading = store.read(job.key, start=start, count=count)
         return asyncio.run_coroutine_threadsafe(reading, loop).result(_READ_SECONDS)
 
     def check() -> CheckedExport:
-        archive = ArchiveReader(read, byte_size)
+        archive = ArchiveReader(read, byte_size, demand_time=demand_time)
         export = _read_images(archive, ImportReader(job.id, job.owner_id))
         _check_parts(export)
         if with_files:
@@ -112,11 +115,13 @@ async def check_export(
 def _read_images(archive: ArchiveReader, reader: ImportReader) -> CheckedExport:
     manifest = reader.read_manifest(archive.read_json(MANIFEST))
     images: dict[ImageId, ImportedImage] = {}
+    files = set[str]()
     for name in manifest.image_parts:
         for image in reader.read_images(archive.read_json(name)):
-            if image.id in images:
+            if image.id in images or image.file in files:
                 raise NotAnExport("The export has an image twice.")
             images[image.id] = image
+            files.add(image.file)
     return CheckedExport(archive, reader, manifest, images)
 
 

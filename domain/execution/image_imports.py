@@ -89,10 +89,10 @@ class ImageImports:
                     group.append(decoded)
                     images[decoded.image.id] = decoded.image
                     if _is_full(group):
-                        await self._store(claim, export, group, keep_lease)
+                        await self._store(claim, export, group, keep_lease=keep_lease)
                         group.clear()
                     await keep_lease()
-            await self._store(claim, export, group, keep_lease)
+            await self._store(claim, export, group, keep_lease=keep_lease)
         return images
 
     def _decode(
@@ -130,6 +130,7 @@ class ImageImports:
         claim: JobClaim[Import],
         export: CheckedExport,
         group: Sequence[_Decoded],
+        *,
         keep_lease: Callable[[], Awaitable[None]],
     ) -> None:
         """Write the bytes, and then the records in one transaction."""

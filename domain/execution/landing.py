@@ -14,9 +14,9 @@ from typing import Final, TypeVar
 from domain.claims import Claim
 from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
 from domain.execution.clock import Clock
+from domain.execution.database_retries import persist
 from domain.execution.image_writer import ImageWriter
 from domain.execution.leases import LeaseLost
-from domain.execution.retries import persist
 from domain.execution.run_progress import RunProgress
 from domain.generation import Delivery
 from domain.images import DigitalSourceType, Drift, Image, ImageRecord, ProcessedImage

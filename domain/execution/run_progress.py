@@ -11,8 +11,8 @@ from typing import Final
 
 from domain.claims import Claim
 from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
+from domain.execution.database_retries import persist
 from domain.execution.leases import LeaseLost
-from domain.execution.retries import persist
 from domain.images import DigitalSourceType, new_key
 from domain.outputs import MAX_COUNT, Preview, ProviderJob, Run
 from domain.ports.execution import ClaimRepository

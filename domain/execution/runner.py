@@ -17,13 +17,13 @@ from domain.claims import Claim, Waiting
 from domain.errors import GenerationErrorCode, GenerationFailed, Overloaded, StoreUnavailable
 from domain.execution.caption_runs import CaptionRuns
 from domain.execution.clock import Clock
+from domain.execution.database_retries import persist
 from domain.execution.failover import Failover, RunPostponed
 from domain.execution.image_runs import ImageRuns
 from domain.execution.image_writer import ImageWriter
 from domain.execution.landing import Landing
 from domain.execution.leases import HEARTBEAT, LEASE, Lease, LeaseLost
 from domain.execution.model_availability import ModelAvailability
-from domain.execution.retries import persist
 from domain.execution.run_progress import HandedOver, RunProgress
 from domain.ids import OutputId
 from domain.models import ModelRegistry

@@ -87,6 +87,12 @@ class ImportedManifest:
     post_parts: Sequence[str]
     album_parts: Sequence[str]
 
+    @property
+    def parts(self) -> Sequence[str]:
+        """The names of all parts."""
+        turns = (name for one in self.conversations for name in one.turn_parts)
+        return [*turns, *self.image_parts, *self.post_parts, *self.album_parts]
+
 
 @dataclass(frozen=True, slots=True)
 class ImportReader:
@@ -109,13 +115,17 @@ class ImportReader:
         ]
         if len({conversation.id for conversation in conversations}) != len(conversations):
             raise NotAnExport("The export has a conversation twice.")
-        return ImportedManifest(
+        read = ImportedManifest(
             conversations=conversations,
             image_parts=facts.texts("images", most=MAX_PARTS),
             # Missing in exports that were made before there were posts and albums.
             post_parts=_part_names(facts, "posts"),
             album_parts=_part_names(facts, "albums"),
         )
+        # A part that is named a thousand times would be read as often.
+        if len(set(read.parts)) != len(read.parts):
+            raise NotAnExport("The export names a part twice.")
+        return read
 
     def read_images(self, part: object) -> Sequence[ImportedImage]:
         """Read the images of a part that have a file."""

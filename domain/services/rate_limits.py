@@ -17,8 +17,8 @@ from time import monotonic
 from typing import Final
 
 from domain.errors import Overloaded, RateLimited
-from domain.ports.limits import BucketRepository
-from domain.rates import Allowance, Amount, Rate, RateLimitState
+from domain.ports.rate_limits import RateLimitRepository
+from domain.rate_limits import Allowance, Amount, Rate, RateLimitState
 from domain.waiting import SemaphoresByKey
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class _ClientBucket:
 class RateLimits:
     """A client is a viewer's id, or something else that stands for an address."""
 
-    buckets: BucketRepository
+    buckets: RateLimitRepository
     viewer: Allowance
     address: Allowance
     now: Callable[[], float] = monotonic

@@ -347,6 +347,22 @@ def refer_too_often(turn: Data) -> None:
     turn["references"] = output["references"] = [reference] * 200
 
 
+def name_empty_part_twice(entries: dict[str, bytes]) -> None:
+    """It could be large, and be named thousands of times."""
+    name = "images/part-0999.json"
+    entries[name] = b'{"images":[]}'
+    edit("manifest", lambda one: one["images"].extend([name] * 2))(entries)
+
+
+def add_number(number: bytes) -> Change:
+    """One that nothing reads, in a manifest that is otherwise valid."""
+
+    def apply(entries: dict[str, bytes]) -> None:
+        entries["manifest.json"] = entries["manifest.json"][:-1] + b',"unread":' + number + b"}"
+
+    return apply
+
+
 HOSTILE: Final[dict[str, Change]] = {
     "a path that leads out": put("../../etc/passwd", b"x"),
     "an absolute path": put("/etc/passwd", b"x"),
@@ -377,6 +393,17 @@ HOSTILE: Final[dict[str, Change]] = {
     "a part that is not there": edit(
         "manifest", lambda one: one["images"].append("images/part-9999.json")
     ),
+    "an empty part twice": name_empty_part_twice,
+    "a part of turns twice": edit(
+        "manifest",
+        lambda one: one["conversations"].append({**one["conversations"][0], "id": "another"}),
+    ),
+    "a file of two images": edit(
+        "images/part-",
+        lambda one: one["images"].append({**one["images"][0], "id": "another"}),
+    ),
+    "a long integer": add_number(b"1" * 30),
+    "a long fraction": add_number(b"0." + b"1" * 30),
     "an image twice": edit("images/part-", lambda one: one.update(images=one["images"] * 2)),
     "a file of another name": edit(
         "images/part-", lambda one: one["images"][0].update(file="../../x.png")

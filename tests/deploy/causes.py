@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import httpx2
 
-from deploy.cluster import Cluster, Stores
 from domain.images import SHARDS, ImageOrigin, shard_of
 from storage.objects.s3 import open_bucket
 from tests.clients import Data, GraphQLClient
+from tests.cluster.cluster import Cluster, Stores
 from tests.operations import FOLLOW, start, until_finished
 from tests.resilience.processes import Documents, Process
 from tests.test_operators import STUCK

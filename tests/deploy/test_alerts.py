@@ -12,9 +12,9 @@ import httpx2
 import pytest
 from pymongo import AsyncMongoClient
 
-from deploy.cluster import cluster
-from deploy.scraping import firing_alerts
 from tests.clients import GraphQLClient
+from tests.cluster.cluster import cluster
+from tests.cluster.scraping import firing_alerts
 from tests.deploy.causes import CAUSES, TAKEN_OVER, Deployment
 from tests.deploy.test_monitoring import values_of
 from tests.http import open_http

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not THOROUGH, reason=WHY_NOT)
 
 def test_a_cluster_starts_delivers_an_image_and_answers_every_query(tmp_path: Path) -> None:
     done = _run(
-        "deploy.cluster", "--check", "--folder", tmp_path / "cluster", seconds=LIMIT_SECONDS
+        "tests.cluster.cluster", "--check", "--folder", tmp_path / "cluster", seconds=LIMIT_SECONDS
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -32,7 +32,7 @@ def test_a_cluster_starts_delivers_an_image_and_answers_every_query(tmp_path: Pa
 
 def test_each_part_of_a_cluster_can_be_stopped_under_load_without_loss(tmp_path: Path) -> None:
     done = _run(
-        *("deploy.trials", "--rounds", str(TRIALS), "--folder", tmp_path / "cluster"),
+        *("tests.cluster.trials", "--rounds", str(TRIALS), "--folder", tmp_path / "cluster"),
         seconds=TRIALS * TRIAL_SECONDS,
     )
 

@@ -165,7 +165,7 @@ async def test_an_operation_has_a_time_limit(api: Api, document: str) -> None:
 async def test_closing_the_stream_ends_its_subscription(
     api: Api, executor: OperationExecutor
 ) -> None:
-    hub = cast(ViewerUpdates, api.services.viewer_updates).hub
+    hub = cast(ViewerUpdates, api.services.updates.viewers).hub
 
     outcome = await run(executor, CREDITS, a_scope())
     assert isinstance(outcome, Streaming)

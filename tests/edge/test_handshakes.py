@@ -118,7 +118,7 @@ def test_no_socket_is_opened_while_the_answer_before_it_is_not_read() -> None:
             http = server.connection
             await until(lambda: http.cycle is not None and http.cycle.response_complete)
             writer.write(HANDSHAKE)
-            await until(lambda: bool(opened or http._stopped))
+            await until(lambda: bool(opened or http.stopped))
 
             assert b"HTTP/1.1 400 " in (await reader.read())[size:]
             writer.close()

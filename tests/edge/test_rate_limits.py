@@ -9,12 +9,12 @@ import pytest
 
 from domain.errors import Overloaded, RateLimited
 from domain.ids import viewer_id_of
-from domain.ports.limits import BucketRepository
-from domain.rates import Allowance, Amount, Rate, Taken
+from domain.ports.rate_limits import RateLimitRepository
+from domain.rate_limits import Allowance, Amount, Rate, Taken
 from domain.services.rate_limits import LEASE_SECONDS, RateLimits
 from settings import Limits
-from storage.mongo.buckets import MongoBucketRepository, bucket_id
 from storage.mongo.database import Database
+from storage.mongo.rate_limits import MongoRateLimitRepository, bucket_id
 from tests.clients import GraphQLClient
 from tests.conftest import StartDarkroom
 
@@ -199,7 +199,7 @@ class Clock:
 
 
 def a_process(
-    buckets: BucketRepository,
+    buckets: RateLimitRepository,
     *,
     burst: int = 100,
     per_second: float = 20,
@@ -210,7 +210,7 @@ def a_process(
 
 
 async def test_a_thousand_operations_take_far_fewer_database_writes(database: Database) -> None:
-    buckets = Counting(MongoBucketRepository(database))
+    buckets = Counting(MongoRateLimitRepository(database))
     process = a_process(buckets, burst=10_000, per_second=100)
 
     for _ in range(1_000):
@@ -220,7 +220,9 @@ async def test_a_thousand_operations_take_far_fewer_database_writes(database: Da
 
 
 async def test_concurrent_processes_together_stay_within_the_limit(database: Database) -> None:
-    processes = [a_process(MongoBucketRepository(database), per_second=20 * SLOW) for _ in range(8)]
+    processes = [
+        a_process(MongoRateLimitRepository(database), per_second=20 * SLOW) for _ in range(8)
+    ]
 
     async def take(number: int) -> bool:
         try:
@@ -233,7 +235,7 @@ async def test_concurrent_processes_together_stay_within_the_limit(database: Dat
 
 
 async def test_a_bucket_is_refilled_by_the_clock_of_the_database(database: Database) -> None:
-    buckets = MongoBucketRepository(database)
+    buckets = MongoRateLimitRepository(database)
     allowance = Allowance(requests=Rate(100, 20), cost=Rate(1_000, 1))
     everything = Amount(100, 100)
     await buckets.take(ANA, minimum=everything, maximum=everything, allowance=allowance)
@@ -254,7 +256,7 @@ async def test_a_bucket_is_refilled_by_the_clock_of_the_database(database: Datab
 async def test_tokens_that_a_process_has_reserved_are_valid_for_two_seconds(
     database: Database,
 ) -> None:
-    clock, buckets = Clock(), Counting(MongoBucketRepository(database))
+    clock, buckets = Clock(), Counting(MongoRateLimitRepository(database))
     process = a_process(buckets, clock=clock)
 
     await process.take(ANA, is_viewer=True, cost=1)
@@ -284,7 +286,7 @@ async def test_no_request_is_rate_limited_while_the_database_does_not_answer(
 class Counting:
     """Buckets, or what happens instead of an answer."""
 
-    def __init__(self, buckets: BucketRepository | Exception) -> None:
+    def __init__(self, buckets: RateLimitRepository | Exception) -> None:
         self._buckets = buckets
         self.calls = 0
 

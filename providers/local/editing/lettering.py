@@ -33,7 +33,7 @@ def write(picture: Image.Image, order: Write) -> Image.Image:
     words = legible(order.words).strip()
     if not words:
         return picture
-    font, lines = _fit_font(words, width * 0.86, height * 0.6, min(width, height))
+    font, lines = _fit_font(words, width=width * 0.86, height=height * 0.6, side=min(width, height))
     spacing = font.size * 0.3
     text = "\n".join(lines)
     pen = ImageDraw.Draw(Image.new("L", (1, 1)))
@@ -85,7 +85,7 @@ def frame(picture: Image.Image, order: Frame) -> Image.Image:
 
 
 def _fit_font(
-    words: str, width: float, height: float, side: int
+    words: str, *, width: float, height: float, side: int
 ) -> tuple[ImageFont.FreeTypeFont, list[str]]:
     """The largest letters in which the words fit, in lines that break between words."""
     size = _LARGEST * side

@@ -75,12 +75,14 @@ def monochrome(picture: Image.Image, amount: float) -> Image.Image:
 
 
 def sepia(picture: Image.Image, amount: float) -> Image.Image:
-    toned = _apply_tone(picture, (34, 22, 14), (168, 128, 88), (252, 240, 214))
+    toned = _apply_tone(picture, dark=(34, 22, 14), middle=(168, 128, 88), bright=(252, 240, 214))
     return toned if amount >= 0.75 else Image.blend(picture, toned, 0.4 + 0.4 * amount)
 
 
 def tint(picture: Image.Image, amount: float, *, colour: Colour) -> Image.Image:
-    toned = _apply_tone(picture, darker(colour, 0.82), colour, lighter(colour, 0.86))
+    toned = _apply_tone(
+        picture, dark=darker(colour, 0.82), middle=colour, bright=lighter(colour, 0.86)
+    )
     return Image.blend(picture, toned, min(1.0, 0.62 * amount))
 
 
@@ -146,14 +148,16 @@ def _print_curve() -> list[int]:
     return curve(lambda value: value + 0.06 * math.sin((value - 0.5) * 2 * math.pi))
 
 
-def _apply_tone(picture: Image.Image, dark: Colour, middle: Colour, bright: Colour) -> Image.Image:
+def _apply_tone(
+    picture: Image.Image, *, dark: Colour, middle: Colour, bright: Colour
+) -> Image.Image:
     grey = picture.convert("L")
     bands = []
     for low, centre, high in zip(dark, middle, bright, strict=True):
         # A parabola through the three tones at 0, 0.5 and 1.
         bow = 4 * (centre - (low + high) / 2) / 255
 
-        def tone(value: float, low: int = low, high: int = high, bow: float = bow) -> float:
+        def tone(value: float, *, low: int = low, high: int = high, bow: float = bow) -> float:
             return (low + (high - low) * value) / 255 + bow * value * (1 - value)
 
         bands.append(grey.point(curve(tone)))

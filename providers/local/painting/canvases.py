@@ -84,12 +84,13 @@ class Canvas:
                 for shape, box in zip(shapes, boxes, strict=True)
                 if box[3] + margin >= start and box[1] - margin <= stop
             ]
-            self._draw_band((left, start, right, stop), inside, outline, line)
+            self._draw_band((left, start, right, stop), inside, outline=outline, line=line)
 
     def _draw_band(
         self,
         area: tuple[int, int, int, int],
         shapes: Sequence[Shape],
+        *,
         outline: Colour | None,
         line: float,
     ) -> None:
@@ -137,7 +138,7 @@ class Canvas:
         ]
         self.draw(thin)
 
-    def graded(self, size: Size, top: Colour, low: Colour, reach: float) -> Image.Image:
+    def graded(self, size: Size, *, top: Colour, low: Colour, reach: float) -> Image.Image:
         """From one colour to another within a length, and on in the other."""
         end = min(1.0, reach * self.scale / max(1, size[1]))
         return gradient(size, [(0, top), (end, low), (1, low)])

@@ -8,9 +8,22 @@ from providers.local.painting.outlines import Point, Shape, box
 from providers.local.painting.palettes import Palette
 
 
-def sailing_boat(foot: Point, size: float, hull: Colour, sail: Colour) -> list[Shape]:
+def sailing_boat(foot: Point, size: float, *, hull: Colour, sail: Colour) -> list[Shape]:
+    """A mast with two sails, and a hull with a bright edge."""
     x, y = foot
     mast_top = y - size * 1.25
+    fore_sail = (
+        (x + size * 0.03, mast_top),
+        (x + size * 0.2, y - size * 0.7),
+        (x + size * 0.46, y - size * 0.24),
+        (x + size * 0.03, y - size * 0.2),
+    )
+    main_sail = (
+        (x - size * 0.03, mast_top + size * 0.1),
+        (x - size * 0.22, y - size * 0.62),
+        (x - size * 0.4, y - size * 0.24),
+        (x - size * 0.03, y - size * 0.2),
+    )
     return [
         box(
             x - size * 0.012,
@@ -19,52 +32,35 @@ def sailing_boat(foot: Point, size: float, hull: Colour, sail: Colour) -> list[S
             y - size * 0.12,
             darker(hull, 0.3),
         ),
-        Shape(
-            (
-                (x + size * 0.03, mast_top),
-                (x + size * 0.2, y - size * 0.7),
-                (x + size * 0.46, y - size * 0.24),
-                (x + size * 0.03, y - size * 0.2),
-            ),
-            sail,
-        ),
-        Shape(
-            (
-                (x - size * 0.03, mast_top + size * 0.1),
-                (x - size * 0.22, y - size * 0.62),
-                (x - size * 0.4, y - size * 0.24),
-                (x - size * 0.03, y - size * 0.2),
-            ),
-            mix(sail, darker(sail, 0.5), 0.3),
-        ),
-        Shape(
-            (
-                (x - size * 0.55, y - size * 0.15),
-                (x + size * 0.6, y - size * 0.16),
-                (x + size * 0.42, y + size * 0.05),
-                (x - size * 0.36, y + size * 0.05),
-            ),
-            hull,
-        ),
-        Shape(
-            (
-                (x - size * 0.55, y - size * 0.15),
-                (x + size * 0.6, y - size * 0.16),
-                (x + size * 0.57, y - size * 0.11),
-                (x - size * 0.51, y - size * 0.1),
-            ),
-            lighter(hull, 0.5),
-            outlined=False,
-        ),
+        Shape(fore_sail, sail),
+        Shape(main_sail, mix(sail, darker(sail, 0.5), 0.3)),
+        *_boat_hull(foot, size, hull),
     ]
 
 
-def balloon(centre: Point, size: float, colour: Colour, other: Colour) -> list[Shape]:
+def _boat_hull(foot: Point, size: float, hull: Colour) -> list[Shape]:
+    x, y = foot
+    side = (
+        (x - size * 0.55, y - size * 0.15),
+        (x + size * 0.6, y - size * 0.16),
+        (x + size * 0.42, y + size * 0.05),
+        (x - size * 0.36, y + size * 0.05),
+    )
+    edge = (
+        (x - size * 0.55, y - size * 0.15),
+        (x + size * 0.6, y - size * 0.16),
+        (x + size * 0.57, y - size * 0.11),
+        (x - size * 0.51, y - size * 0.1),
+    )
+    return [Shape(side, hull), Shape(edge, lighter(hull, 0.5), outlined=False)]
+
+
+def balloon(centre: Point, size: float, *, colours: tuple[Colour, Colour]) -> list[Shape]:
     """A striped envelope with a basket."""
     x, y = centre
     shapes = []
     for index, share in enumerate((1.0, 0.72, 0.38)):
-        stripe = colour if index % 2 == 0 else other
+        stripe = colours[index % 2]
         outline = []
         for step in range(40):
             angle = math.tau * step / 40
@@ -92,7 +88,7 @@ def balloon(centre: Point, size: float, colour: Colour, other: Colour) -> list[S
     ]
 
 
-def bird(centre: Point, span: float, lift: float, colour: Colour) -> Shape:
+def bird(centre: Point, *, span: float, lift: float, colour: Colour) -> Shape:
     x, y = centre
     thin = span * 0.07
     upper = [(-1.0, -lift), (-0.45, -lift * 1.15), (0.0, 0.0), (0.45, -lift * 1.15), (1.0, -lift)]

@@ -160,9 +160,9 @@ class InkPainter:
         for _ in range(round((2 + 8 * amount) * width)):
             x, y = random.uniform(-0.05, 1.05) * width, random.uniform(0.12, 0.8) * horizon
             size = random.uniform(0.06, 0.15) * (1.25 - y / horizon * 0.7)
-            self._cloud(random, (x, y), size, colour)
+            self._cloud(random, (x, y), size=size, colour=colour)
 
-    def _cloud(self, random: Random, at: Point, size: float, colour: Colour) -> None:
+    def _cloud(self, random: Random, at: Point, *, size: float, colour: Colour) -> None:
         """A flat underside with a heap of round tops."""
         x, y = at
         upper = []
@@ -182,7 +182,7 @@ class InkPainter:
         under = Shape((*shade, (x + size, y), (x - size, y)), colour, outlined=False)
         self.canvas.draw([body, under], outline=self._ink, line=_LINE * 0.7)
 
-    def land(self, line: Sequence[Point], top: Colour, low: Colour, random: Random) -> None:
+    def land(self, line: Sequence[Point], random: Random, *, top: Colour, low: Colour) -> None:
         canvas = self.canvas
         base = _strong(top)
         mask, start = canvas.below(line)
@@ -245,7 +245,7 @@ class InkPainter:
         self.canvas.stroke(line, self._ink, _LINE * 1.15)
 
     def water(
-        self, horizon: float, palette: Palette, light_x: float | None, random: Random
+        self, random: Random, horizon: float, palette: Palette, *, light_x: float | None
     ) -> None:
         canvas = self.canvas
         width, height = canvas.size
@@ -259,12 +259,18 @@ class InkPainter:
         flat = Image.new("RGB", (width, depth), base)
         share = column((width, depth), [(0, 0.42), (0.6, 0.14), (1, 0)])
         canvas.picture.paste(Image.composite(mirror, flat, share), (0, top))
-        self._waves(horizon, palette, base, light_x, random)
+        self._waves(random, horizon, palette, base=base, light_x=light_x)
         line = [(-0.01, horizon), (width / canvas.scale + 0.01, horizon)]
         canvas.stroke(line, self._ink, _LINE)
 
     def _waves(
-        self, horizon: float, palette: Palette, base: Colour, light_x: float | None, random: Random
+        self,
+        random: Random,
+        horizon: float,
+        palette: Palette,
+        *,
+        base: Colour,
+        light_x: float | None,
     ) -> None:
         canvas = self.canvas
         width, height = (side / canvas.scale for side in canvas.size)
@@ -278,9 +284,9 @@ class InkPainter:
                 shapes.append(
                     _dash(
                         (random.uniform(-0.05, 1.05) * width, y),
-                        long,
-                        0.0012 + 0.0045 * near,
-                        colour,
+                        long=long,
+                        thick=0.0012 + 0.0045 * near,
+                        colour=colour,
                     )
                 )
         glint = mix(palette.light, (255, 222, 140), 0.35)
@@ -291,7 +297,7 @@ class InkPainter:
             for _ in range(2):
                 x = (light_x or 0) + random.gauss(0, 0.012 + 0.035 * near)
                 long = random.uniform(0.02, 0.055) * (0.7 + 0.8 * near)
-                shapes.append(_dash((x, y), long, 0.0016 + 0.0052 * near, glint))
+                shapes.append(_dash((x, y), long=long, thick=0.0016 + 0.0052 * near, colour=glint))
         canvas.draw(shapes)
 
     def shapes(self, shapes: Sequence[Shape]) -> None:
@@ -408,7 +414,7 @@ def _outlines(grey: Image.Image, scale: float) -> Image.Image:
     return soften(sharp, max(0.6, 0.9 * scale)).point(smooth_step(0.3, 0.62))
 
 
-def _dash(centre: Point, long: float, thick: float, colour: Colour) -> Shape:
+def _dash(centre: Point, *, long: float, thick: float, colour: Colour) -> Shape:
     x, y = centre
     return Shape(
         ((x - long, y), (x - long * 0.3, y - thick), (x + long, y), (x + long * 0.3, y + thick)),

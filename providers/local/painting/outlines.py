@@ -34,7 +34,7 @@ def box(left: float, top: float, right: float, bottom: float, colour: Colour) ->
     return Shape(((left, top), (right, top), (right, bottom), (left, bottom)), colour)
 
 
-def rocky_ridge(random: Random, width: float, base: float, height: float) -> list[Point]:
+def rocky_ridge(random: Random, *, width: float, base: float, height: float) -> list[Point]:
     """Peaks of uneven height with broken flanks."""
     count = 257
     peaks = [
@@ -52,7 +52,7 @@ def rocky_ridge(random: Random, width: float, base: float, height: float) -> lis
     return line
 
 
-def rolling_ridge(random: Random, width: float, base: float, height: float) -> list[Point]:
+def rolling_ridge(random: Random, *, width: float, base: float, height: float) -> list[Point]:
     """Soft waves of land."""
     waves = [
         (height * share, random.uniform(0.6, 1.3) * pace, random.uniform(0, math.tau))
@@ -70,7 +70,7 @@ def rolling_ridge(random: Random, width: float, base: float, height: float) -> l
     ]
 
 
-def dune_ridge(random: Random, width: float, base: float, height: float) -> list[Point]:
+def dune_ridge(random: Random, *, width: float, base: float, height: float) -> list[Point]:
     """Long backs that end in sharp crests."""
     pace, phase = random.uniform(1.1, 1.9), random.uniform(0, math.pi)
     count = 241

@@ -30,7 +30,7 @@ class Painter(Protocol):
         self, random: Random, horizon: float, palette: Palette, *, amount: float
     ) -> None: ...
 
-    def land(self, line: Sequence[Point], top: Colour, low: Colour, random: Random) -> None:
+    def land(self, line: Sequence[Point], random: Random, *, top: Colour, low: Colour) -> None:
         """Everything below the line, from its colour at the top to the one further down."""
 
     def crests(
@@ -39,7 +39,7 @@ class Painter(Protocol):
         """Snow on those parts of a ridge that rise above a height."""
 
     def water(
-        self, horizon: float, palette: Palette, light_x: float | None, random: Random
+        self, random: Random, horizon: float, palette: Palette, *, light_x: float | None
     ) -> None:
         """Mirrors what has been painted so far, with a path of light where the sky has a light."""
 

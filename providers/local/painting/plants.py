@@ -26,13 +26,13 @@ def firs(
     shapes: list[Shape] = []
     for foot in sorted(feet, key=lambda point: point[1]):
         tall = height * random.uniform(0.6, 1.2)
-        shapes += _fir(random, foot, tall, darker(green, random.uniform(0.0, 0.3)))
+        shapes += _fir(random, foot, height=tall, colour=darker(green, random.uniform(0.0, 0.3)))
         if snowy:
             shapes += _snow_on_fir(foot, tall, white)
     return shapes
 
 
-def _fir(random: Random, foot: Point, height: float, colour: Colour) -> list[Shape]:
+def _fir(random: Random, foot: Point, *, height: float, colour: Colour) -> list[Shape]:
     """A fir with drooping, uneven boughs."""
     x, y = foot
     half = height * random.uniform(0.17, 0.23)
@@ -72,7 +72,7 @@ def _snow_on_fir(foot: Point, height: float, white: Colour) -> list[Shape]:
 
 
 def broadleaf(
-    random: Random, foot: Point, height: float, colour: Colour, light: Colour
+    random: Random, foot: Point, *, height: float, colour: Colour, light: Colour
 ) -> list[Shape]:
     """A tree with a round crown of many leaf clusters, lit from the upper left."""
     x, y = foot
@@ -150,12 +150,12 @@ def meadow(
         head = (x + random.uniform(-1, 1) * size, y - size * 3.2)
         foot = ((x - size * 0.14, y + size), (x + size * 0.14, y + size), head)
         shapes.append(Shape(foot, mix(stem, palette.land(0.8), 0.5 * (1 - share)), outlined=False))
-        shapes += _blossom(random, head, size, tone, simple=share < 0.25)
+        shapes += _blossom(random, head, size=size, tone=tone, simple=share < 0.25)
     return shapes
 
 
 def _blossom(
-    random: Random, head: Point, size: float, tone: Colour, *, simple: bool
+    random: Random, head: Point, *, size: float, tone: Colour, simple: bool
 ) -> list[Shape]:
     if simple:
         return [disc(head, size, tone)]

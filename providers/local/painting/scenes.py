@@ -31,12 +31,12 @@ def compose(
     subjects: Sequence[str], colours: Sequence[str], *, aspect: float, seed: str
 ) -> list[Stroke]:
     """The strokes that paint a scene, back to front."""
-    return _Scene(subjects, colours, aspect, seed).strokes()
+    return _Scene(subjects, colours, aspect=aspect, seed=seed).strokes()
 
 
 class _Scene:
     def __init__(
-        self, subjects: Sequence[str], colours: Sequence[str], aspect: float, seed: str
+        self, subjects: Sequence[str], colours: Sequence[str], *, aspect: float, seed: str
     ) -> None:
         random = Random(seed)
         self.seed = seed
@@ -89,7 +89,7 @@ class _Scene:
     def _land(self, line: Sequence[Point], depth: float, name: str) -> None:
         top = self.palette.land(depth)
         low = darker(top, 0.35) if depth > 0.6 else mix(top, self.palette.haze, 0.55 * (1 - depth))
-        self._add(lambda painter: painter.land(line, top, low, self._own(name)))
+        self._add(lambda painter: painter.land(line, self._own(name), top=top, low=low))
 
     def _sky(self) -> None:
         subjects, palette, horizon = self.subjects, self.palette, self.horizon
@@ -132,7 +132,7 @@ class _Scene:
                 min(self.width * 0.92, max(self.width * 0.08, x)),
                 self.height * random.uniform(0.14, 0.34),
             )
-            shapes += crafts.balloon(centre, size, warm, pale)
+            shapes += crafts.balloon(centre, size, colours=(warm, pale))
         self._shapes(shapes)
 
     def _birds(self) -> None:
@@ -143,9 +143,9 @@ class _Scene:
             [
                 crafts.bird(
                     (x + random.gauss(0, 0.09), y + random.gauss(0, 0.035)),
-                    random.uniform(0.009, 0.02),
-                    random.uniform(0.25, 0.6),
-                    colour,
+                    span=random.uniform(0.009, 0.02),
+                    lift=random.uniform(0.25, 0.6),
+                    colour=colour,
                 )
                 for _ in range(random.randint(5, 9))
             ]
@@ -156,13 +156,17 @@ class _Scene:
         subjects, random = self.subjects, self._own("distance")
         if "mountains" in subjects:
             for depth, height in ((0.0, 0.3), (0.22, 0.24), (0.42, 0.14)):
-                line = outlines.rocky_ridge(random, self.width, self.horizon + 0.015, height)
+                line = outlines.rocky_ridge(
+                    random, width=self.width, base=self.horizon + 0.015, height=height
+                )
                 self._land(line, depth, f"mountain {depth}")
                 if height > 0.2:
                     self._crests(line, height, depth)
                 self._haze(self.horizon - 0.02, 0.3)
         elif self.wet and not {"city", "lighthouse", "boat"} & subjects:
-            line = outlines.rolling_ridge(random, self.width, self.horizon + 0.004, 0.05)
+            line = outlines.rolling_ridge(
+                random, width=self.width, base=self.horizon + 0.004, height=0.05
+            )
             self._land(line, 0.12, "coast")
         if "city" in subjects:
             self._skyline()
@@ -204,7 +208,7 @@ class _Scene:
         if "lighthouse" in self.subjects:
             self._lighthouse()
         path = self.light_x if self.lit else None
-        self._add(lambda p: p.water(self.horizon, self.palette, path, self._own("water")))
+        self._add(lambda p: p.water(self._own("water"), self.horizon, self.palette, light_x=path))
         if "boat" in self.subjects:
             self._boats()
 
@@ -213,15 +217,21 @@ class _Scene:
         x = self.width * (0.76 if self.light_left else 0.24)
         top = self.horizon - 0.055
         rock = buildings.headland(
-            random, (x, self.horizon + 0.012), 0.24, 0.067, palette.land(0.86)
+            random,
+            (x, self.horizon + 0.012),
+            half=0.24,
+            height=0.067,
+            colour=palette.land(0.86),
         )
         white = mix((246, 242, 234), palette.sky[1], 0.5 if palette.dark else 0.12)
         band = mix((190, 48, 44), palette.sky[0], 0.45 if palette.dark else 0.1)
         lamp = (255, 236, 176)
         house_x = x - 0.1 if self.light_left else x + 0.085
-        house = buildings.cottage((house_x, top + 0.014), 0.05, white, band, palette.accent)
+        house = buildings.cottage(
+            (house_x, top + 0.014), 0.05, wall=white, roof=band, window=palette.accent
+        )
         height = 0.36
-        tower = buildings.lighthouse((x, top + 0.006), height, white, band, lamp)
+        tower = buildings.lighthouse((x, top + 0.006), height, wall=white, band=band, lamp=lamp)
         self._shapes([rock, *house, *tower])
         at = (x, top - height * 0.86)
         self._add(lambda painter: painter.lamp(at, 0.3 if palette.dark else 0.1, lamp))
@@ -237,7 +247,7 @@ class _Scene:
         shapes: list[Shape] = []
         for size, down, x, tone in ((0.05, 0.04, far_x, sail), (0.15, 0.32, near_x, red)):
             y = self.horizon + (self.height - self.horizon) * down
-            boat = crafts.sailing_boat((x, y), size, hull, tone)
+            boat = crafts.sailing_boat((x, y), size, hull=hull, sail=tone)
             shapes += [*crafts.mirrored(boat, y + size * 0.05, palette), *boat]
         self._shapes(shapes)
 
@@ -251,7 +261,7 @@ class _Scene:
             reach = 0.62 if "flowers" in self.subjects else 0.95
             base = self.horizon + 0.07 + (self.height - self.horizon) * index / len(depths) * reach
             height = (0.085 if desert else 0.06) * (1 + 0.55 * index)
-            self.front = ridge(random, self.width, base, height)
+            self.front = ridge(random, width=self.width, base=base, height=height)
             self._land(self.front, depth, f"ground {index}")
             if desert:
                 self._dune_shadows(self.front, depth)
@@ -318,7 +328,7 @@ class _Scene:
             roof = mix((240, 244, 252), palette.sky[1], 0.3)
         evening = palette.dark or bool({"sunset", "snow"} & self.subjects)
         window = (255, 214, 130) if evening else mix(palette.sky[0], (60, 70, 90), 0.5)
-        self._shapes(buildings.cottage((x, y), size, wall, roof, window))
+        self._shapes(buildings.cottage((x, y), size, wall=wall, roof=roof, window=window))
         if evening:
             at = (x + size * 0.4, y - size * 0.3)
             self._add(lambda painter: painter.lamp(at, 0.12, window))
@@ -326,7 +336,9 @@ class _Scene:
             green = mix(palette.land(0.75), (70, 96, 60), 0.3)
             foot = (x + 0.19, y + 0.01)
             self._shapes(
-                plants.broadleaf(self._own("house tree"), foot, 0.15, green, palette.light)
+                plants.broadleaf(
+                    self._own("house tree"), foot, height=0.15, colour=green, light=palette.light
+                )
             )
 
     def _foreground(self) -> None:
@@ -334,7 +346,9 @@ class _Scene:
         ashore = {"hills", "house", "tree", "flowers", "desert"} & subjects
         if self.wet and ashore:
             rise = 0.14 if "flowers" in subjects else 0.05
-            self.front = outlines.rolling_ridge(random, self.width, self.height - rise, 0.12)
+            self.front = outlines.rolling_ridge(
+                random, width=self.width, base=self.height - rise, height=0.12
+            )
             self._land(self.front, 0.92, "shore")
             if "house" in subjects:
                 self._cottage(self.front)
@@ -347,7 +361,9 @@ class _Scene:
             blossom = [name for name in self.colours if name in {"pink", "red", "white", "orange"}]
             if blossom:
                 green = mix(COLOURS[blossom[0]], palette.near, 0.2)
-            self._shapes(plants.broadleaf(random, foot, 0.42, green, palette.light))
+            self._shapes(
+                plants.broadleaf(random, foot, height=0.42, colour=green, light=palette.light)
+            )
         if "flowers" in subjects:
             self._shapes(
                 plants.meadow(

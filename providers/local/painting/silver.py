@@ -153,10 +153,10 @@ class SilverPainter:
         )
         canvas.cover(body, scaled(mask, 0.5 if palette.dark else 0.86))
 
-    def land(self, line: Sequence[Point], top: Colour, low: Colour, random: Random) -> None:
+    def land(self, line: Sequence[Point], random: Random, *, top: Colour, low: Colour) -> None:
         canvas = self.canvas
         mask, start = canvas.below(line)
-        layer = canvas.graded(mask.size, top, low, 0.26)
+        layer = canvas.graded(mask.size, top=top, low=low, reach=0.26)
         # Light and shade on the slopes: coarse folds and fine roughness.
         folds = clouds(mask.size, random, cells=6, stretch=1.6)
         bright, dark = lighter(top, 0.2), darker(top, 0.24)
@@ -197,7 +197,7 @@ class SilverPainter:
         )
 
     def water(
-        self, horizon: float, palette: Palette, light_x: float | None, random: Random
+        self, random: Random, horizon: float, palette: Palette, *, light_x: float | None
     ) -> None:
         canvas = self.canvas
         width, height = canvas.size
@@ -216,7 +216,7 @@ class SilverPainter:
         )
         share = column((width, depth), [(0, 0.12), (0.35, 0.4), (1, 0.78)])
         water = Image.composite(deep, water, share)
-        self._sparkle(water, palette, light_x, random)
+        self._sparkle(random, water, palette, light_x=light_x)
         canvas.picture.paste(water, (0, top))
         mist = column((width, round(depth * 0.1) + 2), [(0, 0.5), (1, 0)])
         canvas.cover(palette.haze, scaled(mist, 0.8), (0, top))
@@ -237,7 +237,7 @@ class SilverPainter:
         return result
 
     def _sparkle(
-        self, water: Image.Image, palette: Palette, light_x: float | None, random: Random
+        self, random: Random, water: Image.Image, palette: Palette, *, light_x: float | None
     ) -> None:
         """Waves as streaks of light and shade, and the path of light below the sun or the moon."""
         width, depth = water.size

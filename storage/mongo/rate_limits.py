@@ -11,7 +11,7 @@ from typing import Final
 from pymongo import ReturnDocument, WriteConcern
 from pymongo.errors import DuplicateKeyError
 
-from domain.rates import Allowance, Amount, Rate, Taken
+from domain.rate_limits import Allowance, Amount, Rate, Taken
 from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 
@@ -20,8 +20,8 @@ _SPARE_SECONDS: Final = 60
 
 
 @repository
-class MongoBucketRepository:
-    """See `domain.ports.limits.BucketRepository`."""
+class MongoRateLimitRepository:
+    """See `domain.ports.rate_limits.RateLimitRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._buckets = database.buckets.with_options(write_concern=WriteConcern(1))

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import httpx2
 
-from deploy.programs import running, until_answered
+from tests.cluster.programs import running, until_answered
 from tests.serving import free_port
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 
 
 async def start_prometheus(

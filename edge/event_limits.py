@@ -1,7 +1,7 @@
 """Counts events in windows of time, to limit how often they happen."""
 
 
-class RateLimit:
+class EventLimit:
     """A limit of events per window of time."""
 
     __slots__ = ("_count", "_ends_at", "_limit", "_seconds")

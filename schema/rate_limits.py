@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import strawberry
 
-from domain.rates import RateLimitState
+from domain.rate_limits import RateLimitState
 
 
 @strawberry.type(

@@ -20,14 +20,14 @@ from typing import Final
 
 import httpx2
 
-from deploy.programs import running, until_answered
-from deploy.scraping import dashboard_queries, start_prometheus, values
 from edge.dev_tokens import DevelopmentIssuer
 from runtime.local_mongod import find_mongod
 from storage.objects.bucket import Bucket
 from tests.brokers import NatsServer
 from tests.buckets import Ministack, bucket_at
-from tests.clients import GraphQLClient, Socket, connect_to
+from tests.clients import GraphQLClient
+from tests.cluster.programs import running, until_answered
+from tests.cluster.scraping import dashboard_queries, start_prometheus, values
 from tests.operations import FOLLOW, start
 from tests.resilience.processes import Api, Process, Worker
 from tests.resilience.replica_set import ReplicaSet
@@ -35,7 +35,7 @@ from tests.serving import free_port
 from tests.storage.places import make_bucket
 from tests.tools import find_tool
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 LANDED_SECONDS: Final = 60
 SCRAPED_SECONDS: Final = 60
 _PROGRAMS: Final = ("mongod", "nats-server", "ministack")
@@ -159,7 +159,7 @@ async def _start_caddy(deployment: Cluster, caddy: Path, stack: AsyncExitStack) 
 
 async def check(deployment: Cluster) -> bool:
     """Follow a conversation through the proxy, and ask Prometheus everything that is drawn."""
-    client = GraphQLClient(deployment.url, deployment.token("ana"))
+    client = GraphQLClient(deployment.url, deployment.token("ana"), secure=_trust_proxy(deployment))
     try:
         await _follow_conversation(client)
     finally:
@@ -182,19 +182,18 @@ async def check(deployment: Cluster) -> bool:
     return True
 
 
+def _trust_proxy(deployment: Cluster) -> ssl.SSLContext | None:
+    """Trust the authority that Caddy has made for itself, and no other."""
+    if deployment.proxy is None:
+        return None
+    authority = deployment.folder / "caddy/caddy/pki/authorities/local/root.crt"
+    return ssl.create_default_context(cafile=authority)
+
+
 async def _follow_conversation(client: GraphQLClient) -> None:
-    unverified = ssl.create_default_context()
-    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
-    secure = {"ssl": unverified} if client.url.startswith("https") else {}
     payload = await start(client, selectedModels=["local-silver"])
-    async with asyncio.timeout(LANDED_SECONDS), connect_to(client.url, **secure) as connection:
-        socket = Socket(connection)
-        authorization = {"authorization": f"Bearer {client.token}"}
-        await socket.send(type="connection_init", payload=authorization)
-        assert (await socket.receive())["type"] == "connection_ack"
-        updates = await socket.subscribe(
-            FOLLOW, id=payload["conversation"]["id"], after=payload["cursor"]
-        )
+    conversation = {"id": payload["conversation"]["id"], "after": payload["cursor"]}
+    async with asyncio.timeout(LANDED_SECONDS), client.subscribe(FOLLOW, **conversation) as updates:
         await updates.until(lambda data: data["turnUpdated"]["turn"]["status"] == "COMPLETED")
     print("An image landed, and its updates came through the proxy.")
 
@@ -219,7 +218,7 @@ async def _run(folder: Path, *, only_check: bool) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = ArgumentParser(prog="python -m deploy.cluster", description=__doc__)
+    parser = ArgumentParser(prog="python -m tests.cluster.cluster", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".cluster", help="for data and logs")
     parser.add_argument("--check", action="store_true", help="try it, and end")
     asked = parser.parse_args(arguments)

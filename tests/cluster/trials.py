@@ -21,13 +21,13 @@ from uuid import uuid4
 import httpx2
 from pymongo import AsyncMongoClient
 
-from deploy.cluster import ROOT, Cluster, Stores, cluster, empty_folder
-from deploy.scraping import dashboard_queries, firing_alerts, values
-from deploy.visitors import visitors
 from domain.background import run_in_background
 from domain.ids import viewer_id_of
 from edge.dev_tokens import ISSUER
 from storage.mongo.database import open_database
+from tests.cluster.cluster import ROOT, Cluster, Stores, cluster, empty_folder
+from tests.cluster.scraping import dashboard_queries, firing_alerts, values
+from tests.cluster.visitors import visitors
 from tests.resilience.evidence import History, Kill, Terms, all_ended, read_stored
 from tests.resilience.history import violations
 from tests.resilience.load import Load
@@ -273,7 +273,7 @@ async def _report_monitoring(watcher: Watcher | None) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = ArgumentParser(prog="python -m deploy.trials", description=__doc__)
+    parser = ArgumentParser(prog="python -m tests.cluster.trials", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".cluster", help="for data and logs")
     parser.add_argument("--rounds", type=int, default=1, help="how often each part is taken away")
     parser.add_argument("--seed", default=uuid4().hex[:8], help="decides what viewers do")

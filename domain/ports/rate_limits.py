@@ -2,10 +2,10 @@
 
 from typing import Protocol
 
-from domain.rates import Allowance, Amount, Taken
+from domain.rate_limits import Allowance, Amount, Taken
 
 
-class BucketRepository(Protocol):
+class RateLimitRepository(Protocol):
     async def take(
         self, client: str, *, minimum: Amount, maximum: Amount, allowance: Allowance
     ) -> Taken:
