@@ -61,7 +61,7 @@ async def measure(
     scale = options.scale if row.own_scale is None else row.own_scale
     budget.say(f"{row.name} ...")
     row_began = time.monotonic()
-    for number in range(1 if row.only_once else options.rounds * MOST_TIMES_THE_ROUNDS):
+    for number in range(1 if row.is_measured_once else options.rounds * MOST_TIMES_THE_ROUNDS):
         began = time.monotonic()
         if number >= options.rounds and began > row_began + SHORT_ROW_SECONDS:
             break

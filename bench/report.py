@@ -39,12 +39,15 @@ class Measured:
 
     def figure(self, server: str, name: str) -> float:
         """The median of the rounds, NaN where there is none."""
-        return _median(figures[name] for figures in self.rounds[server])
+        return _median(figures[name] for figures in self.rounds_of(server, name))
 
     def ratio(self, server: str, name: str) -> float:
         """The median of the rounds' own ratios: the plain server has fewer rounds."""
-        pairs = zip(self.rounds[server], self.rounds["relay"], strict=False)
+        pairs = zip(self.rounds_of(server, name), self.rounds_of("relay", name), strict=False)
         return _median(mine[name] / max(other[name], 0.001) for mine, other in pairs)
+
+    def rounds_of(self, server: str, name: str) -> Sequence[Figures]:
+        return self.rounds[server][: 1 if name in self.row.only_first else None]
 
     def longest(self, name: str, server: str = "darkroom") -> float:
         """For how long the server's event loop was kept from anything else, in milliseconds."""
@@ -97,7 +100,7 @@ def _lines(one: Measured) -> Iterator[str]:
         figures = " | ".join(f"{one.figure(server, name):.1f}" for server in _NAMES)
         yield (
             f"| {one.row.name}: {name} | {figures} | {ratio:.2f} | {one.ratio(PLAIN, name):.2f} | "
-            f"≤ {target:.2f} | {_met(ratio, target)} | {len(one.rounds['darkroom'])} |"
+            f"≤ {target:.2f} | {_met(ratio, target)} | {len(one.rounds_of('darkroom', name))} |"
         )
 
 
