@@ -29,7 +29,7 @@ LEFT_FILES: Final = 5
 LATEST: Final = {"silent": 5.0, "slow heads": 10.0, "slow bodies": 10.0, "reading nothing": 30.0}
 """After how many seconds each kind is dropped, with what its client has to read a refusal."""
 SLACK_SECONDS: Final = 0.5
-"""For timers. Everything takes longer where more processes want to run than there are processors."""
+"""For timers. All takes longer where more processes want to run than there are processors."""
 SERVED_BYTES: Final = 2_000_000
 IDLE_BYTES: Final = 64_000
 DRIFT_BYTES: Final = 10_000_000
