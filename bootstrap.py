@@ -35,7 +35,8 @@ from assembly.operators import (
     export_subscriptions,
     serve_operators,
 )
-from assembly.services import RequestedWork, make_hub, make_services, make_waiting_turns
+from assembly.services import RequestedWork, make_services, make_waiting_turns
+from assembly.updates import make_hub
 from domain.errors import Overloaded
 from domain.execution.dispatcher import Dispatcher, never
 from domain.execution.permits import Permits

@@ -5,11 +5,11 @@ from datetime import timedelta
 from typing import Self
 
 from assembly.base import Base
+from assembly.updates import make_updates
 from domain.cleanup.erasure import ViewerEraser
 from domain.cursors import PageCursors, TurnCursors
 from domain.execution.exporter import Exporter
 from domain.execution.importer import Importer
-from domain.partitions import FollowedPartitions
 from domain.ports.execution import HintQueue
 from domain.ports.imaging import UploadProcessor
 from domain.rate_limits import Allowance, Rate
@@ -43,15 +43,12 @@ from metrics.outputs import ObservedOutputs
 from metrics.storage import (
     ObservedUploads,
 )
-from metrics.updates import ObservedFeed, UpdateMetrics
 from schema.services import Services
-from schema.updates import Updates
 from settings import Settings
 from storage.imaging.samples import load_samples
 from storage.mongo.accounts import MongoAccountRepository
 from storage.mongo.albums import MongoAlbumRepository
 from storage.mongo.branches import MongoBranchRepository
-from storage.mongo.change_feed import MongoChangeFeed
 from storage.mongo.choices import MongoChoiceRepository
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database
@@ -68,12 +65,7 @@ from storage.mongo.uploads import MongoUploadRepository
 from storage.mongo.viewers import MongoViewerRepository
 from storage.mongo.waiting_turns import MongoWaitingTurnRepository
 from storage.mongo.webhooks import MongoWebhookRepository
-from subscriptions.conversations import ConversationUpdates
 from subscriptions.hub import Hub
-from subscriptions.posts import PostUpdates
-from subscriptions.shares import SharedTurnUpdates
-from subscriptions.turns import TurnUpdates
-from subscriptions.viewer import ViewerUpdates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +134,7 @@ def make_services(
     """Make the services that resolvers call. Nothing is opened."""
     database, signer = base.database, base.image_tools.signer
     shared = _Shared.of(settings, base, hints)
-    accounts, turn_cursors = shared.accounts, TurnCursors(signer)
+    accounts = shared.accounts
     conversations = _make_conversation_service(settings, shared)
     turns = _make_turn_service(shared, work.waiting)
     shares = _make_share_service(settings, shared, blocked)
@@ -168,34 +160,10 @@ def make_services(
         viewers=_make_viewer_service(settings, base, eraser=work.eraser),
         accounts=accounts,
         rate_limits=_make_rate_limits(settings, database),
-        updates=_make_updates(hub, shared, shares=shares, turn_cursors=turn_cursors),
+        updates=make_updates(base, hub, accounts=accounts, shares=shares),
         links=base.objects,
-        turn_cursors=turn_cursors,
+        turn_cursors=TurnCursors(signer),
         page_cursors=PageCursors(signer),
-    )
-
-
-def _make_updates(
-    hub: Hub, shared: _Shared, *, shares: ShareService, turn_cursors: TurnCursors
-) -> Updates:
-    turns = TurnUpdates(hub, shared.turns, turn_cursors)
-    return Updates(
-        turns=turns,
-        shared_turns=SharedTurnUpdates(hub, turns, shares),
-        conversations=ConversationUpdates(hub, shared.conversations),
-        posts=PostUpdates(hub, shared.posts),
-        viewers=ViewerUpdates(hub, shared.accounts),
-    )
-
-
-def make_hub(settings: Settings, base: Base) -> Hub:
-    partitions = FollowedPartitions(settings.feed_partitions)
-    return Hub(
-        ObservedFeed(MongoChangeFeed(base.database, partitions), base.metrics),
-        TurnCursors(base.image_tools.signer),
-        MongoAccountRepository(base.database).list_existing,
-        observer=UpdateMetrics(base.metrics),
-        partitions=partitions,
     )
 
 

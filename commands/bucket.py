@@ -150,7 +150,7 @@ class _BucketCheck:
         return None if await self._store.get(self._key) == _DATA else "it returned other bytes"
 
     async def check_listing(self) -> str | None:
-        listed = self._store.keys(shard_of(self._key), folders=("images",))
+        listed = self._store.list_keys(shard_of(self._key), folders=("images",))
         found = [info async for info in listed if info.key == self._key]
         return None if found else "it lists nothing"
 

@@ -40,7 +40,7 @@ async def run(settings: Settings, options: Namespace) -> int:
             if not await MongoAccountRepository(database).list_existing([viewer_id]):
                 print_error("This viewer has no account yet: check the name.")
         elif await viewers.unblock(viewer_id):
-            print(f"{viewer_id} is not blocked any more.")
+            print(f"{viewer_id} is no longer blocked.")
         else:
             print_error(f"{viewer_id} was not blocked.")
             return FAILED

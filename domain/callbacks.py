@@ -7,13 +7,17 @@ Key = TypeVar("Key")
 
 
 class Callbacks(Generic[Key]):
+    """Callbacks by key. Several can be registered for one key."""
+
     def __init__(
         self,
         *,
         when_first: Callable[[Key], None] = lambda _: None,
         when_none: Callable[[Key], None] = lambda _: None,
     ) -> None:
-        """Called with a key when it has its first callback, and when it has none any more."""
+        """`when_first` is called with a key that gets its first callback, `when_none` with one that
+        has lost its last.
+        """
         self._registered: dict[Key, dict[Registration[Key], None]] = {}
         self._when_first = when_first
         self._when_none = when_none
@@ -24,7 +28,7 @@ class Callbacks(Generic[Key]):
         return self._registered.keys()
 
     def registered(self, key: Key, callback: Callable[[], None]) -> "Registration[Key]":
-        """Have the callback called for the key, within the context."""
+        """A context within which the callback is called for the key."""
         return Registration(self, key, callback)
 
     def add(self, registration: "Registration[Key]") -> None:

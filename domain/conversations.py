@@ -54,7 +54,7 @@ class ForkConversation:
 
     @property
     def max_credits(self) -> int | None:
-        """None: it costs nothing."""
+        """None: a fork costs nothing."""
         return None
 
 

@@ -27,7 +27,7 @@ async def refreshing(
         except Overloaded:
             pass  # The next refresh will read it.
         except Exception:
-            log.exception("not refreshed", extra={"what": name})
+            log.exception("refresh failed", extra={"what": name})
 
     async def refresh_forever() -> None:
         while True:

@@ -110,7 +110,9 @@ class Documents:
         return self.find(text) or self._remember(text, read)
 
     def _find_or_read(self, text: str) -> Document:
-        """Called in the thread. Another reader may have had the document read in the meantime."""
+        """Find a document, or read it. Called in the thread: another reader may have had it read in
+        the meantime.
+        """
         return self._remembered.get(text) or read_document(self._schema, text)
 
     def _remember(self, text: str, document: Document) -> Document:
@@ -162,8 +164,8 @@ def _parse(text: str) -> DocumentNode:
 
 
 def _unlink(one: Token) -> None:
-    """Part all tokens of a text, each of which knows its neighbours, so that none outlives the
-    document: what only the garbage collector can free stays for minutes.
+    """Remove the links between the tokens of a text, so that none outlives the document: what
+    refers to itself stays until a full garbage collection, for minutes.
     """
     while one.next is not None:
         one = one.next

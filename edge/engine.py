@@ -87,7 +87,7 @@ class Engine:
     async def compile_subscription(
         self, runnable: Runnable, request: Request
     ) -> Subscription | None:
-        """None where graphql-core has to run it."""
+        """Compile a subscription. None if graphql-core has to run it."""
         variables = runnable.variables
         if variables is None:
             return None
@@ -101,7 +101,9 @@ class Engine:
         return Subscription(compiled, request, variables, self.shared, run)
 
     def _introspect(self, runnable: Runnable, request: Request) -> ExecutionResult:
-        """Called in the thread. The fields of introspection wait for nothing."""
+        """Answer an operation about the schema, in the thread: the fields of introspection wait for
+        nothing.
+        """
         result = self._run_plain(runnable, request)
         assert isinstance(result, ExecutionResult)
         return result

@@ -122,7 +122,7 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         self.stop_keepalive()
         if self._sending is not None:
             self._sending.end()
-            self._sending = None  # It holds this.
+            self._sending = None  # It refers to this connection.
 
     def end(self, exc: Exception | None) -> None:
         """End what belongs to the connection."""
@@ -163,13 +163,13 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         """See `Frames`."""
         await self.writable.wait()
 
-    def begin(self, target: bytes, headers: Sequence[tuple[bytes, bytes]], behind: bytes) -> None:
+    def begin(self, target: bytes, headers: Sequence[tuple[bytes, bytes]], rest: bytes) -> None:
         """Begin with the head of a request, which has been read already, and with what has arrived
-        behind it.
+        after it.
         """
         self.handle_connect(read_handshake(self.conn, target, headers))
-        if behind:
-            self.receive_data(behind)
+        if rest:
+            self.receive_data(rest)
 
     def receive_data(self, data: bytes) -> None:
         """Parse what has arrived, until there is a message for the application."""
@@ -212,8 +212,8 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
             self.handshake_complete = True  # or uvicorn logs an error for a refused handshake
 
     def _forget_handshake(self) -> None:
-        """Browsers send a kilobyte of headers, which would be held as long as the socket is open,
-        decoded three times. The application has read them before it accepts.
+        """Forget the headers of the handshake, which the application has read. Browsers send a
+        kilobyte, which would be held three times while the socket is open.
         """
         self.scope["headers"] = []
         self.request.headers.clear()  # the parser itself goes on holding the request

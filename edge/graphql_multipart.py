@@ -19,7 +19,7 @@ _HEAD: Final = b"\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\
 
 
 def _write_part(body: bytes) -> bytes:
-    """A part, and the boundary that follows it."""
+    """Write a part, and the boundary after it."""
     return b"%b%b\r\n%b" % (_HEAD % len(body), body, _BOUNDARY)
 
 

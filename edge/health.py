@@ -10,7 +10,7 @@ from domain.errors import Overloaded
 
 
 class HealthRoutes:
-    """`ping` raises Overloaded while the database cannot be reached."""
+    """The routes of probes. `ping` raises Overloaded while the database cannot be reached."""
 
     def __init__(self, ping: Callable[[], Awaitable[None]]) -> None:
         self._ping = ping

@@ -160,7 +160,7 @@ class HttpProtocol(ProtocolInRounds, RespondingProtocol, RequestReader):  # type
         self.connections.discard(self)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
-        self.parser = None  # type: ignore[assignment]  # It holds this.
+        self.parser = None  # type: ignore[assignment]  # It refers to this.
         protocol.begin(self.url, self.headers, rest)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -200,7 +200,7 @@ class HttpProtocol(ProtocolInRounds, RespondingProtocol, RequestReader):  # type
             self._forget_waiting()
 
     def _forget_waiting(self) -> None:
-        """Forget requests that will not be answered. They hold this."""
+        """Forget requests that will not be answered. They refer to the connection."""
         self.pipeline.clear()
         self.cycle = self._running  # type: ignore[assignment]  # None at first, as in uvicorn
 

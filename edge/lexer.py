@@ -23,7 +23,7 @@ def make_lexer(source: Source) -> Lexer:
 
 
 class ForgivingLexer(Lexer):
-    """A lone surrogate in a string is U+FFFD, and NUL is left out."""
+    """Reads a lone surrogate in a string as U+FFFD, and leaves out NUL."""
 
     def read_escaped_unicode_fixed_width(self, position: int) -> EscapeSequence:
         if not _PAIR.match(self.source.body, position):

@@ -26,7 +26,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class DocumentNotKnown(Exception):
-    """The client has to send the document."""
+    """The digest is not known: the client has to send the document."""
 
 
 class DocumentNotTrusted(Exception):
@@ -38,7 +38,7 @@ class DigestWrong(Exception):
 
 
 class DocumentStore(Protocol):
-    """Shared by all processes. Documents may be forgotten."""
+    """Stores documents for all processes. It may forget them."""
 
     async def find(self, digest: str) -> str | None: ...
 

@@ -43,7 +43,7 @@ def find_fault(url: bytes, version: str, headers: Sequence[tuple[bytes, bytes]])
 
 
 def find_fault_of_body(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
-    """Why the request is refused, if it is for how its body comes."""
+    """Why the request is refused because of the way its body is sent, if it is."""
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     # HTTP/1.0 has none: what begins behind such a body is unknown to a proxy of that version.
     if codings and (version < _HTTP_1_1 or any(value.lower() != b"chunked" for value in codings)):
@@ -54,7 +54,7 @@ def find_fault_of_body(version: str, headers: Sequence[tuple[bytes, bytes]]) -> 
 def find_fault_of_upgrade(
     method: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]
 ) -> Refusal | None:
-    """Why no WebSocket is opened, as far as the head says it."""
+    """Why no WebSocket is opened, as far as the head tells."""
     if method != b"GET" or version != _HTTP_1_1:
         return _NO_UPGRADE
     if _announces_body(headers):
@@ -67,7 +67,7 @@ def find_fault_of_upgrade(
 
 
 def _announces_body(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Whether a body follows, be it an empty one in chunks."""
+    """Whether a body follows, even an empty one in chunks."""
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
         for name, value in headers

@@ -170,8 +170,8 @@ class RequestReader(HttpToolsProtocol, ABC):
         return find_fault_of_body(version, headers)
 
     def _parse_without_upgrade(self, rest: bytes | memoryview) -> None:
-        """Read the head again without what asks for another protocol: that may be ignored, as some
-        clients ask for HTTP/2 so in every request, and httptools reads no body after it.
+        """Read the head again without its upgrade, which a server may ignore: some clients ask for
+        HTTP/2 in every request, and httptools reads no body after an upgrade.
         """
         self._ignores_upgrade = False
         head = _write_without_upgrade(self.parser, self.url, self.headers)

@@ -9,7 +9,7 @@ class RespondingProtocol(ABC):
 
     @abstractmethod
     def end_response(self) -> None:
-        """Close the connection behind a response."""
+        """Close the connection after a response."""
 
 
 class ResponseTransport:

@@ -31,7 +31,7 @@ class SignedObjects(Protocol):
     def seconds_left(self, key: str, query: str) -> float | None:
         """How long the query of a signed URL remains valid for the key; None where it is not."""
 
-    async def size(self, key: str) -> int:
+    async def get_size(self, key: str) -> int:
         """How many bytes the object has, or `ObjectMissing`."""
 
     async def read(self, key: str, *, start: int, count: int) -> bytes:
@@ -84,7 +84,7 @@ class _SignedObjects:
             )
 
     async def _send_object(self, request: Request, key: str, seconds_left: float) -> Response:
-        size = await self._store.size(key)
+        size = await self._store.get_size(key)
         name = key.rpartition("/")[2]
         # Objects never change, and their names are unique: the name identifies the bytes.
         etag = f'"{name}"'

@@ -72,19 +72,19 @@ def find_errors(schema: GraphQLSchema, document: DocumentNode) -> list[GraphQLEr
         errors.append(error.with_traceback(None))
     except RecursionError:
         errors.append(ValidationAbortedError("Validation aborted."))
-    _part(root, together, *visitors)
+    _unlink(root, together, *visitors)
     return errors
 
 
-def _part(*visitors: Visitor) -> None:
-    """Empty visitors that have ended. Each holds its own methods, and through them itself."""
+def _unlink(*visitors: Visitor) -> None:
+    """Empty visitors that have ended: each refers to its own methods, and so to itself."""
     for visitor in visitors:
         vars(visitor).clear()
 
 
 class _Context(ValidationContext):
     def get_variable_usages(self, node: NodeWithSelectionSet) -> list[VariableUsage]:
-        """As graphql-core's, which leaves its visitors, and with them the fragment."""
+        """Find them as graphql-core does, but keep no visitors, which would keep the fragment."""
         usages = self._variable_usages.get(node)
         if usages is None:
             fragment = node if isinstance(node, FragmentDefinitionNode) else None
@@ -92,7 +92,7 @@ class _Context(ValidationContext):
             root = TypeInfoVisitor(self._type_info, visitor)
             visit(node, root)
             usages = self._variable_usages[node] = visitor.usages
-            _part(root, visitor)
+            _unlink(root, visitor)
         return usages
 
 

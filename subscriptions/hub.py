@@ -191,7 +191,7 @@ class Hub:
         return _Subscribed(Subscriber(channel), self._forget)
 
     def _forget(self, conversation_id: ConversationId) -> None:
-        """Nobody subscribes to its turns any more."""
+        """Drop the channel of a conversation that nobody subscribes to any more."""
         del self._channels[conversation_id]
         self._partitions.remove(conversation_id)
 

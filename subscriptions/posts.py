@@ -19,7 +19,7 @@ class PostUpdates:
     posts: PostRepository
 
     async def of(self, viewer: Viewer, raw_post_id: str) -> AsyncGenerator[Post, None]:
-        """Ends when the post is deleted. Raise NotFound for what is not the viewer's."""
+        """Yield the post. Ends when it is deleted. Raise NotFound unless it is the viewer's."""
         post_id = parse_post_id(raw_post_id)
         if post_id is None:
             raise NotFound

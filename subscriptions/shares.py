@@ -78,7 +78,9 @@ class SharedTurnUpdates:
         return share
 
     def _view_of(self, scope: ShareScope) -> "_View":
-        """The same for all readers of the scope: none of them has to look it up for an update."""
+        """The view of a scope: one object for all its readers, so that none looks it up for an
+        update.
+        """
         view = self._views.get(scope)
         if view is None:
             view = self._views[scope] = _View(scope)
@@ -86,7 +88,7 @@ class SharedTurnUpdates:
 
     @contextmanager
     def _watch(self, share: Share, end: Callable[[], None]) -> Iterator[None]:
-        """Have `end` called once the share has ended, within the context."""
+        """A context within which `end` is called once the share has ended."""
         watch = self._watches.get(share.id)
         if watch is None:
             watch = self._watches[share.id] = _Watch(share, self.hub, self.shares)

@@ -127,8 +127,8 @@ class Subscriber:
             self.behind, self.live = True, False
 
     def push(self) -> int:
-        """Give pending updates to the receiver, and return how many it has taken. Wake the task
-        where it cannot take all.
+        """Give pending updates to the receiver, and return how many it has taken. Wake the
+        subscriber's task if it cannot take all.
         """
         receive, taken = self.receive, 0
         if receive is None or self.behind or not self.live:
@@ -162,8 +162,8 @@ class Subscriber:
         self.wake()
 
     def catch_up(self, versions: Mapping[int, int]) -> None:
-        """Mark it as live, unless it has fallen behind in the meantime: it has read these versions
-        of turns.
+        """Mark the subscriber as live, unless it has fallen behind in the meantime. It has read
+        these versions of turns.
         """
         self._read_versions = dict(versions)
         self.live = not self.behind
@@ -205,7 +205,7 @@ class Subscriber:
         return self._limit_cursor(update) if self._pending else update
 
     def _forget_read(self, turn: Turn, known: int) -> None:
-        """From this state of the turn on, what was given out says which version it has."""
+        """Forget the version that the subscriber has read, if what it is given now is as new."""
         if turn.version >= known:
             del self._read_versions[turn.turn_index]
 
@@ -213,7 +213,7 @@ class Subscriber:
         return {pending.turn_index for pending in self._pending}
 
     def _limit_cursor(self, update: TurnUpdate) -> TurnUpdate:
-        """With a cursor that claims nothing that is still pending here."""
+        """The update with a cursor that does not cover what is pending for this subscriber."""
         cluster_time = min(
             update.bookmark.cluster_time, *(pending.changed_at for pending in self._pending)
         )

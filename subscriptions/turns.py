@@ -54,9 +54,9 @@ class TurnUpdates:
         after: str | None = None,
         ended_by: EndedBy = _nothing,
     ) -> AsyncGenerator[TurnUpdate, None]:
-        """Ends when the conversation is deleted, or by what is given.
+        """Yield the updates. Ends when the conversation is deleted, or when `ended_by` ends it.
 
-        Raise NotFound for what is not the viewer's, InvalidCursor for what is not a cursor of it.
+        Raise NotFound unless it is the viewer's, InvalidCursor for a cursor that is not its own.
         """
         conversation_id, catching_up = self._read(raw_conversation_id, after)
         with self.hub.subscribe(conversation_id) as subscriber, ended_by(subscriber.end):
@@ -95,8 +95,8 @@ class TurnUpdates:
     async def _deliver_missed(
         self, viewer: Viewer, following: "_Following", to: Receiver[TurnUpdate]
     ) -> None:
-        """Separate from the code that waits for changes, which would keep the last update in
-        memory.
+        """Deliver what the subscriber has missed. This is not in the loop that waits for changes,
+        whose frame would keep the last update in memory.
         """
         async with aclosing(self._catch_up(viewer, following)) as read:
             async for update in read:
@@ -110,7 +110,7 @@ class TurnUpdates:
         if conversation_id is None:
             raise NotFound
         bookmark = self.cursors.read(conversation_id, after) if after is not None else None
-        return conversation_id, _CatchingUp.first(bookmark)
+        return conversation_id, _CatchingUp.for_newcomer(bookmark)
 
     async def _catch_up(
         self, viewer: Viewer, following: "_Following"
@@ -120,7 +120,7 @@ class TurnUpdates:
         while subscriber.behind and not subscriber.ended:
             # Set before the read: a change that the read misses makes it read again.
             subscriber.behind = False
-            catching_up = following.catching_up or _CatchingUp.again(subscriber)
+            catching_up = following.catching_up or _CatchingUp.after_a_gap(subscriber)
             following.catching_up = catching_up
             try:
                 catching_up.start()
@@ -161,7 +161,7 @@ class TurnUpdates:
         return await self.shared_pages.read(key, read)
 
     def _make_update(self, page: TurnsAsOf, turn: Turn, bookmark: Bookmark) -> TurnUpdate:
-        """Results for all that read the same page and get the same bookmark with it."""
+        """Make an update once for all that read the same page and get the same bookmark with it."""
         known = self.shared_pages.updates.get(page)
         known_update = known.get(turn.id) if known is not None else None
         if known_update is not None and known_update.bookmark == bookmark:
@@ -202,12 +202,12 @@ class _CatchingUp:
         self.start()
 
     @classmethod
-    def first(cls, after: Bookmark | None) -> "_CatchingUp":
+    def for_newcomer(cls, after: Bookmark | None) -> "_CatchingUp":
         """For a new subscriber. `after` is the bookmark of its cursor, if it resumes."""
         return cls(after, dict(after.versions) if after else {}, first=True)
 
     @classmethod
-    def again(cls, subscriber: Subscriber) -> "_CatchingUp":
+    def after_a_gap(cls, subscriber: Subscriber) -> "_CatchingUp":
         """For a subscriber that may have missed changes since its last update."""
         bookmark = subscriber.bookmark
         versions = dict(bookmark.versions) if bookmark else {}

@@ -20,11 +20,13 @@ class ViewerUpdates:
     def call_when_deleted(
         self, viewer_id: ViewerId, callback: Callable[[], None]
     ) -> AbstractContextManager[None]:
-        """Call back once the viewer is deleted, whichever process does it, within the context."""
+        """A context within which `callback` is called once the viewer is deleted, by whichever
+        process.
+        """
         return self.hub.call_when_deleted(viewer_id, callback)
 
     async def of(self, viewer: Viewer) -> AsyncGenerator[Account, None]:
-        """Ends when the viewer is deleted."""
+        """Yield the account. Ends when the viewer is deleted."""
         sent: Account | None = None
         with self.hub.listen(viewer.id) as listener:
             while True:

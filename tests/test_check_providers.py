@@ -166,7 +166,7 @@ async def test_neither_keys_nor_urls_are_printed(
     assert "PROVIDER_AUTHENTICATION" in said
     assert "[…] at […] is none." in said
     assert "canary" not in said
-    assert "provider does not take our key" in verbose[2]
+    assert "provider rejects the key" in verbose[2]
     assert "canary-canary" not in "".join(verbose[1:])
 
 

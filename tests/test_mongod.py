@@ -188,7 +188,7 @@ async def test_a_mongod_that_keeps_ending_is_given_up(binary: Path, tmp_path: Pa
         os.kill(pid_in(tmp_path / "data"), signal.SIGKILL)
 
         with pytest.raises(MongodFailed, match=r"mongod keeps ending.*mongod\.log"):
-            await asyncio.wait_for(mongod.ended(), 20)
+            await asyncio.wait_for(mongod.wait_until_ended(), 20)
 
 
 async def test_a_mongod_that_does_not_start_names_its_log(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ async def test_waiting_for_an_owner_has_a_limit(
         assert await first.acquire(may_own=True) is None
         first.write()
 
-        with pytest.raises(MongodFailed, match=f"Process {os.getpid()} uses the mongod of"):
+        with pytest.raises(MongodFailed, match=f"Process {os.getpid()} has not shared the mongod"):
             await second.acquire(may_own=True)
 
 

@@ -49,7 +49,7 @@ async def store(darkroom: Darkroom) -> AsyncIterator[Objects]:
 
 
 async def keys(store: Objects) -> set[str]:
-    return {one.key for shard in SHARDS async for one in store.keys(shard)}
+    return {one.key for shard in SHARDS async for one in store.list_keys(shard)}
 
 
 def make_older(darkroom: Darkroom, key: str) -> None:
@@ -192,11 +192,11 @@ class Interrupted(FolderObjectStore):
         super().__init__(settings.data_dir / "objects", public_url="", signer=Signer(b"-"))
         self._happens = happens
 
-    async def keys(
+    async def list_keys(
         self, shard: str, *, folders: Sequence[str] = FOLDERS
     ) -> AsyncIterator[StoredObject]:
         await self._happens()
-        async for found in super().keys(shard, folders=folders):
+        async for found in super().list_keys(shard, folders=folders):
             yield found
 
 

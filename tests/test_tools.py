@@ -9,7 +9,7 @@ def test_skipped_tests_are_summarised_in_sentences() -> None:
     reasons = ["Skipped: needs nats-server", "needs nats-server", "takes long", "needs node"]
 
     assert list(left_out(reasons)) == [
-        "Left out: 2 tests of the job engine on NATS. They need nats-server "
+        "Left out: 2 tests of hints through NATS. They need nats-server "
         "(on Debian: apt-get install nats-server).",
         "Left out: 1 test of clients from npm, and the README's walk-through with one. It needs "
         "node (on Debian: apt-get install nodejs).",

@@ -130,7 +130,7 @@ async def test_a_signal_stops_it_in_order(
         DARKROOM_MONGODB_URI=mongodb_uri,
         DARKROOM_MONGODB_DATABASE=database_name,
     ) as worker:
-        await worker.until("job engine reached")
+        await worker.until("NATS is reachable")
 
         assert await worker.end(number) == 0
 
@@ -147,7 +147,7 @@ async def test_it_runs_outputs_while_nats_is_unavailable(
         DARKROOM_MONGODB_DATABASE=database_name,
     ) as worker:
         await worker.until("working")
-        await worker.until("job engine away")
+        await worker.until("NATS is unreachable")
 
         assert await worker.end(signal.SIGTERM) == 0
 

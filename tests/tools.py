@@ -18,7 +18,7 @@ from tests.releases import previous_release
 
 ROOT: Final = Path(__file__).parents[1]
 GROUPS: Final[dict[str, str]] = {
-    "nats-server": "the job engine on NATS",
+    "nats-server": "hints through NATS",
     "faketime": "processes whose clocks differ",
     "node": "clients from npm, and the README's walk-through with one",
     "npm": "clients from npm, and the README's walk-through with one",

@@ -51,7 +51,7 @@ class ObjectReconciler:
         # follows has to contain it.
         used = await self.keys.read_shard(shard)
         missing, orphans, count, byte_size = set(used.kept), [], 0, 0
-        async for found in self.objects.keys(shard):
+        async for found in self.objects.list_keys(shard):
             count, byte_size = count + 1, byte_size + found.byte_size
             missing.discard(found.key)
             if found.key not in used.kept and found.key not in used.awaited:

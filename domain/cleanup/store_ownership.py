@@ -38,7 +38,7 @@ class StoreOwnership:
         own_mark = mark_key(await self.keys.find_owner())
         marks = {
             mark.key: mark.modified_at
-            async for mark in self.objects.keys(_SHARD, folders=[_FOLDER])
+            async for mark in self.objects.list_keys(_SHARD, folders=[_FOLDER])
         }
         return Owners(marks.pop(own_mark, None), tuple(sorted(marks)))
 

@@ -118,7 +118,7 @@ class ArchiveReader:
         """`read` returns a number of bytes from a position. `demand_time` is called before each
         entry, and may raise what ends the reading: many entries may come from one read.
 
-        Raise NotAnExport.
+        Raise NotAnExport if this is no ZIP.
         """
         self._demand_time = demand_time
         try:
@@ -131,7 +131,7 @@ class ArchiveReader:
             raise NotAnExport("The file is not a complete ZIP.") from error
 
     def read_json(self, name: str) -> object:
-        """Raise NotAnExport."""
+        """Read an entry as JSON. Raise NotAnExport if it is missing, too large or not JSON."""
         data = self.read(name, max_bytes=_MAX_JSON_BYTES)
         if _has_too_many_values(data):
             raise NotAnExport(f"{name} has too many values.")
@@ -141,7 +141,7 @@ class ArchiveReader:
             raise NotAnExport(f"{name} is not valid JSON.") from error
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """Raise NotAnExport."""
+        """Read an entry. Raise NotAnExport if it is missing, damaged or larger than this."""
         self._demand_time()
         entry = self._entries.get(name)
         if entry is None:

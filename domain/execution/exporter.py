@@ -133,7 +133,7 @@ class Exporter(JobRunner[Export]):
                 contents.owner_id, request, favourite=None, origin=None, model_id=None
             )
 
-        async for records in _pages(read, size=MAX_PAGE_SIZE):
+        async for records in _read_pages(read, size=MAX_PAGE_SIZE):
             async for _ in contents.write(record.image for record in records):
                 yield None
 
@@ -141,7 +141,7 @@ class Exporter(JobRunner[Export]):
         def read(request: PageRequest) -> Awaitable[Page[Post]]:
             return self._posts.page(contents.owner_id, request)
 
-        async for posts in _pages(read, size=_PARENTS_PER_PART):
+        async for posts in _read_pages(read, size=_PARENTS_PER_PART):
             for post in posts:
                 async for _ in contents.write(images_of(post)):
                     yield None
@@ -157,7 +157,7 @@ class Exporter(JobRunner[Export]):
         def read(request: PageRequest) -> Awaitable[Page[Album]]:
             return self._albums.page(contents.owner_id, request)
 
-        async for albums in _pages(read, size=_ALBUMS_PER_PART):
+        async for albums in _read_pages(read, size=_ALBUMS_PER_PART):
             facts = []
             for album in albums:
                 images = await self._find_images_of(contents.owner_id, album.id)
@@ -168,11 +168,11 @@ class Exporter(JobRunner[Export]):
 
     async def _find_images_of(self, owner_id: ViewerId, album_id: AlbumId) -> list[ImageId]:
         def read(request: PageRequest) -> Awaitable[Page[ImageRecord]]:
-            return self._albums.images(owner_id, album_id, request)
+            return self._albums.page_images(owner_id, album_id, request)
 
         return [
             record.image.id
-            async for records in _pages(read, size=MAX_PAGE_SIZE)
+            async for records in _read_pages(read, size=MAX_PAGE_SIZE)
             for record in records
         ]
 
@@ -189,7 +189,7 @@ class Exporter(JobRunner[Export]):
                 export.owner_id, request, source_image_id=None, words=()
             )
 
-        async for conversations in _pages(read, size=MAX_PAGE_SIZE):
+        async for conversations in _read_pages(read, size=MAX_PAGE_SIZE):
             for conversation in conversations:
                 yield conversation
 
@@ -202,7 +202,7 @@ class Exporter(JobRunner[Export]):
         source = conversation.source_image
         async for _ in contents.write([source] if source else []):
             yield 0.0
-        async for page in _pages(read, size=_PARENTS_PER_PART):
+        async for page in _read_pages(read, size=_PARENTS_PER_PART):
             # A turn that has never begun has no outputs to export.
             turns = [turn for turn in page if turn.outputs]
             # Turns first: they say which images are needed.
@@ -215,7 +215,7 @@ class Exporter(JobRunner[Export]):
                 await contents.writer.add_json(parts[-1], facts)
 
 
-async def _pages(
+async def _read_pages(
     read: Callable[[PageRequest], Awaitable[Page[Item]]], *, size: int
 ) -> AsyncIterator[Sequence[Item]]:
     """The items of each page that has any."""

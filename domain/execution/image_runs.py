@@ -86,8 +86,8 @@ class ImageRuns(Failover[ImageModel, Delivery]):
                     await asyncio.gather(*cancellations)
 
     def routes_of(self, observer: RunReporter) -> Sequence[ImageModel]:
-        """A job is polled at the provider that accepted it, even if the model's routes have
-        changed.
+        """The routes of a run: a job is polled at the provider that accepted it, even if the
+        model's routes have changed.
         """
         run, providers = observer.run, self._providers
         if not self.routes:

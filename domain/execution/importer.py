@@ -61,7 +61,7 @@ class Importer(JobRunner[Import]):
             await self.fail(claim, job.failure)
             return
         try:
-            byte_size = await self._objects.size(job.key)
+            byte_size = await self._objects.get_size(job.key)
             # It may take longer than the lease.
             export = await self.renew_during(
                 claim, check_export(self._objects, job, byte_size=byte_size, with_files=False)

@@ -29,7 +29,7 @@ class Lanes:
 
     @property
     def running(self) -> Mapping[Lane, int]:
-        """Lanes without any are left out."""
+        """How many runs each lane has, without the lanes that have none."""
         return self._running
 
     @property

@@ -34,7 +34,7 @@ class ModelAvailability:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Keep up with what operators and other processes have stored, until the block ends."""
+        """Read regularly what operators and other processes have stored, until the block ends."""
         # The first time before anything starts: a model that is switched off must not run once
         # more.
         async with refreshing(self._refresh, every_seconds=_EVERY_SECONDS, name="availability"):

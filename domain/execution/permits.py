@@ -187,7 +187,7 @@ class Permits:
             except Overloaded:
                 continue
             except Exception:
-                log.exception("free permits not looked for")
+                log.exception("search for free permits failed")
             if not self._full_providers:
                 self._has_full_providers.clear()
 

@@ -19,7 +19,7 @@ class AccountRepository(Protocol):
         """The viewer's account, if there is one. Raise ViewerBeingDeleted as `open` does."""
 
     async def list_existing(self, viewer_ids: Collection[ViewerId]) -> Collection[ViewerId]:
-        """Those of the viewers who have an account."""
+        """Those of these viewers who have an account."""
 
     async def grant(self, viewer_id: ViewerId, credits: int, *, key: str) -> Account | Conflict:
         """Add credits. Refuse if the viewer has already been granted credits under this key, or

@@ -16,12 +16,12 @@ class AlbumRepository(Protocol):
     ) -> Mapping[AlbumId, Album]: ...
 
     async def page(self, viewer_id: ViewerId, request: PageRequest) -> Page[Album]:
-        """Newest first."""
+        """A page of the viewer's albums, newest first."""
 
-    async def images(
+    async def page_images(
         self, viewer_id: ViewerId, album_id: AlbumId, request: PageRequest
     ) -> Page[ImageRecord]:
-        """In the album's order."""
+        """A page of an album's images, in the album's order."""
 
     async def create(
         self, viewer_id: ViewerId, album_id: AlbumId, *, title: str, image_ids: Sequence[ImageId]

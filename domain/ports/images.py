@@ -32,7 +32,7 @@ class ImageRepository(Protocol):
     async def set_favourite(
         self, viewer_id: ViewerId, ids: Collection[ImageId], favourite: bool
     ) -> Mapping[ImageId, ImageRecord]:
-        """Mark them. Return those records that exist, as they are after the change."""
+        """Mark images as favourites, or not. Return those that exist, as they are then."""
 
     async def delete_unless_used(
         self, viewer_id: ViewerId, ids: Collection[ImageId]

@@ -9,5 +9,5 @@ from domain.model_stats import ModelStats
 
 
 class ModelStatsRepository(Protocol):
-    async def since(self, viewer_id: ViewerId, day: date) -> Sequence[ModelStats]:
+    async def list_since(self, viewer_id: ViewerId, day: date) -> Sequence[ModelStats]:
         """The counts from this day on, in UTC, one for each model and day."""

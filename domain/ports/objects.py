@@ -53,7 +53,9 @@ class ObjectStore(Protocol):
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete objects. Keys that do not exist are skipped."""
 
-    def keys(self, shard: str, *, folders: Sequence[str] = FOLDERS) -> AsyncIterator[StoredObject]:
+    def list_keys(
+        self, shard: str, *, folders: Sequence[str] = FOLDERS
+    ) -> AsyncIterator[StoredObject]:
         """All objects of one shard of `domain.images.SHARDS`, in no particular order.
 
         Objects that are stored or deleted in the meantime may be included or not.
@@ -79,7 +81,7 @@ class ArchiveStore(ObjectStore, Protocol):
         one is still storing it, that fails.
         """
 
-    async def size(self, key: str) -> int:
+    async def get_size(self, key: str) -> int:
         """How many bytes the object has, or `ObjectMissing`."""
 
     async def read(self, key: str, *, start: int, count: int) -> bytes:

@@ -42,7 +42,7 @@ class BacklogRepository(Protocol):
     async def list_backlogs(self) -> Sequence[Backlog]: ...
 
     async def list_stuck(self, *, limit: int) -> Sequence[StuckOutput]:
-        """The longest queued first."""
+        """Outputs that are overdue by much, the longest queued first."""
 
     async def list_deletions(self, *, limit: int) -> Sequence[ViewerId]:
         """Viewers whose deletion has begun, and is not finished."""

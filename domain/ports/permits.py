@@ -41,10 +41,12 @@ class PermitRepository(Protocol):
         """
 
     async def renew(self, permits: Collection[Permit], *, lease: timedelta) -> None:
-        """Hold them for longer, except those that another process has taken meanwhile."""
+        """Renew the leases of permits, except those that another process has taken meanwhile."""
 
     async def give_back(self, permit: Permit, *, continues: bool) -> None:
-        """`continues`: for a while, only the process that continues its attempt can take it."""
+        """Give back a permit. With `continues`, for a while only the process that continues its
+        attempt can take it.
+        """
 
     async def is_free(self, provider: str, *, at_most: int) -> bool:
-        """Whether any has been given back."""
+        """Whether a permit of the provider is free, not counting those that have expired."""

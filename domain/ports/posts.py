@@ -18,7 +18,7 @@ class PostRepository(Protocol):
     ) -> Mapping[PostId, Post]: ...
 
     async def page(self, viewer_id: ViewerId, request: PageRequest) -> Page[Post]:
-        """Newest first."""
+        """A page of the viewer's posts, newest first."""
 
     async def start(
         self,

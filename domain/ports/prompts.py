@@ -21,14 +21,14 @@ class PromptRepository(Protocol):
         favourite: bool | None,
         words: Sequence[str],
     ) -> Page[Prompt]:
-        """Last used first. Only prompts that have, for each of these words, a word that begins with
-        it.
+        """A page of the viewer's prompts, last used first: those that have, for each of these
+        words, a word that begins with it.
         """
 
     async def set_favourite(
         self, viewer_id: ViewerId, ids: Collection[PromptId], favourite: bool
     ) -> Mapping[PromptId, Prompt]:
-        """Mark them. Return those prompts that exist, as they are after the change."""
+        """Mark prompts as favourites, or not. Return those that exist, as they are then."""
 
     async def delete(self, viewer_id: ViewerId, prompt_id: PromptId) -> bool:
         """Delete it, and return whether there was one."""

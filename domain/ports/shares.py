@@ -18,12 +18,12 @@ class ShareRepository(Protocol):
         """
 
     async def list(self, viewer_id: ViewerId) -> Sequence[Share]:
-        """Those that have not expired, newest first."""
+        """The shares that have not expired, newest first."""
 
     async def get(self, viewer_id: ViewerId, share_id: ShareId) -> Share | None:
-        """None where it has expired."""
+        """The share, or None if there is none or it has expired."""
 
     async def view(self, viewer_id: ViewerId, share_id: ShareId, *, times: int) -> Share | None:
-        """Count these views. None where it has expired."""
+        """Count views of a share. Return None if it has expired."""
 
     async def delete(self, viewer_id: ViewerId, share_id: ShareId) -> bool: ...

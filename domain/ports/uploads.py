@@ -23,7 +23,7 @@ class UploadRepository(Protocol):
         """
 
     async def refuse(self, viewer_id: ViewerId, upload_id: UploadId, refusal: UserError) -> None:
-        """Mark it as refused, unless it has become an image."""
+        """Mark an upload as refused, unless it has become an image."""
 
     async def get_abilities(self, store: str) -> UploadAbilities | None:
         """The stored abilities of the object store of this name."""

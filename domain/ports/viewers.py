@@ -27,9 +27,9 @@ class ViewerRepository(Protocol):
     async def block(self, viewer_id: ViewerId, *, reason: str | None) -> None: ...
 
     async def unblock(self, viewer_id: ViewerId) -> bool:
-        """Return whether the viewer was blocked."""
+        """Unblock a viewer. Return whether the viewer was blocked."""
 
     async def list_blocked(self) -> Collection[ViewerId]: ...
 
     async def list_blocks(self) -> Sequence[Block]:
-        """The same with what operators want to know, the latest last."""
+        """All blocks, with their times and reasons, the latest last."""

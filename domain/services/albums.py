@@ -37,7 +37,7 @@ class AlbumService:
         self, viewer: Viewer, album_id: AlbumId, request: PageRequest
     ) -> Page[ImageRecord]:
         """In the album's order."""
-        return await self.albums.images(viewer.id, album_id, request)
+        return await self.albums.page_images(viewer.id, album_id, request)
 
     async def create(self, viewer: Viewer, title: str, raw_image_ids: Sequence[str]) -> Album:
         """Make an album of up to 100 images. Raise QueryTooComplex for more."""

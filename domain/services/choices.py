@@ -52,7 +52,7 @@ class ChoiceService:
         if not 1 <= days <= MAX_DAYS:
             raise BadUserInput(f"`days` takes 1 to {MAX_DAYS}.")
         first = datetime.now(UTC).date() - timedelta(days=days - 1)
-        return total(await self.stats.since(viewer.id, first))
+        return total(await self.stats.list_since(viewer.id, first))
 
 
 _NOT_FOUND = (UserErrorCode.NOT_FOUND, "There is no such output.", "outputId")

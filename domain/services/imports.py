@@ -88,7 +88,7 @@ class ImportService:
 
     async def _check(self, upload: Upload, job: Import) -> None:
         try:
-            byte_size = await self.objects.size(upload.key)
+            byte_size = await self.objects.get_size(upload.key)
             if byte_size != upload.file.byte_size:
                 _refuse_missing("The uploaded file is not the declared one.")
             async with holding(self._capacity, max_seconds=_MAX_WAIT_SECONDS):

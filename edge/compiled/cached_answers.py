@@ -16,7 +16,7 @@ CachedAnswer: TypeAlias = tuple[float, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswers:
-    """Of all operations, oldest first."""
+    """The cached answers of all operations, oldest first."""
 
     _known: dict[Any, CachedAnswer] = field(default_factory=dict)
 

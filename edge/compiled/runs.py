@@ -16,7 +16,9 @@ Waiting: TypeAlias = tuple[
 
 
 class Arguments(dict[int, dict[str, Any]]):
-    """Of fields that use variables, by the field's number. They are made at their first use."""
+    """The arguments of fields that use variables, by the field's number. They are made at their
+    first use.
+    """
 
     def __init__(self, variables: Mapping[str, Any], make: Callable[[int], dict[str, Any]]) -> None:
         self.variable = variables.get

@@ -32,7 +32,7 @@ class NotCompilable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Selections:
-    """Of one document, with the values that the variables of its directives have."""
+    """The selections of one document, with the values that the variables of its directives have."""
 
     schema: GraphQLSchema
     fragments: Mapping[str, FragmentDefinitionNode]

@@ -46,11 +46,11 @@ class FalClient:
             max_bytes=_MAX_WORDS_BYTES,
         )
 
-    async def status(self, job: FalJob, *, within: float) -> Answer:
+    async def get_status(self, job: FalJob, *, within: float) -> Answer:
         """Without logs, which have no structure that could be used."""
         return await self._ask("GET", job.status_url, within=within, max_bytes=_MAX_WORDS_BYTES)
 
-    async def result(self, job: FalJob, *, within: float) -> Answer:
+    async def get_result(self, job: FalJob, *, within: float) -> Answer:
         return await self._ask("GET", job.response_url, within=within, max_bytes=self._max_bytes)
 
     async def cancel(self, job: FalJob, *, within: float) -> Answer:

@@ -96,7 +96,7 @@ class FalRun:
         if job is None or 400 <= answer.status < 500:
             return None
         try:
-            status = await self._calls.status(job, within=self._policy.within(self._pace.call))
+            status = await self._calls.get_status(job, within=self._policy.within(self._pace.call))
         except Unanswered as silence:
             raise OUTCOME_UNKNOWN.failure(f"HTTP {answer.status}, then {silence}") from silence
         if _status_in(status) is not None:
@@ -108,23 +108,23 @@ class FalRun:
     async def follow(self, job: FalJob) -> Result:
         """Wait for the job's end, and read its result."""
         while True:
-            status = await self._status(job)
+            status = await self._get_status(job)
             if state_of(status) == "completed":
                 self.job_has_ended = True
-                return await self._result(job, failed=bool(status.get("error")))
+                return await self._get_result(job, failed=bool(status.get("error")))
             await self._report_position(status)
             await self._policy.pause()
 
-    async def _status(self, job: FalJob) -> Fields:
+    async def _get_status(self, job: FalJob) -> Fields:
         return await poll_job(
-            lambda: self._calls.status(job, within=self._policy.within(self._pace.call)),
+            lambda: self._calls.get_status(job, within=self._policy.within(self._pace.call)),
             _status_in,
             explain=self._explain,
             retry_hint=lambda answer: answer.retry_after_seconds,
             policy=self._policy,
         )
 
-    async def _result(self, job: FalJob, *, failed: bool) -> Result:
+    async def _get_result(self, job: FalJob, *, failed: bool) -> Result:
         """Read the result of a job that has ended.
 
         Only here fal says whether the job has failed. An error is the job's own, unless it may come
@@ -133,7 +133,9 @@ class FalRun:
         """
         while True:
             try:
-                answer = await self._calls.result(job, within=self._policy.within(self._pace.call))
+                answer = await self._calls.get_result(
+                    job, within=self._policy.within(self._pace.call)
+                )
             except AnswerUnusable as nonsense:
                 raise BAD_RESPONSE.failure(f"result: {nonsense}") from nonsense
             except Unanswered as silence:

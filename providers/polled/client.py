@@ -57,7 +57,7 @@ class PolledClient:
         )
         return self._dialect.plain(answer)
 
-    async def status(self, job_id: str, *, within: float) -> Answer:
+    async def get_status(self, job_id: str, *, within: float) -> Answer:
         return await self._ask("GET", self._dialect.status_path, job_id, within=within)
 
     async def cancel(self, path: str, job_id: str, *, within: float) -> Answer:

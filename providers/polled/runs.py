@@ -73,7 +73,7 @@ class PolledRun:
 
     async def ask(self, job_id: str) -> Prediction:
         return await poll_job(
-            lambda: self._calls.status(job_id, within=self._policy.within(self._pace.call)),
+            lambda: self._calls.get_status(job_id, within=self._policy.within(self._pace.call)),
             lambda answer: self._read_status(answer, job_id),
             explain=self._explain,
             retry_hint=self._dialect.retry_hint,

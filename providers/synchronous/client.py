@@ -130,7 +130,7 @@ class SynchronousClient:
         )
         async with aclosing(pieces):
             # The beginning of a body is more reliable than its content type.
-            texts = _as_utf8(pieces)
+            texts = _recode_as_utf8(pieces)
             start = await _read_start(texts)
             async with aclosing(texts), aclosing(_resume(start, texts)) as rest:
                 if start.startswith(_JSON_PREFIXES) or not (
@@ -221,7 +221,7 @@ def _names_events(content_type: str) -> bool:
     return content_type.strip().lower().startswith("text/event-stream")
 
 
-async def _as_utf8(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def _recode_as_utf8(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     """The same text in UTF-8. Its first bytes show which of the encodings of JSON it has."""
     start, decode = b"", None
     async for piece in pieces:

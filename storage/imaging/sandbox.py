@@ -137,7 +137,7 @@ class UploadSandbox:
                 start_new_session=True,
             )
         except OSError as error:
-            log.error("no process for an upload", error=repr(error))
+            log.error("sandbox cannot be started", error=repr(error))
             raise Overloaded from error
         child.send(len(data).to_bytes(LENGTH_BYTES, "big"), data)
         await asyncio.wait([child.ended], timeout=self._max_child_seconds)
@@ -204,13 +204,13 @@ def _result_of(child: _Child, content_type: str) -> ProcessedImage:
     """The child's answer, or the error that describes what happened to it."""
     answer, returncode = bytes(child.answer), child.returncode
     if not answer.startswith(READY):
-        log.error("an upload's process did not start", returncode=returncode)
+        log.error("sandbox did not start", returncode=returncode)
         raise Overloaded
     if len(answer) > _MAX_ANSWER_BYTES:
         raise _invalid(TOO_LARGE, "endless answer")
     ended_by = -returncode if returncode is not None and returncode < 0 else None
     if ended_by in _EXTERNAL_SIGNALS:
-        log.warning("an upload's process was ended", returncode=returncode)
+        log.warning("sandbox was stopped by a signal", returncode=returncode)
         raise Overloaded
     if ended_by in (signal.SIGPROF, signal.SIGXCPU):
         raise _invalid(TOO_SLOW, "no time left")

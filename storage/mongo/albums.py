@@ -39,7 +39,7 @@ class MongoAlbumRepository:
         cursor = self._albums.find(query)
         return await read_page(cursor, request, sorted_by="createdAt", read=_read)
 
-    async def images(
+    async def page_images(
         self, viewer_id: ViewerId, album_id: AlbumId, request: PageRequest
     ) -> Page[ImageRecord]:
         query: Document = {"ownerId": viewer_id, "albumId": album_id}

@@ -96,7 +96,7 @@ class Calls:
         except TimeoutError:
             raise Overloaded from None
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait for the calls that are running."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=LAST_SECONDS)

@@ -76,7 +76,9 @@ class MongoChangeFeed:
 
     @asynccontextmanager
     async def _opened(self, position: Position) -> AsyncIterator[ChangeStream]:
-        """Closed at the end, whatever ends it; one that is replaced, once it has answered."""
+        """Open a stream, and close it at the end. After ReplacementDue it stays open: its
+        replacement closes it.
+        """
         if self._replacements is not None:
             self._replacements.open_after(position)
         stream = await open_stream(
@@ -100,8 +102,8 @@ class MongoChangeFeed:
         await stream.close()
 
     async def _find_position(self, stream: ChangeStream, position: Position) -> None:
-        """What is followed from now on needs one. Where there is none, nothing was followed before,
-        or has to be read again: the changes until then are left out.
+        """Read until the stream has a position, if it has none yet, and drop what comes until then:
+        either nothing was followed before, or subscribers read everything again.
         """
         while position.point.token is None and stream.alive:
             self._move(position, stream, await stream.next())
@@ -109,7 +111,7 @@ class MongoChangeFeed:
     async def _read(
         self, stream: ChangeStream, position: Position
     ) -> AsyncGenerator[Sequence[FeedItem], None]:
-        """Until the stream ends. Raise ReplacementDue."""
+        """Yield the changes until the stream ends. Raise ReplacementDue."""
         ask: Callable[[], Awaitable[Sequence[_Event]]] = stream.next
         if self._replacements is not None:
             ask = partial(self._replacements.next, stream)

@@ -21,8 +21,10 @@ WRITES: Final = ["insert", "update", "replace", "delete"]
 
 
 def pipeline(partitions: FollowedPartitions, *, last: str | None) -> list[Stage]:
-    """`last`: the partition of the change after which the stream goes on, which the database has to
-    find again.
+    """The stages that select and shorten changes.
+
+    `last` is the partition of the change after which the stream continues: the database has to find
+    that change again, even if its partition is no longer followed.
     """
     followed = partitions.followed()
     concerning = {}

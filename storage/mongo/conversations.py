@@ -289,12 +289,16 @@ class _NewTurn:
     """The source image of a conversation that starts with this turn."""
 
     async def use_key(self, transaction: Transaction) -> None:
-        """First, so that a second request under the key is distinguished from other conflicts."""
+        """Store the idempotency key. Call this first: a repeated request is then recognised
+        before any other conflict.
+        """
         turn_id = turn_id_of(self.conversation_id, self.turn_index)
         await use_key(transaction, self.owner_id, key=self.key, parent_id=turn_id)
 
     async def write(self, transaction: Transaction) -> Turn:
-        """Last, since it ends with the account."""
+        """Write the turn and reserve its credits. Call this last, since all transactions of a
+        viewer write to the account.
+        """
         owner_id, plan = self.owner_id, self.plan
         used = {reference.image.id for reference in plan.references} | self.source_ids
         if plan.options.mask is not None:
@@ -400,7 +404,7 @@ async def _without_existing(
 async def _delete_shares_and_exports(
     transaction: Transaction, viewer_id: ViewerId, conversation_id: ConversationId
 ) -> list[str]:
-    """Return the keys of the exports' bytes."""
+    """Delete them. Return the keys of the exports' ZIPs."""
     query = {"ownerId": viewer_id, "conversationId": conversation_id}
     await transaction.shares.delete_many(query)
     exports = await transaction.exports.find(query, EXPORT_KEYS).to_list()

@@ -187,7 +187,7 @@ async def open_database(
         try:
             yield Database(client, commands, watched, calls, observer)
         finally:
-            await calls.ended()
+            await calls.wait_until_ended()
     finally:
         # Closing ends the server's sessions, and would wait for a primary to do so.
         for one in (feed_client, client):

@@ -156,7 +156,7 @@ EXPORT_KEYS: Final[Mapping[str, int]] = {"key": 1, "keysLeft": 1}
 
 
 def export_keys(export: Document) -> list[str]:
-    """Of its ZIP, and of one that a process may have left."""
+    """The keys of an export's ZIP, and of one that an interrupted try may have left."""
     return [*([export["key"]] if export["key"] else []), *export.get("keysLeft", ())]
 
 

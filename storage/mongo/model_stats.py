@@ -31,7 +31,7 @@ class MongoModelStatsRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def since(self, viewer_id: ViewerId, day: date) -> Sequence[ModelStats]:
+    async def list_since(self, viewer_id: ViewerId, day: date) -> Sequence[ModelStats]:
         query = {"ownerId": viewer_id, "day": {"$gte": _midnight(day)}}
         return [
             _read(model_id, counts)
@@ -100,7 +100,7 @@ def _has_choice(turn: Document) -> bool:
 def _wins(
     outputs: Sequence[Document], *, times: int = 1, besides: Collection[str] = ()
 ) -> list[ModelStats]:
-    """What the choice among these outputs says of the chosen one's model and others."""
+    """Count the chosen output's model as better than the other models that have delivered."""
     others = _rivals(outputs).difference(besides)
     return [
         ModelStats(
@@ -113,7 +113,7 @@ def _wins(
 
 
 def _rivals(outputs: Sequence[Document]) -> set[str]:
-    """The models that could be chosen."""
+    """The models of the outputs that could be chosen."""
     return {output["model"] for output in outputs if output["status"] == "COMPLETED"}
 
 
@@ -135,8 +135,8 @@ def _end_of(output: Document, *, compared: bool) -> ModelStats | None:
 async def count(
     transaction: Transaction, owner_id: ViewerId, *, begun_at: datetime, facts: Sequence[ModelStats]
 ) -> None:
-    """Add counts for outputs of a turn that began on this day. Shortly before the account is
-    written, where all transactions of a viewer meet as well.
+    """Add counts for outputs of a turn that began on this day. Call this shortly before the account
+    is written: all transactions of a viewer conflict in both documents.
     """
     increments: Counter[str] = Counter()
     for fact in facts:

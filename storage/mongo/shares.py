@@ -26,7 +26,7 @@ class MongoShareRepository:
         self, share: Share, *, at_most: int, at_most_of_conversation: int
     ) -> Conflict | None:
         owner_id = share.owner_id
-        of_owner = {"ownerId": owner_id, **_lasting()}
+        of_owner = {"ownerId": owner_id, **_unexpired()}
         of_conversation = {**of_owner, "conversationId": share.conversation_id}
         touch = {"$set": {"sharedAt": share.created_at}}
 
@@ -50,17 +50,17 @@ class MongoShareRepository:
         return done if isinstance(done, Conflict) else None
 
     async def list(self, viewer_id: ViewerId) -> Sequence[Share]:
-        cursor = self._shares.find({"ownerId": viewer_id, **_lasting()})
+        cursor = self._shares.find({"ownerId": viewer_id, **_unexpired()})
         return [_read(document) async for document in cursor.sort({"createdAt": -1, "_id": -1})]
 
     async def get(self, viewer_id: ViewerId, share_id: ShareId) -> Share | None:
-        document = await self._shares.find_one(_one(viewer_id, share_id) | _lasting())
+        document = await self._shares.find_one(_one(viewer_id, share_id) | _unexpired())
         return _read(document) if document else None
 
     async def view(self, viewer_id: ViewerId, share_id: ShareId, *, times: int) -> Share | None:
         # It raises no version: listeners to the share need not read it again.
         document = await self._shares.find_one_and_update(
-            _one(viewer_id, share_id) | _lasting(),
+            _one(viewer_id, share_id) | _unexpired(),
             {"$inc": {"views": times}},
             return_document=ReturnDocument.AFTER,
         )
@@ -75,7 +75,7 @@ def _one(viewer_id: ViewerId, share_id: ShareId) -> Document:
     return {"_id": share_id, "ownerId": viewer_id}
 
 
-def _lasting() -> Document:
+def _unexpired() -> Document:
     """Matches shares that have not expired: the database deletes those only once a minute."""
     return {"$or": [{"expiresAt": None}, {"expiresAt": {"$gt": datetime.now(UTC)}}]}
 

@@ -228,7 +228,9 @@ def preview_document(preview: Preview) -> Document:
 
 
 def report_changes(report: Report) -> Document:
-    """What a report changes of an output. It is text from elsewhere, so none of it is evaluated."""
+    """The changes that write a report. Its text comes from providers: `$literal` keeps MongoDB from
+    evaluating it.
+    """
     return {
         "provider": {"$literal": report.provider},
         "quality": {"$literal": report.quality},

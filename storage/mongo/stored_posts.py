@@ -47,7 +47,7 @@ class StoredPost(Stored, Post):
 
 
 def caption_changes(planned: PlannedCaption) -> Document:
-    """What a post has of how its caption is to be."""
+    """The fields of a post from which its caption is written."""
     return caption_documents(planned.options, planned.reference_prompts)
 
 

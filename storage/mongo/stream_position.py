@@ -88,8 +88,8 @@ class Position:
 
 
 def time_of(token: Mapping[str, Any] | None) -> ClusterTime | None:
-    """Read from a token, where it has the form that all servers have given it so far: a byte, and
-    the cluster time.
+    """The cluster time in a token: it follows the first byte in all versions of MongoDB so far.
+    None if the token has another form.
     """
     data = str(token["_data"]) if token is not None else ""
     if not _BEGINS_WITH_TIME.match(data):

@@ -110,7 +110,7 @@ class ReplacementDue(Exception):
 
 
 async def _close(stream: ChangeStream, asking: "asyncio.Future[Sequence[RawBSONDocument]]") -> None:
-    """Close it after its last answer, whatever that is: it is not read any more."""
+    """Close a stream once its outstanding answer, which is dropped, has arrived."""
     try:
         with suppress(Exception):
             await asking

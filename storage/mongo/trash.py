@@ -88,8 +88,8 @@ async def put_aside(
 async def list_put_aside(
     database: Database, viewer_id: ViewerId, *, limit: int
 ) -> list[DeletedConversation]:
-    """The latest deletion first."""
-    wanted = {"ownerId": viewer_id, "collection": "conversations", **_lasting()}
+    """The deleted conversations of a viewer, the latest deletion first."""
+    wanted = {"ownerId": viewer_id, "collection": "conversations", **_restorable()}
     shown = {"until": 1, "document.title": 1, "document.turnCount": 1}
     cursor = database.trash.find(wanted, shown).sort("until", DESCENDING).limit(limit)
     return [
@@ -112,7 +112,7 @@ async def take_back(
     been deleted in the meantime.
     """
     own = {"ownerId": viewer_id, "conversationId": conversation_id}
-    documents = await transaction.trash.find({**own, **_lasting()}).to_list()
+    documents = await transaction.trash.find({**own, **_restorable()}).to_list()
     kept: dict[str, list[Document]] = {"conversations": [], "turns": [], "images": []}
     for document in documents:
         kept[document["collection"]].append(document["document"])
@@ -144,15 +144,15 @@ async def _take_images_of_others(
     """Take the images out of other conversations, which were deleted later and have not been
     restored.
     """
-    wanted = {"_id": {"$in": [*ids]}, "ownerId": viewer_id, "collection": "images", **_lasting()}
+    wanted = {"_id": {"$in": [*ids]}, "ownerId": viewer_id, "collection": "images", **_restorable()}
     found = [entry["document"] async for entry in transaction.trash.find(wanted)]
     if found:
         await transaction.trash.delete_many(wanted)
     return found
 
 
-def _lasting() -> Document:
-    """What can still be restored."""
+def _restorable() -> Document:
+    """Matches what can still be restored."""
     return {"until": {"$gt": datetime.now(UTC)}}
 
 

@@ -53,7 +53,7 @@ class Bucket:
 
     @property
     def public_url(self) -> str:
-        """The same, as clients reach it."""
+        """The URL of the bucket as clients reach it."""
         return self._url_at(self.public_endpoint)
 
     def _url_at(self, endpoint: str) -> str:

@@ -108,14 +108,14 @@ class FolderObjectStore:
         await self._run(self._files.delete, [checked(key)], LEFTOVER_PREFIX)
         await self.delete([key])
 
-    async def keys(
+    async def list_keys(
         self, shard: str, *, folders: Sequence[str] = FOLDERS
     ) -> AsyncIterator[StoredObject]:
         for folder in folders:
             for found in await self._run(self._files.list, f"{folder}/{shard}"):
                 yield found
 
-    async def size(self, key: str) -> int:
+    async def get_size(self, key: str) -> int:
         """How many bytes the object has, or `ObjectMissing`."""
         return await self._run(self._files.size, checked(key))
 

@@ -29,7 +29,9 @@ _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_C
 
 
 class FolderFiles:
-    """The folder is made when the first object is stored. Keys have been checked."""
+    """The files of an object store. The folder is made when the first object is stored. The caller
+    has checked the keys.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

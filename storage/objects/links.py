@@ -9,7 +9,9 @@ from domain.ports.objects import Link
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """`sign` makes the link of a key whose window begins at a time, in seconds since 1970."""
+    """Links by their keys. `sign` makes the link of a key whose window begins at a time, in seconds
+    since 1970.
+    """
 
     sign: Callable[[str, int], Link]
     clock: Callable[[], float]

@@ -175,7 +175,7 @@ class S3ObjectStore:
                 _check_is_object(answer, key)
                 return await _read(body, max_bytes)
 
-    async def size(self, key: str) -> int:
+    async def get_size(self, key: str) -> int:
         checked(key)
         async with call_bucket(self._operation_seconds):
             answer = await self._client.head_object(Bucket=self._bucket.name, Key=key)
@@ -212,7 +212,7 @@ class S3ObjectStore:
             if failed:
                 raise StoreUnavailable(f"the bucket kept what was to be deleted: {failed}")
 
-    async def keys(
+    async def list_keys(
         self, shard: str, *, folders: Sequence[str] = FOLDERS
     ) -> AsyncIterator[StoredObject]:
         for folder in folders:

@@ -97,7 +97,7 @@ class NatsConnection:
         self._ack_wait_seconds = ack_wait_seconds
         self._connected: Connected | None = None
         self._is_connected = asyncio.Event()
-        self._reported_reached: bool | None = None
+        self._reported_reachable: bool | None = None
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
@@ -120,7 +120,7 @@ class NatsConnection:
         """Replace a connection that does not work."""
         if connected is self._connected:
             self._is_connected.clear()
-            self._report_away(error)
+            self._report_unreachable(error)
 
     async def _keep_connected(self) -> None:
         retries = _RECONNECT.begin()
@@ -130,12 +130,12 @@ class NatsConnection:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     self._connected = await self._connect(client)
                 retries = _RECONNECT.begin()
-                self._report_reached()
+                self._report_reachable()
                 self._is_connected.set()
                 await self._watch(self._connected)
             except Exception as error:
                 timed_out = isinstance(error, TimeoutError)
-                self._report_away(client.last_error if timed_out else error)
+                self._report_unreachable(client.last_error if timed_out else error)
             finally:
                 self._is_connected.clear()
                 await _close(client)
@@ -191,14 +191,14 @@ class NatsConnection:
         while self._is_connected.is_set() and not client.is_closed:
             if client.is_connected:
                 in_touch_at = monotonic()
-                self._report_reached()
+                self._report_reachable()
                 if in_touch_at - checked_at > CHECK_SECONDS:
                     checked_at = in_touch_at
                     await self._check(connected.jetstream)
             elif monotonic() - in_touch_at > GIVE_UP_SECONDS:
                 return
             else:
-                self._report_away(client.last_error)
+                self._report_unreachable(client.last_error)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _check(self, jetstream: JetStreamContext) -> None:
@@ -210,18 +210,18 @@ class NatsConnection:
     async def _report_error(self, error: Exception) -> None:
         """Log one line for each outage: the client reports each of its attempts."""
         if not self._is_connected.is_set():
-            self._report_away(error)
+            self._report_unreachable(error)
 
-    def _report_away(self, error: Exception | None) -> None:
-        if self._reported_reached is not False:
-            self._reported_reached = False
+    def _report_unreachable(self, error: Exception | None) -> None:
+        if self._reported_reachable is not False:
+            self._reported_reachable = False
             reason = "no answer" if error is None else str(error) or type(error).__name__
-            log.warning("job engine away", reason=reason)
+            log.warning("NATS is unreachable", reason=reason)
 
-    def _report_reached(self) -> None:
-        if not self._reported_reached:
-            self._reported_reached = True
-            log.info("job engine reached")
+    def _report_reachable(self) -> None:
+        if not self._reported_reachable:
+            self._reported_reachable = True
+            log.info("NATS is reachable")
 
 
 def _address(server: SplitResult) -> str:

@@ -71,7 +71,7 @@ class NatsConsumer:
             if self._deciding:
                 _, late = await asyncio.wait(self._deciding, timeout=END_SECONDS)
                 for task in late:
-                    log.warning("hint not decided at the end")
+                    log.warning("hint dropped at shutdown")
                     task.cancel()
 
     async def _receive(self) -> None:
@@ -136,7 +136,9 @@ class NatsConsumer:
 
 
 async def _acknowledge(message: Msg) -> None:
-    """If this fails, the hint is delivered again, and its claim finds nothing."""
+    """Acknowledge a message. If this fails, the hint is delivered again, and its claim finds
+    nothing.
+    """
     try:
         async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
             await message.ack()

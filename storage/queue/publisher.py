@@ -37,7 +37,9 @@ class NatsPublisher:
         self._dropped = DroppedHints()
 
     def enqueue(self, viewer_id: ViewerId, output_ids: Iterable[OutputId]) -> None:
-        """Never waits and never fails: the sweeper finds the outputs of dropped hints."""
+        """Queue hints for sending. Never waits and never fails: the sweeper finds the outputs of
+        dropped hints.
+        """
         for output_id in output_ids:
             try:
                 self._outbox.put_nowait(Hint(viewer_id, output_id))

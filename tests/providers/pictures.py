@@ -44,7 +44,7 @@ class Shelf:
         for key in keys:
             self._kept.pop(key, None)
 
-    async def keys(
+    async def list_keys(
         self, shard: str, *, folders: Sequence[str] = FOLDERS
     ) -> AsyncIterator[StoredObject]:
         for key, data in self._kept.items():

@@ -248,8 +248,8 @@ async def test_a_model_of_another_provider_is_a_programming_error(played: Played
 @pytest.mark.parametrize(
     ("script", "event"),
     [
-        ("submit=401", "provider does not take our key"),
-        ("submit=402", "provider does not take our key"),
+        ("submit=401", "provider rejects the key"),
+        ("submit=402", "provider rejects the key"),
         ("submit=404", "provider does not have the model"),
     ],
 )

@@ -162,7 +162,7 @@ async def test_a_status_request_with_a_rejected_key_is_an_alert(polled: Played) 
     with capture_logs() as logs:
         await polled.failed(polled.vendor.run("status=403 seconds=5"))
 
-    event = "provider does not take our key"
+    event = "provider rejects the key"
     assert [line["log_level"] for line in logs if line["event"] == event] == ["error"]
 
 

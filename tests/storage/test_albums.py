@@ -54,7 +54,7 @@ async def test_two_concurrent_changes_cannot_exceed_the_limit_of_an_album(
 
     assert sorted(isinstance(one, Album) for one in made) == [False, True]
     assert Conflict.LIMIT_REACHED in made
-    assert len((await albums.images(ANA, album_id, PageRequest())).items) == 2
+    assert len((await albums.page_images(ANA, album_id, PageRequest())).items) == 2
 
 
 async def test_an_image_is_added_to_an_album_or_deleted_but_not_both(
@@ -81,7 +81,7 @@ async def test_a_page_of_an_album_is_read_from_an_index(
     await an_album(albums, *ids)
 
     async with profiled(database, "albumImages") as profile:
-        page = await albums.images(ANA, album_id, PageRequest(10, (39,)))
+        page = await albums.page_images(ANA, album_id, PageRequest(10, (39,)))
 
     assert [record.image.id for record in page.items] == ids[40:50]
     (command,) = profile.commands

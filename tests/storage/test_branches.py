@@ -157,11 +157,11 @@ async def test_copies_have_no_credits_previews_or_statistics(
     await MongoChoiceRepository(database).choose(ANA, turn.id, 1, chosen=True)
     stats = MongoModelStatsRepository(database)
 
-    before = await stats.since(ANA, date.min)
+    before = await stats.list_since(ANA, date.min)
     copy = await first_turn_of(database, await forked(branches, turn.id))
     await MongoChoiceRepository(database).choose(ANA, copy.id, 2, chosen=True)
 
-    assert await stats.since(ANA, date.min) == before
+    assert await stats.list_since(ANA, date.min) == before
     assert copy.chosen_output is not None
     assert copy.chosen_output.slot == 1
     assert [output.credits_reserved + output.credits_charged for output in copy.outputs] == [0] * 3

@@ -95,7 +95,7 @@ class Shelf:
 
     async def keys(self) -> set[str]:
         """In the shards of the marks, and of all that was put."""
-        return {one.key for shard in self._shards async for one in self.store.keys(shard)}
+        return {one.key for shard in self._shards async for one in self.store.list_keys(shard)}
 
     async def grow_old(self, *keys: str) -> None:
         """These, and the marks; in a bucket everything that is there."""
@@ -417,12 +417,12 @@ async def test_two_processes_share_the_shards(
     seen: list[str] = []
 
     class Watched(FolderObjectStore):
-        async def keys(
+        async def list_keys(
             self, shard: str, *, folders: Sequence[str] = FOLDERS
         ) -> AsyncIterator[StoredObject]:
             if folders == FOLDERS:
                 seen.append(shard)
-            async for found in super().keys(shard, folders=folders):
+            async for found in super().list_keys(shard, folders=folders):
                 yield found
 
     assert in_folder.folder is not None

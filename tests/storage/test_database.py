@@ -79,7 +79,7 @@ async def test_an_abandoned_call_runs_to_its_end(database: Database) -> None:
         async with asyncio.timeout(0.1):
             await database.calls.run(slow_write)
 
-    await database.calls.ended()
+    await database.calls.wait_until_ended()
     assert await database.turns.find_one({"_id": "x"}) == {"_id": "x", "done": True}
 
 
@@ -99,7 +99,7 @@ async def test_callers_that_give_up_in_large_numbers_do_no_harm(database: Databa
     for _ in range(5):
         await asyncio.gather(*(impatient(0.001 * number) for number in range(200)))
 
-    await database.calls.ended()
+    await database.calls.wait_until_ended()
     await database.ping()
 
 
@@ -131,7 +131,7 @@ async def test_a_failure_of_an_abandoned_call_is_not_reported(database: Database
     caller.cancel()
     await asyncio.wait([caller])
 
-    await calls.ended()
+    await calls.wait_until_ended()
     assert caller.cancelled()
 
 

@@ -78,7 +78,7 @@ async def test_a_complete_export_has_its_bytes_even_if_the_answer_was_lost(
 
     found = (await exports.get_many(ANA, [claim.job.id]))[claim.job.id]
     assert found.key is not None
-    assert await objects.size(found.key) == found.byte_size
+    assert await objects.get_size(found.key) == found.byte_size
     await objects.aclose()
 
 

@@ -219,7 +219,7 @@ async def test_an_import_is_held_for_as_long_as_its_check_takes(
 
     monkeypatch.setattr("domain.execution.jobs._RENEW_SECONDS", 0.01)
     monkeypatch.setattr("domain.execution.importer.check_export", check)
-    monkeypatch.setattr(FolderObjectStore, "size", size)
+    monkeypatch.setattr(FolderObjectStore, "get_size", size)
     async with an_importer(imports, database, tmp_path) as (importer, _):
         await importer.run(claim)
 

@@ -38,7 +38,7 @@ FAILURE = GenerationError(GenerationErrorCode.TIMED_OUT, retryable=True)
 
 
 async def stats_of(database: Database) -> dict[str, ModelStats]:
-    found = await MongoModelStatsRepository(database).since(ANA, date.min)
+    found = await MongoModelStatsRepository(database).list_since(ANA, date.min)
     return {one.model_id: one for one in total(found)}
 
 
@@ -176,7 +176,7 @@ async def test_statistics_of_many_turns_take_one_query_of_a_few_documents(
     first = datetime.now(UTC).date() - timedelta(days=DAYS - 1)
 
     async with profiled(database, "modelDays") as profile:
-        found = total(await repository.since(ANA, first))
+        found = total(await repository.list_since(ANA, first))
 
     assert sum(one.asked for one in found) == written
     assert sum(pair.won for one in found for pair in one.against) == TURNS
@@ -186,7 +186,7 @@ async def test_statistics_of_many_turns_take_one_query_of_a_few_documents(
     seconds = []
     for _ in range(20):
         begun = perf_counter()
-        total(await repository.since(ANA, first))
+        total(await repository.list_since(ANA, first))
         seconds.append(perf_counter() - begun)
     # The best of them, since other processes may be busy: it is printed, not asserted.
     print(f"modelStats of {TURNS:,} turns: {min(seconds) * 1000:.1f} ms")  # noqa: T201

@@ -1,4 +1,4 @@
-"""The job engine on a real NATS that is stopped, killed, frozen and emptied."""
+"""Hints through a real NATS that is stopped, killed, frozen and emptied."""
 
 import asyncio
 import os
@@ -251,8 +251,8 @@ async def test_a_consumer_sets_up_a_broker_that_has_lost_its_data(
         await worker.until(lambda: worker.begun == [first, second])
         assert not worker.ended + worker.cut_off
     assert {entry["event"] for entry in logs} <= {
-        "job engine away",
-        "job engine reached",
+        "NATS is unreachable",
+        "NATS is reachable",
         "hint not acknowledged",
     }
 
@@ -280,7 +280,7 @@ async def test_processes_start_while_the_broker_is_unavailable(tmp_path: Path) -
     with capture_logs() as logs:
         async with engine.sending() as sender, engine.working(worker):
             sender.enqueue([output])
-            await said("job engine away", logs)
+            await said("NATS is unreachable", logs)
 
             await server.start()
             await worker.until(lambda: worker.begun == [output])
@@ -440,7 +440,7 @@ async def test_wrong_credentials_are_reported_without_revealing_them(tmp_path: P
         with capture_logs() as logs:
             async with connection.serve(), publisher.serve():
                 publisher.enqueue(ANA, some_outputs(1))
-                await said("job engine away", logs)
+                await said("NATS is unreachable", logs)
     finally:
         await server.kill()
 
@@ -464,7 +464,7 @@ async def test_with_tls_no_credentials_are_sent_in_clear_text() -> None:
     async with impostor:
         with capture_logs() as logs:
             async with NatsConnection(url, database="test").serve():
-                await said("job engine away", logs)
+                await said("NATS is unreachable", logs)
 
     assert not heard
     assert "secure connection" in str(logs)

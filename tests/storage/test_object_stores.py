@@ -63,10 +63,10 @@ async def test_an_object_can_be_stored_in_parts(place: Place, count: int) -> Non
 async def test_a_range_of_an_object_can_be_read(place: Place) -> None:
     key = await place.put(PICTURE)
 
-    assert await place.store.size(key) == len(PICTURE)
+    assert await place.store.get_size(key) == len(PICTURE)
     assert await place.store.read(key, start=10, count=20) == PICTURE[10:30]
     assert await place.store.read(key, start=len(PICTURE) - 1, count=1) == PICTURE[-1:]
-    for missing in (place.store.size, partial(place.store.read, start=0, count=1)):
+    for missing in (place.store.get_size, partial(place.store.read, start=0, count=1)):
         with pytest.raises(ObjectMissing):
             await missing(new_key("images", "image/png"))
 
@@ -79,7 +79,7 @@ async def test_of_parts_that_fail_nothing_is_stored(place: Place) -> None:
 
     with pytest.raises(ObjectMissing):
         await place.store.get(key)
-    listed = place.store.keys(shard_of(key), folders=["exports"])
+    listed = place.store.list_keys(shard_of(key), folders=["exports"])
     assert key not in [one.key async for one in listed]
 
 
@@ -175,7 +175,7 @@ async def test_a_listing_of_any_length_is_complete(
     await asyncio.gather(*(place.store.put(key, b"-") for key in put))
     await place.store.put(new_key("uploads", "image/png"), b"--")
 
-    found = {one.key: one async for one in place.store.keys(shard, folders=["images"])}
+    found = {one.key: one async for one in place.store.list_keys(shard, folders=["images"])}
 
     assert put <= found.keys()
     assert all(key.startswith(f"images/{shard}/") for key in found)
@@ -183,7 +183,7 @@ async def test_a_listing_of_any_length_is_complete(
     assert one.byte_size == 1
     assert abs((datetime.now(UTC) - one.modified_at).total_seconds()) < 120
     await place.store.delete(list(put))
-    left = {one.key async for one in place.store.keys(shard, folders=["images"])}
+    left = {one.key async for one in place.store.list_keys(shard, folders=["images"])}
     assert put.isdisjoint(left)
 
 

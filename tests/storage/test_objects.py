@@ -117,7 +117,7 @@ async def test_a_range_can_be_read(store: FolderObjectStore) -> None:
     key = new_key("images", "image/png")
     await store.put(key, b"0123456789")
 
-    assert await store.size(key) == 10
+    assert await store.get_size(key) == 10
     assert await store.read(key, start=3, count=4) == b"3456"
     with pytest.raises(StoreUnavailable):
         await store.read(key, start=8, count=4)
@@ -141,7 +141,7 @@ async def test_a_deleted_object_is_missing(store: FolderObjectStore) -> None:
     with pytest.raises(ObjectMissing):
         await store.get(gone)
     with pytest.raises(ObjectMissing):
-        await store.size(gone)
+        await store.get_size(gone)
     assert await store.get(kept) == b"kept"
 
 
@@ -176,7 +176,7 @@ async def test_an_unusable_folder_is_an_unavailable_store(tmp_path: Path) -> Non
 
 
 async def listed(store: ObjectStore) -> list[StoredObject]:
-    return [one for shard in SHARDS async for one in store.keys(shard)]
+    return [one for shard in SHARDS async for one in store.list_keys(shard)]
 
 
 async def test_all_objects_are_listed_with_size_and_time(store: FolderObjectStore) -> None:
@@ -320,7 +320,7 @@ async def test_an_invalid_key_is_refused_before_the_disk_is_accessed(
     with pytest.raises(ValueError, match="not a key"):
         await store.get(key)
     with pytest.raises(ValueError, match="not a key"):
-        await store.size(key)
+        await store.get_size(key)
     with pytest.raises(ValueError, match="not a key"):
         await store.read(key, start=0, count=1)
     with pytest.raises(ValueError, match="not a key"):
@@ -357,7 +357,7 @@ async def test_symbolic_links_are_not_followed(
     with pytest.raises(ObjectMissing):
         await store.get(key)
     with pytest.raises(ObjectMissing):
-        await store.size(key)
+        await store.get_size(key)
     await store.delete([key])
 
     assert secret.read_bytes() == b"secret"

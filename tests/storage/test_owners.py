@@ -274,7 +274,7 @@ async def _do_everything(database: Database) -> None:
     copied = await branches.fork(ANA, turn.id, new_conversation_id(), title=None, max_turns=9)
     assert not isinstance(copied, Conflict)
     assert await branches.delete_turn(ANA, turn_id_of(copied.id, 0)) == []
-    assert await MongoModelStatsRepository(database).since(ANA, date.min)
+    assert await MongoModelStatsRepository(database).list_since(ANA, date.min)
     assert await MongoOutputRepository(database).cancel(ANA, turn.id, [1])
     output = (await turns.get_many(ANA, [turn.id]))[turn.id].outputs[0]
     (planned,) = a_plan().outputs
@@ -340,7 +340,7 @@ async def _album(database: Database, image_id: ImageId) -> None:
     assert not isinstance(changed, Conflict)
     assert await albums.get_many(ANA, [album_id])
     assert (await albums.page(ANA, PageRequest())).items
-    assert (await albums.images(ANA, album_id, PageRequest())).items
+    assert (await albums.page_images(ANA, album_id, PageRequest())).items
     assert await albums.delete(ANA, album_id)
 
 

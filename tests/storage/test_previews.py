@@ -47,6 +47,6 @@ async def test_a_preview_that_arrives_after_the_deletion_is_deleted(
     assert deleted == [shown]
     (late,) = reporter.old_previews
     assert late != shown
-    assert await store.size(late) > 0
+    assert await store.get_size(late) > 0
     assert reporter.shown_previews == [shown]
     await store.aclose()
