@@ -69,7 +69,7 @@ class Engine:
             return await self._thread.call(
                 request.scope.key, lambda: self._introspect(runnable, request)
             )
-        if runnable.cost.values > VALUES_AT_ONCE:
+        if is_long(runnable):
             await self._pace.wait()
         if runnable.kind is OperationType.QUERY and runnable.document.uses > 1:
             data = await self._run_compiled(runnable, request)
@@ -169,6 +169,11 @@ class Engine:
             "executor_class": self._executor_class,
             "hide_suggestions": True,
         }
+
+
+def is_long(runnable: Runnable) -> bool:
+    """Whether a query or mutation takes turns with others of its kind."""
+    return runnable.cost.values > VALUES_AT_ONCE and not runnable.cost.is_introspection
 
 
 async def _present_later(running: Awaitable[ExecutionResult], request_id: str) -> Result:

@@ -21,7 +21,7 @@ from domain.waiting import limit_calls_until
 from edge.capacity import Tally
 from edge.compiled.operations import Compiler
 from edge.documents import Documents
-from edge.engine import Engine
+from edge.engine import Engine, is_long
 from edge.operation_checks import OperationChecks, Runnable
 from edge.operation_room import OperationRoom
 from edge.outcomes import (
@@ -48,6 +48,10 @@ from settings import Limits
 _WAITING_OF_ADDRESS: Final = 100
 """How many operations without a token may wait over HTTP until others of their address have ended.
 """
+_LONG_AT_ONCE: Final = 8
+"""How many operations with many values run at the same time. One continues at a time; the others
+wait for the database, or for their turn.
+"""
 _MARGIN: Final = 0.1
 """The part of an operation's time that is left when calls to the database give up."""
 _TOO_MANY: Final = GraphQLError("A viewer cannot have more subscriptions at the same time.")
@@ -73,6 +77,8 @@ class OperationExecutor:
         self._room = OperationRoom(
             of_client=limits.requests_in_flight, in_all=limits.process_requests_in_flight
         )
+        self._room_of_long = OperationRoom(of_client=_LONG_AT_ONCE, in_all=_LONG_AT_ONCE)
+        """For those that take turns: they would keep others out while they wait."""
         self._waiting_anonymous = Tally(_WAITING_OF_ADDRESS)
         self._waiting = Tally(limits.process_requests_in_flight)
         """Operations over HTTP that wait for others to end."""
@@ -231,11 +237,24 @@ class OperationExecutor:
     ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
         try:
             async with asyncio.timeout_at(ends_at):
-                return await self._engine.start(runnable, request)
+                if not is_long(runnable):
+                    return await self._engine.start(runnable, request)
+                return await self._start_long(runnable, request, ends_at)
         except TimeoutError:
             return _late_result()
         except Exception as failure:
             return _failed_result(failure)
+
+    async def _start_long(
+        self, runnable: Runnable, request: Request, ends_at: float
+    ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
+        room, client = self._room_of_long, request.scope.client
+        with self._room.stepping_aside():
+            await room.enter(client, ends_at=ends_at)
+            try:
+                return await self._engine.start(runnable, request)
+            finally:
+                room.leave(client)
 
     def _show_cost(self, cost: Cost | None, scope: Scope) -> Mapping[str, object]:
         state = self._services.rate_limits.state(

@@ -6,6 +6,8 @@ of the others wait. Otherwise clients that ask for much at once would have a pro
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class OperationRoom:
@@ -21,7 +23,7 @@ class OperationRoom:
 
     @property
     def is_full(self) -> bool:
-        return not self._free
+        return self._free <= 0
 
     def is_full_of(self, client: str) -> bool:
         """Whether a client runs as many operations as it may."""
@@ -31,7 +33,9 @@ class OperationRoom:
         """Take room for one more operation, which has to `leave`. Raise TimeoutError where there is
         none until this time of the event loop.
         """
-        if self._free and not self.is_full_of(client):  # Then those who wait are full themselves.
+        if self._free > 0 and not self.is_full_of(
+            client
+        ):  # Then those who wait are full themselves.
             self._count(client, 1)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -50,7 +54,20 @@ class OperationRoom:
     def leave(self, client: str) -> None:
         """Give back the room of one operation."""
         self._count(client, -1)
-        while self._free and self._next:
+        self._fill()
+
+    @contextmanager
+    def stepping_aside(self) -> Iterator[None]:
+        """Give an operation's room to others within the block. Its client still counts it."""
+        self._free += 1
+        self._fill()
+        try:
+            yield
+        finally:
+            self._free -= 1  # until it leaves, which is soon: there may be one too many
+
+    def _fill(self) -> None:
+        while self._free > 0 and self._next:
             fewest = min(self._next)
             if fewest >= self._of_client:
                 return

@@ -29,9 +29,10 @@ class Limits(BaseModel, frozen=True):
         "bytes",
     )
     body_seconds: float = Field(
-        default=10,
+        default=7,
         gt=0,
-        description="How many seconds the body of a GraphQL request may take to arrive",
+        description="How many seconds the body of a GraphQL request may take to arrive; the "
+        "connection ends 2 seconds later, once the client has had time to read the refusal",
     )
     idle_seconds: int = Field(
         default=5,
@@ -122,10 +123,10 @@ class Limits(BaseModel, frozen=True):
         default=5, gt=0, description="How many seconds a WebSocket may take to send its token"
     )
     ping_seconds: float = Field(
-        default=20, gt=0, description="The interval of pings to a WebSocket in seconds"
+        default=15, gt=0, description="The interval of pings to a WebSocket in seconds"
     )
     pong_seconds: float = Field(
-        default=15,
+        default=12,
         gt=0,
         description="How many seconds a WebSocket may take to answer a ping; then it is closed "
         "with 1001",

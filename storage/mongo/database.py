@@ -41,6 +41,8 @@ Session: TypeAlias = AsyncClientSession
 
 COMMAND_SECONDS: Final = 8
 PING_SECONDS: Final = 2
+_POOL_SIZE: Final = 100
+"""More than there are calls at the same time: see `MAX_CALLS`."""
 SELECTION_SECONDS: Final = 4
 """How long a command waits for a primary: longer than an election takes, shorter than a person
 waits.
@@ -210,7 +212,10 @@ def _make_clients(
         uri,
         timeoutMS=COMMAND_SECONDS * 1000,
         waitQueueTimeoutMS=2_000,
-        maxPoolSize=100,
+        maxPoolSize=_POOL_SIZE,
+        # Where calls wait for one of few that connect, each holds the pool's lock for a round of
+        # the event loop or more. While rounds are long, none of them gets on.
+        maxConnecting=_POOL_SIZE,
         **options,
     )
     feed_client: AsyncMongoClient[RawBSONDocument] = AsyncMongoClient(

@@ -13,6 +13,7 @@ from tests.edge.hostile import Connection, connection_to, memory_of
 from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
 from tests.promises.figures import open_files_of
 from tests.promises.test_clients_that_stall import LARGE, OPERATIONS
+from tests.resilience.scale import load_factor
 from tests.waits import eventually
 
 SHARE_READING_NOTHING: Final = 0.1
@@ -25,6 +26,14 @@ BODY: Final = HEAD + b"Content-Type: application/json\r\nContent-Length: 100000\
 DROPPED_SECONDS: Final = 300.0
 LEFT_FILES: Final = 5
 """That others may have open."""
+LATEST: Final = {"silent": 5.0, "slow heads": 10.0, "slow bodies": 10.0, "reading nothing": 30.0}
+"""After how many seconds each kind is dropped, with what its client has to read a refusal."""
+SLACK_SECONDS: Final = 0.5
+"""For timers. All takes longer where more processes want to run than there are processors."""
+SERVED_BYTES: Final = 2_000_000
+IDLE_BYTES: Final = 64_000
+DRIFT_BYTES: Final = 20_000_000
+"""How much more a second wave may take: how many are served in the same moment differs."""
 
 
 class Stalling:
@@ -33,9 +42,7 @@ class Stalling:
         self._tokens = cycle(site.attackers)
         self._opening = asyncio.Semaphore(OPENING)
         self.refused = 0
-        self.slowest = dict.fromkeys(
-            ("silent", "slow heads", "slow bodies", "reading nothing"), 0.0
-        )
+        self.slowest = dict.fromkeys(LATEST, 0.0)
 
     async def be_silent(self) -> None:
         async with AsyncExitStack() as stack:
@@ -90,12 +97,18 @@ async def attack(site: Site, limit: Limit) -> str:
     limit.done = 2 * limit.count
     third = memory_of(site.api)
     dropped = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in stalling.slowest.items())
-    return (
+    cost = (
         f"2 waves of {limit.count} clients, {stalling.refused} of them refused; "
         f"the slowest were dropped after: {dropped}; "
         f"the first wave left {(second - first) / 1e6:+.1f} MB, the second "
         f"{(third - second) / 1e6:+.1f} MB"
     )
+    for what, seconds in stalling.slowest.items():
+        assert seconds < (LATEST[what] + SLACK_SECONDS) * load_factor(), cost
+    served = round(limit.count * SHARE_READING_NOTHING)
+    assert second - first < served * SERVED_BYTES + limit.count * IDLE_BYTES, cost
+    assert third - second < DRIFT_BYTES, cost
+    return cost
 
 
 async def _wave(site: Site, stalling: Stalling, clients: int) -> None:

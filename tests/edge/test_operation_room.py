@@ -108,3 +108,20 @@ async def test_one_that_is_cancelled_as_it_gets_room_gives_it_back() -> None:
     await _settle()
 
     assert clients.begun == ["ana", "cy"]
+
+
+async def test_one_that_steps_aside_makes_room_and_is_still_its_clients() -> None:
+    room = OperationRoom(of_client=1, in_all=1)
+    clients = Clients(room)
+
+    async with an_operation(room, "ana"):
+        await clients.ask("bob", "ana")
+        with room.stepping_aside():
+            await _settle()
+            assert clients.begun == ["bob"]
+            await clients.end_one_of("bob")
+            assert clients.begun == ["bob"]
+    await _settle()
+    assert clients.begun == ["bob", "ana"]
+    await clients.end_one_of("ana")
+    assert not room.is_full

@@ -18,6 +18,7 @@ from pymongo.monitoring import (
     CommandSucceededEvent,
 )
 
+from storage.mongo.calls import MAX_CALLS
 from storage.mongo.collections import Document
 from storage.mongo.database import Database
 from storage.mongo.driver_connections import DirectConnection, DirectPool
@@ -93,6 +94,10 @@ async def test_the_database_has_such_connections(database: Database) -> None:
     (server,) = database.client._topology._servers.values()
     assert server.pool.conns
     assert all(isinstance(one, DirectConnection) for one in server.pool.conns)
+
+
+def test_no_call_waits_for_another_one_to_connect(database: Database) -> None:
+    assert database.client.options.pool_options.max_connecting >= MAX_CALLS
 
 
 async def test_a_read_ends_at_its_limit(mongodb_uri: str, database: Database) -> None:
