@@ -123,10 +123,10 @@ class Limits(BaseModel, frozen=True):
         default=5, gt=0, description="How many seconds a WebSocket may take to send its token"
     )
     ping_seconds: float = Field(
-        default=15, gt=0, description="The interval of pings to a WebSocket in seconds"
+        default=14, gt=0, description="The interval of pings to a WebSocket in seconds"
     )
     pong_seconds: float = Field(
-        default=12,
+        default=15,
         gt=0,
         description="How many seconds a WebSocket may take to answer a ping; then it is closed "
         "with 1001",
