@@ -3,6 +3,7 @@ the database, no longer than an operation has time; and for what is not to be in
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
@@ -160,16 +161,38 @@ def _retrieve_exception(task: "asyncio.Task[Result]") -> None:
         task.exception()
 
 
-class OneEachRound:
-    """Lets tasks continue one after the other, each in a round of the event loop of its own.
+class LimitedRounds:
+    """Lets tasks continue in their order: in each round of the event loop, as many as have together
+    at most `most` things to do, or a single one that has more.
 
     Answers of the database that arrive together would otherwise let all of their tasks continue in
-    one round, and nothing else would run until all of them have done their next step.
+    one round, and nothing else would run until all of them have done their next step. One task in
+    each round would be too few: while rounds are long, those that have little to do would be late.
     """
 
-    def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        """How much each has to do. While there are any, the next round is scheduled."""
 
-    async def wait(self) -> None:
-        async with self._turn:
-            await asyncio.sleep(0)
+    async def wait(self, count: int) -> None:
+        """Wait for a round in which there is room for this many things."""
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._fill_round)
+        self._waiting.append((count, turn))
+        await turn
+
+    def _fill_round(self) -> None:
+        in_round = 0
+        while self._waiting:
+            count, turn = self._waiting[0]
+            if not turn.cancelled():
+                if in_round and in_round + count > self._most:
+                    break
+                in_round += count
+                turn.set_result(None)
+            self._waiting.popleft()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._fill_round)

@@ -37,7 +37,7 @@ from domain.uploads import (
     UploadRequest,
 )
 from domain.viewers import Viewer
-from domain.waiting import OneEachRound, SemaphoresByKey, holding
+from domain.waiting import LimitedRounds, SemaphoresByKey, holding
 
 MAX_FILES: Final = 100
 """The largest number of files of one request, and of open uploads of one viewer."""
@@ -73,7 +73,7 @@ class UploadService:
         self._image_writer = image_writer
         self._abilities: UploadAbilities | None = None
         self._finding = asyncio.Lock()
-        self._rounds = OneEachRound()
+        self._rounds = LimitedRounds(most=MAX_FILES)
         self._capacity = asyncio.Semaphore(_READ_AT_ONCE)
         self._capacity_by_viewer = SemaphoresByKey(_READ_AT_ONCE_OF_ONE)
 
@@ -93,7 +93,7 @@ class UploadService:
         abilities = await self._find_abilities()
         now = datetime.now(UTC)
         # For a hundred files this takes 20 ms, and to presign them and write the answer takes 10.
-        await self._rounds.wait()
+        await self._rounds.wait(len(requests))
         uploads = [
             Upload(
                 id=new_upload_id(),
@@ -108,7 +108,7 @@ class UploadService:
         if not await self._uploads.open(viewer.id, uploads, at_most=MAX_FILES):
             message = f"At most {MAX_FILES} uploads can be open. Complete some or try again later."
             raise RateLimited(message, retry_after_seconds=_WAIT_SECONDS)
-        await self._rounds.wait()
+        await self._rounds.wait(len(requests))
         return [
             (upload, self._presign(viewer, upload, requested=request.method, abilities=abilities))
             for upload, request in zip(uploads, requests, strict=True)
