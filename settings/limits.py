@@ -84,7 +84,10 @@ class Limits(BaseModel, frozen=True):
         "ones wait if they come over a WebSocket, and are refused over HTTP",
     )
     process_requests_in_flight: int = Field(
-        default=200, ge=1, description="How many operations a process runs at the same time"
+        default=200,
+        ge=1,
+        description="How many operations a process runs at the same time; as many more wait if "
+        "they come over HTTP, and further ones are refused",
     )
     viewer_sockets: int = Field(
         default=10, ge=1, description="How many WebSockets a viewer may have open in a process"
