@@ -8,6 +8,12 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+_MOST_ASIDE: Final = 10
+"""How many times as many operations may have stepped aside as there is room for: 2,000 by default.
+A WebSocket has 4 at most, so that 500 sockets cannot keep others out.
+"""
 
 
 class OperationRoom:
@@ -16,6 +22,7 @@ class OperationRoom:
     def __init__(self, *, of_client: int, in_all: int) -> None:
         self._of_client = of_client
         self._free = in_all
+        self._may_step_aside = _MOST_ASIDE * in_all
         self._running: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._next: dict[int, dict[str, None]] = {}
@@ -58,12 +65,21 @@ class OperationRoom:
 
     @contextmanager
     def stepping_aside(self) -> Iterator[None]:
-        """Give an operation's room to others within the block. Its client still counts it."""
+        """Give an operation's room to others within the block. Its client still counts it.
+
+        Where too many have stepped aside already, it keeps its room: the number of operations that
+        a process has begun stays limited.
+        """
+        if self._may_step_aside <= 0:
+            yield
+            return
+        self._may_step_aside -= 1
         self._free += 1
         self._fill()
         try:
             yield
         finally:
+            self._may_step_aside += 1
             self._free -= 1  # until it leaves, which is soon: there may be one too many
 
     def _fill(self) -> None:

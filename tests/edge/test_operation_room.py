@@ -125,3 +125,22 @@ async def test_one_that_steps_aside_makes_room_and_is_still_its_clients() -> Non
     assert clients.begun == ["bob", "ana"]
     await clients.end_one_of("ana")
     assert not room.is_full
+
+
+async def test_only_so_many_operations_step_aside() -> None:
+    room, begun, end = OperationRoom(of_client=9, in_all=1), list[int](), asyncio.Event()
+
+    async def step_aside(number: int) -> None:
+        async with an_operation(room, f"client {number}"):
+            begun.append(number)
+            with room.stepping_aside():
+                await end.wait()
+
+    tasks = [asyncio.create_task(step_aside(number)) for number in range(20)]
+    await _settle()
+    assert begun == [*range(11)]
+
+    end.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), LONG)
+    assert begun == [*range(20)]
+    assert not room.is_full
