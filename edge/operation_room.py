@@ -15,7 +15,10 @@ class OperationRoom:
 
     def __init__(self, *, of_client: int, in_all: int) -> None:
         self._of_client = of_client
+        self._in_all = in_all
         self._free = in_all
+        self._aside = 0
+        """How many have given their room to others, and have not left."""
         self._running: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._next: dict[int, dict[str, None]] = {}
@@ -26,17 +29,15 @@ class OperationRoom:
         return self._free <= 0
 
     def is_full_of(self, client: str) -> bool:
-        """Whether a client runs as many operations as it may."""
-        return self._running[client] >= self._of_client
+        """Whether a client runs as many operations as it may, those included that wait for room."""
+        return self._running[client] + len(self._waiting.get(client, ())) >= self._of_client
 
     async def enter(self, client: str, *, ends_at: float) -> None:
         """Take room for one more operation, which has to `leave`. Raise TimeoutError where there is
         none until this time of the event loop.
         """
-        if self._free > 0 and not self.is_full_of(
-            client
-        ):  # Then those who wait are full themselves.
-            self._count(client, 1)
+        if self._free > 0 and self._running[client] < self._of_client:
+            self._count(client, 1)  # Clients that wait run as many as they may.
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
@@ -58,12 +59,21 @@ class OperationRoom:
 
     @contextmanager
     def stepping_aside(self) -> Iterator[None]:
-        """Give an operation's room to others within the block. Its client still counts it."""
+        """Give an operation's room to others within the block. Its client still counts it.
+
+        It keeps its room where as many have stepped aside as may run: those of many clients would
+        be without number.
+        """
+        if self._aside >= self._in_all:
+            yield
+            return
+        self._aside += 1
         self._free += 1
         self._fill()
         try:
             yield
         finally:
+            self._aside -= 1
             self._free -= 1  # until it leaves, which is soon: there may be one too many
 
     def _fill(self) -> None:

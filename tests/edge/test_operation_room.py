@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import pytest
@@ -125,3 +125,29 @@ async def test_one_that_steps_aside_makes_room_and_is_still_its_clients() -> Non
     assert clients.begun == ["bob", "ana"]
     await clients.end_one_of("ana")
     assert not room.is_full
+
+
+async def test_no_more_step_aside_than_may_run() -> None:
+    room = OperationRoom(of_client=1, in_all=2)
+
+    async with AsyncExitStack() as stack:
+        for client in ("ana", "bob", "cy", "dan"):
+            await stack.enter_async_context(an_operation(room, client))
+            stack.enter_context(room.stepping_aside())
+        assert room.is_full
+    assert room._free == 2
+
+
+async def test_a_client_has_as_many_that_wait_as_it_may_run() -> None:
+    room = OperationRoom(of_client=2, in_all=1)
+    clients = Clients(room)
+
+    await clients.ask("ana", "bob")
+    assert not room.is_full_of("bob")
+    await clients.ask("bob")
+    assert room.is_full_of("bob")
+
+    await clients.end_one_of("ana")
+    await clients.end_one_of("bob")
+    await clients.end_one_of("bob")
+    assert not room.is_full_of("bob")
