@@ -32,7 +32,7 @@ SLACK_SECONDS: Final = 0.5
 """For timers. All takes longer where more processes want to run than there are processors."""
 SERVED_BYTES: Final = 2_000_000
 IDLE_BYTES: Final = 64_000
-DRIFT_BYTES: Final = 20_000_000
+DRIFT_BYTES: Final = 10_000_000
 """How much more a second wave may take: how many are served in the same moment differs."""
 
 
