@@ -223,6 +223,8 @@ class WebSocketProtocol(ProtocolInRounds, WebSocketsSansIOProtocol):  # type: ig
         """Called when the server stops. A connection that is closing may wait for its client."""
         if self.handshake_initiated and not self.transport.is_closing():
             super().shutdown()
+            if not self.handshake_complete:
+                self.stop_writing()  # The handshake has been refused: it cannot be answered again.
         else:
             self.transport.abort()
 

@@ -33,17 +33,15 @@ class OperationRoom:
         return self._free <= 0
 
     def is_full_of(self, client: str) -> bool:
-        """Whether a client runs as many operations as it may."""
-        return self._running[client] >= self._of_client
+        """Whether a client runs as many operations as it may, those included that wait for room."""
+        return self._running[client] + len(self._waiting.get(client, ())) >= self._of_client
 
     async def enter(self, client: str, *, ends_at: float) -> None:
         """Take room for one more operation, which has to `leave`. Raise TimeoutError where there is
         none until this time of the event loop.
         """
-        if self._free > 0 and not self.is_full_of(
-            client
-        ):  # Then those who wait are full themselves.
-            self._count(client, 1)
+        if self._free > 0 and self._running[client] < self._of_client:
+            self._count(client, 1)  # Clients that wait run as many as they may.
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)

@@ -48,7 +48,8 @@ class ResponseTransport:
             protocol.end_response()
 
     def flush(self) -> None:
-        """Write the head, if it still waits."""
+        """Write the head, if it still waits, and the connection has not been lost meanwhile."""
         if self._head:
             data, self._head = self._head, b""
-            self._transport.write(data)
+            if not self.is_closing():
+                self._transport.write(data)

@@ -174,3 +174,66 @@ def test_nothing_is_written_after_the_end_of_a_connection_whose_end_waits(held: 
         assert not held or received[-1] == "websocket.disconnect"
 
     in_uvloop(test())
+
+
+def test_the_head_of_a_response_is_not_written_to_a_connection_that_has_just_been_lost() -> None:
+    async def test() -> None:
+        goes_on = asyncio.Event()
+        failures: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(context))
+
+        async def begin(scope: Scope, receive: Receive, send: Send) -> None:
+            await goes_on.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        async with served(begin) as server:
+            _, writer = await server.connect()
+            writer.write(GET)
+            await until(lambda: bool(server.state.tasks))
+
+            # The response begins in the round in which the connection is lost.
+            goes_on.set()
+            server.connection.transport.abort()
+            await until(lambda: not server.state.tasks)
+            writer.close()
+
+        assert failures == []
+
+    in_uvloop(test())
+
+
+async def accept(_: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept"})
+    await receive()
+
+
+async def refuse(_: Scope, __: Receive, send: Send) -> None:
+    await send({"type": "websocket.close"})
+
+
+@pytest.mark.parametrize("answer_handshake", [accept, refuse])
+def test_a_handshake_is_not_answered_again_once_the_server_stops(answer_handshake: ASGIApp) -> None:
+    async def test() -> None:
+        goes_on = asyncio.Event()
+
+        async def answer_late(scope: Scope, receive: Receive, send: Send) -> None:
+            await goes_on.wait()
+            await answer_handshake(scope, receive, send)
+
+        async with served(answer_late) as server:
+            reader, writer = await server.connect()
+            writer.write(HANDSHAKE)
+            await until(lambda: bool(server.state.tasks))
+            (task,) = server.state.tasks
+
+            goes_on.set()
+            server.connection.shutdown()
+
+            assert (await reader.read()).startswith(b"HTTP/1.1 500")
+            await task  # raises what the end of a handshake has raised
+            writer.close()
+
+    in_uvloop(test())

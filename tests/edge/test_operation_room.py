@@ -144,3 +144,18 @@ async def test_only_so_many_operations_step_aside() -> None:
     await asyncio.wait_for(asyncio.gather(*tasks), LONG)
     assert begun == [*range(20)]
     assert not room.is_full
+
+
+async def test_a_client_has_as_many_that_wait_as_it_may_run() -> None:
+    room = OperationRoom(of_client=2, in_all=1)
+    clients = Clients(room)
+
+    await clients.ask("ana", "bob")
+    assert not room.is_full_of("bob")
+    await clients.ask("bob")
+    assert room.is_full_of("bob")
+
+    await clients.end_one_of("ana")
+    await clients.end_one_of("bob")
+    await clients.end_one_of("bob")
+    assert not room.is_full_of("bob")
