@@ -26,7 +26,9 @@ class Signer:
 
     def tag(self, purpose: str, payload: bytes) -> bytes:
         """A tag of 16 bytes."""
-        return hmac.digest(_key(self._secret, purpose), payload, sha256)[:_TAG_BYTES]
+        tag = _begin(self._secret, purpose).copy()
+        tag.update(payload)
+        return tag.digest()[:_TAG_BYTES]
 
     def text_tag(self, purpose: str, payload: bytes) -> str:
         """The same as URL-safe text."""
@@ -60,8 +62,9 @@ class Signer:
 
 
 @lru_cache(_REMEMBERED_KEYS)
-def _key(secret: bytes, purpose: str) -> bytes:
-    return hmac.digest(secret, purpose.encode(), sha256)
+def _begin(secret: bytes, purpose: str) -> hmac.HMAC:
+    """A tag of nothing yet, with the purpose's own key. To copy it takes less than to begin one."""
+    return hmac.new(hmac.digest(secret, purpose.encode(), sha256), digestmod=sha256)
 
 
 def _encode(data: bytes) -> str:

@@ -38,9 +38,10 @@ from domain.stored import (
     projection,
 )
 from storage.mongo.collections import PARENTS, Document
-from storage.mongo.database import SHOWN, Database, repository
+from storage.mongo.database import Database, repository
+from storage.mongo.direct_reads import read_all
 from storage.mongo.output_updates import remove_images_update
-from storage.mongo.pages import beyond, read_documents
+from storage.mongo.pages import beyond, cut_page, newest_first
 from storage.mongo.text_search import with_words, words_to_find
 from storage.mongo.transaction import Abort, Transaction
 
@@ -52,7 +53,6 @@ class MongoImageRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._images = database.images
-        self._shown = database.images.with_options(codec_options=SHOWN)
 
     async def get_many(
         self, viewer_id: ViewerId, ids: Iterable[ImageId]
@@ -84,10 +84,15 @@ class MongoImageRepository:
         if model_id is not None:
             query["model"] = model_id
         shown = projection(StoredGalleryImage, wanted)
-        cursor = self._shown.find(
-            query, SHOWN_FIELDS if shown is None else {**shown, "createdAt": 1}
-        )
-        page = await read_documents(cursor, request, sorted_by="createdAt")
+        command: Document = {
+            "find": self._images.name,
+            "filter": query,
+            "projection": SHOWN_FIELDS if shown is None else {**shown, "createdAt": 1},
+            "sort": newest_first("createdAt"),
+            "limit": request.size + 1,
+        }
+        documents = await read_all(self._database, command)
+        page = cut_page(documents, request, sorted_by="createdAt")
         return Page(
             StoredValues[ImageRecord](StoredImageRecord, page.items),
             page.positions,

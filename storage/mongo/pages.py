@@ -34,14 +34,16 @@ async def read_page(
     read: Callable[[Document], Item],
 ) -> Page[Item]:
     """The page of what was found `beyond` its position."""
-    return (await read_documents(found, request, sorted_by=sorted_by)).map(read)
+    documents = await found.sort(newest_first(sorted_by)).limit(request.size + 1).to_list()
+    return cut_page(documents, request, sorted_by=sorted_by).map(read)
 
 
-async def read_documents(
-    found: AsyncCursor[Document], request: PageRequest, *, sorted_by: str
-) -> Page[Document]:
-    newest_first = {sorted_by: -1, "_id": -1}
-    documents = await found.sort(newest_first).limit(request.size + 1).to_list()
+def newest_first(sorted_by: str) -> Document:
+    return {sorted_by: -1, "_id": -1}
+
+
+def cut_page(documents: list[Document], request: PageRequest, *, sorted_by: str) -> Page[Document]:
+    """The page of up to one document more than it has."""
     return cut(
         request,
         documents,

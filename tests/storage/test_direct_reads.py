@@ -17,6 +17,20 @@ async def test_an_answer_in_several_parts_is_read_to_its_end(database: Database)
         assert await read_all(database, in_parts, session) == MODELS
 
 
+async def test_an_answer_to_find_in_several_parts_is_read_to_its_end(database: Database) -> None:
+    models = await _write_models(database)
+    command: Document = {
+        "find": models,
+        "filter": {"_id": {"$ne": "model 4"}},
+        "projection": {"_id": 1},
+        "sort": {"_id": -1},
+        "limit": 3,
+    }
+
+    assert await read_all(database, command) == MODELS[3:0:-1]
+    assert await read_all(database, command | {"batchSize": 2}) == MODELS[3:0:-1]
+
+
 async def test_a_read_whose_connection_has_broken_is_repeated(database: Database) -> None:
     models = await _write_models(database)
     (server,) = database.client._topology._servers.values()
