@@ -32,36 +32,19 @@ class SemaphoresByKey:
         return semaphore
 
 
-async def acquire_all(*semaphores: asyncio.Semaphore, ends_at: float) -> None:
-    """Acquire all of these, in this order; without any waiting where they are free. Raise
-    TimeoutError, and hold none of them, where they are not until this time of the event loop.
-    """
-    if not any(semaphore.locked() for semaphore in semaphores):
-        for semaphore in semaphores:
-            await semaphore.acquire()
-        return
-    async with asyncio.timeout_at(ends_at), AsyncExitStack() as acquired:
-        for semaphore in semaphores:
-            await acquired.enter_async_context(semaphore)
-        acquired.pop_all()
-
-
-def release_all(*semaphores: asyncio.Semaphore) -> None:
-    for semaphore in reversed(semaphores):
-        semaphore.release()
-
-
 @asynccontextmanager
 async def holding(*semaphores: asyncio.Semaphore, max_seconds: float) -> AsyncIterator[None]:
-    """Hold all of these, in this order. Raise Overloaded where waiting for them takes longer."""
-    try:
-        await acquire_all(*semaphores, ends_at=asyncio.get_running_loop().time() + max_seconds)
-    except TimeoutError:
-        raise Overloaded from None
-    try:
+    """Hold all of these, in this order; without any waiting where they are free. Raise Overloaded,
+    and hold none of them, where waiting for them takes longer.
+    """
+    async with AsyncExitStack() as held:
+        try:
+            async with asyncio.timeout(max_seconds):
+                for semaphore in semaphores:
+                    await held.enter_async_context(semaphore)
+        except TimeoutError:
+            raise Overloaded from None
         yield
-    finally:
-        release_all(*semaphores)
 
 
 @dataclass(slots=True)
