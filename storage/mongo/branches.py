@@ -31,9 +31,9 @@ from storage.mongo.idempotency import use_key
 from storage.mongo.images import hold_images, read_image
 from storage.mongo.kept_images import find_sharing_conversations
 from storage.mongo.parents import delete_parents, owned_by
+from storage.mongo.stored_turns import read_turn
 from storage.mongo.text_search import words_to_find
 from storage.mongo.transaction import Abort, Transaction
-from storage.mongo.turns import read_turn
 
 _AT_ONCE: Final = 100
 """Turns that the driver encodes or decodes in one piece, while nothing else runs."""

@@ -27,9 +27,9 @@ from domain.turns import Turn
 from storage.mongo.change_pipeline import KINDS, WRITES, pipeline
 from storage.mongo.change_stream import ChangeStream, open_stream
 from storage.mongo.database import SHOWN, Database, to_cluster_time
+from storage.mongo.stored_turns import read_turn
 from storage.mongo.stream_position import Position, time_of
 from storage.mongo.stream_replacements import LONGEST_ANSWER_MS, ReplacementDue, Replacements
-from storage.mongo.turns import read_turn
 
 log = structlog.get_logger(__name__)
 

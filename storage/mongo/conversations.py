@@ -26,10 +26,11 @@ from storage.mongo.model_stats import count_asked
 from storage.mongo.pages import beyond, read_page
 from storage.mongo.parents import delete_parents
 from storage.mongo.prompts import count_prompt_use
+from storage.mongo.stored_turns import read_turn
 from storage.mongo.text_search import with_words, words_added, words_to_find
 from storage.mongo.transaction import Abort, Transaction
 from storage.mongo.trash import list_put_aside, put_aside, take_back
-from storage.mongo.turns import insert_turn, read_turn
+from storage.mongo.turns import insert_turn
 
 
 @repository

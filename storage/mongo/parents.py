@@ -20,9 +20,9 @@ from storage.mongo.model_stats import count_asked, count_ends
 from storage.mongo.output_rules import CAPTION_IS_AWAITED, UNFINISHED_OUTPUT, is_slot
 from storage.mongo.output_updates import versioned, with_derived_fields
 from storage.mongo.stored_posts import StoredPost
+from storage.mongo.stored_turns import read_turn
 from storage.mongo.traces import trace_field
 from storage.mongo.transaction import Abort, SessionCollection, Transaction
-from storage.mongo.turns import read_turn
 
 _ENDING: Final[Document] = {
     **dict.fromkeys(

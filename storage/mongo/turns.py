@@ -1,8 +1,8 @@
-"""Turns as documents, outputs embedded: one document is what is read, written and watched."""
+"""Turns: read by their owners, and inserted by transactions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import ClassVar, Final
+from typing import Final
 
 from pymongo import ReturnDocument
 
@@ -15,16 +15,7 @@ from domain.ids import (
     turn_id_range,
 )
 from domain.pages import Page, PageRequest, cut
-from domain.stored import (
-    Coded,
-    Derived,
-    Key,
-    One,
-    Property,
-    Stored,
-    Wanted,
-    projection,
-)
+from domain.stored import Wanted, projection
 from domain.turns import Turn, TurnPlan, TurnsAsOf, TurnStatus, WaitingEdit
 from storage.mongo.collections import OPEN_TURN, Document
 from storage.mongo.database import (
@@ -40,8 +31,8 @@ from storage.mongo.output_rules import (
     from_now,
 )
 from storage.mongo.output_updates import insert_update
-from storage.mongo.stored_outputs import StoredError
-from storage.mongo.stored_parents import PARENT_FIELDS, imported_parent, new_parent
+from storage.mongo.stored_parents import imported_parent, new_parent
+from storage.mongo.stored_turns import StoredTurn, read_turn
 from storage.mongo.transaction import Transaction
 
 _MAX_IN_PROGRESS: Final = 100
@@ -233,40 +224,6 @@ def imported_turn(turn: Turn) -> Document:
         # here.
         "copied": True,
     }
-
-
-class StoredWaitingEdit(Stored, WaitingEdit):
-    __slots__ = ("companion", "record")
-    kind = WaitingEdit
-    fields: ClassVar = {
-        "selected_models": Derived(
-            lambda record: _names(record["selectedModels"]), ("selectedModels",)
-        ),
-        "previous_output_ids": Derived(
-            lambda record: _names(record["previousOutputIds"]), ("previousOutputIds",)
-        ),
-        "max_credits": Key("maxCredits"),
-    }
-
-
-class StoredTurn(Stored, Turn):
-    __slots__ = ("companion", "record")
-    kind = Turn
-    fields: ClassVar = PARENT_FIELDS | {
-        "turn_index": Key("turnIndex"),
-        "status": Coded("status", TurnStatus),
-        "waiting": One("waiting", StoredWaitingEdit),
-        "failure": One("failure", StoredError),
-        "error": Property(("status", "outputs.error", "failure")),
-        "chosen_output": Property(("outputs",)),
-    }
-
-
-read_turn = StoredTurn.of
-
-
-def _names(stored: list[str] | None) -> tuple[str, ...] | None:
-    return None if stored is None else tuple(stored)
 
 
 def _waiting_document(waiting: WaitingEdit) -> Document:

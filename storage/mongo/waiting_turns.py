@@ -20,8 +20,8 @@ from storage.mongo.model_stats import count_asked
 from storage.mongo.output_updates import WRITTEN, begin_update
 from storage.mongo.stored_outputs import error_document
 from storage.mongo.stored_parents import new_parent
+from storage.mongo.stored_turns import read_turn
 from storage.mongo.transaction import Abort, Transaction
-from storage.mongo.turns import read_turn
 
 _WAITING: Final = TurnStatus.WAITING.value
 

@@ -31,7 +31,7 @@ from edge.documents import read_document
 from edge.execution import executable_schema
 from schema.context import ANONYMOUS, Request, Scope
 from schema.loaders import Loaders
-from storage.mongo.turns import read_turn
+from storage.mongo.stored_turns import read_turn
 from tests.edge import generated
 
 SEEDS: Final = int(os.environ.get("DARKROOM_TEST_DOCUMENTS", "25"))
