@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from domain.changes import Bookmark, ClusterTime
-from domain.ids import ConversationId, ModelId, PostId, TurnId, conversation_of_turn
+from domain.ids import ConversationId, ModelId, PostId, TurnId, ViewerId, conversation_of_turn
 from domain.images import Image
 from domain.models import AspectRatio, ImageModel, Resolution
 from domain.outputs import GenerationError, Output
@@ -215,6 +215,17 @@ class Turn(Parent):
 def as_turn(parent: Parent) -> Turn | None:
     """The parent, where it is a turn."""
     return parent if isinstance(parent, Turn) else None
+
+
+class CurrentTurns(NamedTuple):
+    """Asks for the present state of a conversation; where it has several pages, for one of them."""
+
+    viewer_id: ViewerId
+    conversation_id: ConversationId
+    changed_since: ClusterTime | None = None
+    """Turns that have changed since then are part of it."""
+    after_index: int = -1
+    """The index of the last turn of the page before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -1,38 +1,36 @@
-"""Pages of updates: subscribers that need the same page at the same time share a read.
+"""Pages of updates: those that subscribers need at the same time are read by one command, and one
+that several need is read once.
 
-Many do after a restart, or when the change feed has lost its history: most of them stand where the
-latest update has left them. A read serves those that had subscribed before it began, so that what
-it misses is offered to them.
+Many do after a restart, or when the change feed has lost its history. A read serves those that had
+subscribed before it began, so that what it misses is offered to them.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 from weakref import WeakKeyDictionary
 
-from domain.changes import ClusterTime
-from domain.ids import ConversationId, TurnId, ViewerId
-from domain.turns import TurnsAsOf, TurnUpdate
-from domain.waiting import JoinedCalls
+from domain.batched_calls import BatchedCalls
+from domain.ids import TurnId
+from domain.turns import CurrentTurns, TurnsAsOf, TurnUpdate
 
-Key: TypeAlias = tuple[ViewerId, ConversationId, ClusterTime | None, int]
-"""The page is the first one after the turn with this index that has changed since this time."""
+MOST_READS: Final = 2
+"""At the same time. Others wait for less time than it would take to read each by itself."""
+MOST_PAGES: Final = 8
+"""Of one read. They may have 50 turns each."""
 
 
-@dataclass(frozen=True, slots=True)
 class SharedPages:
-    updates: WeakKeyDictionary[TurnsAsOf, dict[TurnId, TurnUpdate]] = field(
-        default_factory=WeakKeyDictionary
-    )
-    """Results that were made of pages which several subscribers have read."""
-    _reads: JoinedCalls[Key, TurnsAsOf] = field(default_factory=JoinedCalls)
+    """`read` reads the pages of several subscribers."""
 
-    async def read(self, key: Key, work: Callable[[], Awaitable[TurnsAsOf]]) -> TurnsAsOf:
-        """Read once the current read has ended, together with everybody who waits for that."""
+    def __init__(
+        self, read: Callable[[Sequence[CurrentTurns]], Awaitable[Sequence[TurnsAsOf]]]
+    ) -> None:
+        self.updates: WeakKeyDictionary[TurnsAsOf, dict[TurnId, TurnUpdate]] = WeakKeyDictionary()
+        """What has been made of pages, for all that have read the same one."""
+        self._reads = BatchedCalls(read, most_calls=MOST_READS, most_keys=MOST_PAGES)
 
-        async def read(_: int) -> TurnsAsOf:
-            page = await work()
-            self.updates[page] = {}
-            return page
-
-        return await self._reads.join(key, read)
+    async def read(self, request: CurrentTurns) -> TurnsAsOf:
+        """Read a page, by a command that has not begun yet."""
+        page = await self._reads.join(request)
+        self.updates.setdefault(page, {})
+        return page

@@ -6,7 +6,7 @@ catches up on its own: when it subscribes, with or without a cursor, and after i
 Cursors are in the database's own time, valid in every process.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -17,7 +17,7 @@ from domain.errors import NotFound, Overloaded
 from domain.ids import ConversationId, parse_conversation_id
 from domain.ports.changes import Receiver
 from domain.ports.turns import TurnRepository
-from domain.turns import Turn, TurnsAsOf, TurnUpdate
+from domain.turns import CurrentTurns, Turn, TurnsAsOf, TurnUpdate
 from domain.viewers import Viewer
 from subscriptions.hub import Hub, pause_before_reading
 from subscriptions.shared_pages import SharedPages
@@ -44,7 +44,10 @@ class TurnUpdates:
     hub: Hub
     turns: TurnRepository
     cursors: TurnCursors
-    shared_pages: SharedPages = field(default_factory=SharedPages)
+    _pages: SharedPages = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pages", SharedPages(self._read_pages))
 
     async def of(
         self,
@@ -125,7 +128,11 @@ class TurnUpdates:
             try:
                 catching_up.start()
                 while not catching_up.done:
-                    page = await self._read_page(viewer, conversation_id, catching_up)
+                    page = await self._pages.read(
+                        CurrentTurns(
+                            viewer.id, conversation_id, catching_up.since, catching_up.after_index
+                        )
+                    )
                     if not page.exists:
                         if subscriber.bookmark is None:
                             raise NotFound
@@ -142,27 +149,12 @@ class TurnUpdates:
             subscriber.catch_up(catching_up.versions)
             following.catching_up = None
 
-    async def _read_page(
-        self, viewer: Viewer, conversation_id: ConversationId, catching_up: "_CatchingUp"
-    ) -> TurnsAsOf:
-        """Read a page, together with those who need the same one while another read is running."""
-
-        async def read() -> TurnsAsOf:
-            return await self.turns.read_current(
-                viewer.id,
-                conversation_id,
-                changed_since=catching_up.since,
-                recent=CLOCK_SLACK,
-                after_index=catching_up.after_index,
-                at_least=self.hub.newest,
-            )
-
-        key = (viewer.id, conversation_id, catching_up.since, catching_up.after_index)
-        return await self.shared_pages.read(key, read)
+    async def _read_pages(self, requests: Sequence[CurrentTurns]) -> Sequence[TurnsAsOf]:
+        return await self.turns.read_current(requests, recent=CLOCK_SLACK, at_least=self.hub.newest)
 
     def _make_update(self, page: TurnsAsOf, turn: Turn, bookmark: Bookmark) -> TurnUpdate:
         """Make an update once for all that read the same page and get the same bookmark with it."""
-        known = self.shared_pages.updates.get(page)
+        known = self._pages.updates.get(page)
         known_update = known.get(turn.id) if known is not None else None
         if known_update is not None and known_update.bookmark == bookmark:
             return known_update

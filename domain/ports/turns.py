@@ -8,7 +8,7 @@ from domain.changes import ClusterTime
 from domain.ids import ConversationId, TurnId, ViewerId
 from domain.pages import Page, PageRequest
 from domain.stored import Wanted
-from domain.turns import Turn, TurnsAsOf
+from domain.turns import CurrentTurns, Turn, TurnsAsOf
 
 
 class TurnRepository(Protocol):
@@ -40,16 +40,13 @@ class TurnRepository(Protocol):
 
     async def read_current(
         self,
-        viewer_id: ViewerId,
-        conversation_id: ConversationId,
+        requests: Sequence[CurrentTurns],
         *,
-        changed_since: ClusterTime | None,
         recent: timedelta,
-        after_index: int = -1,
         at_least: ClusterTime | None = None,
-    ) -> TurnsAsOf:
-        """The latest turn, the unfinished ones, and those written after a cluster time; oldest
-        first.
+    ) -> Sequence[TurnsAsOf]:
+        """For each request the latest turn, the unfinished ones, and those written after a cluster
+        time; oldest first.
 
         Also those written so recently that a transaction may have committed them out of order.
         Without `changed_since`, only the index, the status and the version of those that have ended

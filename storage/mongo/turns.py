@@ -16,19 +16,13 @@ from domain.ids import (
 )
 from domain.pages import Page, PageRequest, cut
 from domain.stored import Wanted, projection
-from domain.turns import Turn, TurnPlan, TurnsAsOf, TurnStatus, WaitingEdit
+from domain.turns import CurrentTurns, Turn, TurnPlan, TurnsAsOf, TurnStatus, WaitingEdit
 from storage.mongo.collections import OPEN_TURN, Document
+from storage.mongo.current_turns import read_current
 from storage.mongo.database import (
     SHOWN,
     Database,
-    Session,
-    cluster_time_of,
-    from_cluster_time,
     repository,
-)
-from storage.mongo.direct_reads import read_all
-from storage.mongo.output_rules import (
-    from_now,
 )
 from storage.mongo.output_updates import insert_update
 from storage.mongo.stored_parents import imported_parent, new_parent
@@ -36,16 +30,6 @@ from storage.mongo.stored_turns import StoredTurn, read_turn
 from storage.mongo.transaction import Transaction
 
 _MAX_IN_PROGRESS: Final = 100
-_PAGE: Final = 50
-_VERSION_ALONE: Final = {
-    name: f"${name}" for name in ("_id", "ownerId", "turnIndex", "status", "version")
-}
-_ENDED_BY_VERSION: Final[Document] = {
-    "$replaceWith": {
-        "$cond": [{"$in": ["$status", OPEN_TURN["$in"]]}, "$$ROOT", _VERSION_ALONE],
-    }
-}
-"""Of turns that have ended, the first state of a conversation needs to know no more."""
 LAST_INDEX: Final = {"$ifNull": ["$lastTurnIndex", {"$subtract": ["$turnCount", 1]}]}
 """The index of the conversation's latest turn that is not deleted."""
 
@@ -126,67 +110,12 @@ class MongoTurnRepository:
 
     async def read_current(
         self,
-        viewer_id: ViewerId,
-        conversation_id: ConversationId,
+        requests: Sequence[CurrentTurns],
         *,
-        changed_since: ClusterTime | None,
         recent: timedelta,
-        after_index: int = -1,
         at_least: ClusterTime | None = None,
-    ) -> TurnsAsOf:
-        _, high = turn_id_range(conversation_id)
-        later = {"$gt": turn_id_of(conversation_id, after_index), "$lt": high}
-        own: Document = {"_id": later, "ownerId": viewer_id}
-        others = _changed(own, changed_since, recent)
-        stages: list[Document] = [
-            {"$match": own},
-            {"$sort": {"_id": -1}},
-            {"$limit": 1},
-            {"$unionWith": {"coll": self._turns.name, "pipeline": others}},
-        ]
-        async with self._database.session() as session:
-            if at_least is not None:
-                session.advance_operation_time(from_cluster_time(at_least))
-            command = {"aggregate": self._turns.name, "pipeline": stages}
-            latest, *found = await read_all(self._database, command, session) or [{}]
-            # It may be newer than what was read, by less time than a read may take: see `recent`.
-            own_record = {"_id": conversation_id, "ownerId": viewer_id}
-            exists = bool(latest) or after_index >= 0 or await self._exists(own_record, session)
-            cluster_time = cluster_time_of(session)
-        more = len(found) > _PAGE
-        page = found[:_PAGE]
-        if latest and not more:
-            page = _ending_with(latest, page)
-        return TurnsAsOf(tuple(map(read_turn, page)), cluster_time, more, exists)
-
-    async def _exists(self, conversation: Document, session: Session) -> bool:
-        document = self._database.conversations.find_one(conversation, {"_id": 1}, session=session)
-        return await document is not None
-
-
-def _changed(own: Document, since: ClusterTime | None, recent: timedelta) -> list[Document]:
-    """The stages that find a page of turns which are open, or have changed recently."""
-    alternatives: list[Document] = [
-        {"status": OPEN_TURN},
-        {"$expr": {"$gte": ["$updatedAt", from_now(-recent)]}},
-    ]
-    if since is not None:
-        alternatives.append({"changedAt": {"$gte": from_cluster_time(since)}})
-    page: list[Document] = [
-        {"$match": {**own, "$or": alternatives}},
-        {"$sort": {"_id": 1}},
-        {"$limit": _PAGE + 1},
-    ]
-    return page if since is not None else [*page, _ENDED_BY_VERSION]
-
-
-def _ending_with(latest: Document, page: list[Document]) -> list[Document]:
-    """The page with the whole latest turn. One that was added after the read began, and has even
-    ended, is left out: it is offered as a change.
-    """
-    before = [turn for turn in page if turn["_id"] < latest["_id"]]
-    others = [turn for turn in page[len(before) :] if "outputs" in turn]
-    return [*before, *(others or ([latest] if "outputs" in latest else []))]
+    ) -> Sequence[TurnsAsOf]:
+        return await read_current(self._database, requests, recent=recent, at_least=at_least)
 
 
 async def insert_turn(

@@ -41,7 +41,7 @@ class InterruptedTurns(MongoTurnRepository):
         super().__init__(database)
         self.after_reading: Callable[[], Awaitable[None]] | None = None
 
-    async def read_current(self, *given: Any, **named: Any) -> TurnsAsOf:
+    async def read_current(self, *given: Any, **named: Any) -> Sequence[TurnsAsOf]:
         found = await super().read_current(*given, **named)
         if self.after_reading is not None:
             happens, self.after_reading = self.after_reading, None

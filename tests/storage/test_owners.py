@@ -38,7 +38,7 @@ from domain.pages import PageRequest
 from domain.posts import Post
 from domain.references import Reference, ReferenceOrigin
 from domain.shares import Share
-from domain.turns import Turn, WaitingEdit
+from domain.turns import CurrentTurns, Turn, WaitingEdit
 from domain.uploads import DeclaredFile, Upload
 from domain.webhooks import Answer
 from storage.mongo.accounts import MongoAccountRepository
@@ -291,7 +291,7 @@ async def _do_everything(database: Database) -> None:
     await turns.page(ANA, conversation.id, PageRequest())
     await turns.find_latest_with_images(ANA, conversation.id)
     await turns.list_in_progress(ANA)
-    await turns.read_current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
+    await turns.read_current([CurrentTurns(ANA, conversation.id)], recent=timedelta(0))
     assert await MongoIdempotencyRepository(database).get(ANA, KEY)
 
     await prompts.page(ANA, PageRequest(), favourite=True, words=["boat"])

@@ -15,12 +15,13 @@ from domain.images import ImageRecord
 from domain.outputs import GenerationError, OutputStatus, Preview, Report, Usage
 from domain.references import Reference, ReferenceOrigin
 from domain.rules import derive_status
-from domain.turns import Turn, TurnsAsOf
+from domain.turns import CurrentTurns, Turn, TurnsAsOf
 from storage.mongo.claims import MongoClaimRepository
 from storage.mongo.collections import Document
 from storage.mongo.conversations import MongoConversationRepository
 from storage.mongo.database import Database, open_database
 from storage.mongo.images import MongoImageRepository
+from storage.mongo.stored_turns import StoredTurn
 from storage.mongo.turns import MongoTurnRepository
 from tests.serving import free_port
 from tests.storage.builders import (
@@ -52,6 +53,13 @@ def claims(database: Database) -> MongoClaimRepository:
 
 async def read(turns: MongoTurnRepository, turn: Turn) -> Turn:
     return (await turns.get_many(ANA, [turn.id]))[turn.id]
+
+
+async def read_one(
+    turns: MongoTurnRepository, request: CurrentTurns, recent: timedelta = timedelta(0)
+) -> TurnsAsOf:
+    (page,) = await turns.read_current([request], recent=recent)
+    return page
 
 
 async def land(claims: MongoClaimRepository, claim: Claim, *records: ImageRecord) -> bool:
@@ -272,20 +280,14 @@ async def test_changed_turns_are_read_with_the_latest_and_running_ones(
         written = await another_turn(database, conversation)
         assert not isinstance(written, Conflict)
         conversation = written[0]
-    second = (
-        await turns.read_current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
-    ).turns[1]
+    second = (await read_one(turns, CurrentTurns(ANA, conversation.id))).turns[1]
     await claims.fail(await a_claim(database, second.outputs[0].id), FAILURE)
 
     async def indexes(since: ClusterTime | None) -> list[int]:
-        found = await turns.read_current(
-            ANA, conversation.id, changed_since=since, recent=timedelta(0)
-        )
+        found = await read_one(turns, CurrentTurns(ANA, conversation.id, since))
         return [turn.turn_index for turn in found.turns]
 
-    now = (
-        await turns.read_current(ANA, conversation.id, changed_since=None, recent=timedelta(0))
-    ).cluster_time
+    now = (await read_one(turns, CurrentTurns(ANA, conversation.id))).cluster_time
     assert await indexes(None) == [0, 2, 3]
     assert await indexes(ClusterTime(0, 0)) == [0, 1, 2, 3]
     claim = await a_claim(database, first.outputs[0].id)
@@ -304,9 +306,7 @@ async def test_of_turns_that_have_just_ended_a_newcomer_reads_the_latest_whole_a
         await claims.fail(await a_claim(database, turn.outputs[0].id), FAILURE)
 
     async def read(since: ClusterTime | None) -> TurnsAsOf:
-        return await turns.read_current(
-            ANA, conversation.id, changed_since=since, recent=timedelta(hours=1)
-        )
+        return await read_one(turns, CurrentTurns(ANA, conversation.id, since), timedelta(hours=1))
 
     known, latest = (await read(None)).turns
     whole, same = (await read(ClusterTime(0, 0))).turns
@@ -414,15 +414,55 @@ async def test_changed_turns_are_read_in_pages_with_the_latest_last(
 
     pages, after_index, more = [], -1, True
     while more:
-        page = await turns.read_current(
-            ANA,
-            conversation.id,
-            changed_since=ClusterTime(0, 0),
-            recent=timedelta(0),
-            after_index=after_index,
+        page = await read_one(
+            turns, CurrentTurns(ANA, conversation.id, ClusterTime(0, 0), after_index)
         )
         pages.append([turn.turn_index for turn in page.turns])
         after_index, more = page.turns[-1].turn_index, page.more
 
     assert [len(page) for page in pages] == [50, 11]
     assert sum(pages, []) == list(range(61))  # noqa: RUF017 (two short lists)
+
+
+async def test_the_states_of_several_conversations_are_read_as_each_by_itself(
+    database: Database, turns: MongoTurnRepository
+) -> None:
+    long, _ = await a_conversation(database)
+    for _ in range(52):
+        written = await another_turn(database, long)
+        assert not isinstance(written, Conflict)
+        long = written[0]
+    short, _ = await a_conversation(database)
+    empty, lost = await a_conversation(database)
+    await database.turns.delete_one({"_id": lost.id})
+    since = ClusterTime(0, 0)
+    requests = [
+        CurrentTurns(ANA, long.id, since),
+        CurrentTurns(BOB, short.id),
+        CurrentTurns(ANA, empty.id),
+        CurrentTurns(ANA, long.id),
+        CurrentTurns(ANA, short.id, since),
+        CurrentTurns(ANA, long.id, since, 49),
+        CurrentTurns(ANA, short.id),
+    ]
+
+    together = await turns.read_current(requests, recent=timedelta(0))
+
+    def shown(page: TurnsAsOf) -> tuple[object, ...]:
+        return page.turns, page.more, page.exists
+
+    alone = [await read_one(turns, request) for request in requests]
+    assert [shown(page) for page in together] == [shown(page) for page in alone]
+    assert [(len(page.turns), page.more, page.exists) for page in together] == [
+        (50, True, True),
+        (0, False, False),
+        (0, False, True),
+        (50, True, True),
+        (1, False, True),
+        (3, False, True),
+        (1, False, True),
+    ]
+    (turn,) = together[6].turns
+    assert turn.conversation_id == short.id
+    assert isinstance(turn, StoredTurn)
+    assert "request" not in turn.record
