@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
+import anyio._backends._asyncio  # noqa: F401 - the first request would import it in the event loop
 import httpx2
 import structlog
 from starlette.routing import Route

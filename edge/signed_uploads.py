@@ -2,7 +2,7 @@
 
 The URL is the only credential. Nothing is read before it is verified, and never more than it
 allows. What a bucket would refuse is refused here too, so a client that works with one works with
-the other.
+the other. A file is stored part by part as it arrives, and never in memory as a whole.
 """
 
 import asyncio
@@ -10,13 +10,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from itertools import takewhile
 from typing import Final, Protocol
 
-from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -29,9 +24,10 @@ from domain.images import ARCHIVE
 from domain.uploads import DeclaredFile
 from edge.early_answers import drop_rest
 from edge.responses import error_response
+from edge.upload_forms import FORM_BYTES, InvalidForm, UploadForm
 
 UPLOAD_SECONDS: Final = 300.0
-STREAMED_SECONDS: Final = 3_600.0
+EXPORT_SECONDS: Final = 3_600.0
 """The same for an export, which may have a gigabyte."""
 FIRST_SECONDS: Final = 10.0
 """The time for a body to begin. Each byte adds to it, so a client that sends too slowly is cut off.
@@ -41,16 +37,13 @@ MAX_UPLOADS: Final = 200
 MAX_UPLOADS_PER_URL: Final = 10
 """A client may try again before its broken connection is noticed."""
 MAX_UPLOADS_PER_OWNER: Final = 50
-MAX_BUFFERED_BYTES: Final = 100_000_000
-"""The memory for all uploads together: bodies are held in memory until they are complete."""
-MAX_BUFFERED_BYTES_PER_OWNER: Final = 70_000_000
-"""More than the largest upload that the settings allow."""
 
-_FORM_BYTES: Final = 16 * 1024
-"""The bytes of a form besides its file."""
-_MAX_FORM_FIELDS: Final = 16
 _MAX_DRAINED_BYTES: Final = 8_000_000
 _DRAIN_SECONDS: Final = 5.0
+_PARSED_BYTES: Final = 16 * 1024
+"""How much of a form is parsed at once. Where it is full of what looks like the end of a part, that
+takes 3 ms.
+"""
 _RETRY_AFTER: Final = {"Retry-After": "2"}
 
 
@@ -62,11 +55,10 @@ class SignedUploads(Protocol):
     ) -> tuple[DeclaredFile, str] | None:
         """The file that an upload URL allows, and its owner; None where the URL is not valid."""
 
-    async def put_new(self, key: str, data: bytes) -> bool:
-        """Store the object, or return False if there is one under this key already."""
-
     async def put_new_parts(self, key: str, parts: AsyncIterator[bytes]) -> bool:
-        """As `put_new`, from parts. What the parts raise is raised, and nothing is kept."""
+        """Store the object, or return False if there is one under this key already. What the parts
+        raise is raised, and nothing is kept.
+        """
 
 
 def signed_upload_routes(store: SignedUploads, *, origins: str) -> list[Route]:
@@ -128,8 +120,6 @@ class _SignedUploads:
         """Uploads in progress, by key."""
         self._at_once_of = Counter[str]()
         """By owner."""
-        self._held_bytes = Counter[str]()
-        """By owner."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive)
@@ -156,7 +146,8 @@ class _SignedUploads:
         ):
             return _too_many().response
         try:
-            async with self._limit_pace(key, owner, body, is_held=not _is_streamed(file)):
+            longest = EXPORT_SECONDS if file.content_type == ARCHIVE else UPLOAD_SECONDS
+            async with self._limit_pace(key, owner, body, max_seconds=longest):
                 return await self._receive(request, key, file)
         except _Refusal as refusal:
             return refusal.response
@@ -171,23 +162,16 @@ class _SignedUploads:
 
     @asynccontextmanager
     async def _limit_pace(
-        self, key: str, owner: str, body: _Body, *, is_held: bool
+        self, key: str, owner: str, body: _Body, *, max_seconds: float
     ) -> AsyncIterator[None]:
         """Count the bytes of a body. Raise TimeoutError where it is too slow."""
-        longest = UPLOAD_SECONDS if is_held else STREAMED_SECONDS
         began, byte_size = asyncio.get_running_loop().time(), 0
 
         def count_part(count: int) -> None:
             nonlocal byte_size
             byte_size += count
-            self._held_bytes[owner] += count if is_held else 0
-            if (
-                self._held_bytes.total() > MAX_BUFFERED_BYTES
-                or self._held_bytes[owner] > MAX_BUFFERED_BYTES_PER_OWNER
-            ):
-                raise _too_many()
             seconds = FIRST_SECONDS + byte_size / MIN_BYTES_PER_SECOND
-            limit.reschedule(began + min(seconds, longest))
+            limit.reschedule(began + min(seconds, max_seconds))
 
         self._at_once[key] += 1
         self._at_once_of[owner] += 1
@@ -199,41 +183,28 @@ class _SignedUploads:
             body.on_part = None
             self._at_once[key] -= 1
             self._at_once_of[owner] -= 1
-            self._held_bytes[owner] -= byte_size if is_held else 0
             self._at_once += Counter()  # drops the zeros
             self._at_once_of += Counter()
-            self._held_bytes += Counter()
 
     async def _receive(self, request: Request, key: str, file: DeclaredFile) -> Response:
         if "authorization" in request.headers:
             raise _Refusal(
                 400, "BAD_REQUEST", "Upload URLs are presigned: send no Authorization header."
             )
-        if _is_streamed(file):
-            if request.method != "PUT":
-                raise _Refusal(403, "FORBIDDEN", "Send this file with PUT.")
-            stored = await self._store.put_new_parts(key, _check_parts(request, file))
-            return Response() if stored else _already_uploaded()
         if request.method == "PUT":
-            data = await _read_put(request, file)
+            _check_put_headers(request, file)
+            parts = _read_limited(request, file.byte_size)
         else:
-            data = await _read_form(request, key, file)
-        _check_is_declared(file, len(data), sha256(data).digest())
-        if await self._store.put_new(key, data):
+            parts = _read_form(request, key, file)
+        if await self._store.put_new_parts(key, _check_parts(parts, file)):
             return Response(status_code=200 if request.method == "PUT" else 204)
-        return _already_uploaded()
+        return _error(412, "PRECONDITION_FAILED", "A file has already been uploaded to this URL.")
 
 
-def _is_streamed(file: DeclaredFile) -> bool:
-    """Exports are received as a stream, since they are too large for memory."""
-    return file.content_type == ARCHIVE
-
-
-async def _check_parts(request: Request, file: DeclaredFile) -> AsyncIterator[bytes]:
+async def _check_parts(parts: AsyncIterator[bytes], file: DeclaredFile) -> AsyncIterator[bytes]:
     """Yield the file as it arrives. Raise _Refusal at its end where it is not the declared one."""
-    _check_put_headers(request, file)
     byte_size, digest = 0, sha256()
-    async for part in _read_limited(request, file.byte_size):
+    async for part in parts:
         byte_size += len(part)
         digest.update(part)
         yield part
@@ -247,10 +218,6 @@ def _check_is_declared(file: DeclaredFile, byte_size: int, digest: bytes) -> Non
         raise _Refusal(400, "BAD_REQUEST", "The file does not have the declared SHA-256 digest.")
 
 
-def _already_uploaded() -> Response:
-    return _error(412, "PRECONDITION_FAILED", "A file has already been uploaded to this URL.")
-
-
 def _check_put_headers(request: Request, file: DeclaredFile) -> None:
     if request.headers.get("content-type") != file.content_type:
         raise _other_type()
@@ -262,40 +229,36 @@ def _check_put_headers(request: Request, file: DeclaredFile) -> None:
         raise _Refusal(411, "LENGTH_REQUIRED", "A Content-Length header is required.")
 
 
-async def _read_put(request: Request, file: DeclaredFile) -> bytes:
-    _check_put_headers(request, file)
-    data = bytearray()
-    async for part in _read_limited(request, file.byte_size):
-        data += part
-    return bytes(data)
-
-
-async def _read_form(request: Request, key: str, file: DeclaredFile) -> bytes:
-    body = b"".join([part async for part in _read_limited(request, file.byte_size + _FORM_BYTES)])
-    # The parser accepts a form that is cut off in the middle.
-    if not body.rstrip(b"\r\n").endswith(b"--"):
-        raise _not_a_form()
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    bounded = Request(request.scope, receive)
+async def _read_form(request: Request, key: str, file: DeclaredFile) -> AsyncIterator[bytes]:
+    """Read the file of a form in parts. Refuse it before the first one if its fields are not those
+    that were presigned.
+    """
+    is_checked = False
     try:
-        async with bounded.form(
-            max_files=1, max_fields=_MAX_FORM_FIELDS, max_part_size=_FORM_BYTES
-        ) as form:
-            given = form.get("file")
-            if not isinstance(given, UploadFile):
-                raise _Refusal(400, "BAD_REQUEST", "The form has no file named `file`.")
-            fields = dict(takewhile(lambda field: field[0] != "file", form.multi_items()))
-            if fields.get("key") != key or fields.keys() - {"key", "Content-Type"}:
-                message = "Send exactly the fields that `createUploads` returned, before the file."
-                raise _Refusal(403, "FORBIDDEN", message)
-            if fields.get("Content-Type") != file.content_type:
-                raise _other_type()
-            return await given.read()
-    except (HTTPException, MultiPartException, FormParserError, UnicodeError) as error:
-        raise _not_a_form() from error  # UnicodeError: the form names an unknown charset
+        form = UploadForm(request.headers.get("content-type", ""))
+        async for part in _read_limited(request, file.byte_size + FORM_BYTES):
+            for start in range(0, len(part), _PARSED_BYTES):
+                data = form.feed(part[start : start + _PARSED_BYTES])
+                if form.has_file and not is_checked:
+                    _check_fields(form.fields, key, file)
+                    is_checked = True
+                if data:
+                    yield data
+                await asyncio.sleep(0)
+    except InvalidForm as error:
+        raise _not_a_form() from error
+    if not form.is_complete:
+        raise _not_a_form()
+    if not form.has_file:
+        raise _Refusal(400, "BAD_REQUEST", "The form has no file named `file`.")
+
+
+def _check_fields(fields: Mapping[str, str], key: str, file: DeclaredFile) -> None:
+    if fields.get("key") != key or fields.keys() - {"key", "Content-Type"}:
+        message = "Send exactly the fields that `createUploads` returned, before the file."
+        raise _Refusal(403, "FORBIDDEN", message)
+    if fields.get("Content-Type") != file.content_type:
+        raise _other_type()
 
 
 async def _read_limited(request: Request, most: int) -> AsyncIterator[bytes]:

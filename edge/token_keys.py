@@ -188,6 +188,10 @@ class FetchedKeys:
         ) as response:
             if response.status_code != httpx2.codes.OK:
                 raise KeysNotUsable(f"answered with status {response.status_code}")
+            # What is packed twice may unpack to gigabytes before its first byte is there.
+            encodings = response.headers.get_list("content-encoding", split_commas=True)
+            if len([one for one in encodings if one.strip().lower() != "identity"]) > 1:
+                raise KeysNotUsable("the answer is packed more than once")
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > ANSWER_BYTES:

@@ -1,6 +1,7 @@
 """Tokens: which viewer they identify, and each reason for refusing one."""
 
 import asyncio
+import gzip
 import os
 import stat
 import subprocess
@@ -653,6 +654,21 @@ async def test_a_response_without_keys_is_a_server_error(
 
     with pytest.raises(Overloaded):
         await published.keys.load_keys("ed")
+
+
+async def test_keys_may_be_packed_once(published: Published) -> None:
+    """Some servers pack what was asked for as it is. A body that is packed twice may be 40 KB, and
+    have 200 MB that unpack to nothing.
+    """
+    server = published.server
+    once = gzip.compress(orjson.dumps({"keys": [ED25519.jwk]}))
+    server.body, server.headers = gzip.compress(once), {"content-encoding": "gzip, gzip"}
+    with pytest.raises(Overloaded):
+        await published.keys.load_keys("ed")
+
+    server.body, server.headers = once, {"content-encoding": "gzip"}
+    published.watch.now += 3
+    assert await published.keys.load_keys("ed")
 
 
 async def test_an_unreachable_key_source_is_a_server_error() -> None:

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from functools import partial
+from time import monotonic, sleep
 from typing import Any, Final
 
 from domain.import_format.facts import NotAnExport
@@ -98,6 +99,11 @@ _MAX_JSON_RATIO: Final = 200
 _MAX_IMAGE_RATIO: Final = 2
 """The same for images, which are compressed already."""
 _IS_ENCRYPTED: Final = 0x1
+_BUSY_SECONDS: Final = 0.001
+_PAUSE_SECONDS: Final = 0.003
+"""How long the reader goes on, and then pauses: it reads thousands of entries in Python, and would
+otherwise take half of the time from the event loop whenever that has something to do.
+"""
 
 
 class ArchiveReader:
@@ -224,6 +230,7 @@ class _BlockReader(io.RawIOBase):
         self._byte_size = byte_size
         self._position = 0
         self._block, self._block_start = b"", 0
+        self._busy_since = monotonic()
 
     def seekable(self) -> bool:
         return True
@@ -242,6 +249,7 @@ class _BlockReader(io.RawIOBase):
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
+        self._pause()
         available = max(0, self._byte_size - self._position)
         remaining = available if size is None or size < 0 else min(size, available)
         if remaining > _MAX_DIRECTORY_BYTES:
@@ -255,6 +263,12 @@ class _BlockReader(io.RawIOBase):
             self._position += len(part)
             remaining -= len(part)
         return b"".join(parts)
+
+    def _pause(self) -> None:
+        """Let other threads go on, if this one has been busy for a while."""
+        if monotonic() - self._busy_since > _BUSY_SECONDS:
+            sleep(_PAUSE_SECONDS)
+            self._busy_since = monotonic()
 
     def _read_block(self) -> bytes:
         """The bytes that are known from the position on, at least one."""

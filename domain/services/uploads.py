@@ -120,7 +120,7 @@ class UploadService:
         return self._store.presign(
             upload.key,
             upload.file,
-            # A form would be held in memory.
+            # An export is sent by PUT, whatever was requested.
             method=UploadMethod.PUT
             if upload.purpose is UploadPurpose.IMPORT
             else abilities.choose_method(requested),

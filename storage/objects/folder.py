@@ -74,27 +74,23 @@ class FolderObjectStore:
 
     async def put(self, key: str, data: bytes) -> None:
         """Store an object. Returns once all of it is on the disk; until then it is not visible."""
-        await self._write(self._files.put, checked(key), data, True)
+        await self._write(self._files.put, checked(key), data)
 
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
         """As `put`, part by part."""
         await self._put_parts(key, parts, True)
 
     async def put_new_parts(self, key: str, parts: AsyncIterator[bytes]) -> bool:
-        """As `put_new`, part by part."""
+        """As `put_parts`, or return False if the object exists, and do not change it."""
         return await self._put_parts(key, parts, False)
 
     async def _put_parts(self, key: str, parts: AsyncIterator[bytes], replace: bool) -> bool:
         with ExitStack() as stack:
             # The loop closes it, and removes an unfinished file: neither waits for the disk.
-            put = await self._run(self._files.begin, stack, checked(key), replace)
+            put = await self._write(self._files.begin, stack, checked(key), replace)
             async for part in parts:
-                await self._run(put.file.write, part)
-            return await self._run(put.finish, replace)
-
-    async def put_new(self, key: str, data: bytes) -> bool:
-        """As `put`, or return False if the object exists, and do not change it."""
-        return await self._write(self._files.put, checked(key), data, False)
+                await self._write(put.file.write, part)
+            return await self._write(put.finish, replace)
 
     async def get(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         """The whole object, or `ObjectMissing`, or `ObjectTooLarge`."""
@@ -210,8 +206,8 @@ class FolderObjectStore:
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _write(self, work: Callable[[*Given], Result], *given: *Given) -> Result:
-        """Write a file, to its end even where the caller is cancelled: an object must not appear
-        after the caller has deleted it.
+        """Write to a file, to the end even where the caller is cancelled: an object must not appear
+        after the caller has deleted it, and no file is closed while a thread writes to it.
         """
         return await finish(self._run(work, *given), max_seconds=_WRITE_SECONDS)
 

@@ -36,11 +36,11 @@ class FolderFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, key: str, data: bytes, replace: bool) -> bool:
+    def put(self, key: str, data: bytes) -> None:
         with ExitStack() as stack:
             put = self.begin(stack, key, False)
             put.file.write(data)
-            return put.finish(replace)
+            put.finish(True)
 
     def begin(self, stack: ExitStack, key: str, findable: bool) -> "NewFile":
         """Open a file for an object. The object exists once the file is finished within

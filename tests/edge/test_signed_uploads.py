@@ -110,6 +110,61 @@ async def test_an_unknown_charset_of_a_form_causes_no_internal_error(
     assert answer.status_code in (204, 400)
 
 
+def a_part(disposition: str, value: bytes) -> bytes:
+    return (
+        f"--x\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + value + b"\r\n"
+    )
+
+
+FILE = a_part('name="file"; filename="a"', PICTURE)
+OTHER = a_part('name="other"', b"1")
+END = b"--x--\r\n"
+FORMS = {
+    "a field after the file": (FILE + OTHER + END, 204),
+    "an epilogue": (FILE + END + b"--", 204),
+    "a field that was not presigned": (OTHER + FILE + END, 403),
+    "two files": (FILE + FILE + END, 400),
+    "a file of another name": (FILE.replace(b'"file"', b'"image"') + END, 400),
+    "a file without a file name": (FILE.replace(b'; filename="a"', b"") + END, 400),
+    "a part without a name": (FILE.replace(b'; name="file"', b"") + END, 400),
+    "no file": (END, 400),
+    "many fields": (FILE + OTHER * 16 + END, 400),
+    "an end that is missing": (FILE, 400),
+    "an end in another place": (FILE[:-4] + b"--", 400),
+    "another boundary": (FILE.replace(b"--x", b"--y") + END, 400),
+}
+
+
+@pytest.mark.parametrize(("rest", "status"), FORMS.values(), ids=FORMS)
+async def test_a_form_is_read_as_the_standard_says(
+    folder: Place, tmp_path: Path, rest: bytes, status: int
+) -> None:
+    key, presigned = folder.presign(POST)
+    fields = (a_part(f'name="{name}"', value.encode()) for name, value in presigned.fields.items())
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+
+    answer = await folder.http.post(
+        presigned.url, content=b"".join((*fields, rest)), headers=headers
+    )
+
+    assert answer.status_code == status
+    if status == 204:
+        assert await folder.store.get(key) == PICTURE
+    else:
+        await assert_nothing_is_kept(folder, key, tmp_path)
+
+
+@pytest.mark.parametrize("content_type", ["", "image/png", "multipart/form-data"])
+async def test_a_body_that_is_not_a_form_is_refused(folder: Place, content_type: str) -> None:
+    _, presigned = folder.presign(POST)
+
+    answer = await folder.http.post(
+        presigned.url, content=PICTURE, headers={"Content-Type": content_type}
+    )
+
+    assert code_of(answer) == (400, "BAD_REQUEST")
+
+
 @pytest.mark.parametrize("method", [PUT, POST])
 async def test_no_more_bytes_are_read_than_declared(folder: Place, method: UploadMethod) -> None:
     _, presigned = folder.presign(method)
@@ -287,35 +342,3 @@ async def test_one_owner_does_not_use_the_capacity_of_others(
     assert others.is_success
     assert [answer.status_code for answer in answers] == [200, 200]
     assert (await folder.send(folder.presign(PUT, owner="ana")[1])).is_success
-
-
-async def test_one_owner_does_not_use_the_memory_of_others(
-    folder: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(signed_uploads, "MAX_BUFFERED_BYTES_PER_OWNER", len(PICTURE) + HALF - 1)
-    go_on = asyncio.Event()
-    waiting = await half_sent(folder, folder.presign(PUT, owner="ana")[1], go_on)
-
-    async def is_busy() -> bool:
-        answer = await folder.send(folder.presign(PUT, owner="ana")[1])
-        return code_of(answer) == (503, "STORAGE_UNAVAILABLE")
-
-    await eventually(is_busy, within=10, what="ana's part of the memory is taken")
-    others = await folder.send(folder.presign(PUT, owner="bob")[1])
-    go_on.set()
-
-    assert others.is_success
-    assert (await waiting).is_success
-
-
-async def test_the_memory_of_all_uploads_together_is_limited(
-    folder: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(signed_uploads, "MAX_BUFFERED_BYTES", len(PICTURE) - 1)
-
-    busy = await folder.send(folder.presign(PUT)[1])
-    small = PICTURE[:-1]
-    answers = [await folder.send(folder.presign(PUT, data=small)[1], small) for _ in range(3)]
-
-    assert code_of(busy) == (503, "STORAGE_UNAVAILABLE")
-    assert [answer.status_code for answer in answers] == [200, 200, 200]
