@@ -11,6 +11,7 @@
     │   ├── InvalidCursor                INVALID_CURSOR               subscriptions only
     │   └── TryLater(retry_after)
     │       ├── Overloaded               OVERLOADED                   dependency away or at capacity
+    │       │   └── NotBegun             OVERLOADED                   before anything was sent
     │       └── RateLimited              RATE_LIMITED                 one viewer asks for too much
     ├── PictureRefused(code)             an uploaded file is refused  → payload.userErrors
     ├── GenerationFailed(code)           a run failed                 → stored, read as Output.error
@@ -169,6 +170,10 @@ class TryLater(ApiError):
 class Overloaded(TryLater):
     code = "OVERLOADED"
     message = "Darkroom is temporarily unavailable. Please try again."
+
+
+class NotBegun(Overloaded):
+    """There was no capacity in time: nothing has been sent, so nothing can have been written."""
 
 
 class ViewerBeingDeleted(Overloaded):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from domain.errors import Overloaded
+from domain.errors import NotBegun
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ class SemaphoresByKey:
 
 @asynccontextmanager
 async def holding(*semaphores: asyncio.Semaphore, max_seconds: float) -> AsyncIterator[None]:
-    """Hold all of these, in this order; without any waiting where they are free. Raise Overloaded,
+    """Hold all of these, in this order; without any waiting where they are free. Raise NotBegun,
     and hold none of them, where waiting for them takes longer.
     """
     async with AsyncExitStack() as held:
@@ -43,7 +43,7 @@ async def holding(*semaphores: asyncio.Semaphore, max_seconds: float) -> AsyncIt
                 for semaphore in semaphores:
                     await held.enter_async_context(semaphore)
         except TimeoutError:
-            raise Overloaded from None
+            raise NotBegun from None
         yield
 
 

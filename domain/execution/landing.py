@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from domain.claims import Claim
-from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
+from domain.errors import GenerationFailed, NotBegun, Overloaded, StoreUnavailable
 from domain.execution.clock import Clock
 from domain.execution.database_retries import persist
 from domain.execution.image_writer import ImageWriter
@@ -118,13 +118,15 @@ class Landing:
             nonlocal is_certain
             try:
                 return await write()
+            except NotBegun:
+                raise
             except Overloaded:
                 is_certain = False
                 raise
 
         is_written = await persist(write_once)
         if not is_written and is_certain:
-            self._stored += records  # The only write was rejected, so nothing refers to the bytes.
+            self._stored += records  # Every write was rejected, so nothing refers to the bytes.
         elif not is_written:
             is_written = await persist(lambda: self._has_landed(records))
         if not is_written:

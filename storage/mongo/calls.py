@@ -18,7 +18,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from domain.errors import Overloaded
+from domain.errors import NotBegun, Overloaded
 from domain.ports.observers import DatabaseObserver
 from domain.traces import span
 from domain.waiting import seconds_left
@@ -69,7 +69,9 @@ class Calls:
     async def run(
         self, work: Callable[[], Coroutine[Any, Any, Result]], *, repository: str = "database"
     ) -> Result:
-        """Run a call. Raise Overloaded where there is no capacity in time, or no database."""
+        """Run a call. Raise NotBegun where there is no capacity in time, Overloaded where there is
+        no database.
+        """
         if inside.get() is not None:
             raise NestedCall
         began_at = perf_counter()
@@ -94,7 +96,7 @@ class Calls:
             async with asyncio.timeout(WAIT_SECONDS):
                 await self._capacity.acquire()
         except TimeoutError:
-            raise Overloaded from None
+            raise NotBegun from None
 
     async def wait_until_ended(self) -> None:
         """Wait for the calls that are running."""

@@ -26,7 +26,7 @@ from pymongo.write_concern import WriteConcern
 
 from domain.changes import ClusterTime
 from domain.conflicts import Conflict
-from domain.errors import Overloaded
+from domain.errors import NotBegun, Overloaded
 from domain.ports.observers import DatabaseObserver, Unobserved
 from domain.retries import RetryPolicy, retry
 from domain.waiting import SemaphoresByKey, holding, seconds_left
@@ -103,6 +103,7 @@ class Database(Collections[AsyncCollection[Document]]):
         `work` may run several times, and calls nothing but its transaction: a repository's method
         would not be part of it, so it raises `NestedCall`. Transactions that move credits of the
         same `account` would conflict and start again and again; they wait for one another instead.
+        Raise NotBegun where too little time is left for a transaction, or this wait takes too long.
         """
         if inside.get() is Inside.TRANSACTION:
             raise NestedCall
@@ -110,7 +111,7 @@ class Database(Collections[AsyncCollection[Document]]):
         left = seconds_left()
         seconds = TRANSACTION_SECONDS if left is None else min(left, TRANSACTION_SECONDS)
         if seconds < _LEAST_SECONDS:
-            raise Overloaded
+            raise NotBegun
         until = clock() + seconds
         queues = [self._queues.get(account)] if account is not None else []
         async with holding(*queues, max_seconds=seconds - _LEAST_SECONDS):
