@@ -135,6 +135,10 @@ class Gallery:
     viewer: str
     conversation_id: str
     output_ids: Sequence[str]
+    sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One sends at a time, as a person does: where several send to a conversation at the same time,
+    one of them succeeds and the others plan again, and on a busy machine their time ends.
+    """
 
 
 async def _fill_gallery(darkroom: Darkroom) -> Gallery:

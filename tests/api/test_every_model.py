@@ -117,7 +117,8 @@ async def test_references_beyond_its_limit_are_dropped_as_planned(
             story.client, **story.input(**wanted), conversationId=gallery.conversation_id
         )
 
-        turn = await story.send(gallery.conversation_id, **wanted)
+        async with gallery.sending:
+            turn = await story.send(gallery.conversation_id, **wanted)
         output = await story.end_of(turn)
 
         (promised,) = planned["models"]
