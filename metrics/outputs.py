@@ -169,8 +169,8 @@ class ObservedProvider:
         run = self._provider.generate(request, observer)
         return await _measure(run, self._runs, provider=self.name)
 
-    async def cancel(self, job: ProviderJob) -> None:
-        await self._provider.cancel(job)
+    async def cancel(self, job: ProviderJob) -> bool:
+        return await self._provider.cancel(job)
 
 
 class ObservedWriter:

@@ -39,8 +39,9 @@ class RehearsalProvider:
     def max_concurrent_runs(self) -> int:
         return MAX_CONCURRENT_RUNS
 
-    async def cancel(self, job: ProviderJob) -> None:
+    async def cancel(self, job: ProviderJob) -> bool:  # noqa: ARG002 - there are none
         """Rehearsals have no jobs: they end with their task."""
+        return True
 
     async def generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         match request.model.id:

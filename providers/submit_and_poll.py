@@ -25,6 +25,7 @@ TRIES: Final = 5
 """How often in a row a job is asked about again after a response that cannot be used, or that may
 be final.
 """
+_BUSY: Final = frozenset({429, *range(500, 600)})
 
 Reading = TypeVar("Reading")
 
@@ -82,11 +83,14 @@ async def poll_job(
             raise failure
 
 
-async def cancel_job(cancelling: Awaitable[Answer], *, provider: str, job_id: str) -> None:
-    """Ask the provider to stop a job, and log the response."""
+async def cancel_job(cancelling: Awaitable[Answer], *, provider: str, job_id: str) -> bool:
+    """Ask the provider to stop a job, and log the response. Return False where there is none, or
+    one that says that the provider is not available.
+    """
     try:
-        answer = await cancelling
-        outcome = f"HTTP {answer.status}"
+        status = (await cancelling).status
+        outcome, is_decided = f"HTTP {status}", status not in _BUSY
     except Unanswered as silence:
-        outcome = str(silence)
+        outcome, is_decided = str(silence), False
     log.info("job cancelled", provider=provider, job=job_id, outcome=outcome)
+    return is_decided

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from domain.claims import Claim
 from domain.errors import GenerationErrorCode, GenerationFailed, NotSubmitted
@@ -18,15 +18,18 @@ from domain.generation import Delivery
 from domain.ids import OutputId
 from domain.mentions import blur_mentions
 from domain.models import ImageModel
-from domain.outputs import Output, total_usage
+from domain.outputs import Output, ProviderJob, total_usage
 from domain.ports.execution import ClaimRepository
 from domain.ports.providers import Provider
 from domain.registry import Registry
+from domain.retries import RetryPolicy
 from domain.routes import may_take_over
 
 log = logging.getLogger(__name__)
 
-_CANCEL_SECONDS: Final = 5
+_CANCEL_SECONDS: Final = 30
+"""For so long a provider that does not answer is asked again: a job that goes on may be billed."""
+_CANCEL_RETRIES: Final = RetryPolicy(first_pause_seconds=0.5, longest_pause_seconds=3.0)
 _MAX_EARLIER_MESSAGES: Final = 20
 
 
@@ -74,7 +77,7 @@ class ImageRuns(Failover[ImageModel, Delivery]):
 
     async def cancel_jobs(self) -> None:
         cancellations = [
-            self._providers[reporter.run.provider].cancel(reporter.run.job)
+            _cancel(self._providers[reporter.run.provider], reporter.run.job)
             for reporter in self.progress.runs
             if reporter.run.job is not None
             and not reporter.run.landed
@@ -150,10 +153,11 @@ class ImageRuns(Failover[ImageModel, Delivery]):
         """Make the images that are missing, by several runs. Raise if a job is to be continued, or
         if no run has delivered.
         """
-        tasks = [asyncio.create_task(self._make_one(run)) for run in tuple(self._unfinished)]
+        tasks = {asyncio.create_task(self._make_one(run)): run for run in tuple(self._unfinished)}
         try:
             if tasks:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+                await self._wait_for_answers(tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -170,6 +174,16 @@ class ImageRuns(Failover[ImageModel, Delivery]):
                 raise failure
             log.warning("run without an image", extra={**self.facts, "reason": str(failure)})
         return _merge(self._delivered)
+
+    async def _wait_for_answers(self, tasks: Mapping[asyncio.Task[Any], RunReporter]) -> None:
+        """End the runs that are left, because one has raised, except while their provider accepts a
+        job: only a job that is known can be cancelled.
+        """
+        self.progress.hand_over |= not all(task.done() for task in tasks)
+        for task, observer in tasks.items():
+            if not observer.answer_is_awaited:
+                task.cancel()
+        await asyncio.wait(tasks)
 
     async def _make_one(self, observer: RunReporter) -> GenerationFailed | HandedOver | None:
         """Make the images of one run, and show them at once if other runs are still going. Return
@@ -198,7 +212,15 @@ class ImageRuns(Failover[ImageModel, Delivery]):
             except NotSubmitted as rejection:
                 seconds = self.delay_after_rejection(observer, rejection)
                 await self.progress.save_runs()
+                if self.progress.hand_over:
+                    raise HandedOver from rejection
                 await asyncio.sleep(seconds)
+
+
+async def _cancel(provider: Provider, job: ProviderJob) -> None:
+    retries = _CANCEL_RETRIES.begin()
+    while not await provider.cancel(job):
+        await retries.pause()
 
 
 def _delivery_before(output: Output) -> Delivery:

@@ -260,5 +260,5 @@ class OutputRun:
 
     async def _cancel_jobs_if_abandoned(self) -> None:
         with suppress(Overloaded):
-            if await self._claims.is_abandoned(self._claim):
+            if await persist(lambda: self._claims.is_abandoned(self._claim)):
                 await self._work.cancel_jobs()

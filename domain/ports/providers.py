@@ -53,8 +53,10 @@ class Provider(Protocol):
         with `nothing_taken` allows the runner to ask another provider.
         """
 
-    async def cancel(self, job: ProviderJob) -> None:
-        """Ask the provider to stop a job, if it can."""
+    async def cancel(self, job: ProviderJob) -> bool:
+        """Ask the provider to stop a job, if it can. Return False where it is worth asking again,
+        because there was no response, or the provider was not available.
+        """
 
 
 class CaptionObserver(SubmissionObserver, Protocol):

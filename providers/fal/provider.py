@@ -76,15 +76,15 @@ class FalProvider:
                 raise
             return await run.fetch(result)
 
-    async def cancel(self, job: ProviderJob) -> None:
+    async def cancel(self, job: ProviderJob) -> bool:
         """Ask fal to stop the job, and log the response. fal guarantees it only while the job is
         queued.
         """
         known = self._calls.queue.load_job(job)
         if known is None:
-            return
+            return True
         cancelling = self._calls.cancel(known, within=self._pace.cancel)
-        await cancel_job(cancelling, provider=self.name, job_id=known.request_id)
+        return await cancel_job(cancelling, provider=self.name, job_id=known.request_id)
 
     async def _begin(self, run: FalRun, request: GenerationRequest) -> FalJob:
         if request.job is None:

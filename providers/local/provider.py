@@ -52,8 +52,9 @@ class LocalProvider:
     def max_concurrent_runs(self) -> int:
         return THREADS
 
-    async def cancel(self, job: ProviderJob) -> None:
+    async def cancel(self, job: ProviderJob) -> bool:  # noqa: ARG002 - there are none
         """Runs here have no jobs: they end with their task."""
+        return True
 
     async def aclose(self) -> None:
         """End the threads. Running runs must have been cancelled before."""

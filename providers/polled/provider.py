@@ -78,14 +78,14 @@ class PolledProvider:
                 raise
             return await run.fetch(result)
 
-    async def cancel(self, job: ProviderJob) -> None:
+    async def cancel(self, job: ProviderJob) -> bool:
         """Ask the provider to stop the job, and log the response."""
         job_id = job.get("id", "")
         path = self._dialect.cancel_path
         if path is None or not is_job_id(job_id):
-            return
+            return True
         cancelling = self._calls.cancel(path, job_id, within=self._pace.cancel)
-        await cancel_job(cancelling, provider=self.name, job_id=job_id)
+        return await cancel_job(cancelling, provider=self.name, job_id=job_id)
 
     async def _begin(
         self, run: PolledRun, request: GenerationRequest

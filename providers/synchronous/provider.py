@@ -52,8 +52,9 @@ class SynchronousProvider:
         with alert_operator(request.model):
             return await self._generate(request, observer)
 
-    async def cancel(self, job: ProviderJob) -> None:
+    async def cancel(self, job: ProviderJob) -> bool:  # noqa: ARG002 - there are none
         """There are no jobs: a run ends with its connection."""
+        return True
 
     async def _generate(self, request: GenerationRequest, observer: RunObserver) -> Delivery:
         if request.job is not None:

@@ -66,7 +66,7 @@ class Hangs:
         await self.may_end.wait()
         raise GenerationFailed(GenerationErrorCode.INTERNAL, retryable=False)
 
-    async def cancel(self, job: ProviderJob) -> None:
+    async def cancel(self, job: ProviderJob) -> bool:
         raise AssertionError(job)
 
     async def until_begun(self, count: int) -> None:
@@ -93,7 +93,7 @@ class Rejects:
         self.asked += 1
         raise NotSubmitted(GenerationErrorCode.PROVIDER_RATE_LIMITED)
 
-    async def cancel(self, job: ProviderJob) -> None:
+    async def cancel(self, job: ProviderJob) -> bool:
         raise AssertionError(job)
 
 
@@ -109,7 +109,7 @@ class Drops:
         failure.nothing_taken = True
         raise failure
 
-    async def cancel(self, job: ProviderJob) -> None:
+    async def cancel(self, job: ProviderJob) -> bool:
         raise AssertionError(job)
 
 

@@ -168,7 +168,7 @@ class _Provider:
     def max_concurrent_runs(self) -> int:
         return self._max_concurrent_runs
 
-    async def cancel(self, job: ProviderJob) -> None:
+    async def cancel(self, job: ProviderJob) -> bool:
         injector = self._injector
         slowly = (
             8.0
@@ -176,6 +176,7 @@ class _Provider:
             else injector.fault_rates.latency_seconds
         )
         await self._ask(lambda: self._vendor.cancel(job["id"]), within=slowly)
+        return True
 
     async def _ask(self, effect: Callable[[], Any], *, within: float) -> Any:
         if not self._process.is_alive:
