@@ -1,17 +1,17 @@
 """Models that are withdrawn from providers, for as long as their documents live, and names that are
-switched off.
+switched off. Their times are the database's, as those of the outputs that they are compared with.
 
 The document of a switch has no `createdAt`, so it does not expire. A document of the previous
 release with neither is that of a model that it has withdrawn from all of its providers; it is
 ignored.
 """
 
-from datetime import UTC, datetime
 from typing import Final
 
 from domain.ids import ModelId
 from domain.ports.model_availability import SwitchedOff, Unavailable
 from domain.registry import Withdrawal
+from storage.mongo.collections import Document
 from storage.mongo.database import Database, repository
 
 _OFF: Final = "off "
@@ -26,10 +26,11 @@ class MongoModelAvailabilityRepository:
         self._database = database
 
     async def withdraw(self, model_id: ModelId, provider: str) -> None:
-        fields = {"model": model_id, "provider": provider, "createdAt": datetime.now(UTC)}
         # The first time stays: it tells which outputs were planned with another provider.
+        since = {"$ifNull": ["$createdAt", "$$NOW"]}
+        fields = {"model": _value(model_id), "provider": _value(provider), "createdAt": since}
         await self._database.withdrawals.update_one(
-            {"_id": f"{model_id} {provider}"}, {"$setOnInsert": fields}, upsert=True
+            {"_id": f"{model_id} {provider}"}, [{"$set": fields}], upsert=True
         )
 
     async def find_unavailable(self) -> Unavailable:
@@ -54,7 +55,7 @@ class MongoModelAvailabilityRepository:
     async def switch_off(self, name: str, *, reason: str) -> None:
         await self._database.withdrawals.update_one(
             {"_id": _OFF + name},
-            {"$set": {"reason": reason}, "$setOnInsert": {"offSince": datetime.now(UTC)}},
+            [{"$set": {"reason": _value(reason), "offSince": {"$ifNull": ["$offSince", "$$NOW"]}}}],
             upsert=True,
         )
 
@@ -62,3 +63,8 @@ class MongoModelAvailabilityRepository:
         named = [{"_id": _OFF + name}, {"model": name}, {"provider": name}]
         deleted = await self._database.withdrawals.delete_many({"$or": named})
         return deleted.deleted_count > 0
+
+
+def _value(text: str) -> Document:
+    """The text as a value: of an expression it could be the name of a field."""
+    return {"$literal": text}
