@@ -23,7 +23,7 @@ from edge.compiled.operations import Compiler
 from edge.documents import Documents
 from edge.engine import Engine, is_long
 from edge.operation_checks import OperationChecks, Runnable
-from edge.operation_room import OperationRoom
+from edge.operation_room import OperationRoom, WaitUntilLeft
 from edge.outcomes import (
     Answered,
     Operation,
@@ -120,8 +120,10 @@ class OperationExecutor:
         request_id: str,
         ends_at: float | None = None,
         waits: bool = False,
+        wait_until_left: WaitUntilLeft | None = None,
     ) -> Outcome:
-        """Run an operation for a scope. What goes wrong with it is in the outcome.
+        """Run an operation for a scope. What goes wrong with it is in the outcome; but raise
+        ClientLeft where `wait_until_left` returns while it waits for room.
 
         `ends_at`: when its time is over, in the time of the event loop. `waits`: whether it waits
         where its client runs too many, instead of being rejected at once. Without a token some wait
@@ -130,7 +132,9 @@ class OperationExecutor:
         """
         ends_at = self.ends_at if ends_at is None else ends_at
         try:
-            await self._take_room(scope, ends_at=ends_at, waits=waits)
+            await self._take_room(
+                scope, ends_at=ends_at, waits=waits, wait_until_left=wait_until_left
+            )
             try:
                 margin = _MARGIN * self._limits.operation_seconds
                 with limit_calls_until(ends_at - margin):
@@ -145,10 +149,13 @@ class OperationExecutor:
             rejection = reject_late()
         return reject(rejection, request_id=request_id)
 
-    async def _take_room(self, scope: Scope, *, ends_at: float, waits: bool) -> None:
+    async def _take_room(
+        self, scope: Scope, *, ends_at: float, waits: bool, wait_until_left: WaitUntilLeft | None
+    ) -> None:
         """Take room for one more operation, which has to leave it.
 
-        Raise Overloaded or RateLimited where it may not wait, TimeoutError where it is too late.
+        Raise Overloaded or RateLimited where it may not wait, TimeoutError where it is too late,
+        ClientLeft where its client has left.
         """
         leave = None
         if not waits:
@@ -159,7 +166,7 @@ class OperationExecutor:
                 if leave is None:
                     raise Overloaded
         try:
-            await self._room.enter(scope.client, ends_at=ends_at)
+            await self._room.enter(scope.client, ends_at=ends_at, wait_until_left=wait_until_left)
         finally:
             if leave is not None:
                 leave()

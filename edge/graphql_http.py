@@ -34,6 +34,7 @@ from edge.http_requests import (
     wants_page,
 )
 from edge.media_types import STREAMS_IN_WORDS
+from edge.operation_room import ClientLeft
 from edge.outcomes import Reason, Rejected, Result, Streaming
 from edge.responses import (
     GRAPHQL_JSON,
@@ -43,7 +44,7 @@ from edge.responses import (
     has_entity_tag,
     json_response,
 )
-from edge.result_streams import CallWhenGone, ResultStream
+from edge.result_streams import CallWhenGone, ResultStream, wait_until_left
 from edge.traces import request_id
 from settings import Limits
 
@@ -104,7 +105,11 @@ class GraphQLOverHTTP:
                 request.headers.get("authorization"), address=address_of(request.scope)
             )
             outcome = await self._executor.execute(
-                operation, scope=scope, request_id=request_id, ends_at=ends_at
+                operation,
+                scope=scope,
+                request_id=request_id,
+                ends_at=ends_at,
+                wait_until_left=partial(wait_until_left, request.receive),
             )
             if isinstance(outcome, Rejected):
                 return _write_rejection(outcome, media_type, is_get=request.method == "GET")
@@ -124,8 +129,8 @@ class GraphQLOverHTTP:
             return _write_refusal(refused, media_type)
         except (Unauthenticated, Forbidden, Overloaded) as error:
             return _write_not_admitted(error, media_type)
-        except ClientDisconnect:
-            return Response()  # The client has left.
+        except (ClientDisconnect, ClientLeft):
+            return Response()  # Nobody reads it.
         except Exception:
             log.exception("request failed")
             failure = Result(None, (internal_error(request_id),))

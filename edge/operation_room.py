@@ -6,14 +6,22 @@ of the others wait. Otherwise clients that ask for much at once would have a pro
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 _MOST_ASIDE: Final = 10
 """How many times as many operations may have stepped aside as there is room for: 2,000 by default.
 A WebSocket has 4 at most, so that 500 sockets cannot keep others out.
 """
+
+
+WaitUntilLeft: TypeAlias = Callable[[], Awaitable[None]]
+"""Returns once the client has left."""
+
+
+class ClientLeft(Exception):
+    """The client of an operation has left while it waited for room."""
 
 
 class OperationRoom:
@@ -36,9 +44,11 @@ class OperationRoom:
         """Whether a client runs as many operations as it may, those included that wait for room."""
         return self._running[client] + len(self._waiting.get(client, ())) >= self._of_client
 
-    async def enter(self, client: str, *, ends_at: float) -> None:
+    async def enter(
+        self, client: str, *, ends_at: float, wait_until_left: WaitUntilLeft | None = None
+    ) -> None:
         """Take room for one more operation, which has to `leave`. Raise TimeoutError where there is
-        none until this time of the event loop.
+        none until this time of the event loop, and ClientLeft where its client leaves before that.
         """
         if self._free > 0 and self._running[client] < self._of_client:
             self._count(client, 1)  # Clients that wait run as many as they may.
@@ -48,7 +58,7 @@ class OperationRoom:
         self._line_up(client)
         try:
             async with asyncio.timeout_at(ends_at):
-                await turn
+                await (turn if wait_until_left is None else _wait(turn, wait_until_left))
         except BaseException:
             if turn.done() and not turn.cancelled():
                 self.leave(client)
@@ -124,3 +134,14 @@ class OperationRoom:
         del line[client]
         if not line:
             del self._next[running]
+
+
+async def _wait(turn: asyncio.Future[None], wait_until_left: WaitUntilLeft) -> None:
+    """Wait for a turn. Raise ClientLeft where its client leaves."""
+    leaving = asyncio.ensure_future(wait_until_left())
+    try:
+        await asyncio.wait((turn, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            raise ClientLeft
+    finally:
+        leaving.cancel()

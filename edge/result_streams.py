@@ -86,7 +86,7 @@ class ResultStream:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _send_part(send, self._format.begin)
         writing = _start(self._write_results(send), "results of a stream")
-        leaving = _start(_wait_until_left(receive), "client of a stream")
+        leaving = _start(wait_until_left(receive), "client of a stream")
         limit = asyncio.timeout(self._seconds_left())
         last, watching = b"", ExitStack()
         try:
@@ -147,7 +147,8 @@ async def _is_any_done(
     return bool(done)
 
 
-async def _wait_until_left(receive: Receive) -> None:
+async def wait_until_left(receive: Receive) -> None:
+    """Return once the client of a request has left. What it still sends is dropped."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

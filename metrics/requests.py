@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from domain.traces import span
 from edge.errors import INTERNAL
 from edge.execution import OperationExecutor
+from edge.operation_room import WaitUntilLeft
 from edge.outcomes import ALL_KINDS, Operation, Outcome, Streaming
 from edge.persisted import PersistedDocuments
 from edge.traces import route_of
@@ -46,11 +47,17 @@ class ObservedExecutor(OperationExecutor):
         request_id: str,
         ends_at: float | None = None,
         waits: bool = False,
+        wait_until_left: WaitUntilLeft | None = None,
     ) -> Outcome:
         began_at = perf_counter()
         with span("operation") as running:
             outcome = await super().execute(
-                operation, scope=scope, request_id=request_id, ends_at=ends_at, waits=waits
+                operation,
+                scope=scope,
+                request_id=request_id,
+                ends_at=ends_at,
+                waits=waits,
+                wait_until_left=wait_until_left,
             )
             if isinstance(outcome, Streaming):
                 kind, code = "subscription", "OK"

@@ -2,9 +2,12 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from time import monotonic
+from typing import Any, TypeAlias
 
+import httpx2
 import pytest
 from starlette.types import Message
 
@@ -19,12 +22,15 @@ from tests.resilience.processes import away, frozen
 from tests.serving import free_port
 from tests.test_serve import serve
 from tests.tools import need_mongod
-from tests.waits import START_SECONDS
+from tests.waits import PATIENCE_SECONDS, START_SECONDS
 
 SLOW_SECONDS = 5.0
 """Of an operation, instead of ten."""
 FEW_SECONDS = 2.5
 """What a busy machine needs. A command of the database would end only after eight seconds."""
+SHORT = {"query": "{ __typename }"}
+AT_ONCE_SECONDS = 1.0
+Ask: TypeAlias = Callable[[], Coroutine[Any, Any, httpx2.Response]]
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +137,48 @@ async def test_while_the_database_is_frozen_every_request_is_answered_with_503_i
         assert error["extensions"]["code"] == "OVERLOADED"
         assert error["extensions"]["retryAfterSeconds"] == int(answer.headers["retry-after"])
     assert seconds < SLOW_SECONDS + FEW_SECONDS
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_who_leaves_while_an_operation_waits_for_room_gives_the_place_back(
+    mongod: Mongod, tmp_path_factory: pytest.TempPathFactory, method: str
+) -> None:
+    limit = Limits(process_requests_in_flight=1)
+    async with darkrooms(mongod.uri, tmp_path_factory.mktemp("data")) as start:
+        darkroom = await start(limit=limit)
+        ana, bob, cy = (darkroom.client(viewer) for viewer in ("ana", "bob", "cy"))
+        for one in (ana, bob, cy):
+            await one("{ viewer { id } }")
+        if method == "GET":
+            ask = partial(bob.http.get, "/graphql", params=SHORT)
+        else:
+            ask = partial(bob.post, SHORT)
+
+        async with frozen(mongod):
+            images = {"query": "{ viewer { images { nodes { id } } } }"}
+            running = asyncio.create_task(ana.post(images))
+            await _cancel(await _ask_until_one_waits(partial(cy.post, SHORT)))
+            waiting = await _ask_until_one_waits(ask)
+            assert (await cy.post(SHORT)).status_code == 503
+            await _cancel(waiting)
+            waiting = await _ask_until_one_waits(partial(cy.post, SHORT))
+            assert not running.done()
+
+        assert (await running).status_code == 200
+        assert (await waiting).status_code == 200
+
+
+async def _ask_until_one_waits(ask: Ask) -> asyncio.Task[httpx2.Response]:
+    """Return the first operation that is neither answered nor refused at once."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            asking = asyncio.create_task(ask())
+            done, _ = await asyncio.wait([asking], timeout=AT_ONCE_SECONDS)
+            if not done:
+                return asking
+
+
+async def _cancel(asking: asyncio.Task[httpx2.Response]) -> None:
+    """Close its connection."""
+    asking.cancel()
+    await asyncio.wait([asking])

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from edge.operation_room import OperationRoom
+from edge.operation_room import ClientLeft, OperationRoom
 
 LONG: Final = 60.0
 
@@ -108,6 +108,49 @@ async def test_one_that_is_cancelled_as_it_gets_room_gives_it_back() -> None:
     await _settle()
 
     assert clients.begun == ["ana", "cy"]
+
+
+async def test_one_whose_client_leaves_waits_no_more() -> None:
+    room, left = OperationRoom(of_client=2, in_all=1), asyncio.Event()
+    clients = Clients(room)
+    await clients.ask("ana")
+    waiting = asyncio.create_task(_wait_for_room(room, left))
+    await _settle()
+    await clients.ask("bob")
+
+    left.set()
+    with pytest.raises(ClientLeft):
+        await waiting
+
+    await clients.end_one_of("ana")
+    await clients.end_one_of("bob")
+    assert not room.is_full
+    assert not room._waiting
+    assert not room._next
+
+
+async def test_one_whose_client_leaves_as_it_gets_room_gives_it_back() -> None:
+    room, left = OperationRoom(of_client=2, in_all=1), asyncio.Event()
+    clients = Clients(room)
+    await clients.ask("ana")
+    waiting = asyncio.create_task(_wait_for_room(room, left))
+    await _settle()
+
+    left.set()
+    await clients.end_one_of("ana")
+
+    with pytest.raises(ClientLeft):
+        await waiting
+    assert not room.is_full
+    assert not room._running
+
+
+async def _wait_for_room(room: OperationRoom, left: asyncio.Event) -> None:
+    async def wait_until_left() -> None:
+        await left.wait()
+
+    ends_at = asyncio.get_running_loop().time() + LONG
+    await room.enter("cy", ends_at=ends_at, wait_until_left=wait_until_left)
 
 
 async def test_one_that_steps_aside_makes_room_and_is_still_its_clients() -> None:
