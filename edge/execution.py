@@ -35,7 +35,7 @@ from edge.outcomes import (
 )
 from edge.persisted import PersistedDocuments
 from edge.query_limits import Cost
-from edge.rejections import TOO_SLOW, Rejection, reject, reject_excess, reject_late
+from edge.rejections import TOO_SLOW, Rejection, reject, reject_excess
 from edge.side_thread import SideThread
 from edge.subscriptions import Subscription
 from resolvers.root import build_schema
@@ -53,7 +53,9 @@ _LONG_AT_ONCE: Final = 8
 wait for the database, or for their turn.
 """
 _MARGIN: Final = 0.1
-"""The part of an operation's time that is left when calls to the database give up."""
+"""The part of an operation's time that is left when it gives up waiting for room, and its calls to
+the database give up.
+"""
 _TOO_MANY: Final = GraphQLError("A viewer cannot have more subscriptions at the same time.")
 
 
@@ -131,31 +133,28 @@ class OperationExecutor:
         too: those of clients that run few are next.
         """
         ends_at = self.ends_at if ends_at is None else ends_at
+        gives_up_at = ends_at - _MARGIN * self._limits.operation_seconds
         try:
             await self._take_room(
-                scope, ends_at=ends_at, waits=waits, wait_until_left=wait_until_left
+                scope, ends_at=gives_up_at, waits=waits, wait_until_left=wait_until_left
             )
             try:
-                margin = _MARGIN * self._limits.operation_seconds
-                with limit_calls_until(ends_at - margin):
+                with limit_calls_until(gives_up_at):
                     return await self._check_and_run(
                         operation, scope, request_id=request_id, ends_at=ends_at
                     )
             finally:
                 self._room.leave(scope.client)
         except TryLater as error:
-            rejection = reject_excess(error)
-        except TimeoutError:
-            rejection = reject_late()
-        return reject(rejection, request_id=request_id)
+            return reject(reject_excess(error), request_id=request_id)
 
     async def _take_room(
         self, scope: Scope, *, ends_at: float, waits: bool, wait_until_left: WaitUntilLeft | None
     ) -> None:
         """Take room for one more operation, which has to leave it.
 
-        Raise Overloaded or RateLimited where it may not wait, TimeoutError where it is too late,
-        ClientLeft where its client has left.
+        Raise RateLimited where it may not wait, Overloaded where too many wait or it has waited for
+        too long, ClientLeft where its client has left.
         """
         leave = None
         if not waits:
@@ -167,6 +166,8 @@ class OperationExecutor:
                     raise Overloaded
         try:
             await self._room.enter(scope.client, ends_at=ends_at, wait_until_left=wait_until_left)
+        except TimeoutError:
+            raise Overloaded from None
         finally:
             if leave is not None:
                 leave()

@@ -83,17 +83,27 @@ class Calls:
         except Overloaded as failure:
             self._observer.call_ended(repository, perf_counter() - began_at, failure)
             raise
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Result] = loop.create_future()
         task = asyncio.create_task(
             self._answer(answer, work, repository=repository, began_at=began_at)
         )
         self._under_way.add(task)
         task.add_done_callback(self._ended)
-        return await answer
+        left = seconds_left()
+        if left is None:
+            return await answer
+        # The driver ends later: it looks for a primary every half second only.
+        limit = loop.call_later(max(left, _LEAST_SECONDS), _give_up, answer)
+        try:
+            return await answer
+        finally:
+            limit.cancel()
 
     async def _wait_for_capacity(self) -> None:
+        left = seconds_left()
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(WAIT_SECONDS if left is None else min(left, WAIT_SECONDS)):
                 await self._capacity.acquire()
         except TimeoutError:
             raise NotBegun from None
@@ -111,7 +121,9 @@ class Calls:
         repository: str,
         began_at: float,
     ) -> None:
-        """Give the result to the caller, unless it has been cancelled: then nobody waits for it."""
+        """Give the result to the caller, unless it has been cancelled or has given up: then nobody
+        waits for it.
+        """
         try:
             result = await self._run_to_its_end(work, repository, began_at)
         except asyncio.CancelledError:
@@ -149,6 +161,11 @@ class Calls:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._capacity.release()
         self._under_way.discard(task)
+
+
+def _give_up(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(Overloaded())
 
 
 class translated:  # noqa: N801 (reads as a phrase: `with translated():`)

@@ -12,12 +12,16 @@ from tests.attacks.site import Site
 from tests.clients import GraphQLClient, Subscription
 from tests.operations import RENAME, start
 from tests.resilience.processes import away, frozen
+from tests.resilience.scale import load_factor
 from tests.waits import eventually
 
 VIEWERS: Final = 20
 AWAY_SECONDS: Final = 60.0
 FROZEN_SECONDS: Final = 20.0
+ANSWERED_SECONDS: Final = 9.5
+"""The slowest refusal. An operation gives up after nine seconds."""
 BACK_SECONDS: Final = 60.0
+RESUMED_SECONDS: Final = 15.0
 PAUSE_SECONDS: Final = 0.5
 TITLES: Final = "subscription($id: ID!) { conversationUpdated(conversationId: $id) { title } }"
 
@@ -71,6 +75,9 @@ async def attack(site: Site, limit: Limit) -> str:
             f"answers other than OVERLOADED {sorted(refusals.others)[:2] or ''}, slowest "
             f"{refusals.slowest:.1f} s; {VIEWERS} sockets were open, and resumed after {back:.1f} s"
         )
+        assert not refusals.others, parts
+        assert refusals.slowest < ANSWERED_SECONDS * load_factor(), parts
+        assert back < RESUMED_SECONDS * load_factor(), parts
     return "; ".join(parts)
 
 

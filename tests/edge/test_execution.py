@@ -162,6 +162,17 @@ async def test_an_operation_has_a_time_limit(api: Api, document: str) -> None:
     assert not result.has_run
 
 
+async def test_an_operation_that_gets_no_room_in_time_can_be_sent_again(api: Api) -> None:
+    limits = Limits(process_requests_in_flight=1, operation_seconds=0.1)
+    executor = OperationExecutor(api.services, limits)
+    await executor._room.enter("another client", ends_at=asyncio.get_running_loop().time())
+
+    outcome = await run(executor, "{ __typename }", a_scope())
+
+    assert isinstance(outcome, Rejected)
+    assert outcome.result.codes == ("OVERLOADED",)
+
+
 async def test_closing_the_stream_ends_its_subscription(
     api: Api, executor: OperationExecutor
 ) -> None:

@@ -14,11 +14,13 @@ from pymongo.monitoring import (
 )
 
 from domain.errors import Overloaded
-from storage.mongo.calls import MAX_CALLS
+from domain.waiting import limit_calls_until
+from storage.mongo.calls import MAX_CALLS, WAIT_SECONDS
 from storage.mongo.collections import INDEXES
 from storage.mongo.database import Database, open_database
 from storage.mongo.preparation import prepare
 from storage.mongo.transaction import Transaction
+from tests.waits import PATIENCE_SECONDS
 
 
 async def test_concurrent_processes_can_start_with_an_empty_database(mongodb_uri: str) -> None:
@@ -116,6 +118,33 @@ async def test_a_caller_without_a_free_connection_is_refused_as_overloaded(
     release.set()
     assert await asyncio.gather(*holding) == [True] * MAX_CALLS
     assert await calls.run(release.wait)
+
+
+async def test_a_call_that_outlasts_its_operation_is_given_up(database: Database) -> None:
+    """The driver keeps to its limits only roughly while it looks for a primary."""
+    release, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with limit_calls_until(loop.time() + 0.1), pytest.raises(Overloaded):
+            await database.calls.run(release.wait)
+
+    release.set()
+    await database.calls.wait_until_ended()
+    await database.ping()
+
+
+async def test_an_operation_waits_for_capacity_within_its_time(database: Database) -> None:
+    calls, release, loop = database.calls, asyncio.Event(), asyncio.get_running_loop()
+    holding = [asyncio.create_task(calls.run(release.wait)) for _ in range(MAX_CALLS)]
+    await asyncio.sleep(0)
+
+    began = loop.time()
+    with limit_calls_until(began + 0.1), pytest.raises(Overloaded):
+        await calls.run(release.wait)
+    assert loop.time() - began < WAIT_SECONDS
+
+    release.set()
+    await asyncio.gather(*holding)
 
 
 async def test_a_failure_of_an_abandoned_call_is_not_reported(database: Database) -> None:
