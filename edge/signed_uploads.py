@@ -29,8 +29,9 @@ from edge.upload_forms import FORM_BYTES, InvalidForm, UploadForm
 UPLOAD_SECONDS: Final = 300.0
 EXPORT_SECONDS: Final = 3_600.0
 """The same for an export, which may have a gigabyte."""
-FIRST_SECONDS: Final = 10.0
-"""The time for a body to begin. Each byte adds to it, so a client that sends too slowly is cut off.
+FIRST_SECONDS: Final = 7.0
+"""The time for a body to begin. Each byte adds to it, so a client that sends too slowly is cut off:
+after 2 more seconds, in which it can read the refusal, its connection is closed.
 """
 MIN_BYTES_PER_SECOND: Final = 8_000
 MAX_UPLOADS: Final = 200
@@ -38,6 +39,7 @@ MAX_UPLOADS_PER_URL: Final = 10
 """A client may try again before its broken connection is noticed."""
 MAX_UPLOADS_PER_OWNER: Final = 50
 
+_TOO_SLOW: Final = 408
 _MAX_DRAINED_BYTES: Final = 8_000_000
 _DRAIN_SECONDS: Final = 5.0
 _PARSED_BYTES: Final = 16 * 1024
@@ -124,7 +126,8 @@ class _SignedUploads:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive)
         response = await self._answer(Request(scope, body.receive), body)
-        if response.status_code >= 400 and not await body.drain():
+        is_late = response.status_code == _TOO_SLOW
+        if is_late or (response.status_code >= 400 and not await body.drain()):
             response.headers["Connection"] = "close"
         await response(scope, receive, send)
 
@@ -152,7 +155,7 @@ class _SignedUploads:
         except _Refusal as refusal:
             return refusal.response
         except TimeoutError:
-            return _error(408, "REQUEST_TIMEOUT", "The upload took too long.")
+            return _error(_TOO_SLOW, "REQUEST_TIMEOUT", "The upload took too long.")
         except ClientDisconnect:
             return _error(
                 400, "BAD_REQUEST", "The connection was closed before the upload was complete."

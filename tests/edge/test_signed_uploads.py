@@ -298,6 +298,7 @@ async def test_a_client_that_sends_single_bytes_times_out(
     answer = await folder.http.put(presigned.url, headers=headers, content=drops())
 
     assert code_of(answer) == (408, "REQUEST_TIMEOUT")
+    assert answer.headers["connection"] == "close"  # The rest is not waited for.
 
 
 async def test_one_presigned_upload_does_not_use_the_capacity_of_others(
