@@ -2,13 +2,23 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import cycle
 from time import monotonic
 from typing import Final
 
 from tests.attacks.limits import Limit
 from tests.attacks.site import Site
+from tests.attacks.slow_uploads import present_upload, send_slowly
+from tests.attacks.unread_streams import (
+    Owner,
+    count_subscriptions,
+    owners_of_streams,
+    unread_streams,
+)
+from tests.clients import Data
 from tests.edge.hostile import Connection, connection_to, memory_of
 from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
 from tests.promises.figures import open_files_of
@@ -18,6 +28,7 @@ from tests.waits import eventually
 
 SHARE_READING_NOTHING: Final = 0.1
 SHARE_DRIPPING: Final = 0.05
+SHARE_STREAMS: Final = 0.05
 OPENING: Final = 100
 """At once."""
 DRIP_SECONDS: Final = 0.2
@@ -26,7 +37,15 @@ BODY: Final = HEAD + b"Content-Type: application/json\r\nContent-Length: 100000\
 DROPPED_SECONDS: Final = 300.0
 LEFT_FILES: Final = 5
 """That others may have open."""
-LATEST: Final = {"silent": 5.0, "slow heads": 10.0, "slow bodies": 10.0, "reading nothing": 30.0}
+LATEST: Final = {
+    "silent": 5.0,
+    "slow heads": 10.0,
+    "slow bodies": 10.0,
+    "slow uploads": 10.0,
+    "slow forms": 10.0,
+    "reading nothing": 30.0,
+    "streams that nobody reads": 30.0,
+}
 """After how many seconds each kind is dropped, with what its client has to read a refusal."""
 SLACK_SECONDS: Final = 0.5
 """For timers. All takes longer where more processes want to run than there are processors."""
@@ -37,8 +56,9 @@ DRIFT_BYTES: Final = 10_000_000
 
 
 class Stalling:
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, owners: Sequence[Owner]) -> None:
         self._site = site
+        self._owners = owners
         self._tokens = cycle(site.attackers)
         self._opening = asyncio.Semaphore(OPENING)
         self.refused = 0
@@ -74,8 +94,36 @@ class Stalling:
             connection.stop_reading()
             await self._ask_for_much(connection)
 
-    def note_dropped(self, began: float) -> None:
-        self._note("reading nothing", began)
+    async def present_uploads(self, number: int) -> list[Data]:
+        """As many of each method."""
+
+        async def present(method: str) -> Data:
+            async with self._opening:
+                return await present_upload(self._site, method)
+
+        return await asyncio.gather(*(present(method) for method in ("PUT", "POST") * number))
+
+    async def upload_slowly(self, upload: Data) -> None:
+        began = monotonic()
+        await send_slowly(self._site, upload)
+        self._note("slow uploads" if upload["method"] == "PUT" else "slow forms", began)
+
+    async def read_no_streams(self, streams: int) -> None:
+        """They are dropped when their subscriptions have ended."""
+
+        async def are(count: int) -> bool:
+            return await count_subscriptions(self._site) == count
+
+        async with unread_streams(self._site, self._owners, streams):
+            await eventually(partial(are, streams), what="all streams are open", every=0.5)
+            await self.note_dropped("streams that nobody reads", partial(are, 0))
+
+    async def note_dropped(
+        self, what: str, are_dropped: Callable[[], bool | Awaitable[bool]]
+    ) -> None:
+        began = monotonic()
+        await eventually(are_dropped, within=DROPPED_SECONDS, what=what, every=0.2)
+        self._note(what, began)
 
     async def _ask_for_much(self, connection: Connection) -> None:
         token = f"Bearer {next(self._tokens)}"
@@ -90,12 +138,13 @@ class Stalling:
 
 async def attack(site: Site, limit: Limit) -> str:
     """A wave, and a second one, which adds nothing."""
-    first, stalling = memory_of(site.api), Stalling(site)
-    await _wave(site, stalling, limit.count)
-    second = memory_of(site.api)
-    await _wave(site, stalling, limit.count)
-    limit.done = 2 * limit.count
-    third = memory_of(site.api)
+    async with owners_of_streams(site) as owners:
+        first, stalling = memory_of(site.api), Stalling(site, owners)
+        await _wave(site, stalling, limit.count)
+        second = memory_of(site.api)
+        await _wave(site, stalling, limit.count)
+        limit.done = 2 * limit.count
+        third = memory_of(site.api)
     dropped = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in stalling.slowest.items())
     cost = (
         f"2 waves of {limit.count} clients, {stalling.refused} of them refused; "
@@ -105,7 +154,7 @@ async def attack(site: Site, limit: Limit) -> str:
     )
     for what, seconds in stalling.slowest.items():
         assert seconds < (LATEST[what] + SLACK_SECONDS) * load_factor(), cost
-    served = round(limit.count * SHARE_READING_NOTHING)
+    served = round(limit.count * (SHARE_READING_NOTHING + SHARE_STREAMS))
     assert second - first < served * SERVED_BYTES + limit.count * IDLE_BYTES, cost
     assert third - second < DRIFT_BYTES, cost
     return cost
@@ -113,20 +162,25 @@ async def attack(site: Site, limit: Limit) -> str:
 
 async def _wave(site: Site, stalling: Stalling, clients: int) -> None:
     files = open_files_of(site.api)
-    reading_nothing = max(1, round(clients * SHARE_READING_NOTHING))
-    dripping = max(1, round(clients * SHARE_DRIPPING))
+    reading_nothing, dripping, streams = (
+        max(1, round(clients * share))
+        for share in (SHARE_READING_NOTHING, SHARE_DRIPPING, SHARE_STREAMS)
+    )
+
+    def are_closed() -> bool:
+        return open_files_of(site.api) <= files + LEFT_FILES
+
+    uploads = await stalling.present_uploads(dripping)
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
             group.create_task(stalling.be_silent())
         for _ in range(dripping):
             group.create_task(stalling.drip("slow heads", HEAD, b"a"))
             group.create_task(stalling.drip("slow bodies", BODY, b" "))
+        for upload in uploads:
+            group.create_task(stalling.upload_slowly(upload))
     async with AsyncExitStack() as stack:
         await asyncio.gather(*(stalling.read_nothing(stack) for _ in range(reading_nothing)))
-        began = monotonic()
-        await eventually(
-            lambda: open_files_of(site.api) <= files + LEFT_FILES,
-            within=DROPPED_SECONDS,
-            what="who reads nothing is dropped",
-        )
-        stalling.note_dropped(began)
+        await stalling.note_dropped("reading nothing", are_closed)
+    await stalling.read_no_streams(streams)
+    await eventually(are_closed, within=DROPPED_SECONDS, what="all connections are closed")
