@@ -58,13 +58,18 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
+        body = self._body
         try:
             await cancel_all([self._heartbeat_task])
         except asyncio.CancelledError:
-            if kind is not None or not self._lost or self._body.uncancel() > 0:
+            if kind is not None or not self._lost or body.uncancel() > 0:
                 raise
             return  # The body had already ended when the lease was lost.
-        if kind is asyncio.CancelledError and self._lost and self._body.uncancel() == 0:
+        finally:
+            # A cancelled task keeps its traceback, which refers to the lease. With the task, the
+            # lease would hold itself and the whole run.
+            del self._body, self._heartbeat_task
+        if kind is asyncio.CancelledError and self._lost and body.uncancel() == 0:
             raise LeaseLost
 
     async def _renew_forever(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
+from weakref import proxy
 
 from domain.claims import Claim
 from domain.errors import GenerationFailed, Overloaded, StoreUnavailable
@@ -172,7 +173,9 @@ class RunReporter:
     """The `RunObserver` of one run, and the `CaptionObserver` of one caption."""
 
     def __init__(self, reporter: RunProgress, index: int, run: Run) -> None:
-        self._reporter = reporter
+        # It has this one. Otherwise both, and all that a run holds, would be freed only by the next
+        # full garbage collection, which is rare.
+        self._reporter = proxy(reporter)
         self.index = index
         self.run = run
         self.is_lost = run.answer_is_awaited

@@ -5,8 +5,6 @@ stay, and each wave of clients would add to it.
 """
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 from weakref import ref
 
@@ -21,19 +19,11 @@ from schema.loaders import Loaders
 from tests.clients import GraphQLClient
 from tests.edge.test_hostile_sockets import HANDSHAKE
 from tests.edge.test_loop_rounds import GET, Server, answer, in_uvloop, served, until
+from tests.memory import uncollected
 
 LARGE: Final = 16 * 1024 * 1024
 """More than the kernel keeps."""
 OURS: Final = (HttpProtocol, WebSocketProtocol, Connection, SocketOperations, Loaders)
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 async def write_much(scope: Scope, receive: Receive, send: Send) -> None:

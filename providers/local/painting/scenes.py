@@ -71,7 +71,9 @@ class _Scene:
             self._ground()
         self._foreground()
         self._weather()
-        return self.done
+        # Strokes refer to the scene. It keeps none of them: all are freed with the last one.
+        done, self.done = self.done, []
+        return done
 
     def _own(self, name: str) -> Random:
         """Randomness for one thing, so that one more word does not shuffle all the others."""
