@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from domain.errors import Overloaded, PictureRefused, Refused, UserErrorCode
+from domain.errors import NotBegun, PictureRefused, Refused, UserErrorCode
 from domain.ids import UploadId, ViewerId, new_upload_id
 from domain.services import uploads
 from domain.services.uploads import UploadService
@@ -85,6 +85,6 @@ async def test_an_upload_that_waits_too_long_is_refused(
     parts.let_go.set()
     ends = await asyncio.gather(*anas, return_exceptions=True)
 
-    assert [type(end) for end in ends] == [Refused] * 2 + [Overloaded] * 3
+    assert [type(end) for end in ends] == [Refused] * 2 + [NotBegun] * 3
     with pytest.raises(Refused):
         await service.complete(ANA, new_upload_id())

@@ -185,13 +185,17 @@ async def test_a_dialog_whose_code_cannot_be_fetched_says_so_and_can_be_tried_ag
     await expect(unloaded).to_be_hidden()
     await page.locator("figure .open").first.click()
     await page.unroute_all(behavior="wait")
-    # Chromium does not ask again for code that it could not fetch once: the page becomes a new one.
-    async with page.expect_event("load"):
-        await unloaded.get_by_role("button", name="Try again").click()
+    await page.evaluate("window.isFirst = true")
+    await unloaded.get_by_role("button", name="Try again").click()
     await expect(unloaded).to_be_hidden()
-    await page.locator("figure .open").first.click()
 
-    await expect(page.get_by_role("dialog").get_by_role("button", name="Zoom in")).to_be_visible()
+    zoom_in = page.get_by_role("dialog").get_by_role("button", name="Zoom in")
+    # Chromium 150 does not ask again for code that it could not fetch once: the page becomes a new
+    # one. Chromium 156 does.
+    await page.wait_for_function("!window.isFirst || document.querySelector('dialog[open]')")
+    if not await page.evaluate("window.isFirst"):
+        await page.locator("figure .open").first.click()
+    await expect(zoom_in).to_be_visible()
 
 
 async def test_the_studio_recovers_after_a_restart_of_the_server(
