@@ -1,15 +1,17 @@
 """Posts in a real browser: the caption while it is written, the images, and how they can end."""
 
+import asyncio
 import json
 import re
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
-from tests.api.posts import generate
+from tests.api.posts import CANCEL_POST, generate
 from tests.conftest import Darkroom
 from tests.studio.conftest import OpenStudio, find_barriers
 from tests.studio.steps import LANDING_MILLISECONDS, choose_models
 from tests.tools import find_tool
+from tests.waits import PATIENCE_SECONDS
 
 
 async def wait_for(page: Page, status: str, model: str) -> None:
@@ -92,6 +94,35 @@ async def test_a_failed_caption_says_why_and_can_be_retried(
     page.on("dialog", lambda dialog: dialog.accept())
     await page.get_by_role("button", name="Delete post").click()
     await expect(page.get_by_text("No posts yet")).to_be_visible()
+
+
+async def test_a_list_that_arrives_after_a_later_change_shows_the_change(
+    darkroom: Darkroom, viewer: str, open_studio: OpenStudio
+) -> None:
+    client = darkroom.client(viewer)
+    page = await open_studio(darkroom, viewer, path="statistics")
+    post = await generate(client, captionModel="rehearsal-caption-hangs")
+    is_read, may_arrive = asyncio.Event(), asyncio.Event()
+
+    async def delay(route: Route) -> None:
+        if "posts(" not in (route.request.post_data or "") or is_read.is_set():
+            await route.continue_()
+            return
+        answer = await route.fetch()
+        is_read.set()
+        await may_arrive.wait()
+        await route.fulfill(response=answer)
+
+    await page.route("**/graphql", delay)
+    await page.get_by_role("link", name="Posts").click()
+    await asyncio.wait_for(is_read.wait(), PATIENCE_SECONDS)
+    credits_left = page.locator(".credits .unseen")
+    await expect(credits_left).not_to_have_text("10,000 credits left")
+    await client(CANCEL_POST, id=post["id"])
+    await expect(credits_left).to_have_text("10,000 credits left")
+    may_arrive.set()
+
+    await expect(page.get_by_text("Cancelled", exact=True)).to_be_visible()
 
 
 async def test_the_caption_stays_if_no_image_is_made(

@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-C5wMKRHC.js";

@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-BwRzfH0n.js";

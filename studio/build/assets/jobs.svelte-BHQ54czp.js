@@ -1,1 +1,0 @@
-export{t as jobs}from"./jobs.svelte-BPae9n90.js";

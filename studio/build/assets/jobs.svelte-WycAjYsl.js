@@ -1,0 +1,1 @@
+export{t as jobs}from"./jobs.svelte-qeK9o8wr.js";
