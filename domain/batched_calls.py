@@ -1,21 +1,14 @@
 """Batches: one call for several keys, while calls for others are under way."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from itertools import chain
+from typing import Generic, TypeAlias, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
-
-
-class _Batch(Generic[Key, Result]):
-    """Keys, each with those that wait for its result, and the task that calls for them."""
-
-    __slots__ = ("task", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: dict[Key, list[asyncio.Future[Result]]] = {}
-        self.task: asyncio.Task[None] | None = None
+_Batch: TypeAlias = dict[Key, list[asyncio.Future[Result]]]
+"""Keys, each with what waits for its result."""
 
 
 class BatchedCalls(Generic[Key, Result]):
@@ -38,16 +31,19 @@ class BatchedCalls(Generic[Key, Result]):
         self._room = asyncio.Semaphore(most_calls)
         self._next: _Batch[Key, Result] | None = None
         """The batch that has not begun, and has room for one more key."""
+        self._under_way: set[asyncio.Task[None]] = set()
 
     async def join(self, key: Key) -> Result:
         """Return the result for a key, or raise what the call for its batch has raised."""
         batch = self._next
         if batch is None:
-            batch = self._next = _Batch()
-            batch.task = asyncio.create_task(self._serve(batch), name="batch")
+            batch = self._next = {}
+            task = asyncio.create_task(self._serve(batch), name="batch")
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        batch.waiting.setdefault(key, []).append(answer)
-        if len(batch.waiting) >= self._most_keys:
+        batch.setdefault(key, []).append(answer)
+        if len(batch) >= self._most_keys:
             self._next = None
         return await answer
 
@@ -56,28 +52,20 @@ class BatchedCalls(Generic[Key, Result]):
             async with self._room:
                 if self._next is batch:
                     self._next = None
-                keys = [key for key, answers in batch.waiting.items() if _is_awaited(answers)]
-                if keys:
-                    self._answer(batch, keys, await self._call(keys))
-        except Exception as error:
-            for answers in batch.waiting.values():
-                for answer in answers:
-                    if not answer.done():
-                        answer.set_exception(error)
-        finally:
-            for answers in batch.waiting.values():
-                for answer in answers:
-                    answer.cancel()  # Only those that have no result: the event loop is closed.
-
-    def _answer(
-        self, batch: _Batch[Key, Result], keys: Sequence[Key], results: Sequence[Result]
-    ) -> None:
-        for key, result in zip(keys, results, strict=True):
-            for answer in batch.waiting[key]:
-                if not answer.done():
+                # Those that have left are not called for.
+                keys = [key for key, answers in batch.items() if _unanswered(answers)]
+                results = await self._call(keys) if keys else ()
+            for key, result in zip(keys, results, strict=True):
+                for answer in _unanswered(batch[key]):
                     answer.set_result(result)
+        except Exception as error:
+            for answer in _unanswered(chain(*batch.values())):
+                answer.set_exception(error)
+        finally:
+            for answer in _unanswered(chain(*batch.values())):
+                answer.cancel()  # The event loop is closed.
 
 
-def _is_awaited(answers: Sequence["asyncio.Future[Result]"]) -> bool:
-    """Whether any of those that have asked is still there."""
-    return not all(answer.done() for answer in answers)
+def _unanswered(answers: "Iterable[asyncio.Future[Result]]") -> "list[asyncio.Future[Result]]":
+    """Those whose result is still waited for."""
+    return [answer for answer in answers if not answer.done()]

@@ -39,7 +39,7 @@ def _nothing(_end: Callable[[], None]) -> AbstractContextManager[None]:
     return _NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TurnUpdates:
     hub: Hub
     turns: TurnRepository
@@ -47,7 +47,7 @@ class TurnUpdates:
     _pages: SharedPages = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_pages", SharedPages(self._read_pages))
+        self._pages = SharedPages(self._read_pages)
 
     async def of(
         self,

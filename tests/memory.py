@@ -1,7 +1,7 @@
 """How much memory a process takes, with what libraries take outside of Python's own."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,3 +33,8 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def count_objects(kinds: Collection[type]) -> int:
+    """How many there are of exactly these classes."""
+    return sum(type(one) in kinds for one in gc.get_objects())

@@ -16,7 +16,7 @@ from domain.execution.runner import OutputRun
 from providers.local.painting.scenes import _Scene
 from tests.api.test_outputs import CANCEL_TURN
 from tests.clients import GraphQLClient
-from tests.memory import uncollected
+from tests.memory import count_objects, uncollected
 from tests.operations import SMALL, START, until_finished
 from tests.waits import eventually
 
@@ -26,7 +26,7 @@ OURS = (OutputRun, RunProgress, RunReporter, Lease, Landing, ImageRuns, _Scene)
 @pytest.mark.parametrize("model", ["local-ink", "rehearsal-fails", "rehearsal-hangs"])
 async def test_a_run_is_freed_at_its_end(client: GraphQLClient, model: str) -> None:
     def count() -> int:
-        return sum(type(one) in OURS for one in gc.get_objects())
+        return count_objects(OURS)
 
     gc.collect()
     before = count()

@@ -4,7 +4,6 @@ The collector rarely looks at everything (`runtime/garbage_collection.py`): what
 stay, and each wave of clients would add to it.
 """
 
-import gc
 from typing import Final
 from weakref import ref
 
@@ -19,7 +18,7 @@ from schema.loaders import Loaders
 from tests.clients import GraphQLClient
 from tests.edge.test_hostile_sockets import HANDSHAKE
 from tests.edge.test_loop_rounds import GET, Server, answer, in_uvloop, served, until
-from tests.memory import uncollected
+from tests.memory import count_objects, uncollected
 
 LARGE: Final = 16 * 1024 * 1024
 """More than the kernel keeps."""
@@ -76,7 +75,7 @@ async def test_what_a_socket_runs_is_freed_with_it(client: GraphQLClient) -> Non
     """Its operations by graphql-core, its subscriptions, and those that are cancelled."""
 
     def count() -> int:
-        return sum(type(one) in OURS for one in gc.get_objects())
+        return count_objects(OURS)
 
     async with client.socket() as socket:
         await socket.subscribe("{ viewer { id } }")
