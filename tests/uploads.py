@@ -1,5 +1,6 @@
 """How a client uploads pictures: it declares them, sends them to the store, and completes them."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from io import BytesIO
 from typing import Any
@@ -69,9 +70,25 @@ async def send_file(upload: Data, data: bytes) -> httpx2.Response:
         if upload["method"] == "PUT":
             headers = {one["name"]: one["value"] for one in upload["headers"]}
             return await http.put(upload["url"], headers=headers, content=data)
-        fields = {one["name"]: one["value"] for one in upload["fields"]}
         files = {"file": ("IMG_0001.png", data, "application/octet-stream")}
-        return await http.post(upload["url"], data=fields, files=files)
+        return await http.post(upload["url"], data=fields_of(upload), files=files)
+
+
+def form_part(disposition: str, value: bytes) -> bytes:
+    """A part of a form with the boundary `x`."""
+    head = f"--x\r\nContent-Disposition: form-data; {disposition}\r\n\r\n"
+    return head.encode() + value + b"\r\n"
+
+
+def begin_form(fields: Mapping[str, str]) -> bytes:
+    """The beginning of a form with the boundary `x`, up to the bytes of its file."""
+    parts = [form_part(f'name="{name}"', value.encode()) for name, value in fields.items()]
+    file = form_part('name="file"; filename="a"', b"")
+    return b"".join([*parts, file]).removesuffix(b"\r\n")
+
+
+def fields_of(upload: Data) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in upload["fields"]}
 
 
 async def complete_or_refuse(client: GraphQLClient, upload_id: str) -> Data:

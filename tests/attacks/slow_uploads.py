@@ -8,11 +8,10 @@ from urllib.parse import urlsplit
 from tests.attacks.site import Site
 from tests.clients import Data
 from tests.edge.hostile import connection_to
-from tests.uploads import create
+from tests.uploads import begin_form, create, fields_of
 
 DECLARED_BYTES: Final = 100_000
 EVERY_SECONDS: Final = 2.0
-BOUNDARY: Final = "x"
 _viewers = count()
 
 
@@ -46,10 +45,5 @@ def _begin(upload: Data) -> bytes:
     if upload["method"] == "PUT":
         head += "".join(f"{one['name']}: {one['value']}\r\n" for one in upload["headers"])
         return head.encode() + b"\r\n"
-    fields = [(f'name="{one["name"]}"', one["value"]) for one in upload["fields"]]
-    form = "".join(
-        f"--{BOUNDARY}\r\nContent-Disposition: form-data; {name}\r\n\r\n{value}\r\n"
-        for name, value in [*fields, ('name="file"; filename="a.png"', "")]
-    )
-    head += f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
-    return (head + form.removesuffix("\r\n")).encode()
+    head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    return head.encode() + begin_form(fields_of(upload))

@@ -20,7 +20,7 @@ from tests.edge.serve_with_probe import prepare, take_longest
 from tests.http import open_http
 from tests.memory import MemoryGrowth
 from tests.resilience.processes import Api
-from tests.uploads import create, declared, sent
+from tests.uploads import begin_form, create, declared, fields_of, sent
 from tests.waits import PATIENCE_SECONDS
 
 FILE_BYTES: Final = 5_000_000
@@ -56,20 +56,11 @@ async def measured(
         yield Measured(api, folder, rounds)
 
 
-def form_of(upload: Data, data: bytes) -> bytes:
-    fields = "".join(
-        f'--x\r\nContent-Disposition: form-data; name="{field["name"]}"\r\n\r\n{field["value"]}\r\n'
-        for field in upload["fields"]
-    )
-    head = '--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    return (fields + head).encode() + data + b"\r\n--x--\r\n"
-
-
 async def sent_form(
     http: httpx2.AsyncClient, upload: Data, data: bytes, last: asyncio.Barrier
 ) -> int:
     """Send the form, its last bytes when all others have come so far. Return the status."""
-    body = form_of(upload, data)
+    body = begin_form(fields_of(upload)) + data + b"\r\n--x--\r\n"
 
     async def parts() -> AsyncIterator[bytes]:
         for start in range(0, len(body) - 100, 65_536):

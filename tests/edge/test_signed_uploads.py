@@ -12,6 +12,7 @@ from domain.errors import ObjectMissing
 from domain.uploads import PresignedUpload, UploadMethod
 from edge import signed_uploads
 from tests.storage.places import PICTURE, POST, PUT, Place
+from tests.uploads import begin_form, form_part
 from tests.waits import eventually
 
 APP = "https://app.test"
@@ -95,29 +96,18 @@ async def test_an_unknown_charset_of_a_form_causes_no_internal_error(
     folder: Place, charset: str
 ) -> None:
     _, presigned = folder.presign(POST)
-    fields = "".join(
-        f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in presigned.fields.items()
-    )
-    body = f'{fields}--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 
     answer = await folder.http.post(
         presigned.url,
-        content=body.encode() + PICTURE + b"\r\n--x--\r\n",
+        content=begin_form(presigned.fields) + PICTURE + b"\r\n--x--\r\n",
         headers={"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"},
     )
 
     assert answer.status_code in (204, 400)
 
 
-def a_part(disposition: str, value: bytes) -> bytes:
-    return (
-        f"--x\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + value + b"\r\n"
-    )
-
-
-FILE = a_part('name="file"; filename="a"', PICTURE)
-OTHER = a_part('name="other"', b"1")
+FILE = form_part('name="file"; filename="a"', PICTURE)
+OTHER = form_part('name="other"', b"1")
 END = b"--x--\r\n"
 FORMS = {
     "a field after the file": (FILE + OTHER + END, 204),
@@ -140,7 +130,9 @@ async def test_a_form_is_read_as_the_standard_says(
     folder: Place, tmp_path: Path, rest: bytes, status: int
 ) -> None:
     key, presigned = folder.presign(POST)
-    fields = (a_part(f'name="{name}"', value.encode()) for name, value in presigned.fields.items())
+    fields = (
+        form_part(f'name="{name}"', value.encode()) for name, value in presigned.fields.items()
+    )
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
 
     answer = await folder.http.post(
