@@ -1,1 +1,0 @@
-export{t as default}from"./SelectionBar-C5wMKRHC.js";

@@ -1,0 +1,1 @@
+export{t as default}from"./SelectionBar-2JVar2Lj.js";

@@ -1,1 +1,0 @@
-export{t as jobs}from"./jobs.svelte-qeK9o8wr.js";

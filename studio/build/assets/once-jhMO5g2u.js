@@ -1,1 +1,0 @@
-import{t as e}from"./key-CTDMTVF9.js";import{mt as t,vt as n}from"./studio-BH0u_v7m.js";var r=new Map;async function i(i,a){let o=r.get(i)??e(),s=()=>void(r.get(i)===o&&r.delete(i));r.set(i,o);try{let e=await n(()=>a(o));return s(),e}catch(e){throw e instanceof t||s(),e}}export{i as t};
