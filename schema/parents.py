@@ -74,7 +74,9 @@ class ParentNode(Node):
         description="One output for each selected model, in the order of `selectedModels`."
     )
     created_at: datetime = strawberry.field(description="When it was requested.")
-    updated_at: datetime = strawberry.field(description="When it last changed.")
+    updated_at: datetime = strawberry.field(
+        description="When it last changed. Each state has a later time than the one before."
+    )
 
     @strawberry.field(
         graphql_type=list[ImageModel],

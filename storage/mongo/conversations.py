@@ -31,6 +31,7 @@ from storage.mongo.text_search import with_words, words_added, words_to_find
 from storage.mongo.transaction import Abort, Transaction
 from storage.mongo.trash import list_put_aside, put_aside, take_back
 from storage.mongo.turns import insert_turn
+from storage.mongo.versions import NEXT_STATE
 
 
 @repository
@@ -170,7 +171,7 @@ class MongoConversationRepository:
                             "turnCount": turn_index + 1,
                             "lastTurnIndex": turn_index,
                             "words": words_added(after=plan.user_message),
-                            **_WRITTEN,
+                            **NEXT_STATE,
                         }
                     }
                 ],
@@ -194,7 +195,7 @@ class MongoConversationRepository:
                             "title": {"$literal": title},
                             "titleWasGiven": True,
                             "words": words_added(before=title),
-                            **_WRITTEN,
+                            **NEXT_STATE,
                         }
                     }
                 ],
@@ -380,8 +381,6 @@ def _as_of(
 
 _SHOWN: Final = {"words": 0}
 """The fields that are read. Words are only searched."""
-_WRITTEN: Final[Document] = {"version": {"$add": ["$version", 1]}, "updatedAt": "$$NOW"}
-"""Set by every write that a client can see."""
 
 
 async def _find_images(

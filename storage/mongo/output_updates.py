@@ -18,12 +18,9 @@ from storage.mongo.output_rules import (
     from_now,
     is_slot,
 )
+from storage.mongo.versions import NEXT_STATE
 
-WRITTEN: Final[Document] = {
-    "version": {"$add": ["$version", 1]},
-    "changedAt": "$$CLUSTER_TIME",
-    "updatedAt": "$$NOW",
-}
+WRITTEN: Final[Document] = {**NEXT_STATE, "changedAt": "$$CLUSTER_TIME"}
 """Set by every write that a client can see."""
 
 _DERIVED: Final[list[Document]] = [

@@ -183,6 +183,24 @@ async def test_renewing_a_lease_is_not_an_update(
     assert await read(turns, turn) == before
 
 
+async def test_each_state_is_later_than_the_one_before(
+    database: Database, turns: MongoTurnRepository, claims: MongoClaimRepository
+) -> None:
+    """Also if the write before began later: clients keep the state that is the latest."""
+    conversation, turn = await a_conversation(database)
+    claim = await a_claim(database, turn.outputs[0].id)
+    later = turn.updated_at + timedelta(minutes=1)
+    for collection in (database.turns, database.conversations):
+        await collection.update_many({}, {"$set": {"updatedAt": later}})
+
+    assert await claims.fail(claim, FAILURE)
+    renamed = await MongoConversationRepository(database).rename(ANA, conversation.id, "Boats")
+
+    assert (await read(turns, turn)).updated_at == later + timedelta(milliseconds=1)
+    assert renamed is not None
+    assert renamed.updated_at == later + timedelta(milliseconds=1)
+
+
 async def test_unclaimed_outputs_are_found_when_they_are_due(
     database: Database, claims: MongoClaimRepository
 ) -> None:
