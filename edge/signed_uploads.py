@@ -17,12 +17,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import StoreUnavailable
 from domain.images import ARCHIVE
 from domain.uploads import DeclaredFile
-from edge.early_answers import drop_rest
+from edge.early_answers import EarlyAnswer, drop_rest
 from edge.responses import error_response
 from edge.upload_forms import FORM_BYTES, InvalidForm, UploadForm
 
@@ -94,11 +94,11 @@ class _Body:
     def __init__(self, receive: Receive) -> None:
         self.on_part: Callable[[int], None] | None = None
         self._receive = receive
-        self._is_complete = False
+        self.is_complete = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._is_complete = not message.get("more_body", False)
+        self.is_complete = not message.get("more_body", False)
         if self.on_part is not None:
             self.on_part(len(message.get("body", b"")))
         return message
@@ -108,7 +108,7 @@ class _Body:
 
         A client whose connection is closed while it sends cannot read the response.
         """
-        return self._is_complete or await drop_rest(
+        return self.is_complete or await drop_rest(
             self.receive, most_bytes=_MAX_DRAINED_BYTES, seconds=_DRAIN_SECONDS
         )
 
@@ -126,10 +126,14 @@ class _SignedUploads:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive)
         response = await self._answer(Request(scope, body.receive), body)
-        is_late = response.status_code == _TOO_SLOW
-        if is_late or (response.status_code >= 400 and not await body.drain()):
+        answer: ASGIApp = response
+        if response.status_code == _TOO_SLOW:
             response.headers["Connection"] = "close"
-        await response(scope, receive, send)
+            # Its time is over: the client is answered now, and what it still sends is dropped.
+            answer = response if body.is_complete else EarlyAnswer(response)
+        elif response.status_code >= 400 and not await body.drain():
+            response.headers["Connection"] = "close"
+        await answer(scope, body.receive, send)
 
     async def _answer(self, request: Request, body: _Body) -> Response:
         if request.method not in ("PUT", "POST"):
