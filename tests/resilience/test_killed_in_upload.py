@@ -54,10 +54,10 @@ async def test_an_upload_is_completed_after_its_process_is_killed(tmp_path: Path
             assert {image["id"] for image in acknowledged} <= {image["id"] for image in images}
             completed += images
 
-        seen = (await client(GALLERY, first=100, origin="UPLOAD"))["viewer"]["images"]["nodes"]
+        seen = await _uploaded(client)
         stored = await read_stored(site.documents, tmp_path)
 
-    assert sorted(image["id"] for image in seen) == sorted({image["id"] for image in completed})
+    assert sorted(seen) == sorted({image["id"] for image in completed})
     assert len(completed) == len(seen) == ROUNDS * UPLOADS, f"seed {SEED}"
     assert list(against_bytes(stored)) == []
     assert list(against_samples(stored)) == []
@@ -67,6 +67,17 @@ async def _tried(client: GraphQLClient, upload_id: str) -> Data | None:
     with suppress(httpx2.HTTPError):
         return await complete(client, upload_id)
     return None
+
+
+async def _uploaded(client: GraphQLClient) -> list[str]:
+    """The ids of all uploaded images in the gallery."""
+    seen: list[str] = []
+    after, more = None, True
+    while more:
+        page = (await client(GALLERY, first=100, after=after, origin="UPLOAD"))["viewer"]["images"]
+        seen += [image["id"] for image in page["nodes"]]
+        after, more = page["pageInfo"]["endCursor"], page["pageInfo"]["hasNextPage"]
+    return seen
 
 
 def _children_of(pid: int | None) -> list[Path]:
