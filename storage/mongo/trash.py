@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pymongo import DESCENDING
+from pymongo import DESCENDING, ReturnDocument
 
 from domain.conflicts import Conflict
 from domain.conversations import DeletedConversation
@@ -25,6 +25,7 @@ from storage.mongo.images import hold_images, image_keys
 from storage.mongo.output_rules import UNFINISHED_OUTPUT
 from storage.mongo.periodic import surely_expired
 from storage.mongo.transaction import Abort, Transaction
+from storage.mongo.versions import NEXT_STATE
 
 _ENDED: Final[Document] = {
     "creditsReserved": 0,
@@ -133,9 +134,14 @@ async def take_back(
     for output in outputs:
         output["images"] = [image for image in output["images"] if image["id"] in there]
     await transaction.turns.insert_many(kept["turns"])
-    conversation |= {"version": conversation["version"] + 1, "updatedAt": datetime.now(UTC)}
-    await transaction.conversations.insert_one(conversation)
-    return conversation
+    restored = await transaction.conversations.find_one_and_update(
+        {"_id": conversation_id, "ownerId": viewer_id, "version": {"$exists": False}},
+        [{"$replaceWith": {"$literal": conversation}}, {"$set": NEXT_STATE}],
+        upsert=True,
+        return_document=ReturnDocument.AFTER,
+    )
+    assert restored is not None
+    return restored
 
 
 async def _take_images_of_others(
