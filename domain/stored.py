@@ -266,7 +266,8 @@ def projection(kind: type[Stored], wanted: Wanted | None) -> dict[str, int] | No
 
 
 def _paths(kind: type[Stored], wanted: Wanted) -> set[str] | None:
-    paths: set[str] = set()
+    # A cached answer is found by the record's id, whether that is selected or not.
+    paths: set[str] = {kind.identity} if kind.identity else set()
     for name, inner in wanted.attributes.items():
         stored = kind.fields.get(name)
         if stored is None:

@@ -288,6 +288,23 @@ async def test_a_compiled_query_answer_equals_that_of_graphql_core(
     assert answered > SEEDS / 12
 
 
+async def test_images_are_compiled_if_their_ids_are_not_selected(
+    sides: Sides, stored: list[dict[str, Any]]
+) -> None:
+    """The page is read with what is selected, and answers are cached by the images' ids."""
+    text = (
+        "query ($id: ID!) { conversation(id: $id) { turns(first: 9) { nodes { outputs { "
+        "images { width height seed thumbhash } } } } } }"
+    )
+    turn = next(turn for turn in stored if any(one["images"] for one in turn["outputs"]))
+    variables = {"id": conversation_of_turn(turn["_id"])}
+    plain = await sides.plain(text, variables)
+    compiled, coerced = sides.compiled(text, variables)
+    assert compiled is not None
+    for _ in range(2):  # the second time from what is remembered
+        assert await same(plain, compiled.answer(sides.request(), coerced), text)
+
+
 async def same(plain: ExecutionResult, compiled: Any, text: str) -> bool:
     """Whether there was an answer, which is the same then."""
     if plain.errors:
