@@ -5,14 +5,15 @@ behind.
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Final
 
 import pytest
 
 from edge.dev_tokens import DevelopmentIssuer
-from tests.clients import GraphQLClient
+from edge.frames import MAX_FRAMES, WINDOW_SECONDS
+from tests.clients import GraphQLClient, Socket
 from tests.edge.hostile import an_api, connection_to, memory_of
 from tests.edge.streams import streaming
 from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
@@ -35,7 +36,9 @@ processor time, of which a busy machine gives it a fortieth.
 DRIFT_BYTES: Final = 10_000_000
 SOCKETS_WITHOUT_INIT: Final = count(40, each=0.4)
 SOCKETS_WITHOUT_READING: Final = count(8, each=0.04)
-SUBSCRIPTIONS_OF_ONE: Final = count(100)
+SUBSCRIPTIONS_OF_ONE: Final = count(100, each=0.4)
+SUBSCRIPTIONS_IN_A_WINDOW: Final = MAX_FRAMES // 2 - 20
+"""Each is two frames, and there are a few others."""
 STREAMS: Final = count(20, each=0.4)
 STREAMS_AT_ONCE: Final = 20
 SUBSCRIBED: Final = {"query": "subscription { viewerUpdated { id } }"}
@@ -213,21 +216,30 @@ async def _leave(stalled: Stalled) -> None:
 
 
 async def _subscribe_and_complete(stalled: Stalled, times: int) -> None:
-    """On one socket, which is read meanwhile. The response to a last query shows that all of it has
-    been handled.
-    """
+    """On one socket, no faster than its limit of frames allows."""
     async with stalled.client.socket() as socket:
+        for first in range(0, times, SUBSCRIPTIONS_IN_A_WINDOW):
+            if first:
+                await asyncio.sleep(WINDOW_SECONDS)
+            last = min(first + SUBSCRIPTIONS_IN_A_WINDOW, times)
+            await _subscribe_and_complete_each(socket, range(first, last))
 
-        async def read() -> None:
-            while (await socket.receive()) != {"id": "last", "type": "complete"}:
-                pass
 
-        reading = asyncio.create_task(read())
-        for number in range(times):
-            await socket.send(id=str(number), type="subscribe", payload=SUBSCRIBED)
-            await socket.send(id=str(number), type="complete")
-        await socket.send(id="last", type="subscribe", payload={"query": "{ __typename }"})
-        await reading
+async def _subscribe_and_complete_each(socket: Socket, numbers: Iterable[int]) -> None:
+    """The socket is read meanwhile. The response to a last query shows that all of it has been
+    handled.
+    """
+
+    async def read() -> None:
+        while (await socket.receive()) != {"id": "last", "type": "complete"}:
+            pass
+
+    reading = asyncio.create_task(read())
+    for number in numbers:
+        await socket.send(id=str(number), type="subscribe", payload=SUBSCRIBED)
+        await socket.send(id=str(number), type="complete")
+    await socket.send(id="last", type="subscribe", payload={"query": "{ __typename }"})
+    await reading
 
 
 async def _open_and_leave(stalled: Stalled, streams: int) -> None:
