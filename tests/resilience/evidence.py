@@ -125,6 +125,7 @@ class Kill:
     quiet: bool = False
     """All else was well, and stayed so."""
     ended_after: float = 0.0
+    """Seconds until it had ended. One that is killed on a busy machine runs for a moment more."""
     exit_code: int | None = None
     back_at: float | None = None
 

@@ -150,6 +150,7 @@ class Storm:
             await nats.lose_everything()
         else:
             await victim.kill()
+        kill.ended_after = time() - kill.at
         down = LEASE.total_seconds() if quiet else self.randomness.choice(DOWN_SECONDS)
         self._restarts[name] = asyncio.create_task(_restart(kill, victim, down))
 
