@@ -1,7 +1,7 @@
 """Compiled answers equal those of graphql-core, byte for byte, or are not given."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
@@ -20,6 +20,7 @@ from domain.ids import (
     output_id_of,
     viewer_id_of,
 )
+from domain.ports.objects import Link
 from domain.services.rate_limits import RateLimits
 from domain.shares import Share
 from domain.shown import show_update
@@ -31,6 +32,7 @@ from edge.documents import read_document
 from edge.execution import executable_schema
 from schema.context import ANONYMOUS, Request, Scope
 from schema.loaders import Loaders
+from schema.services import Links
 from storage.mongo.stored_turns import read_turn
 from tests.edge import generated
 
@@ -47,17 +49,31 @@ schema = executable_schema()._schema
 
 
 @dataclass
+class LinksAtRest:
+    """Links that never change, also where the time of one ends between two answers."""
+
+    links: Links
+    known: dict[str, Link] = field(default_factory=dict)
+
+    def link(self, key: str) -> Link:
+        return self.known.get(key) or self.known.setdefault(key, self.links.link(key))
+
+
+@dataclass
 class Sides:
     """One operation, run by graphql-core and in its compiled form."""
 
     api: Api
     viewer: Viewer
     compiler: Compiler
+    links: LinksAtRest
     is_anonymous: bool = False
 
     def request(self) -> Request:
         scope = ANONYMOUS if self.is_anonymous else Scope(self.viewer)
-        services = replace(self.api.services, rate_limits=self._at_rest())
+        services = replace(
+            self.api.services, rate_limits=self._rate_limits_at_rest(), links=self.links
+        )
         return Request(
             id="test",
             scope=scope,
@@ -65,7 +81,7 @@ class Sides:
             load=Loaders(services, scope.require_viewer),
         )
 
-    def _at_rest(self) -> RateLimits:
+    def _rate_limits_at_rest(self) -> RateLimits:
         """Rate limits without time: their state is not different a moment later."""
         limits = self.api.services.rate_limits
         return replace(limits, now=lambda: 1.0, utc_now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
@@ -96,7 +112,9 @@ class Sides:
 
 @pytest.fixture(scope="module")
 async def sides(api: Api) -> Sides:
-    return Sides(api, Viewer(viewer_id_of("tests", "compiled")), Compiler(executable_schema()))
+    viewer = Viewer(viewer_id_of("tests", "compiled"))
+    links = LinksAtRest(api.services.links)
+    return Sides(api, viewer, Compiler(executable_schema()), links)
 
 
 @pytest.fixture(scope="module")
