@@ -33,6 +33,8 @@ MASK: Final = bytes(4)
 MASKED: Final = 0x80
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FINAL: Final = 0x80
+NO_CODE: Final = 1005
+"""Of a close frame without a code, which is how one without a code is answered."""
 
 
 def frame(first: int, payload: bytes = b"") -> bytes:
@@ -119,7 +121,7 @@ async def read_close_code(connection: Connection) -> int:
         except (OSError, EOFError):
             return 0
         if first == FINAL | CLOSE:
-            return int.from_bytes(payload[:2], "big")
+            return int.from_bytes(payload[:2], "big") if payload else NO_CODE
 
 
 @pytest.mark.parametrize(("first", "again", "code"), FLOODS.values(), ids=FLOODS)

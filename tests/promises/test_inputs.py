@@ -11,7 +11,7 @@ import pytest
 from edge.dev_tokens import DevelopmentIssuer
 from tests.clients import GraphQLClient
 from tests.edge.hostile import an_api, connection_to
-from tests.edge.test_hostile_sockets import FINAL, TEXT, connect, frame, read_close_code
+from tests.edge.test_hostile_sockets import FINAL, NO_CODE, TEXT, connect, frame, read_close_code
 from tests.http import open_http
 from tests.operations import SMALL, START
 from tests.promises.figures import count, noticed
@@ -23,7 +23,7 @@ from tests.uploads import CREATE
 
 CANARY: Final = "canary-7f3a"
 STATUSES: Final = {200, 400, 401, 405, 406, 413, 415}
-CLOSES: Final = {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1013}
+CLOSES: Final = {1000, 1001, 1002, 1003, NO_CODE, 1007, 1008, 1009, 1013}
 CLOSES_OF_GRAPHQL: Final = range(4400, 4430)
 CODE: Final = re.compile(r'"code":"[A-Z_]+"')
 SENTENCES_OF_LOG: Final = ("Traceback", "internal error", "socket failed", "operation failed")
