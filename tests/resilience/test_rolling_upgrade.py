@@ -1,6 +1,7 @@
 """Two releases side by side on one database, under load, and then swapped."""
 
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -11,6 +12,9 @@ from tests.resilience.sites import Arrangement
 from tests.resilience.storm import to_terminal
 from tests.resilience.test_storm import Record, publish
 from tests.tools import need
+
+LINES_BEFORE: Final = 3
+LINES_AFTER: Final = 60
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +48,16 @@ async def test_nothing_is_lost_while_two_releases_run_side_by_side_and_are_swapp
 
     publish(plan, run, record_property)
     assert run.violations == []
-    assert _with_tracebacks(tmp_path) == []
+    assert not (found := _tracebacks(tmp_path)), "\n".join(found)
 
 
-def _with_tracebacks(folder: Path) -> list[str]:
-    return [path.name for path in folder.glob("*-?.log") if "Traceback" in path.read_text()]
+def _tracebacks(folder: Path) -> list[str]:
+    """Each with the log's name and the lines around it. Its paths say which release wrote it."""
+    found: list[str] = []
+    for path in folder.glob("*-?.log"):
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if "Traceback" in line:
+                around = lines[max(0, number - LINES_BEFORE) : number + LINES_AFTER]
+                found.append("\n".join([f"{path.name}:{number}", *around]))
+    return found
