@@ -1,5 +1,6 @@
 """Two releases side by side on one database, under load, and then swapped."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +14,12 @@ from tests.resilience.storm import to_terminal
 from tests.resilience.test_storm import Record, publish
 from tests.tools import need
 
-LINES_BEFORE: Final = 3
-LINES_AFTER: Final = 60
+TRACEBACK: Final = re.compile(r"Traceback.*(?:\n\s.*)*\n?.*")
+"""With the line that names the exception."""
+FIXED_SINCE: Final = ("response_transport.py", "in send_eof")
+"""Where only the previous release logs tracebacks: if a client leaves as its answer begins or opens
+a WebSocket as the server stops. For this release, tests/edge/test_loop_rounds.py has tests of both.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +53,18 @@ async def test_nothing_is_lost_while_two_releases_run_side_by_side_and_are_swapp
 
     publish(plan, run, record_property)
     assert run.violations == []
-    assert not (found := _tracebacks(tmp_path)), "\n".join(found)
+    found = [text for text in _tracebacks(tmp_path) if not _is_fixed(text)]
+    assert not found, "\n".join(found)
+
+
+def _is_fixed(traceback: str) -> bool:
+    return any(place in traceback for place in FIXED_SINCE)
 
 
 def _tracebacks(folder: Path) -> list[str]:
-    """Each with the log's name and the lines around it. Its paths say which release wrote it."""
-    found: list[str] = []
-    for path in folder.glob("*-?.log"):
-        lines = path.read_text().splitlines()
-        for number, line in enumerate(lines):
-            if "Traceback" in line:
-                around = lines[max(0, number - LINES_BEFORE) : number + LINES_AFTER]
-                found.append("\n".join([f"{path.name}:{number}", *around]))
-    return found
+    """Each with its log's name. Its paths say which release wrote it."""
+    return [
+        f"{path.name}: {traceback}"
+        for path in sorted(folder.glob("*-?.log"))
+        for traceback in TRACEBACK.findall(path.read_text())
+    ]
