@@ -170,8 +170,10 @@ class OnNats:
             await connected.jetstream.publish(connection.names.subject, message)
 
     async def _reached(self, connection: NatsConnection) -> Connected | None:
-        # On a busy machine a first connection can take longer than a hint is worth waiting for.
-        if self._is_away:
-            return None
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await connection.wait_until_connected()
+        return None if self._is_away else await reached(connection)
+
+
+async def reached(connection: NatsConnection) -> Connected:
+    """On a busy machine a first connection can take longer than a hint is worth waiting for."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await connection.wait_until_connected()

@@ -17,7 +17,7 @@ from storage.queue.hints import encode_hint, parse_hint
 from storage.queue.publisher import NatsPublisher
 from tests.brokers import NatsServer
 from tests.storage.builders import ANA
-from tests.storage.engines import REQUEST, ROOM, OnNats, Worker, some_outputs
+from tests.storage.engines import REQUEST, ROOM, OnNats, Worker, reached, some_outputs
 
 (AN_OUTPUT,) = some_outputs(1)
 
@@ -227,6 +227,8 @@ async def test_a_full_outbox_drops_hints_and_logs_it(
         publisher.enqueue(ANA, outputs)
 
     assert [record.message for record in caplog.records] == ["hints dropped"]
-    async with connection.serve(), publisher.serve(), engine.working(worker):
-        await worker.until(lambda: len(worker.begun) == 3)
+    async with connection.serve(), engine.working(worker):
+        await reached(connection)
+        async with publisher.serve():
+            await worker.until(lambda: len(worker.begun) == 3)
     assert worker.hints == outputs[:3]
