@@ -1,9 +1,9 @@
 """Room for operations: who waits, who is next, and what is given back."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import pytest
 
@@ -47,13 +47,32 @@ class Clients:
             await ends.wait()
 
 
+ClientsOf: TypeAlias = Callable[[OperationRoom], Clients]
+
+
+@pytest.fixture
+async def clients_of() -> AsyncIterator[ClientsOf]:
+    """Make clients of a room. What still waits or runs when the test ends is cancelled."""
+    made: list[Clients] = []
+
+    def make(room: OperationRoom) -> Clients:
+        made.append(Clients(room))
+        return made[-1]
+
+    yield make
+    tasks = [task for clients in made for task in clients.tasks]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def _settle() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_who_runs_few_goes_before_who_runs_many() -> None:
-    clients = Clients(OperationRoom(of_client=4, in_all=4))
+async def test_who_runs_few_goes_before_who_runs_many(clients_of: ClientsOf) -> None:
+    clients = clients_of(OperationRoom(of_client=4, in_all=4))
     await clients.ask("ana", "ana", "ana", "ana", "ana", "ana", "bob", "bob", "cy")
     assert clients.begun == ["ana"] * 4
 
@@ -64,8 +83,8 @@ async def test_who_runs_few_goes_before_who_runs_many() -> None:
     assert clients.begun[4:] == ["bob", "cy", "bob", "ana"]
 
 
-async def test_a_client_at_its_limit_leaves_room_to_others() -> None:
-    clients = Clients(OperationRoom(of_client=1, in_all=3))
+async def test_a_client_at_its_limit_leaves_room_to_others(clients_of: ClientsOf) -> None:
+    clients = clients_of(OperationRoom(of_client=1, in_all=3))
 
     await clients.ask("ana", "ana", "bob")
     assert clients.begun == ["ana", "bob"]
@@ -77,9 +96,9 @@ async def test_a_client_at_its_limit_leaves_room_to_others() -> None:
     assert clients.begun == ["ana", "bob", "ana"]
 
 
-async def test_who_waits_too_long_or_is_cancelled_takes_no_room() -> None:
+async def test_who_waits_too_long_or_is_cancelled_takes_no_room(clients_of: ClientsOf) -> None:
     room = OperationRoom(of_client=2, in_all=1)
-    clients = Clients(room)
+    clients = clients_of(room)
     await clients.ask("ana", "bob", "ana")
 
     with pytest.raises(TimeoutError):
@@ -96,9 +115,9 @@ async def test_who_waits_too_long_or_is_cancelled_takes_no_room() -> None:
     assert not room._next
 
 
-async def test_one_that_is_cancelled_as_it_gets_room_gives_it_back() -> None:
+async def test_one_that_is_cancelled_as_it_gets_room_gives_it_back(clients_of: ClientsOf) -> None:
     room = OperationRoom(of_client=2, in_all=1)
-    clients = Clients(room)
+    clients = clients_of(room)
     await clients.ask("ana", "bob", "cy")
 
     room_of_ana = clients._ending["ana"].pop()
@@ -110,9 +129,9 @@ async def test_one_that_is_cancelled_as_it_gets_room_gives_it_back() -> None:
     assert clients.begun == ["ana", "cy"]
 
 
-async def test_one_whose_client_leaves_waits_no_more() -> None:
+async def test_one_whose_client_leaves_waits_no_more(clients_of: ClientsOf) -> None:
     room, left = OperationRoom(of_client=2, in_all=1), asyncio.Event()
-    clients = Clients(room)
+    clients = clients_of(room)
     await clients.ask("ana")
     waiting = asyncio.create_task(_wait_for_room(room, left))
     await _settle()
@@ -129,9 +148,9 @@ async def test_one_whose_client_leaves_waits_no_more() -> None:
     assert not room._next
 
 
-async def test_one_whose_client_leaves_as_it_gets_room_gives_it_back() -> None:
+async def test_one_whose_client_leaves_as_it_gets_room_gives_it_back(clients_of: ClientsOf) -> None:
     room, left = OperationRoom(of_client=2, in_all=1), asyncio.Event()
-    clients = Clients(room)
+    clients = clients_of(room)
     await clients.ask("ana")
     waiting = asyncio.create_task(_wait_for_room(room, left))
     await _settle()
@@ -153,9 +172,11 @@ async def _wait_for_room(room: OperationRoom, left: asyncio.Event) -> None:
     await room.enter("cy", ends_at=ends_at, wait_until_left=wait_until_left)
 
 
-async def test_one_that_steps_aside_makes_room_and_is_still_its_clients() -> None:
+async def test_one_that_steps_aside_makes_room_and_is_still_its_clients(
+    clients_of: ClientsOf,
+) -> None:
     room = OperationRoom(of_client=1, in_all=1)
-    clients = Clients(room)
+    clients = clients_of(room)
 
     async with an_operation(room, "ana"):
         await clients.ask("bob", "ana")
@@ -189,9 +210,9 @@ async def test_only_so_many_operations_step_aside() -> None:
     assert not room.is_full
 
 
-async def test_a_client_has_as_many_that_wait_as_it_may_run() -> None:
+async def test_a_client_has_as_many_that_wait_as_it_may_run(clients_of: ClientsOf) -> None:
     room = OperationRoom(of_client=2, in_all=1)
-    clients = Clients(room)
+    clients = clients_of(room)
 
     await clients.ask("ana", "bob")
     assert not room.is_full_of("bob")
