@@ -179,9 +179,12 @@ class translated:  # noqa: N801 (reads as a phrase: `with translated():`)
             raise Overloaded from error
 
 
-_PASSING_CODES: Final = frozenset({43, 91, 134, 189, 11600, 11602})
-"""Codes of a cursor whose server is gone, and of a server that shuts down, steps down, or has just
-started.
+_PASSING_CODES: Final = frozenset(
+    {6, 7, 43, 89, 91, 134, 189, 237, 262, 290, 9001, 11600, 11601, 11602}
+)
+"""Codes of a server that cannot be reached, shuts down, steps down, or has just started; of a
+cursor whose server is gone; and of what a server has ended: a transaction or an operation that took
+too long, or that an operator ended.
 """
 
 

@@ -33,7 +33,7 @@ from domain.waiting import SemaphoresByKey, holding, seconds_left
 from storage.mongo.calls import Calls, Inside, NestedCall, inside, translated
 from storage.mongo.change_stream import SILENCE_SECONDS
 from storage.mongo.collections import Collections, Document
-from storage.mongo.driver_connections import DirectPool
+from storage.mongo.new_primaries import CaughtUpPool
 from storage.mongo.preparation import prepare
 from storage.mongo.transaction import Abort, Transaction
 
@@ -169,7 +169,7 @@ async def open_database(
     cannot be reached for `start_seconds`.
     """
     observer = observer or Unobserved()
-    client, feed_client = _make_clients(uri)
+    client, feed_client = _make_clients(uri, name)
     try:
         commands = client.get_database(
             name,
@@ -197,7 +197,7 @@ async def open_database(
 
 
 def _make_clients(
-    uri: str,
+    uri: str, name: str
 ) -> tuple[AsyncMongoClient[Document], AsyncMongoClient[RawBSONDocument]]:
     """A client for commands and one for the change feed, neither of them connected yet."""
     options: Document = {
@@ -207,7 +207,7 @@ def _make_clients(
         "connectTimeoutMS": 5_000,
         "retryWrites": True,
         "retryReads": True,
-        "_pool_class": DirectPool,
+        "_pool_class": functools.partial(CaughtUpPool, database=name),
     }
     client: AsyncMongoClient[Document] = AsyncMongoClient(
         uri,

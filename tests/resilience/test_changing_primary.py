@@ -70,6 +70,32 @@ async def test_a_call_during_a_stepdown_succeeds_or_is_refused_as_overloaded(
     assert [one for one in afterwards if one != {}] == []
 
 
+async def test_a_new_primary_is_read_once_it_has_caught_up(
+    replica_set: ReplicaSet, replicated: Database
+) -> None:
+    conversations = MongoConversationRepository(replicated)
+
+    async def read() -> None:
+        await conversations.get_many(ViewerId("user_nobody"), [new_conversation_id()])
+
+    await read()
+    await replica_set.step_down()
+    await replica_set.until_healthy()
+    primary = await replica_set.until_primary()
+    others = [member for member in replica_set.members if member is not primary]
+
+    # A majority has to follow the new primary before the first read, and not afterwards.
+    await asyncio.gather(*(member.freeze() for member in others))
+    first = asyncio.create_task(read())
+    await asyncio.wait([first], timeout=AWAY_SECONDS)
+    assert not first.done()
+    await asyncio.gather(*(member.thaw() for member in others))
+    await asyncio.wait_for(first, PATIENCE_SECONDS)
+
+    await asyncio.gather(*(member.freeze() for member in others))
+    await asyncio.wait_for(read(), PATIENCE_SECONDS)
+
+
 class ConfirmedLate(MongoClaimRepository):
     """The real claims. The commit of the first delivery is not confirmed in time."""
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from domain.conflicts import Conflict
+from domain.errors import Overloaded
 from domain.idempotency import IdempotencyKey
 from domain.ids import new_conversation_id
 from domain.references import Reference, ReferenceOrigin
@@ -57,6 +58,19 @@ async def test_a_transaction_with_a_write_conflict_is_retried(database: Database
     assert isinstance(done, Committed)
     assert done.result == 3
     assert [found["_id"] async for found in database.turns.find()] == [3]
+
+
+async def test_a_transaction_that_the_server_ends_can_be_tried_again(database: Database) -> None:
+    async def work(transaction: Transaction) -> None:
+        await transaction.turns.insert_one({"_id": "x"})
+        await transaction.turns.find_one({"$where": "sleep(7000) || true"})
+
+    # As it does with one that a frozen primary has held up, also while it is being committed.
+    with pytest.raises(Overloaded) as refused:
+        await database.calls.run(lambda: database.transact(work))
+
+    assert "transactionLifetimeLimitSeconds" in str(refused.value.__cause__)
+    assert await database.turns.find_one({"_id": "x"}) is None
 
 
 async def test_an_ended_transaction_refuses_every_call(database: Database) -> None:
